@@ -1,0 +1,19 @@
+"""Errors whose message alone tells the person at the terminal what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake in what the user asked for: shown in one or two lines, without a traceback, exit status 2."""
+
+
+def nearest(name: str, valid: Iterable[str], limit: int = 12) -> str:
+    """Describe the valid names for a wrong one, nearest first: ``did you mean 'a'? valid: a, b, c``."""
+    names = list(valid)
+    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    guess = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""
+    shown = ", ".join(names[:limit]) + (f", ... ({len(names)} in all)" if len(names) > limit else "")
+    return f"{guess}valid: {shown}" if names else f"{guess}there are none"

@@ -1,0 +1,123 @@
+"""What a trial is: the data that crosses process borders, and the record that is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class TrialState(StrEnum):
+    """States of a trial. `queued` trials wait to be started; the last three have ended."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    PRUNED = "pruned"
+
+    @property
+    def ended(self) -> bool:
+        return self in (TrialState.COMPLETED, TrialState.FAILED, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """All that a worker needs to run one attempt of a trial: class paths and validated JSON, never a closure.
+
+    Attributes:
+        number: number of the trial in its sweep, from 0.
+        attempt: which try of this trial this is, from 1.
+        tool_class: where the Tool's class lives, as ``package.module:Class``.
+        tool: the Tool's fields as JSON-compatible data; the hyperparameters are already on it.
+        simulations: the simulations to evaluate on, as JSON-compatible data; empty means the Tool's own.
+        run_dir: folder for checkpoints, logs and results; the same for every attempt of a trial.
+    """
+
+    number: int
+    attempt: int
+    tool_class: str
+    tool: dict[str, Any]
+    simulations: list[dict[str, Any]]
+    run_dir: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A sign of life from a running trial.
+
+    Attributes:
+        step: work done so far, in the unit of `total` (agent steps for RL).
+        total: work the trial will do in all, or None where unknown.
+        seconds: seconds of training so far in this attempt.
+        metrics: the learning curve's values at this step, by name.
+    """
+
+    step: int
+    total: int | None
+    seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How an attempt ended.
+
+    Attributes:
+        metrics: every number measured, flat, by name; the sweep's metric and cost metric are among them.
+        cost: what this attempt cost, in units of the sweep's cost metric.
+        artefacts: URIs of what was made, by name (``"policy"`` is the trained policy).
+        error: the traceback of an attempt that failed, else None.
+        stopped: the attempt ended early because `report` answered stop.
+    """
+
+    metrics: dict[str, float]
+    cost: float
+    artefacts: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+    stopped: bool = False
+
+
+Report = Callable[[Progress], bool]
+"""Called with progress by a running trial; answers True to continue and False to stop."""
+
+
+class RunTrial(Protocol):
+    """Class method of a Tool that can be swept: runs one attempt from its spec alone."""
+
+    def __call__(self, spec: TrialSpec, report: Report) -> TrialResult: ...
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The record of a trial, as the store keeps it.
+
+    Attributes:
+        number: 0, 1, 2, ... without gaps.
+        state: see `TrialState`.
+        params: hyperparameters, flat with dotted keys.
+        suggestion: what the optimiser said of these params (source, predictions).
+        attempts: attempts started so far.
+        score: the sweep's metric as measured; NaN and infinities are kept as they are; None if never measured.
+        cost: cost summed over attempts, or None.
+        metrics: every number measured by the last attempt.
+        artefacts: URIs by name.
+        error: traceback or reason of a failure.
+        created_at, started_at, ended_at: UTC; `started_at` is that of the last attempt.
+    """
+
+    number: int
+    state: TrialState
+    params: dict[str, Any]
+    suggestion: dict[str, Any] = field(default_factory=dict)
+    attempts: int = 0
+    score: float | None = None
+    cost: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    artefacts: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
