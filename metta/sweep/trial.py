@@ -66,8 +66,9 @@ class TrialResult:
     """How an attempt ended.
 
     Attributes:
-        metrics: every number measured, flat, by name; the sweep's metric and cost metric are among them.
-        cost: what this attempt cost, in units of the sweep's cost metric.
+        metrics: every number measured of the whole run, earlier attempts it resumed from included, flat, by
+            name; the sweep's metric and cost metric are among them.
+        cost: seconds of training in this attempt.
         artefacts: URIs of what was made, by name (``"policy"`` is the trained policy).
         error: the traceback of an attempt that failed, else None.
         stopped: the attempt ended early because `report` answered stop.

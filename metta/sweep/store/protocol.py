@@ -1,0 +1,198 @@
+"""What every store promises. One behavioural test-suite checks it for all of them.
+
+A driver is a process that suggests and records. It registers with `join`, and from then on renews its lease with
+`heartbeat`. Each trial it starts is an attempt that carries a token; only the holder of the current token may record
+anything of that trial. When a driver's lease runs out, or its process is seen to be dead, its attempts are lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from metta.common.errors import UserError
+from metta.sweep.trial import Progress, Trial, TrialState
+
+MAX_ATTEMPTS = 3
+"""After this many lost attempts a trial is failed."""
+
+
+class StoreError(UserError):
+    """The store cannot be used: a wrong URL, a refused login, a missing driver, a damaged or newer file."""
+
+
+class SweepExistsError(StoreError):
+    """A sweep of that name is in the store already."""
+
+
+class SweepNotFoundError(StoreError):
+    """No sweep of that name is in the store."""
+
+
+class NumberTakenError(Exception):
+    """Another driver started that number first: read again, suggest again."""
+
+
+class StaleAttemptError(Exception):
+    """The attempt is no longer the current one of its trial: it was given up as lost, or has ended."""
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """A sweep as it is kept.
+
+    Attributes:
+        name: unique in the store.
+        config: the sweep's whole configuration as JSON data: search space, settings, seed, num_trials, ...
+        entry_point: what rebuilds the sweep on another machine (path, args, overrides), or None if nothing can.
+        created_at: UTC.
+    """
+
+    name: str
+    config: dict[str, Any]
+    entry_point: dict[str, Any] | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A registered driver: where it runs and whether its lease holds."""
+
+    id: str
+    host: str
+    pid: int
+    seen_at: datetime
+    alive: bool
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The right to run and to record one attempt of a trial."""
+
+    sweep: str
+    number: int
+    attempt: int
+    token: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended, as it is recorded. `seconds` is this attempt's training time."""
+
+    state: TrialState
+    score: float | None = None
+    cost: float | None = None
+    seconds: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    artefacts: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One point of a trial's learning curve."""
+
+    attempt: int
+    step: int
+    seconds: float
+    metrics: dict[str, float]
+
+
+class Store(Protocol):
+    """Trials, durably. Every method that changes something is one transaction."""
+
+    @property
+    def url(self) -> str:
+        """Where the store is, without any password."""
+        ...
+
+    def sweeps(self) -> list[SweepRecord]: ...
+
+    def sweep(self, name: str) -> SweepRecord:
+        """Raises SweepNotFoundError, with the nearest names."""
+        ...
+
+    def create_sweep(
+        self, name: str, config: Mapping[str, Any], entry_point: Mapping[str, Any] | None = None
+    ) -> SweepRecord:
+        """Raises SweepExistsError."""
+        ...
+
+    def update_sweep(
+        self, name: str, config: Mapping[str, Any], entry_point: Mapping[str, Any] | None = None
+    ) -> None: ...
+
+    def remove_sweep(self, name: str) -> None: ...
+
+    def join(self, sweep: str, lease_seconds: float = 60.0) -> Driver:
+        """Register this process as a driver of the sweep, and return it."""
+        ...
+
+    def leave(self, driver: Driver) -> None:
+        """Unregister. Attempts the driver still holds are lost at once."""
+        ...
+
+    def heartbeat(self, driver: Driver) -> None:
+        """Renew the driver's lease."""
+        ...
+
+    def drivers(self, sweep: str) -> list[Driver]: ...
+
+    def start(
+        self,
+        driver: Driver,
+        number: int,
+        params: Mapping[str, Any],
+        suggestion: Mapping[str, Any] | None = None,
+    ) -> Attempt:
+        """Record a new trial as running. `number` must be the next one; else NumberTakenError."""
+        ...
+
+    def claim(self, driver: Driver, number: int | None = None) -> Attempt | None:
+        """Start the next attempt of a queued trial (the lowest number, unless given); None if there is none."""
+        ...
+
+    def record_progress(self, attempt: Attempt, progress: Sequence[Progress]) -> None:
+        """Append to the learning curve. Raises StaleAttemptError."""
+        ...
+
+    def end(self, attempt: Attempt, outcome: Outcome) -> Trial:
+        """Record how the attempt ended. The trial's cost is `outcome.cost`. Raises StaleAttemptError."""
+        ...
+
+    def lose(self, attempt: Attempt, reason: str, seconds: float = 0.0) -> Trial:
+        """Give the attempt up: the trial is queued again, or failed after MAX_ATTEMPTS. Raises StaleAttemptError."""
+        ...
+
+    def release_lost(self, sweep: str) -> list[int]:
+        """Give up the attempts of drivers that are gone; return the numbers of their trials."""
+        ...
+
+    def enqueue(self, sweep: str, params: Mapping[str, Any]) -> int:
+        """Queue a trial with given hyperparameters under the next number, and return that number."""
+        ...
+
+    def add(self, sweep: str, params: Mapping[str, Any], outcome: Outcome) -> int:
+        """Add a finished trial that was not run here, under the next number, and return that number."""
+        ...
+
+    def trials(
+        self, sweep: str, states: Collection[TrialState] | None = None, changed_since: int = 0
+    ) -> list[Trial]:
+        """Trials in the order of their numbers, those changed after revision `changed_since` only."""
+        ...
+
+    def revision(self, sweep: str) -> int:
+        """A number that grows with every change to the sweep's trials."""
+        ...
+
+    def seconds_lost(self, sweep: str, number: int) -> float:
+        """Seconds of training spent in this trial's lost attempts."""
+        ...
+
+    def curve(self, sweep: str, number: int) -> list[CurvePoint]: ...
+
+    def close(self) -> None: ...
