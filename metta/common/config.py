@@ -128,9 +128,7 @@ def _unknown(key: str, where: str, valid: list[str], path: str) -> ConfigError:
 
 def _explain(error: ValidationError, path: str, value: Any) -> str:
     reasons = "; ".join(
-        ".".join(str(part) for part in detail["loc"][1:])
-        + (": " if len(detail["loc"]) > 1 else "")
-        + detail["msg"]
+        ".".join(str(part) for part in detail["loc"][1:]) + (": " if len(detail["loc"]) > 1 else "") + detail["msg"]
         for detail in error.errors()[:3]
     )
     return f"{path}: {value!r} ({type(value).__name__}) is not accepted: {reasons}"

@@ -179,9 +179,7 @@ class Store(Protocol):
         """Add a finished trial that was not run here, under the next number, and return that number."""
         ...
 
-    def trials(
-        self, sweep: str, states: Collection[TrialState] | None = None, changed_since: int = 0
-    ) -> list[Trial]:
+    def trials(self, sweep: str, states: Collection[TrialState] | None = None, changed_since: int = 0) -> list[Trial]:
         """Trials in the order of their numbers, those changed after revision `changed_since` only."""
         ...
 
