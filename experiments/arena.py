@@ -1,0 +1,139 @@
+"""The arena: agents mine ore, make batteries of it and hearts of those, and may rob each other on the way.
+
+::
+
+    mine ──> ore ──> generator ──> battery ──> altar ──> heart
+              ├────────────────────────┴────> lasery ──> laser
+              └─────────────────────────────> armory ──> armor
+
+An agent uses a station by moving into it. In combat it attacks by moving into another agent: that costs a laser
+and takes the ore and batteries of the other, unless the other has an armor, which is used up instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mettagrid.config.action_config import ActionsConfig, ChangeVibeActionConfig
+from mettagrid.config.filter import actorHas, targetHas
+from mettagrid.config.game_value import stat
+from mettagrid.config.handler_config import FirstMatch, Handler
+from mettagrid.config.mettagrid_config import (
+    AgentConfig,
+    GameConfig,
+    GridObjectConfig,
+    InventoryConfig,
+    MettaGridConfig,
+    ResourceLimitsConfig,
+    WallConfig,
+)
+from mettagrid.config.mutation import logActorAgentStat, updateActor, updateTarget, withdraw
+from mettagrid.config.obs_config import GlobalObsConfig, ObsConfig
+from mettagrid.config.reward_config import reward
+from mettagrid.map_builder.random_map import RandomMapBuilderConfig
+
+RESOURCES = ["ore", "battery", "heart", "laser", "armor"]
+SHAPING = {"ore": 0.02, "battery": 0.1}
+"""Default reward for each unit of a resource that an agent gains on the way to a heart, which is worth 1."""
+
+WIDTH = HEIGHT = 25
+WINDOW = 11
+CARRY_LIMIT = 5
+STATIONS = {"mine": 10, "generator": 6, "altar": 6, "lasery": 2, "armory": 2}
+WALLS = 10
+
+
+def make_env(
+    num_agents: int = 24, combat: bool = True, shaping: Mapping[str, float] = SHAPING, max_steps: int = 200
+) -> MettaGridConfig:
+    """Build the arena.
+
+    Args:
+        num_agents: agents on the map of 25 by 25.
+        combat: whether moving into another agent attacks it.
+        shaping: reward for each unit gained of a resource other than hearts; empty leaves the hearts alone.
+        max_steps: length of an episode, which ends by truncation.
+    """
+    rewards = {resource: reward(stat(f"{resource}.gained"), weight=weight) for resource, weight in shaping.items()}
+    return MettaGridConfig(
+        label="arena/combat" if combat else "arena/basic",
+        game=GameConfig(
+            resource_names=RESOURCES,
+            num_agents=num_agents,
+            max_steps=max_steps,
+            episode_truncates=True,
+            # Without the last reward among the tokens a policy sees the same game whatever the shaping.
+            obs=ObsConfig(
+                width=WINDOW,
+                height=WINDOW,
+                num_tokens=_most_tokens(num_agents),
+                global_obs=GlobalObsConfig(last_reward=False),
+            ),
+            protocol_details_obs=False,
+            actions=ActionsConfig(change_vibe=ChangeVibeActionConfig(enabled=False)),
+            agent=AgentConfig(
+                inventory=InventoryConfig(
+                    default_limit=CARRY_LIMIT,
+                    limits={"heart": ResourceLimitsConfig(base=255, resources=["heart"])},
+                ),
+                rewards={"heart": reward(stat("heart.gained")), **rewards},
+                on_use_handler=_attack() if combat else None,
+            ),
+            objects={
+                "wall": WallConfig(),
+                "mine": _station("mine", takes={}, gives={"ore": 1}),
+                "generator": _station("generator", takes={"ore": 1}, gives={"battery": 1}),
+                "altar": _station("altar", takes={"battery": 1}, gives={"heart": 1}),
+                "lasery": _station("lasery", takes={"ore": 1, "battery": 1}, gives={"laser": 1}),
+                "armory": _station("armory", takes={"ore": 1}, gives={"armor": 1}),
+            },
+            map_builder=RandomMapBuilderConfig(
+                seed=0,
+                width=WIDTH,
+                height=HEIGHT,
+                border_width=1,
+                agents=num_agents,
+                objects={**STATIONS, "wall": WALLS},
+            ),
+        ),
+    )
+
+
+def _station(name: str, takes: dict[str, int], gives: dict[str, int]) -> GridObjectConfig:
+    """An object that turns what it takes from its user into what it gives."""
+    deltas = {**{resource: -amount for resource, amount in takes.items()}, **gives}
+    return GridObjectConfig(
+        name=name,
+        on_use_handler=Handler(filters=[actorHas(takes)] if takes else [], mutations=[updateActor(deltas)]),
+    )
+
+
+def _attack() -> FirstMatch:
+    """What moving into another agent does. mettagrid 0.26.22 ignores its own attack action and attack mutation."""
+    shoot = updateActor({"laser": -1})
+    return FirstMatch(
+        handlers=[
+            Handler(
+                name="blocked",
+                filters=[actorHas({"laser": 1}), targetHas({"armor": 1})],
+                mutations=[shoot, updateTarget({"armor": -1}), logActorAgentStat("attack.blocked")],
+            ),
+            Handler(
+                name="hit",
+                filters=[actorHas({"laser": 1})],
+                mutations=[shoot, withdraw({"ore": -1, "battery": -1}), logActorAgentStat("attack.hit")],
+            ),
+        ]
+    )
+
+
+def _most_tokens(num_agents: int) -> int:
+    """Tokens that the fullest window can need, for mettagrid stops with an error when they overflow.
+
+    An agent shows its tag, group, number and each resource it has; any other object shows its tag. At most two
+    sides of the border wall are in sight.
+    """
+    agents = min(num_agents, WINDOW * WINDOW) * (3 + len(RESOURCES))
+    objects = sum(STATIONS.values()) + WALLS + 2 * WINDOW
+    episode_progress_and_last_action = 2
+    return agents + objects + episode_progress_and_last_action

@@ -1,0 +1,50 @@
+"""Refuses environments that do not survive JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from mettagrid.config.mettagrid_config import MettaGridConfig
+from pydantic import AfterValidator
+
+from metta.common.errors import UserError
+
+
+def check_round_trip(env: MettaGridConfig) -> MettaGridConfig:
+    """Return `env` if its JSON reads back as an equal environment.
+
+    Workers and checkpoints get an environment as JSON. In mettagrid 0.26 some configurations read back as another
+    one without a word: ``inventoryReward(..., max=...)`` loses its maximum, and the same play then earns more.
+
+    Raises:
+        UserError: what is read back differs, naming the fields that do.
+    """
+    read_back = type(env).model_validate_json(env.model_dump_json())
+    if read_back != env:
+        changed = ", ".join(_differences(env, read_back)) or "types that print alike"
+        raise UserError(
+            f"environment {env.label!r} does not survive JSON, so workers would play another game: {changed}"
+        )
+    return env
+
+
+Environment = Annotated[MettaGridConfig, AfterValidator(check_round_trip)]
+"""A field of this type holds a mettagrid configuration that survives JSON; another is refused."""
+
+
+def _differences(before: object, after: object, path: str = "") -> list[str]:
+    """Paths of the innermost fields that differ, in the order of the fields."""
+    if before == after:
+        return []
+    if type(before) is not type(after):
+        return [f"{path} ({type(before).__name__} became {type(after).__name__})"]
+    children: list[str] = []
+    if hasattr(before, "__dict__") and hasattr(after, "__dict__"):
+        before, after = vars(before), vars(after)
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in before:
+            children += _differences(before[key], after.get(key), f"{path}.{key}".lstrip("."))
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for index, (old, new) in enumerate(zip(before, after, strict=True)):
+            children += _differences(old, new, f"{path}.{index}")
+    return children or [path]
