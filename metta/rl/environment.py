@@ -1,0 +1,207 @@
+"""One mettagrid environment, stepped straight in C++ on arrays that the caller owns.
+
+`mettagrid.simulator.Simulation` is made for people who look at a game: it times every call and builds Python objects
+for agents and tokens. Here the C++ core writes into arrays, which may lie in memory shared with other processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from mettagrid.config.action_config import CHANGE_VIBE_PREFIX
+from mettagrid.config.mettagrid_c_config import convert_to_cpp_game_config, rename_map_agents
+from mettagrid.config.mettagrid_config import MettaGridConfig
+from mettagrid.map_builder.map_builder import HasSeed
+from mettagrid.mettagrid_c import MettaGrid
+
+from metta.common.errors import UserError
+
+TOKEN_DIM = 3
+EMPTY = 0xFF
+"""A token whose location is this value is empty; the tokens of an observation come first, empty ones after them."""
+GLOBAL_LOCATION = 0xFE
+"""The location of tokens that describe the agent's whole situation, not a cell in its view."""
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """What a policy needs to know of an environment.
+
+    Attributes:
+        num_agents: agents that act at each step.
+        num_tokens: tokens in one agent's observation.
+        view: height and width in cells of what an agent sees.
+        actions: action names; an action is an index into them.
+        features: names of what a token can tell; a token's second byte is an index into them.
+        tags: names of tags; the value of a token of the feature ``tag`` is an index into them.
+    """
+
+    num_agents: int
+    num_tokens: int
+    view: tuple[int, int]
+    actions: tuple[str, ...]
+    features: tuple[str, ...]
+    tags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: MettaGridConfig) -> EnvironmentSpec:
+        """Read the spec from an environment's configuration.
+
+        Raises:
+            UserError: the observation is not made of three-byte tokens, or vibes can be chosen without a noop.
+        """
+        game = config.game
+        if game.obs.token_dim != TOKEN_DIM:
+            raise UserError(
+                f"env.game.obs.token_dim is {game.obs.token_dim}; policies read tokens of {TOKEN_DIM} bytes"
+            )
+        if game.actions.change_vibe.enabled and not game.actions.noop.enabled:
+            raise UserError("env.game.actions: change_vibe needs noop, which is what the rest of the agent then does")
+        id_map = game.id_map()
+        features = id_map.features()
+        assert [feature.id for feature in features] == list(range(len(features)))
+        return cls(
+            num_agents=game.num_agents,
+            num_tokens=game.obs.num_tokens,
+            view=(game.obs.height, game.obs.width),
+            actions=tuple(action.name for action in game.actions.actions()),
+            features=tuple(feature.name for feature in features),
+            tags=tuple(id_map.tag_names()),
+        )
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """The arrays an environment reads and writes at each step, all C-contiguous.
+
+    Attributes:
+        observations: uint8 [agents, tokens, 3] of (location, feature, value); location is row << 4 | column.
+        rewards: float32 [agents].
+        terminals: bool [agents]; the game is over.
+        truncations: bool [agents]; the game was cut off, and would have gone on.
+        actions: int32 [agents], read by `Environment.step`.
+    """
+
+    observations: npt.NDArray[np.uint8]
+    rewards: npt.NDArray[np.float32]
+    terminals: npt.NDArray[np.bool_]
+    truncations: npt.NDArray[np.bool_]
+    actions: npt.NDArray[np.int32]
+
+    @classmethod
+    def allocate(cls, spec: EnvironmentSpec) -> Buffers:
+        """Make zeroed buffers for one environment in this process."""
+        agents = spec.num_agents
+        return cls(
+            observations=np.zeros((agents, spec.num_tokens, TOKEN_DIM), dtype=np.uint8),
+            rewards=np.zeros(agents, dtype=np.float32),
+            terminals=np.zeros(agents, dtype=np.bool_),
+            truncations=np.zeros(agents, dtype=np.bool_),
+            actions=np.zeros(agents, dtype=np.int32),
+        )
+
+
+class Environment:
+    """A mettagrid game that reads actions from its buffers and writes what follows into them.
+
+    Example:
+        >>> buffers = Buffers.allocate(EnvironmentSpec.of(config))
+        >>> environment = Environment(config, buffers)
+        >>> environment.reset(seed=0)
+        >>> while not environment.done:
+        ...     buffers.actions[:] = policy(buffers.observations)
+        ...     environment.step()
+        >>> environment.episode_stats()["heart.gained"]
+    """
+
+    def __init__(self, config: MettaGridConfig, buffers: Buffers) -> None:
+        self.spec = EnvironmentSpec.of(config)
+        self.buffers = buffers
+        self._game_config = config.game
+        self._c_config, self._agent_renames = convert_to_cpp_game_config(config.game)
+        self._num_core_actions = sum(not name.startswith(CHANGE_VIBE_PREFIX) for name in self.spec.actions)
+        self._core_actions = np.zeros(self.spec.num_agents, dtype=np.int32)
+        self._vibe_actions = np.zeros(self.spec.num_agents, dtype=np.int32)
+        self._game: MettaGrid | None = None
+
+    def reset(self, seed: int) -> None:
+        """Start an episode and write its first observations. The seed fixes both the map and the game's chances.
+
+        Args:
+            seed: in 0..2**31-1.
+        """
+        grid = rename_map_agents(self._build_map(seed), self._agent_renames)
+        self._game = MettaGrid(self._c_config, grid, seed)
+        buffers = self.buffers
+        self._game.set_buffers(
+            buffers.observations,
+            buffers.terminals,
+            buffers.truncations,
+            buffers.rewards,
+            self._core_actions,
+            self._vibe_actions,
+        )
+
+    def step(self) -> None:
+        """Do the actions in the buffers and write the observations, rewards and ends that follow."""
+        actions = self.buffers.actions
+        if self._num_core_actions == len(self.spec.actions):
+            self._core_actions[:] = actions
+        else:  # the C++ core takes a vibe from an array of its own; whoever changes its vibe does nothing else
+            is_vibe = actions >= self._num_core_actions
+            np.copyto(self._core_actions, np.where(is_vibe, 0, actions))
+            np.copyto(self._vibe_actions, np.where(is_vibe, actions, 0))
+        self._running.step()
+        self._end_on_game_stats()
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode has ended for all its agents."""
+        return bool(np.logical_or(self.buffers.terminals, self.buffers.truncations).all())
+
+    @property
+    def current_step(self) -> int:
+        """Steps done in this episode."""
+        return self._running.current_step
+
+    def episode_stats(self) -> dict[str, float]:
+        """What happened in this episode so far.
+
+        Returns:
+            ``reward``: mean over agents of the reward summed over the episode; ``episode_length``: steps; each of the
+            game's agent stats by its name, as the mean over all agents (0 for one in whom it did not occur); each of
+            its game stats, with ``game/`` before its name.
+        """
+        game = self._running
+        stats = {"reward": float(game.get_episode_rewards().mean()), "episode_length": float(game.current_step)}
+        totals: dict[str, float] = {}
+        episode = game.get_episode_stats()
+        for agent in episode["agent"]:
+            for name, value in agent.items():
+                totals[name] = totals.get(name, 0.0) + value
+        stats |= {name: total / self.spec.num_agents for name, total in sorted(totals.items())}
+        return stats | {f"game/{name}": float(value) for name, value in sorted(episode["game"].items())}
+
+    @property
+    def _running(self) -> MettaGrid:
+        assert self._game is not None, "reset() comes before the first step"
+        return self._game
+
+    def _build_map(self, seed: int) -> list[list[str]]:
+        # The seed of MettaGrid itself does not reach the map. A builder may change its config, hence the deep copy.
+        config = self._game_config.map_builder.model_copy(deep=True)
+        if isinstance(config, HasSeed):
+            config.seed = seed
+        builder = config.create()
+        if not isinstance(config, HasSeed):  # e.g. an ASCII map: without this it picks among spawn points at random
+            builder.shuffle_spawn_indices = np.random.default_rng(seed).shuffle
+        grid: list[list[str]] = builder.build_for_num_agents(self.spec.num_agents).grid.tolist()
+        return grid
+
+    def _end_on_game_stats(self) -> None:
+        for name, threshold in self._game_config.end_episode_on_game_stats.items():
+            value = self._running.get_game_stat(name)
+            if value is not None and value >= threshold:
+                self.buffers.truncations[:] = True
