@@ -32,6 +32,8 @@ from mettagrid.config.obs_config import GlobalObsConfig, ObsConfig
 from mettagrid.config.reward_config import reward
 from mettagrid.map_builder.random_map import RandomMapBuilderConfig
 
+from metta.sim.simulation_config import SimulationConfig
+
 RESOURCES = ["ore", "battery", "heart", "laser", "armor"]
 SHAPING = {"ore": 0.02, "battery": 0.1}
 """Default reward for each unit of a resource that an agent gains on the way to a heart, which is worth 1."""
@@ -97,6 +99,14 @@ def make_env(
             ),
         ),
     )
+
+
+def simulations() -> list[SimulationConfig]:
+    """What a policy of the arena is evaluated on; the score is the mean number of hearts that an agent gained."""
+    return [
+        SimulationConfig(name="arena/basic", env=make_env(combat=False)),
+        SimulationConfig(name="arena/combat", env=make_env(combat=True)),
+    ]
 
 
 def _station(name: str, takes: dict[str, int], gives: dict[str, int]) -> GridObjectConfig:

@@ -1,0 +1,111 @@
+"""What an evaluation found, and how its numbers are combined."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metta.sim.metrics import AVERAGE, categories
+from metta.sim.simulation_config import SimulationConfig
+from metta.sim.stats import possible_stats
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean and how far to trust it.
+
+    Attributes:
+        mean: the score.
+        stderr: its standard error over episodes, or None if a simulation had only one.
+        episodes: episodes behind it.
+    """
+
+    mean: float
+    stderr: float | None
+    episodes: int
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """The episodes that were played of one simulation.
+
+    Attributes:
+        simulation: what was played.
+        episodes: the stats of each episode that ended, as `metta.rl.environment.Environment.episode_stats` gives
+            them; at least one.
+    """
+
+    simulation: SimulationConfig
+    episodes: list[dict[str, float]]
+
+    @property
+    def score(self) -> Score:
+        values = self._values(self.simulation.score)
+        stderr = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+        return Score(statistics.fmean(values), stderr, len(values))
+
+    def stat(self, name: str) -> float:
+        """Mean of a stat over episodes; an episode in which it did not occur counts as 0."""
+        return statistics.fmean(self._values(name))
+
+    def _values(self, stat: str) -> list[float]:
+        return [episode.get(stat, 0.0) for episode in self.episodes]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a policy did on several simulations; the names of its metrics are those of `metta.sim.metrics`."""
+
+    results: list[SimulationResult]
+
+    @property
+    def simulation_scores(self) -> dict[str, Score]:
+        return {result.simulation.name: result.score for result in self.results}
+
+    @property
+    def category_scores(self) -> dict[str, Score]:
+        scores = self.simulation_scores
+        grouped = categories([result.simulation for result in self.results])
+        return {category: _mean([scores[member.name] for member in members]) for category, members in grouped.items()}
+
+    @property
+    def average(self) -> Score:
+        """The mean over categories, each counting alike however many simulations it has."""
+        return _mean(list(self.category_scores.values()))
+
+    def metrics(self) -> dict[str, float]:
+        """Every number by its name."""
+        metrics: dict[str, float] = {}
+        for name, score in {AVERAGE: self.average, **self.category_scores, **self.simulation_scores}.items():
+            metrics[name] = score.mean
+            if score.stderr is not None:
+                metrics[f"{name}.stderr"] = score.stderr
+        for result in self.results:
+            name = result.simulation.name
+            metrics[f"{name}.episodes"] = len(result.episodes)
+            metrics |= {f"{name}/{stat}": result.stat(stat) for stat in possible_stats(result.simulation.env)}
+        return metrics
+
+    def summary(self) -> list[str]:
+        """One line for each simulation, in the game's own terms: ``arena/basic: 3.20 hearts, 7.50 ore per agent``."""
+        return [_summary(result) for result in self.results]
+
+
+def _mean(scores: Sequence[Score]) -> Score:
+    """The mean of independent scores."""
+    errors = [score.stderr for score in scores if score.stderr is not None]
+    return Score(
+        mean=statistics.fmean(score.mean for score in scores),
+        stderr=math.hypot(*errors) / len(scores) if len(errors) == len(scores) else None,
+        episodes=sum(score.episodes for score in scores),
+    )
+
+
+def _summary(result: SimulationResult) -> str:
+    gained = {name: result.stat(f"{name}.gained") for name in result.simulation.env.game.resource_names}
+    score = result.score
+    error = "" if score.stderr is None else f" ± {score.stderr:.2f}"
+    amounts = ", ".join(f"{amount:.2f} {name}" for name, amount in gained.items())
+    return f"{result.simulation.name}: {result.simulation.score} {score.mean:.2f}{error}; gained per agent: {amounts}"

@@ -1,0 +1,50 @@
+"""What a policy is evaluated on."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from metta.common.config import Config
+from metta.common.errors import UserError, nearest
+from metta.sim.round_trip import Environment
+from metta.sim.stats import possible_stats
+
+
+class SimulationConfig(Config):
+    """A named game that policies are evaluated on.
+
+    Example:
+        >>> SimulationConfig(name="arena/combat", env=make_env(combat=True)).category
+        'arena'
+
+    Attributes:
+        name: category and name of the simulation with a slash between them.
+        env: the game. Only what happens in it counts, not the reward that it gives.
+        num_episodes: episodes to play, each on a map of its own.
+        max_seconds: episodes that have not ended this many seconds after the first began are left out.
+        score: the game's stat that is the score, as the mean over the agents; see `metta.sim.stats.possible_stats`.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$")
+    env: Environment
+    num_episodes: int = Field(default=8, ge=1)
+    max_seconds: float | None = Field(default=None, gt=0)
+    score: str = "heart.gained"
+
+    @property
+    def category(self) -> str:
+        """The part of the name before the slash."""
+        return self.name.partition("/")[0]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        stats = possible_stats(self.env)
+        if self.score not in stats:
+            raise UserError(
+                f"simulation {self.name}: its game has no stat {self.score!r}; {nearest(self.score, stats)}"
+            )
+        if self.env.game.max_steps == 0 and self.max_seconds is None:
+            raise UserError(f"simulation {self.name}: without env.game.max_steps or max_seconds it might never end")
+        return self
