@@ -1,0 +1,100 @@
+"""What is kept with a sweep's name, and what of it may not change while the name stays the same."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Literal
+
+from metta.common.config import Config, flatten
+from metta.common.errors import UserError
+from metta.sweep.protein_config import ProteinConfig
+from metta.sweep.store.protocol import Store, SweepExistsError, SweepNotFoundError
+
+OnChange = Literal["refuse", "extend"]
+
+
+class SweepChangedError(UserError):
+    """The sweep in the store answers another question than the one asked under its name."""
+
+
+class SweepDefinition(Config):
+    """All that says what a sweep does, as stored with its name.
+
+    Attributes:
+        protein: the search.
+        num_trials: how many trials are to end.
+        seed: of the optimiser and of the trials; drawn once when left out, and then kept.
+        cost_metric: the metric that is a trial's cost.
+        train_overrides: fixed values on every Tool, flat with dotted keys.
+        simulations: what trials are evaluated on, by name.
+        tool_class: the swept Tool's class, as ``package.module:Class``.
+        tool: that Tool's fields before any hyperparameter is put on it.
+    """
+
+    protein: ProteinConfig
+    num_trials: int
+    seed: int | None = None
+    cost_metric: str = "seconds"
+    train_overrides: dict[str, Any] = {}
+    simulations: dict[str, dict[str, Any]] = {}
+    tool_class: str
+    tool: dict[str, Any]
+
+    def question(self) -> dict[str, Any]:
+        """The part that gives a score its meaning: trials may be compared only where this is equal."""
+        whole = self.model_dump(mode="json")
+        protein = whole["protein"]
+        return flatten(
+            {
+                "parameters": protein["parameters"],
+                "metric": protein["metric"],
+                "goal": protein["goal"],
+                "cost_metric": whole["cost_metric"],
+                "train_overrides": whole["train_overrides"],
+                "evaluation_simulations": whole["simulations"],
+            }
+        )
+
+
+def differences(old: SweepDefinition, new: SweepDefinition) -> list[str]:
+    """One line for each value that changes the question: ``parameters.lr.max: 0.01 -> 0.1``."""
+    before, after = old.question(), new.question()
+    paths = [path for path in {**before, **after} if before.get(path) != after.get(path)]
+    return [f"{path}: {before.get(path, '(absent)')} -> {after.get(path, '(absent)')}" for path in paths]
+
+
+def open_sweep(
+    store: Store,
+    name: str,
+    definition: SweepDefinition,
+    entry_point: dict[str, Any] | None = None,
+    on_change: OnChange = "refuse",
+) -> SweepDefinition:
+    """Create the sweep, or resume or extend the one of that name, and return the definition that now holds.
+
+    Raises:
+        SweepChangedError: the question changed and `on_change` is "refuse"; the message shows how.
+    """
+    try:
+        record = store.sweep(name)
+    except SweepNotFoundError:
+        seed = definition.seed if definition.seed is not None else secrets.randbits(31)
+        definition = definition.model_copy(update={"seed": seed})
+        try:
+            store.create_sweep(name, definition.model_dump(mode="json"), entry_point)
+        except SweepExistsError:
+            return open_sweep(store, name, definition, entry_point, on_change)
+        return definition
+    stored = SweepDefinition.model_validate(record.config)
+    changes = differences(stored, definition)
+    if changes and on_change == "refuse":
+        raise SweepChangedError(
+            f"sweep {name!r} in {store.url} was made with other settings: {'; '.join(changes[:6])}"
+            + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
+            + "\nuse another sweep_name, or keep the old trials that still fit with: --overrides on_change=extend"
+        )
+    if definition.seed is None:
+        definition = definition.model_copy(update={"seed": stored.seed})
+    if definition != stored:
+        store.update_sweep(name, definition.model_dump(mode="json"), entry_point)
+    return definition

@@ -1,0 +1,28 @@
+"""Trials in this process, one at a time: nothing to set up, and easy to debug."""
+
+from __future__ import annotations
+
+from metta.sweep.executor.attempt import run_attempt
+from metta.sweep.executor.protocol import Finished
+from metta.sweep.trial import Report, TrialSpec
+
+
+class InlineExecutor:
+    """Runs each attempt inside `wait`. An exception of the attempt is its result; Ctrl-C is the caller's."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self._submitted: list[tuple[TrialSpec, Report]] = []
+
+    def submit(self, spec: TrialSpec, report: Report) -> None:
+        self._submitted.append((spec, report))
+
+    def wait(self, timeout: float | None = None) -> Finished | None:
+        if not self._submitted:
+            return None
+        spec, report = self._submitted.pop(0)
+        return Finished(spec, run_attempt(spec, report))
+
+    def close(self) -> None:
+        self._submitted.clear()

@@ -1,0 +1,42 @@
+"""Where trials run. An executor takes trials' specs and gives back how each ended; it records and decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from metta.sweep.trial import Report, TrialResult, TrialSpec
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An attempt that is over.
+
+    Attributes:
+        spec: what was run.
+        result: how it ended, or None if the attempt was lost before it could end.
+        lost: why it was lost (for example the signal that killed its process).
+    """
+
+    spec: TrialSpec
+    result: TrialResult | None
+    lost: str | None = None
+
+
+class Executor(Protocol):
+    """Runs up to `slots` attempts at once."""
+
+    @property
+    def slots(self) -> int: ...
+
+    def submit(self, spec: TrialSpec, report: Report) -> None:
+        """Take an attempt to run. `report` is called from within `wait` only, in the caller's thread."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> Finished | None:
+        """Work until an attempt is over and return it, or None after `timeout` seconds."""
+        ...
+
+    def close(self) -> None:
+        """Stop what still runs and free the resources."""
+        ...

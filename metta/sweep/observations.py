@@ -1,0 +1,85 @@
+"""What Protein learns from the trials of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from metta.common.config import flatten
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.protein import Protein
+from metta.sweep.protein.space import Space
+from metta.sweep.protein_config import ProteinConfig
+from metta.sweep.trial import Trial, TrialState
+
+
+class Learner:
+    """Protein, told of a sweep's trials as the store has them.
+
+    Trials of before a changed search space still teach it: a hyperparameter that is no longer searched is left out,
+    and one that was not searched yet had the Tool's own value.
+    """
+
+    def __init__(self, definition: SweepDefinition) -> None:
+        self._metric = definition.protein.metric
+        self._protein = Protein(definition.protein, seed=definition.seed, num_trials=definition.num_trials)
+        self._paths = list(flatten(definition.protein.parameters))
+        defaults = flatten(definition.tool)
+        self._defaults = {path: defaults[path] for path in self._paths if path in defaults}
+
+    def tell(self, trial: Trial) -> None:
+        """Tell of a trial as it now stands; a trial may be told of again as it changes."""
+        params = {path: trial.params.get(path, self._defaults.get(path)) for path in self._paths}
+        if trial.state.ended:
+            score = score_of(trial, self._metric)
+            failed = trial.state is not TrialState.COMPLETED or score is None
+            self._protein.observe(
+                params, score, trial.cost, is_failure=failed, number=trial.number, info=trial.suggestion
+            )
+        else:
+            self._protein.suggested(trial.number, params, info=trial.suggestion)
+
+    def suggest(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The next hyperparameters, flat with dotted keys, and what Protein says of them."""
+        params, info = self._protein.suggest()
+        return {path: _at(params, path) for path in self._paths}, info
+
+    def best(self) -> int | None:
+        """Number of the trial that the model recommends, or None before any trial completed."""
+        try:
+            return self._protein.best().number
+        except LookupError:
+            return None
+
+
+def search_centre(config: ProteinConfig) -> dict[str, Any]:
+    """The hyperparameters in the middle of the space, flat with dotted keys."""
+    space = Space(config.parameters)
+    params = space.decode(space.centre)
+    return {path: _at(params, path) for path in flatten(config.parameters)}
+
+
+def recommended_trial(definition: SweepDefinition, trials: Sequence[Trial]) -> int | None:
+    """The trial whose hyperparameters the model trusts most: the best measured score may be luck."""
+    learner = Learner(definition)
+    for trial in trials:
+        learner.tell(trial)
+    return learner.best()
+
+
+def measured(metrics: Mapping[str, float], metric: str) -> float | None:
+    """The metric as measured, or None where the run did not measure it."""
+    value = metrics.get(metric)
+    return None if value is None else float(value)
+
+
+def score_of(trial: Trial, metric: str) -> float | None:
+    """The trial's score in a metric, which need not be the one it was first judged by."""
+    return measured(trial.metrics, metric) if trial.metrics else trial.score
+
+
+def _at(nested: Mapping[str, Any], path: str) -> Any:
+    node: Any = nested
+    for key in path.split("."):
+        node = node[key]
+    return node

@@ -1,0 +1,154 @@
+"""A sweep in words and tables: what was found, where it is, and what to run next."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.report.console import cost_text
+from metta.sweep.report.standing import pareto_front, ranked
+from metta.sweep.trial import Trial, TrialState
+
+
+def print_trials(console: Console, definition: SweepDefinition, trials: Sequence[Trial]) -> None:
+    """A row for each trial: number, state, score, cost, standing and hyperparameters."""
+    goal = definition.protein.goal
+    order = ranked(trials, goal)
+    best = order[0].number if order else None
+    front = pareto_front(trials, goal)
+    paths = short_names([path for trial in trials for path in trial.params])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("trial", "state", definition.protein.metric, "cost", ""):
+        table.add_column(escape(heading), justify="right" if heading != "state" else "left", no_wrap=True)
+    for name in paths.values():
+        table.add_column(escape(name), justify="right")
+    for trial in trials:
+        standing = "best" if trial.number == best else "Pareto" if trial.number in front else ""
+        table.add_row(
+            str(trial.number),
+            str(trial.state),
+            "" if trial.score is None else f"{trial.score:.4g}",
+            "" if trial.cost is None else cost_text(trial, definition),
+            standing,
+            *(escape(value_text(trial.params.get(path))) for path in paths),
+            style="green" if standing else "red" if trial.state is TrialState.FAILED else None,
+        )
+    console.print(table)
+
+
+def print_outcome(
+    console: Console,
+    name: str,
+    definition: SweepDefinition,
+    trials: Sequence[Trial],
+    recommended: int | None,
+    commands: dict[str, str],
+) -> None:
+    """The best trial, its hyperparameters, where its policy is, and the commands that go on from here.
+
+    Args:
+        recommended: number of the trial whose hyperparameters the optimiser's model trusts most, if it has one.
+        commands: what to run next, by what it does.
+    """
+    counts = {state: sum(trial.state is state for trial in trials) for state in TrialState}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no trials yet"
+    spent = math.fsum(trial.cost or 0.0 for trial in trials)
+    unit = "s" if definition.cost_metric == "seconds" else definition.cost_metric
+    console.print(
+        f"\n[bold]{escape(name)}[/bold]: {told} of {definition.num_trials}; {spent:,.0f} {unit} spent", highlight=False
+    )
+    order = ranked(trials, definition.protein.goal)
+    if order:
+        _print_winner(console, "best trial", order[0], definition)
+        chosen = next((trial for trial in order if trial.number == recommended), None)
+        if chosen is not None and chosen.number != order[0].number:
+            _print_winner(console, "recommended by the model (the best score may be luck)", chosen, definition)
+    for what, command in commands.items():
+        console.print(f"{what}:", highlight=False)
+        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True, style="bold")
+
+
+def _print_winner(console: Console, title: str, trial: Trial, definition: SweepDefinition) -> None:
+    metric = definition.protein.metric
+    console.print(
+        f"[green]{title}: {trial.number}[/green]  {escape(metric)} [bold]{trial.score:.4g}[/bold]  "
+        f"{cost_text(trial, definition)}",
+        highlight=False,
+    )
+    for path, value in trial.params.items():
+        console.print(f"  {path}={value_text(value)}", highlight=False, markup=False)
+    if "policy" in trial.artefacts:
+        console.print(f"  policy: {trial.artefacts['policy']}", highlight=False, markup=False, soft_wrap=True)
+
+
+def sweep_as_json(name: str, definition: SweepDefinition, trials: Sequence[Trial]) -> dict[str, Any]:
+    """The sweep and every trial as strict JSON data; NaN and infinities become strings."""
+    order = ranked(trials, definition.protein.goal)
+    front = pareto_front(trials, definition.protein.goal)
+    return {
+        "sweep": name,
+        "num_trials": definition.num_trials,
+        "metric": definition.protein.metric,
+        "goal": definition.protein.goal,
+        "cost_metric": definition.cost_metric,
+        "seed": definition.seed,
+        "best": order[0].number if order else None,
+        "trials": [
+            {
+                "number": trial.number,
+                "state": str(trial.state),
+                "params": trial.params,
+                "score": _strict(trial.score),
+                "cost": _strict(trial.cost),
+                "pareto": trial.number in front,
+                "attempts": trial.attempts,
+                "metrics": {metric: _strict(value) for metric, value in trial.metrics.items()},
+                "suggestion": trial.suggestion,
+                "policy_uri": trial.artefacts.get("policy"),
+                "artefacts": trial.artefacts,
+                "created_at": _time(trial.created_at),
+                "started_at": _time(trial.started_at),
+                "ended_at": _time(trial.ended_at),
+                "error": trial.error,
+            }
+            for trial in trials
+        ],
+    }
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """The shortest ending of each dotted path that no other path shares."""
+    unique = list(dict.fromkeys(paths))
+
+    def shorten(path: str) -> str:
+        keys = path.split(".")
+        endings = (".".join(keys[-length:]) for length in range(1, len(keys) + 1))
+        return next(
+            ending
+            for ending in endings
+            if sum(other == ending or other.endswith(f".{ending}") for other in unique) == 1
+        )
+
+    return {path: shorten(path) for path in unique}
+
+
+def value_text(value: Any) -> str:
+    """A hyperparameter for people and for the command line: four significant digits would not repeat a run."""
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def _strict(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _time(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None

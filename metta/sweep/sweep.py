@@ -1,0 +1,283 @@
+"""The sweep loop: read the store, suggest, record, run, record again, until `num_trials` trials have ended.
+
+The store is the truth. What the loop keeps in memory (Protein, the trials read so far) is rebuilt from it on every
+start, so a sweep goes on wherever it was when its driver died.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from metta.common.errors import UserError
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.executor.protocol import Executor, Finished
+from metta.sweep.observations import Learner, measured
+from metta.sweep.store.protocol import (
+    Attempt,
+    Driver,
+    NumberTakenError,
+    Outcome,
+    StaleAttemptError,
+    Store,
+    StoreError,
+)
+from metta.sweep.trial import Progress, Report, Trial, TrialSpec, TrialState
+
+LEASE_SECONDS = 60.0
+MAX_FAILURES_IN_A_ROW = 5
+POLL_SECONDS = 1.0
+PROGRESS_SECONDS = 2.0
+
+
+class SweepBusyError(UserError):
+    """A living driver works on the sweep already."""
+
+
+class TooManyFailuresError(UserError):
+    """Trial after trial failed, so the next would too: better to stop and say why than to spend the night on it."""
+
+
+class SweepView(Protocol):
+    """Where the loop says what happens; `metta.sweep.report` shows it."""
+
+    def notice(self, message: str) -> None: ...
+
+    def started(self, attempt: Attempt) -> None: ...
+
+    def progressed(self, number: int, progress: Progress) -> None: ...
+
+    def ended(self, trial: Trial, trials: list[Trial]) -> None: ...
+
+
+@dataclass
+class _Running:
+    """An attempt that this driver runs."""
+
+    attempt: Attempt
+    seconds: float = 0.0
+    unsaved: list[Progress] = field(default_factory=list)
+    saved_at: float = 0.0
+
+
+class SweepLoop:
+    """One driver of a sweep.
+
+    Args:
+        name: the sweep's name in the store.
+        definition: what the sweep does, as stored.
+        store: where trials are kept.
+        executor: where trials run.
+        prepare: puts an attempt's hyperparameters on a fresh Tool and returns what a worker needs.
+        view: where to show what happens.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        definition: SweepDefinition,
+        store: Store,
+        executor: Executor,
+        prepare: Callable[[Attempt], TrialSpec],
+        view: SweepView,
+    ) -> None:
+        self._name = name
+        self._definition = definition
+        self._store = store
+        self._executor = executor
+        self._prepare = prepare
+        self._view = view
+        self._learner = Learner(definition)
+        self._trials: dict[int, Trial] = {}
+        self._revision = 0
+        self._running: dict[int, _Running] = {}
+        self._failures_in_a_row = 0
+
+    def run(self) -> list[Trial]:
+        """Work until the sweep is complete and return its trials.
+
+        Raises:
+            SweepBusyError: another driver is alive.
+            TooManyFailuresError: five trials failed in a row.
+        """
+        with self._lease() as driver:
+            try:
+                while not self._complete():
+                    self._fill(driver)
+                    if self._running:
+                        finished = self._executor.wait()
+                        if finished is not None:
+                            self._record(finished)
+                    elif not self._complete():
+                        time.sleep(POLL_SECONDS)
+            except BaseException as error:
+                self._give_up(type(error).__name__)
+                raise
+        return list(self._trials.values())
+
+    @contextmanager
+    def _lease(self) -> Iterator[Driver]:
+        """Hold the right to drive the sweep, renewed from a thread of its own, for a trial may compute for long."""
+        driver = self._store.join(self._name, LEASE_SECONDS)
+        others = [other for other in self._store.drivers(self._name) if other.alive and other.id != driver.id]
+        if others:
+            self._store.leave(driver)
+            raise SweepBusyError(
+                f"sweep {self._name!r} is being run already, by process {others[0].pid} on {others[0].host}; "
+                f"see it with: metta-sweep show {self._name}"
+            )
+        stop = threading.Event()
+
+        def renew() -> None:
+            while not stop.wait(LEASE_SECONDS / 4):
+                try:
+                    self._store.heartbeat(driver)
+                except StoreError as error:
+                    self._view.notice(f"the store did not answer, trying again: {error}")
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield driver
+        finally:
+            stop.set()
+            thread.join()
+            self._store.leave(driver)
+
+    def _complete(self) -> bool:
+        self._read_news()
+        return sum(trial.state.ended for trial in self._trials.values()) >= self._definition.num_trials
+
+    def _read_news(self) -> None:
+        revision = self._store.revision(self._name)
+        if revision == self._revision:
+            return
+        for trial in self._store.trials(self._name, changed_since=self._revision):
+            self._trials[trial.number] = trial
+            self._learner.tell(trial)
+        self._revision = revision
+
+    def _fill(self, driver: Driver) -> None:
+        """Start attempts until every slot is taken or nothing is left to start."""
+        while len(self._running) < self._executor.slots:
+            attempt = self._next_attempt(driver)
+            if attempt is None:
+                return
+            self._running[attempt.number] = _Running(attempt, saved_at=time.monotonic())
+            self._view.started(attempt)
+            self._executor.submit(self._prepare(attempt), self._report_for(attempt.number))
+
+    def _next_attempt(self, driver: Driver) -> Attempt | None:
+        """Claim a queued trial, or make a new one while the sweep may have more."""
+        while True:
+            for number in self._store.release_lost(self._name):
+                self._view.notice(f"trial {number} lost its driver and is tried again")
+            attempt = self._store.claim(driver)
+            self._read_news()
+            if attempt is not None or len(self._trials) >= self._definition.num_trials:
+                return attempt
+            params, suggestion = self._learner.suggest()
+            try:
+                return self._store.start(driver, len(self._trials), params, suggestion)
+            except NumberTakenError:
+                continue
+
+    def _report_for(self, number: int) -> Report:
+        def report(progress: Progress) -> bool:
+            running = self._running[number]
+            running.seconds = progress.seconds
+            running.unsaved.append(progress)
+            self._view.progressed(number, progress)
+            if time.monotonic() - running.saved_at < PROGRESS_SECONDS:
+                return True
+            try:
+                self._save_progress(running)
+            except StoreError as error:
+                self._view.notice(f"progress of trial {number} waits for the store: {error}")
+            return True
+
+        return report
+
+    def _save_progress(self, running: _Running) -> None:
+        running.saved_at = time.monotonic()
+        if running.unsaved:
+            self._store.record_progress(running.attempt, running.unsaved)
+            running.unsaved = []
+
+    def _record(self, finished: Finished) -> None:
+        number = finished.spec.number
+        running = self._running[number]
+        try:
+            self._persist(number, lambda: self._save_progress(running))
+            if finished.result is None:
+                reason = finished.lost or "its worker died"
+                trial = self._persist(number, lambda: self._store.lose(running.attempt, reason, running.seconds))
+            else:
+                outcome = self._judge(finished, running)
+                trial = self._persist(number, lambda: self._store.end(running.attempt, outcome))
+        except StaleAttemptError:
+            del self._running[number]
+            self._view.notice(f"trial {number} was taken over by another driver; this attempt is not recorded")
+            return
+        del self._running[number]
+        self._read_news()
+        self._view.ended(trial, list(self._trials.values()))
+        self._count_failures(trial)
+
+    def _persist(self, number: int, write: Callable[[], Any]) -> Any:
+        """Write until it is written: a finished trial outlives a full disk or a database that is away."""
+        told = False
+        while True:
+            try:
+                return write()
+            except StoreError as error:
+                if not told:
+                    self._view.notice(f"trial {number} ended but cannot be recorded yet; still trying: {error}")
+                told = True
+                time.sleep(POLL_SECONDS)
+
+    def _judge(self, finished: Finished, running: _Running) -> Outcome:
+        """What the attempt's result means for the sweep."""
+        result = finished.result
+        assert result is not None
+        metric, cost_metric = self._definition.protein.metric, self._definition.cost_metric
+        seconds = max(result.cost, running.seconds)
+        score = measured(result.metrics, metric)
+        if cost_metric == "seconds":
+            cost: float | None = seconds + self._store.seconds_lost(self._name, finished.spec.number)
+        else:
+            cost = result.metrics.get(cost_metric)
+        error = result.error
+        if error is None and score is None and not result.stopped:
+            error = f"the run did not measure {metric!r}"
+        elif error is None and score is not None and not math.isfinite(score):
+            error = f"the score {metric} is {score}"
+        elif error is None and (cost is None or not math.isfinite(cost)) and not result.stopped:
+            error = f"the cost {cost_metric} is {cost}"
+        state = TrialState.FAILED if error else TrialState.PRUNED if result.stopped else TrialState.COMPLETED
+        return Outcome(state, score, cost, seconds, result.metrics, result.artefacts, error)
+
+    def _count_failures(self, trial: Trial) -> None:
+        if trial.state is not TrialState.FAILED:
+            self._failures_in_a_row = 0
+            return
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            reason = (trial.error or "").strip().splitlines() or ["unknown"]
+            raise TooManyFailuresError(
+                f"{MAX_FAILURES_IN_A_ROW} trials failed in a row, so the sweep stopped. The last: {reason[-1]}"
+            )
+
+    def _give_up(self, reason: str) -> None:
+        """Record what still ran as lost, so that the next driver tries it again."""
+        for running in self._running.values():
+            try:
+                self._store.lose(running.attempt, reason, running.seconds)
+            except (StoreError, StaleAttemptError) as error:
+                self._view.notice(f"trial {running.attempt.number} could not be given back: {error}")
+        self._running.clear()
