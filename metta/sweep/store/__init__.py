@@ -1,0 +1,20 @@
+"""Trials on disk. `open_store` opens a `Store`, see `protocol`."""
+
+from metta.sweep.store.protocol import Store
+
+__all__ = ["open_store"]
+
+
+def open_store(url: str, create: bool = True) -> Store:
+    """Open the store at `url`.
+
+    Args:
+        url: ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or ``postgresql+psycopg://user@host/database``.
+        create: make the store where there is none yet.
+
+    Raises:
+        StoreError: it cannot be used; the message is one line, and holds no password.
+    """
+    from metta.sweep.store.sql import SqlStore  # SQLAlchemy takes a moment to import
+
+    return SqlStore(url, create)

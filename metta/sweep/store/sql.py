@@ -1,0 +1,554 @@
+"""The store in SQL: one implementation for SQLite and PostgreSQL.
+
+Every change of a sweep's trials begins by raising the sweep's revision. That locks the sweep's row (on SQLite the whole
+file), so changes of one sweep happen one after the other, numbers have no gaps, and revisions become visible in order.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, select, update
+
+from metta.common.errors import nearest
+from metta.sweep.store.database import Database
+from metta.sweep.store.process import Process, this_process
+from metta.sweep.store.protocol import (
+    MAX_ATTEMPTS,
+    Attempt,
+    CurvePoint,
+    Driver,
+    NumberTakenError,
+    Outcome,
+    StaleAttemptError,
+    StoreError,
+    SweepExistsError,
+    SweepNotFoundError,
+    SweepRecord,
+)
+from metta.sweep.store.schema import attempts, curve_points, drivers, now, sweeps, trials
+from metta.sweep.trial import Progress, Trial, TrialState
+
+if TYPE_CHECKING:
+    AnyRow = Row[*tuple[Any, ...]]
+
+_RUNNING, _ENDED, _LOST = "running", "ended", "lost"
+"""States of an attempt."""
+
+_TRIAL_COLUMNS = (
+    trials.c.number,
+    trials.c.state,
+    trials.c.params,
+    trials.c.suggestion,
+    trials.c.attempts,
+    trials.c.score,
+    trials.c.cost,
+    trials.c.metrics,
+    trials.c.artefacts,
+    trials.c.error,
+    trials.c.created_at,
+    trials.c.started_at,
+    trials.c.ended_at,
+)
+
+
+class SqlStore:
+    """A `Store` in an SQLite file or a PostgreSQL database. Threads may share it."""
+
+    def __init__(self, url: str, create: bool = True) -> None:
+        self._database = Database(url, create)
+
+    @property
+    def url(self) -> str:
+        return self._database.url
+
+    def close(self) -> None:
+        self._database.close()
+
+    # ---- sweeps
+
+    def sweeps(self) -> list[SweepRecord]:
+        rows = self._database.read(lambda connection: connection.execute(select(sweeps).order_by(sweeps.c.id)).all())
+        return [_sweep_record(row) for row in rows]
+
+    def sweep(self, name: str) -> SweepRecord:
+        return _sweep_record(self._database.read(lambda connection: self._find_sweep(connection, name)))
+
+    def create_sweep(
+        self, name: str, config: Mapping[str, Any], entry_point: Mapping[str, Any] | None = None
+    ) -> SweepRecord:
+        origin = _new_id()
+
+        def operation(connection: Connection, again: bool) -> SweepRecord:
+            existing = connection.execute(select(sweeps).where(sweeps.c.name == name)).one_or_none()
+            if existing is not None:
+                if again and existing.origin == origin:
+                    return _sweep_record(existing)
+                raise SweepExistsError(f"store {self.url}: there is a sweep named {name!r} already")
+            values = {"name": name, "config": config, "entry_point": entry_point, "revision": 0, "origin": origin}
+            row = connection.execute(insert(sweeps).values(**values, created_at=now()).returning(sweeps)).one()
+            return _sweep_record(row)
+
+        return self._database.write(operation)
+
+    def update_sweep(self, name: str, config: Mapping[str, Any], entry_point: Mapping[str, Any] | None = None) -> None:
+        values = {"config": config} | ({"entry_point": entry_point} if entry_point is not None else {})
+
+        def operation(connection: Connection, again: bool) -> None:
+            sweep = self._touch(connection, name)
+            connection.execute(update(sweeps).where(sweeps.c.id == sweep.id).values(**values))
+
+        self._database.write(operation)
+
+    def remove_sweep(self, name: str) -> None:
+        def operation(connection: Connection, again: bool) -> None:
+            removed = connection.execute(delete(sweeps).where(sweeps.c.name == name)).rowcount
+            if not removed and not again:
+                raise self._no_sweep(connection, name)
+
+        self._database.write(operation)
+
+    # ---- drivers
+
+    def join(self, sweep: str, lease_seconds: float = 60.0) -> Driver:
+        driver_id, process = _new_id(), this_process()
+
+        def operation(connection: Connection, again: bool) -> Driver:
+            sweep_id = self._find_sweep(connection, sweep).id
+            if not (again and connection.scalar(select(drivers.c.id).where(drivers.c.id == driver_id))):
+                values = {
+                    "id": driver_id,
+                    "sweep_id": sweep_id,
+                    "host": process.host,
+                    "pid": process.pid,
+                    "boot": process.boot,
+                    "process_started": process.started,
+                    "lease_seconds": lease_seconds,
+                }
+                connection.execute(insert(drivers).values(**values, **_sign_of_life()))
+            return _driver(connection.execute(_drivers().where(drivers.c.id == driver_id)).one())
+
+        return self._database.write(operation)
+
+    def leave(self, driver: Driver) -> None:
+        def operation(connection: Connection, again: bool) -> None:
+            sweep = self._touch(connection, driver)
+            held = and_(attempts.c.driver_id == driver.id, attempts.c.state == _RUNNING)
+            for attempt in connection.execute(select(attempts).where(held)).all():
+                _give_up(connection, attempt, "its driver left", 0.0, sweep.revision)
+            connection.execute(update(drivers).where(drivers.c.id == driver.id).values(left_at=now()))
+
+        self._database.write(operation)
+
+    def heartbeat(self, driver: Driver) -> None:
+        self._database.write(lambda connection, again: _renew(connection, driver))
+
+    def drivers(self, sweep: str) -> list[Driver]:
+        def operation(connection: Connection) -> list[Driver]:
+            sweep_id = self._find_sweep(connection, sweep).id
+            query = _drivers().where(drivers.c.sweep_id == sweep_id, drivers.c.left_at.is_(None))
+            return [_driver(row) for row in connection.execute(query.order_by(drivers.c.seen_at)).all()]
+
+        return self._database.read(operation)
+
+    # ---- attempts
+
+    def start(
+        self,
+        driver: Driver,
+        number: int,
+        params: Mapping[str, Any],
+        suggestion: Mapping[str, Any] | None = None,
+    ) -> Attempt:
+        token = _new_id()
+
+        def operation(connection: Connection, again: bool) -> Attempt:
+            sweep = self._touch(connection, driver)
+            _renew(connection, driver)
+            if not (
+                again and connection.scalar(select(attempts.c.number).where(attempts.c.token == token)) is not None
+            ):
+                next_number = _next_number(connection, sweep.id)
+                if number != next_number:
+                    raise NumberTakenError(f"{sweep.name}: the next trial is number {next_number}, not {number}")
+                _insert_trial(
+                    connection, sweep, number, token, TrialState.RUNNING, params, suggestion or {}, started_at=now()
+                )
+                _insert_attempt(connection, sweep.id, number, 1, token, driver)
+            return Attempt(sweep.name, number, 1, token, dict(params))
+
+        return self._database.write(operation)
+
+    def claim(self, driver: Driver, number: int | None = None) -> Attempt | None:
+        token = _new_id()
+
+        def find(connection: Connection) -> int | None:
+            sweep_id = select(drivers.c.sweep_id).where(drivers.c.id == driver.id).scalar_subquery()
+            query = select(func.min(trials.c.number)).where(
+                trials.c.sweep_id == sweep_id, trials.c.state == TrialState.QUEUED
+            )
+            lowest: int | None = connection.scalar(query if number is None else query.where(trials.c.number == number))
+            return lowest
+
+        def operation(connection: Connection, again: bool) -> Attempt | None:
+            sweep = self._touch(connection, driver)
+            _renew(connection, driver)
+            mine = trials.c.sweep_id == sweep.id
+            if again:
+                done = connection.execute(select(attempts).where(attempts.c.token == token)).one_or_none()
+                if done is not None:
+                    params = connection.scalar(select(trials.c.params).where(mine, trials.c.number == done.number))
+                    return Attempt(sweep.name, done.number, done.attempt, token, params or {})
+            claimed = find(connection)
+            if claimed is None:
+                return None
+            trial = connection.execute(
+                update(trials)
+                .where(mine, trials.c.number == claimed)
+                .values(
+                    state=TrialState.RUNNING,
+                    attempts=trials.c.attempts + 1,
+                    started_at=now(),
+                    revision=sweep.revision,
+                )
+                .returning(trials.c.attempts, trials.c.params)
+            ).one()
+            _insert_attempt(connection, sweep.id, claimed, trial.attempts, token, driver)
+            return Attempt(sweep.name, claimed, trial.attempts, token, trial.params)
+
+        if self._database.read(find) is None:  # without a lock: most polls find nothing
+            return None
+        return self._database.write(operation)
+
+    def record_progress(self, attempt: Attempt, progress: Sequence[Progress]) -> None:
+        origin = _new_id()
+        points = [
+            {
+                "token": attempt.token,
+                "origin": origin,
+                "step": point.step,
+                "seconds": point.seconds,
+                "metrics": _floats(point.metrics),
+            }
+            for point in progress
+        ]
+
+        def operation(connection: Connection, again: bool) -> None:
+            held = attempts.c.token == attempt.token
+            state = connection.scalar(select(attempts.c.state).where(held).with_for_update())
+            written = curve_points.c.origin == origin, curve_points.c.token == attempt.token
+            if again and connection.scalar(select(curve_points.c.id).where(*written).limit(1)) is not None:
+                return
+            if state != _RUNNING:
+                raise _stale(attempt)
+            connection.execute(insert(curve_points), points)
+
+        if points:
+            self._database.write(operation)
+
+    def end(self, attempt: Attempt, outcome: Outcome) -> Trial:
+        if not outcome.state.ended:
+            raise ValueError(f"an attempt ends as completed, failed or pruned, not as {outcome.state}")
+
+        def operation(connection: Connection, again: bool) -> Trial:
+            sweep = self._touch(connection, attempt.sweep)
+            ended = connection.execute(
+                update(attempts)
+                .where(attempts.c.token == attempt.token, attempts.c.state == _RUNNING)
+                .values(state=_ENDED, seconds=outcome.seconds, ended_at=now())
+            ).rowcount
+            if not ended:
+                if again and _attempt_state(connection, attempt) == _ENDED:
+                    return _read_trial(connection, sweep.id, attempt.number)
+                raise _stale(attempt)
+            row = connection.execute(
+                update(trials)
+                .where(trials.c.sweep_id == sweep.id, trials.c.number == attempt.number)
+                .values(**_ending(outcome), ended_at=now(), revision=sweep.revision)
+                .returning(*_TRIAL_COLUMNS)
+            ).one()
+            return _trial(row)
+
+        return self._database.write(operation)
+
+    def lose(self, attempt: Attempt, reason: str, seconds: float = 0.0) -> Trial:
+        def operation(connection: Connection, again: bool) -> Trial:
+            sweep = self._touch(connection, attempt.sweep)
+            held = and_(attempts.c.token == attempt.token, attempts.c.state == _RUNNING)
+            row = connection.execute(select(attempts).where(held)).one_or_none()
+            if row is not None:
+                _give_up(connection, row, reason, seconds, sweep.revision)
+            elif not (again and _attempt_state(connection, attempt) == _LOST):
+                raise _stale(attempt)
+            return _read_trial(connection, sweep.id, attempt.number)
+
+        return self._database.write(operation)
+
+    def release_lost(self, sweep: str) -> list[int]:
+        released: set[int] = set()
+
+        def lost(connection: Connection) -> list[tuple[AnyRow, Driver]]:
+            """Running attempts of drivers that are gone."""
+            sweep_id = select(sweeps.c.id).where(sweeps.c.name == sweep).scalar_subquery()
+            running = connection.execute(
+                select(attempts).where(attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING)
+            ).all()
+            if not running:
+                return []
+            holders = connection.execute(_drivers().where(drivers.c.sweep_id == sweep_id)).all()
+            gone = {row.id: _driver(row) for row in holders if not _is_alive(row)}
+            return [(attempt, gone[attempt.driver_id]) for attempt in running if attempt.driver_id in gone]
+
+        def operation(connection: Connection, again: bool) -> None:
+            revision = self._touch(connection, sweep).revision
+            for attempt, driver in lost(connection):
+                reason = f"its driver (process {driver.pid} on {driver.host}) died or was cut off"
+                _give_up(connection, attempt, reason, 0.0, revision)
+                released.add(attempt.number)
+
+        if self._database.read(lost):  # without a lock: most polls find nothing
+            self._database.write(operation)
+        return sorted(released)
+
+    # ---- trials
+
+    def enqueue(self, sweep: str, params: Mapping[str, Any]) -> int:
+        return self._append(sweep, TrialState.QUEUED, params, {})
+
+    def add(self, sweep: str, params: Mapping[str, Any], outcome: Outcome) -> int:
+        if not outcome.state.ended:
+            raise ValueError(f"an added trial is completed, failed or pruned, not {outcome.state}")
+        return self._append(sweep, outcome.state, params, _ending(outcome) | {"ended_at": now()})
+
+    def _append(self, sweep: str, state: TrialState, params: Mapping[str, Any], values: dict[str, Any]) -> int:
+        origin = _new_id()
+
+        def operation(connection: Connection, again: bool) -> int:
+            row = self._touch(connection, sweep)
+            if again:
+                appended = trials.c.sweep_id == row.id, trials.c.origin == origin
+                number = connection.scalar(select(trials.c.number).where(*appended))
+                if number is not None:
+                    return int(number)
+            number = _next_number(connection, row.id)
+            _insert_trial(connection, row, number, origin, state, params, {}, **values)
+            return number
+
+        return self._database.write(operation)
+
+    def trials(self, sweep: str, states: Collection[TrialState] | None = None, changed_since: int = 0) -> list[Trial]:
+        def operation(connection: Connection) -> Sequence[AnyRow]:
+            sweep_id = self._find_sweep(connection, sweep).id
+            query = select(*_TRIAL_COLUMNS).where(trials.c.sweep_id == sweep_id).order_by(trials.c.number)
+            if changed_since:
+                query = query.where(trials.c.revision > changed_since)
+            if states is not None:
+                query = query.where(trials.c.state.in_(sorted(states)))
+            return connection.execute(query).all()
+
+        return [_trial(row) for row in self._database.read(operation)]
+
+    def revision(self, sweep: str) -> int:
+        return int(self._database.read(lambda connection: self._find_sweep(connection, sweep)).revision)
+
+    def seconds_lost(self, sweep: str, number: int) -> float:
+        def operation(connection: Connection) -> float:
+            sweep_id = self._find_sweep(connection, sweep).id
+            lost = attempts.c.sweep_id == sweep_id, attempts.c.number == number, attempts.c.state == _LOST
+            return connection.scalar(select(func.coalesce(func.sum(attempts.c.seconds), 0.0)).where(*lost)) or 0.0
+
+        return self._database.read(operation)
+
+    def curve(self, sweep: str, number: int) -> list[CurvePoint]:
+        def operation(connection: Connection) -> Sequence[AnyRow]:
+            sweep_id = self._find_sweep(connection, sweep).id
+            columns = attempts.c.attempt, curve_points.c.step, curve_points.c.seconds, curve_points.c.metrics
+            query = select(*columns).join(attempts, curve_points.c.token == attempts.c.token)
+            query = query.where(attempts.c.sweep_id == sweep_id, attempts.c.number == number)
+            return connection.execute(query.order_by(curve_points.c.id)).all()
+
+        return [CurvePoint(row.attempt, row.step, row.seconds, row.metrics) for row in self._database.read(operation)]
+
+    # ---- inside a transaction
+
+    def _find_sweep(self, connection: Connection, name: str) -> AnyRow:
+        row = connection.execute(select(sweeps).where(sweeps.c.name == name)).one_or_none()
+        if row is None:
+            raise self._no_sweep(connection, name)
+        return row
+
+    def _no_sweep(self, connection: Connection, name: str) -> SweepNotFoundError:
+        names = connection.scalars(select(sweeps.c.name).order_by(sweeps.c.name)).all()
+        return SweepNotFoundError(f"store {self.url}: no sweep is named {name!r}; {nearest(name, names)}")
+
+    def _touch(self, connection: Connection, whose: str | Driver) -> AnyRow:
+        """Raise the revision of a sweep, by its name or a driver of it, and so lock it. Returns id, name, revision."""
+        if isinstance(whose, str):
+            where = sweeps.c.name == whose
+        else:
+            where = sweeps.c.id == select(drivers.c.sweep_id).where(drivers.c.id == whose.id).scalar_subquery()
+        row = connection.execute(
+            update(sweeps)
+            .where(where)
+            .values(revision=sweeps.c.revision + 1)
+            .returning(sweeps.c.id, sweeps.c.name, sweeps.c.revision)
+        ).one_or_none()
+        if row is not None:
+            return row
+        if isinstance(whose, str):
+            raise self._no_sweep(connection, whose)
+        raise SweepNotFoundError(f"store {self.url}: the sweep of driver {whose.id} was removed")
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _stale(attempt: Attempt) -> StaleAttemptError:
+    return StaleAttemptError(
+        f"{attempt.sweep}: attempt {attempt.attempt} of trial {attempt.number} was given up as lost, or has ended"
+    )
+
+
+def _sweep_record(row: AnyRow) -> SweepRecord:
+    return SweepRecord(row.name, row.config, row.entry_point, row.created_at)
+
+
+def _trial(row: AnyRow) -> Trial:
+    fields = row._asdict()
+    return Trial(**fields | {"state": TrialState(fields["state"])})
+
+
+def _read_trial(connection: Connection, sweep_id: int, number: int) -> Trial:
+    query = select(*_TRIAL_COLUMNS).where(trials.c.sweep_id == sweep_id, trials.c.number == number)
+    return _trial(connection.execute(query).one())
+
+
+def _next_number(connection: Connection, sweep_id: int) -> int:
+    last = connection.scalar(select(func.max(trials.c.number)).where(trials.c.sweep_id == sweep_id))
+    return 0 if last is None else last + 1
+
+
+def _floats(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _ending(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "state": outcome.state,
+        "score": None if outcome.score is None else float(outcome.score),
+        "cost": None if outcome.cost is None else float(outcome.cost),
+        "metrics": _floats(outcome.metrics),
+        "artefacts": dict(outcome.artefacts),
+        "error": outcome.error,
+    }
+
+
+def _insert_trial(
+    connection: Connection,
+    sweep: AnyRow,
+    number: int,
+    origin: str,
+    state: TrialState,
+    params: Mapping[str, Any],
+    suggestion: Mapping[str, Any],
+    **values: Any,
+) -> None:
+    row = {
+        "sweep_id": sweep.id,
+        "revision": sweep.revision,
+        "number": number,
+        "origin": origin,
+        "state": state,
+        "params": params,
+        "suggestion": suggestion,
+        "attempts": 1 if state is TrialState.RUNNING else 0,
+        "metrics": {},
+        "artefacts": {},
+        "created_at": now(),
+    }
+    connection.execute(insert(trials).values(**(row | values)))
+
+
+def _insert_attempt(
+    connection: Connection, sweep_id: int, number: int, attempt: int, token: str, driver: Driver
+) -> None:
+    row = {
+        "token": token,
+        "sweep_id": sweep_id,
+        "number": number,
+        "attempt": attempt,
+        "driver_id": driver.id,
+        "state": _RUNNING,
+        "seconds": 0.0,
+    }
+    connection.execute(insert(attempts).values(**row, started_at=now()))
+
+
+def _attempt_state(connection: Connection, attempt: Attempt) -> str | None:
+    return connection.scalar(select(attempts.c.state).where(attempts.c.token == attempt.token))
+
+
+def _give_up(connection: Connection, attempt: AnyRow, reason: str, seconds: float, revision: int) -> None:
+    """Record a running attempt as lost. It took at least as long as its learning curve shows."""
+    shown = connection.scalar(select(func.max(curve_points.c.seconds)).where(curve_points.c.token == attempt.token))
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.token == attempt.token)
+        .values(state=_LOST, reason=reason, seconds=max(seconds, shown or 0.0), ended_at=now())
+    )
+    mine = attempts.c.sweep_id == attempt.sweep_id, attempts.c.number == attempt.number
+    losses = connection.scalar(select(func.count()).where(*mine, attempts.c.state == _LOST)) or 0
+    values: dict[str, Any] = {"state": TrialState.QUEUED}
+    if losses >= MAX_ATTEMPTS:
+        error = f"lost {losses} times; the last time: {reason}"
+        values = {"state": TrialState.FAILED, "error": error, "ended_at": now()}
+    connection.execute(
+        update(trials)
+        .where(trials.c.sweep_id == attempt.sweep_id, trials.c.number == attempt.number)
+        .values(**values, revision=revision)
+    )
+
+
+# ---- leases
+
+
+def _sign_of_life() -> dict[str, Any]:
+    return {"seen_at": now(), "seen_monotonic": time.monotonic()}
+
+
+def _renew(connection: Connection, driver: Driver) -> None:
+    mine = and_(drivers.c.id == driver.id, drivers.c.left_at.is_(None))
+    if not connection.execute(update(drivers).where(mine).values(**_sign_of_life())).rowcount:
+        raise StoreError(f"driver {driver.id} has left its sweep, or the sweep was removed")
+
+
+def _drivers() -> Select[Any]:
+    """Drivers, with the database's time as `asked_at`."""
+    return select(drivers, now().label("asked_at"))
+
+
+def _is_alive(row: AnyRow) -> bool:
+    """Whether the driver may still hold attempts.
+
+    On the boot that the driver runs on, whether its process lives is known, and the lease goes by the monotonic clock,
+    which neither jumps nor runs while the machine sleeps. Elsewhere it goes by the database's clock; a time of renewal
+    that lies far in the future shows that this clock was set back, and does not hold the lease.
+    """
+    if row.left_at is not None:
+        return False
+    process = Process(row.host, row.pid, row.boot, row.process_started)
+    if process.has_died():
+        return False
+    if process.is_here():
+        return bool(time.monotonic() - row.seen_monotonic <= row.lease_seconds)
+    return bool(abs(row.asked_at - row.seen_at) <= row.lease_seconds)
+
+
+def _driver(row: AnyRow) -> Driver:
+    seen_at = datetime.fromtimestamp(row.seen_at, UTC)
+    return Driver(row.id, row.host, row.pid, seen_at, _is_alive(row))
