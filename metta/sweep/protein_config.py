@@ -2,40 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
-from metta.common.config import Config
+from metta.common.config import Config, flatten
 
-Distribution = Literal["uniform", "log_normal", "int_uniform"]
+Distribution = Literal[
+    "uniform", "int_uniform", "log_normal", "int_log_normal", "uniform_pow2", "logit_normal", "categorical"
+]
 
 
 class ParameterConfig(Config):
     """One hyperparameter's range.
 
     Attributes:
-        min, max: bounds, both inclusive.
-        distribution: `uniform`, `log_normal` (searched on a log scale) or `int_uniform` (whole numbers).
+        min, max: bounds, both inclusive; of every distribution but `categorical`.
+        distribution: `uniform`; `int_uniform` (whole numbers); `log_normal` (searched on a log scale) and
+            `int_log_normal`; `uniform_pow2` (powers of two); `logit_normal` (searched on the scale of
+            log(x / (1 - x)): for shares near 0 or 1); `categorical` (one of `choices`, without order).
         mean: the search centre; the middle of the range (on its scale) if left out.
-        scale: width of the search around a centre, as a share of the range; "auto" is the default width.
+        scale: width of the search around a good trial, as a share of the range; "auto" is the default width.
+        choices: the values of a categorical parameter, of any JSON type. They alone make it `categorical`.
+        default: the value that trials recorded without this parameter had.
+
+    Example:
+        >>> ParameterConfig(min=1e-5, max=1e-2, distribution="log_normal").mean is None
+        True
+        >>> ParameterConfig(choices=["relu", "gelu"]).distribution
+        'categorical'
     """
 
-    min: float
-    max: float
+    min: float | None = Field(default=None, allow_inf_nan=False)
+    max: float | None = Field(default=None, allow_inf_nan=False)
     distribution: Distribution
-    mean: float | None = None
+    mean: float | None = Field(default=None, allow_inf_nan=False)
     scale: float | Literal["auto"] = "auto"
+    choices: list[JsonValue] | None = None
+    default: JsonValue = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choices_make_it_categorical(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("choices") is not None and "distribution" not in data:
+            return {**data, "distribution": "categorical"}
+        return data
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.scale != "auto" and not 0 < self.scale <= 1:
+            raise ValueError(f"scale ({self.scale:g}) must lie above 0 and up to 1")
+        if self.distribution == "categorical":
+            self._check_categorical()
+        else:
+            self._check_range()
+        return self
+
+    def _check_categorical(self) -> None:
+        if not self.choices:
+            raise ValueError("a categorical parameter needs choices")
+        if any(same(one, other) for i, one in enumerate(self.choices) for other in self.choices[:i]):
+            raise ValueError(f"a choice is there twice: {self.choices}")
+        if not self.min is self.max is self.mean is None:
+            raise ValueError("a categorical parameter has choices, not min, max or mean")
+        if self.default is not None and not any(same(self.default, choice) for choice in self.choices):
+            raise ValueError(f"default ({self.default!r}) is none of the choices {self.choices}")
+
+    def _check_range(self) -> None:
+        if self.choices is not None:
+            raise ValueError(f"choices belong to a categorical parameter, not to {self.distribution}")
+        if self.min is None or self.max is None:
+            raise ValueError(f"{self.distribution} needs min and max")
         if not self.min < self.max:
             raise ValueError(f"min ({self.min:g}) must be below max ({self.max:g})")
-        if self.distribution == "log_normal" and self.min <= 0:
+        if self.distribution in ("log_normal", "int_log_normal", "uniform_pow2") and self.min <= 0:
             raise ValueError(f"a log scale needs min above 0, not {self.min:g}")
+        if self.distribution == "logit_normal" and not 0 < self.min < self.max < 1:
+            raise ValueError(f"a logit scale needs bounds between 0 and 1, not {self.min:g}..{self.max:g}")
         if self.mean is not None and not self.min <= self.mean <= self.max:
             raise ValueError(f"mean ({self.mean:g}) lies outside {self.min:g}..{self.max:g}")
-        return self
+        if self.default is not None and (isinstance(self.default, bool) or not isinstance(self.default, int | float)):
+            raise ValueError(f"default ({self.default!r}) must be a number")
 
 
 class ProteinSettings(Config):
@@ -58,7 +106,9 @@ class ProteinConfig(Config):
         metric: name of the metric that is the score.
         goal: whether a larger or a smaller score is better.
         method: the optimiser; "bayes" is Protein.
-        parameters: nested like the Tool that is swept, with a `ParameterConfig` at each leaf.
+        parameters: nested like the Tool that is swept, with a `ParameterConfig` at each leaf, or a fixed value.
+            Keys may be dotted; they are nested when validated. A mapping that has `distribution`, `choices`, or
+            `min` and `max` is read as a `ParameterConfig`, so that a configuration can be rebuilt from its JSON.
         settings: how to search.
     """
 
@@ -67,3 +117,84 @@ class ProteinConfig(Config):
     method: Literal["bayes"] = "bayes"
     parameters: dict[str, Any]
     settings: ProteinSettings = Field(default_factory=ProteinSettings)
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _build_parameters(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        parameters = _build(value, "parameters")
+        leaves = flatten(parameters)
+        if not any(isinstance(leaf, ParameterConfig) for leaf in leaves.values()):
+            raise ValueError("parameters: the space is empty: nothing in it is a ParameterConfig")
+        return parameters
+
+
+def same(one: JsonValue, other: JsonValue) -> bool:
+    """Whether two JSON values are the same; unlike in Python, true is not 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return one == other
+
+
+def _build(node: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Nest dotted keys and turn each mapping that describes a range into a `ParameterConfig`."""
+    built: dict[str, Any] = {}
+    for key, value in node.items():
+        if not isinstance(key, str) or not all(key.split(".")):
+            raise ValueError(f"{where}: {key!r} is no name")
+        *groups, name = key.split(".")
+        target, path = built, f"{where}.{key}"
+        for group in groups:
+            target = target.setdefault(group, {})
+            if not isinstance(target, dict):
+                raise ValueError(f"{path}: {group!r} is a parameter, so nothing can stand below it")
+        leaf = _build_leaf(value, path)
+        if name in target:
+            if not (isinstance(leaf, dict) and isinstance(target[name], dict)):
+                raise ValueError(f"{path}: given twice")
+            leaf = _merge(target[name], leaf, path)
+        target[name] = leaf
+    return built
+
+
+def _build_leaf(value: Any, path: str) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if not _describes_range(value):
+        return _build(value, path)
+    try:
+        return ParameterConfig.model_validate(value)
+    except ValidationError as error:
+        reasons = [
+            ".".join([*map(str, detail["loc"]), ""]).replace(".", ": ", 1).removeprefix(": ") + _message(detail["msg"])
+            for detail in error.errors()
+        ]
+        raise ValueError(f"{path}: {'; '.join(reasons)}") from None
+
+
+def _message(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _merge(one: dict[str, Any], other: dict[str, Any], path: str) -> dict[str, Any]:
+    merged = dict(one)
+    for key, value in other.items():
+        if key in merged:
+            if not (isinstance(value, dict) and isinstance(merged[key], dict)):
+                raise ValueError(f"{path}.{key}: given twice")
+            value = _merge(merged[key], value, f"{path}.{key}")
+        merged[key] = value
+    return merged
+
+
+def _describes_range(node: Mapping[str, Any]) -> bool:
+    return (
+        isinstance(node.get("distribution"), str)
+        or isinstance(node.get("choices"), list)
+        or all(isinstance(node.get(key), int | float) for key in ("min", "max"))
+    )

@@ -1,0 +1,279 @@
+"""The search space as the unit cube: where hyperparameters become numbers and numbers hyperparameters.
+
+A numeric parameter is one column: its value on its own scale (linear, log, logit), mapped to 0..1. Whole numbers
+and powers of two own equal cells on that scale. A categorical parameter is one column per choice, of which one
+is set, so that every two choices are at distance 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metta.common.config import flatten, unflatten
+from metta.sweep.protein_config import ParameterConfig, same
+
+Array = NDArray[np.float64]
+"""Real numbers. `Points` are [n, columns] in the unit cube, unless said otherwise."""
+
+AUTO_SCALE = 0.2
+_ONE_HOT = math.sqrt(0.5)
+
+
+class SpaceError(ValueError):
+    """Hyperparameters that the space cannot place; the message names the parameter."""
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """A parameter with an order.
+
+    Attributes:
+        path: dotted path.
+        low, high: the smallest and largest value that may be suggested.
+        bottom, top: the ends of the range on the parameter's scale, half a cell beyond `low` and `high` for whole
+            numbers and powers of two.
+        scale: "linear", "log" or "logit".
+        step: "none", "integer" or "power of two": which values there are.
+        centre: the search centre, as a value.
+        width: width of a local search, as a share of the range.
+        default: the value where none was recorded, or None.
+    """
+
+    path: str
+    low: float
+    high: float
+    bottom: float
+    top: float
+    scale: str
+    step: str
+    centre: float
+    width: float
+    default: float | None
+
+    columns = 1
+
+    @classmethod
+    def of(cls, path: str, config: ParameterConfig) -> Numeric:
+        assert config.min is not None
+        assert config.max is not None
+        low, high, name = config.min, config.max, config.distribution
+        scale = {"uniform": "linear", "int_uniform": "linear", "logit_normal": "logit"}.get(name, "log")
+        step = {"int_uniform": "integer", "int_log_normal": "integer", "uniform_pow2": "power of two"}.get(name, "none")
+        if step == "integer":
+            low, high = math.ceil(low), math.floor(high)
+            bottom, top = _warp(low - 0.5, scale), _warp(high + 0.5, scale)
+        elif step == "power of two":
+            low, high = 2.0 ** math.ceil(math.log2(low)), 2.0 ** math.floor(math.log2(high))
+            bottom, top = _warp(low / math.sqrt(2), scale), _warp(high * math.sqrt(2), scale)
+        else:
+            bottom, top = _warp(low, scale), _warp(high, scale)
+        if not low < high:
+            raise SpaceError(f"{path}: {name} needs two values between {config.min:g} and {config.max:g}")
+        centre = _unwarp((bottom + top) / 2, scale) if config.mean is None else config.mean
+        width = AUTO_SCALE if config.scale == "auto" else config.scale
+        default = config.default if isinstance(config.default, int | float) else None
+        return cls(path, low, high, bottom, top, scale, step, centre, width, default)
+
+    @property
+    def log_ratio(self) -> float:
+        """Logarithm of the largest value over the smallest, for a range of counts or sizes (1 and above), else 0."""
+        return math.log(self.high / self.low) if self.low >= 1 else 0.0
+
+    def encode(self, value: Any) -> list[float]:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise SpaceError(f"{self.path}: {value!r} is not a finite number")
+        try:
+            return [(_warp(value, self.scale) - self.bottom) / (self.top - self.bottom)]
+        except ValueError:
+            raise SpaceError(f"{self.path}: {value!r} has no place on a {self.scale} scale") from None
+
+    def decode(self, columns: Array) -> int | float:
+        value = _unwarp(self.bottom + float(columns[0]) * (self.top - self.bottom), self.scale)
+        if self.step == "power of two":
+            value = 2.0 ** round(math.log2(value))
+        value = min(max(value, self.low), self.high)
+        return value if self.step == "none" else round(value)
+
+    def snap(self, columns: Array) -> Array:
+        """Move unit values [n, 1] to the nearest that can be suggested."""
+        clipped = np.clip(columns, 0.0, 1.0)
+        if self.step == "none":
+            return clipped
+        warped = self.bottom + clipped * (self.top - self.bottom)
+        if self.step == "power of two":
+            base = math.log(2)
+            warped = np.clip(np.rint(warped / base) * base, math.log(self.low), math.log(self.high))
+        elif self.scale == "log":
+            warped = np.log(np.clip(np.rint(np.exp(warped)), self.low, self.high))
+        else:
+            warped = np.clip(np.rint(warped), self.low, self.high)
+        return (warped - self.bottom) / (self.top - self.bottom)
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """A parameter without order: one of `choices`."""
+
+    path: str
+    choices: tuple[Any, ...]
+    centre: Any
+    default: Any
+    width: float = AUTO_SCALE
+
+    log_ratio = 0.0
+
+    @classmethod
+    def of(cls, path: str, config: ParameterConfig) -> Categorical:
+        assert config.choices
+        centre = config.choices[0] if config.default is None else config.default
+        return cls(path, tuple(config.choices), centre, config.default)
+
+    @property
+    def columns(self) -> int:
+        return len(self.choices)
+
+    def encode(self, value: Any) -> list[float]:
+        """One column is set; none is for a value that is no longer among the choices."""
+        return [_ONE_HOT if same(value, choice) else 0.0 for choice in self.choices]
+
+    def decode(self, columns: Array) -> Any:
+        return self.choices[int(np.argmax(columns))]
+
+    def snap(self, columns: Array) -> Array:
+        """Set the largest of the columns [n, choices], and no other."""
+        snapped = np.zeros_like(columns)
+        snapped[np.arange(len(columns)), np.argmax(columns, axis=1)] = _ONE_HOT
+        return snapped
+
+
+Parameter = Numeric | Categorical
+
+
+class Space:
+    """The parameters of a search, and the way between their values and points of the unit cube.
+
+    Args:
+        parameters: nested, as in `ProteinConfig.parameters`.
+
+    Attributes:
+        parameters: the parameters that are searched, in the order given.
+        dimension: how many there are.
+        columns: width of a point.
+        group: [columns], the parameter that each column belongs to.
+        continuous: [columns], whether a column may take any value of 0..1.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._template = flatten(parameters)
+        self.parameters: list[Parameter] = [
+            (Categorical if leaf.distribution == "categorical" else Numeric).of(path, leaf)
+            for path, leaf in self._template.items()
+            if isinstance(leaf, ParameterConfig)
+        ]
+        self.dimension = len(self.parameters)
+        self.group = np.repeat(np.arange(self.dimension), [parameter.columns for parameter in self.parameters])
+        self.columns = len(self.group)
+        ends = np.cumsum([parameter.columns for parameter in self.parameters])
+        self.slices = [slice(end - p.columns, end) for p, end in zip(self.parameters, ends, strict=True)]
+        self.numeric = np.array([isinstance(self.parameters[g], Numeric) for g in self.group])
+        self.width = np.array([self.parameters[g].width for g in self.group])
+
+    @property
+    def centre(self) -> Array:
+        """The search centre, [columns]."""
+        return self.encode({parameter.path: parameter.centre for parameter in self.parameters})
+
+    def encode(self, params: Mapping[str, Any]) -> Array:
+        """Turn hyperparameters, nested or flat, into a point [columns]; outside the cube if out of bounds.
+
+        Parameters that the space does not have are left out. One that is missing takes its default.
+
+        Raises:
+            SpaceError: a parameter is missing and has no default, or its value has no place on its scale.
+        """
+        flat = flatten(params)
+        for path in [path for path, value in flat.items() if value == {}]:
+            del flat[path]
+        point: list[float] = []
+        for parameter in self.parameters:
+            value = _lookup(flat, params, parameter.path)
+            if value is _MISSING:
+                if parameter.default is None:
+                    raise SpaceError(f"{parameter.path}: missing, and the parameter has no default")
+                value = parameter.default
+            point.extend(parameter.encode(value))
+        return np.array(point)
+
+    def decode(self, point: Array) -> dict[str, Any]:
+        """Turn a point [columns] into hyperparameters, nested, with the fixed values among them."""
+        values = {p.path: p.decode(point[s]) for p, s in zip(self.parameters, self.slices, strict=True)}
+        return unflatten({path: values.get(path, leaf) for path, leaf in self._template.items()})
+
+    def snap(self, points: Array) -> Array:
+        """Move points [n, columns] to the nearest ones that decode exactly."""
+        return np.hstack([p.snap(points[:, s]) for p, s in zip(self.parameters, self.slices, strict=True)])
+
+    def quasi_random(self, indices: Sequence[int] | NDArray[np.int64], shift: Array) -> Array:
+        """Points of the additive recurrence on the generalised golden ratio, [len(indices), columns].
+
+        Its points fill the cube evenly from the first on, whatever their number
+        (Roberts 2018, "The unreasonable effectiveness of quasirandom sequences").
+
+        Args:
+            shift: [dimension], where the sequence starts.
+        """
+        ratio = 2.0
+        for _ in range(40):
+            ratio = (1.0 + ratio) ** (1.0 / (self.dimension + 1))
+        steps = ratio ** -np.arange(1.0, self.dimension + 1)
+        return self.place((shift + np.outer(np.asarray(indices) + 1.0, steps)) % 1.0)
+
+    def place(self, uniform: Array) -> Array:
+        """Turn uniform numbers [n, dimension], one a parameter, into points [n, columns] that decode exactly."""
+        points = np.empty((len(uniform), self.columns))
+        for j, (parameter, columns) in enumerate(zip(self.parameters, self.slices, strict=True)):
+            if isinstance(parameter, Numeric):
+                points[:, j if self.columns == self.dimension else columns.start] = uniform[:, j]
+            else:
+                chosen = np.minimum((uniform[:, j] * parameter.columns).astype(int), parameter.columns - 1)
+                points[:, columns] = np.eye(parameter.columns)[chosen]
+        return self.snap(points)
+
+
+_MISSING = object()
+
+
+def _lookup(flat: Mapping[str, Any], params: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path, also where the value is itself a mapping (a categorical choice may be)."""
+    if path in flat:
+        return flat[path]
+    if path in params:
+        return params[path]
+    node: Any = params
+    for key in path.split("."):
+        if not isinstance(node, Mapping) or key not in node:
+            return _MISSING
+        node = node[key]
+    return node
+
+
+def _warp(value: float, scale: str) -> float:
+    if scale == "log":
+        return math.log(value)
+    if scale == "logit":
+        return math.log(value) - math.log1p(-value)
+    return float(value)
+
+
+def _unwarp(value: float, scale: str) -> float:
+    if scale == "log":
+        return math.exp(value)
+    if scale == "logit":
+        return 1.0 / (1.0 + math.exp(-value))
+    return value

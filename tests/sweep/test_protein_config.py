@@ -1,0 +1,85 @@
+"""What a search space may be, and how a wrong one is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from metta.common.config import ConfigError
+from metta.sweep.protein_config import ParameterConfig, ProteinConfig
+
+LEARNING_RATE = ParameterConfig(min=1e-5, max=1e-2, distribution="log_normal")
+
+
+def config(parameters: dict[str, Any]) -> ProteinConfig:
+    return ProteinConfig(metric="score", parameters=parameters)
+
+
+def test_a_configuration_is_rebuilt_from_its_own_json() -> None:
+    original = config(
+        {
+            "trainer": {"optimizer": {"learning_rate": LEARNING_RATE, "type": "adam"}, "epochs": 3},
+            "activation": ParameterConfig.model_validate({"choices": ["relu", None, {"leaky": 0.1}]}),
+        }
+    )
+    rebuilt = ProteinConfig.model_validate(json.loads(json.dumps(original.model_dump(mode="json"))))
+    assert rebuilt == original
+    assert rebuilt.parameters["trainer"]["optimizer"]["learning_rate"] == LEARNING_RATE
+    assert rebuilt.parameters["activation"].choices == ["relu", None, {"leaky": 0.1}]
+
+
+def test_an_override_walks_to_a_leaf() -> None:
+    changed = config({"trainer": {"learning_rate": LEARNING_RATE}})
+    changed.override("parameters.trainer.learning_rate.max", 1.0)
+    assert changed.parameters["trainer"]["learning_rate"].max == 1.0
+    assert LEARNING_RATE.max == 1e-2
+
+
+def test_an_override_that_breaks_a_range_is_refused() -> None:
+    changed = config({"trainer": {"learning_rate": LEARNING_RATE}})
+    with pytest.raises(ConfigError, match=r"parameters\.trainer\.learning_rate\.max.*must be below max"):
+        changed.override("parameters.trainer.learning_rate.max", 1e-6)
+
+
+def test_dotted_keys_are_nested() -> None:
+    dotted = config({"trainer.lr": LEARNING_RATE, "trainer": {"seed": 1}})
+    assert dotted.parameters == {"trainer": {"lr": LEARNING_RATE, "seed": 1}}
+
+
+@pytest.mark.parametrize(
+    ("leaf", "message"),
+    [
+        ({"min": 1, "max": 1, "distribution": "uniform"}, "must be below max"),
+        ({"min": 0, "max": 1, "distribution": "log_normal"}, "log scale needs min above 0"),
+        ({"min": 0, "max": 8, "distribution": "uniform_pow2"}, "log scale needs min above 0"),
+        ({"min": 0.5, "max": 1, "distribution": "logit_normal"}, "logit scale needs bounds between 0 and 1"),
+        ({"min": 0, "max": 1, "mean": 2, "distribution": "uniform"}, "mean .2. lies outside 0..1"),
+        ({"min": 0, "max": float("inf"), "distribution": "uniform"}, "max: .*finite"),
+        ({"min": 0, "max": 1}, "distribution: .*required"),
+        ({"min": 0, "max": 1, "distribution": "unifrom"}, "distribution: .*'uniform'"),
+        ({"min": 0, "distribution": "uniform"}, "needs min and max"),
+        ({"min": 0, "max": 1, "distribution": "uniform", "maen": 1}, "maen: "),
+        ({"min": 0, "max": 1, "distribution": "uniform", "scale": 0}, "scale .0. must lie above 0"),
+        ({"choices": []}, "needs choices"),
+        ({"choices": [1, 2, 1.0]}, "there twice"),
+        ({"choices": [1], "min": 0}, "not min, max or mean"),
+        ({"choices": [1], "default": 2}, "none of the choices"),
+    ],
+)
+def test_a_bad_range_is_an_error_that_names_the_parameter(leaf: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=rf"parameters\.trainer\.ppo\.clip: .*{message}"):
+        config({"trainer": {"ppo": {"clip": leaf}}})
+
+
+@pytest.mark.parametrize("parameters", [{}, {"trainer": {}}, {"trainer": {"seed": 1}}])
+def test_an_empty_space_is_an_error(parameters: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="space is empty"):
+        config(parameters)
+
+
+def test_a_parameter_given_twice_is_an_error() -> None:
+    with pytest.raises(ValidationError, match=r"parameters\.a.*given twice"):
+        config({"a.b": LEARNING_RATE, "a": {"b": LEARNING_RATE}})
