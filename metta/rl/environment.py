@@ -36,6 +36,7 @@ class EnvironmentSpec:
         actions: action names; an action is an index into them.
         features: names of what a token can tell; a token's second byte is an index into them.
         tags: names of tags; the value of a token of the feature ``tag`` is an index into them.
+        vibes: names of vibes, empty where agents cannot change theirs.
     """
 
     num_agents: int
@@ -44,6 +45,7 @@ class EnvironmentSpec:
     actions: tuple[str, ...]
     features: tuple[str, ...]
     tags: tuple[str, ...]
+    vibes: tuple[str, ...]
 
     @classmethod
     def of(cls, config: MettaGridConfig) -> EnvironmentSpec:
@@ -69,6 +71,7 @@ class EnvironmentSpec:
             actions=tuple(action.name for action in game.actions.actions()),
             features=tuple(feature.name for feature in features),
             tags=tuple(id_map.tag_names()),
+            vibes=tuple(game.vibe_names) if game.actions.change_vibe.enabled else (),
         )
 
 
@@ -146,6 +149,8 @@ class Environment:
 
     def step(self) -> None:
         """Do the actions in the buffers and write the observations, rewards and ends that follow."""
+        self.buffers.terminals[:] = False  # the C++ core sets these and never clears them
+        self.buffers.truncations[:] = False
         actions = self.buffers.actions
         if self._num_core_actions == len(self.spec.actions):
             self._core_actions[:] = actions
@@ -155,6 +160,10 @@ class Environment:
             np.copyto(self._vibe_actions, np.where(is_vibe, actions, 0))
         self._running.step()
         self._end_on_game_stats()
+
+    def truncate(self) -> None:
+        """Cut the episode off after this step."""
+        self.buffers.truncations[:] = True
 
     @property
     def done(self) -> bool:
@@ -204,4 +213,4 @@ class Environment:
         for name, threshold in self._game_config.end_episode_on_game_stats.items():
             value = self._running.get_game_stat(name)
             if value is not None and value >= threshold:
-                self.buffers.truncations[:] = True
+                self.truncate()

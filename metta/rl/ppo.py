@@ -1,0 +1,158 @@
+"""Proximal policy optimisation (Schulman et al., arXiv 1707.06347): advantages, loss, and the update of one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metta.rl.policy import Policy
+from metta.rl.tokens import TokenBatch
+from metta.rl.trainer_config import PPOConfig
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss or a gradient is not finite, so nothing more can be learnt."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was seen, done and judged, in order of step and then agent.
+
+    Attributes:
+        tokens: observations.
+        actions: int64 [batch].
+        log_probs: float32 [batch], of the actions under the policy that took them.
+        values: float32 [batch], as estimated when the action was taken.
+        advantages: float32 [batch].
+        returns: float32 [batch], what the values should have been.
+    """
+
+    tokens: TokenBatch
+    actions: Tensor
+    log_probs: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def select(self, indices: Tensor) -> Batch:
+        return Batch(
+            self.tokens.select(indices),
+            self.actions[indices],
+            self.log_probs[indices],
+            self.values[indices],
+            self.advantages[indices],
+            self.returns[indices],
+        )
+
+
+def generalized_advantages(
+    rewards: npt.NDArray[np.float32],
+    values: npt.NDArray[np.float32],
+    next_values: npt.NDArray[np.float32],
+    ended: npt.NDArray[np.bool_],
+    gamma: float,
+    gae_lambda: float,
+) -> npt.NDArray[np.float32]:
+    """Generalised advantage estimation (arXiv 1506.02438, equations 11, 12 and 16).
+
+    All arrays are [steps, agents].
+
+    Args:
+        rewards: for the action at each step.
+        values: V of the state the action was taken in.
+        next_values: V of the state it led to: 0 where the game was over, V of the last state where the game was
+            truncated, for it would have gone on.
+        ended: whether the episode ended, either way, with this step; no advantage flows back over it.
+    """
+    deltas = rewards + gamma * next_values - values
+    advantages = np.zeros_like(deltas)
+    following = np.zeros_like(deltas[0])
+    for step in reversed(range(len(deltas))):
+        following = deltas[step] + gamma * gae_lambda * np.where(ended[step], 0, following)
+        advantages[step] = following
+    return advantages
+
+
+def ppo_loss(policy: Policy, batch: Batch, config: PPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a minibatch, and what to look at while it falls."""
+    logits, values = policy(batch.tokens)
+    all_log_probs = functional.log_softmax(logits, dim=-1)
+    log_probs = all_log_probs.gather(1, batch.actions[:, None]).squeeze(1)
+    log_ratio = log_probs - batch.log_probs
+    ratio = log_ratio.exp()
+
+    # Advantage normalisation, over the minibatch.
+    advantages = (batch.advantages - batch.advantages.mean()) / (batch.advantages.std(correction=0) + 1e-8)
+
+    # Clipped surrogate objective (equation 7), to be maximised.
+    clipped_ratio = ratio.clamp(1 - config.clip_coef, 1 + config.clip_coef)
+    policy_loss = -torch.min(ratio * advantages, clipped_ratio * advantages).mean()
+
+    # Clipped value loss: a value that moved further than the clip gains nothing by moving on.
+    clipped_values = batch.values + (values - batch.values).clamp(-config.clip_coef, config.clip_coef)
+    value_loss = 0.5 * torch.max((values - batch.returns) ** 2, (clipped_values - batch.returns) ** 2).mean()
+
+    # Entropy bonus (equation 9).
+    entropy = -(all_log_probs.exp() * all_log_probs).sum(dim=-1).mean()
+
+    loss = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
+    with torch.no_grad():
+        measures = {
+            "loss": loss,
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "approx_kl": ((ratio - 1) - log_ratio).mean(),
+            "clip_fraction": ((ratio - 1).abs() > config.clip_coef).float().mean(),
+        }
+    return loss, measures
+
+
+def update(
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    config: PPOConfig,
+    num_minibatches: int,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Learn from a batch: `config.update_epochs` passes in shuffled minibatches of equal size, within one.
+
+    Returns:
+        the mean over all minibatches of what `ppo_loss` measures, of ``grad_norm`` (before clipping), and
+        ``explained_variance`` of the returns by the values.
+
+    Raises:
+        TrainingDiverged: a loss or gradient is not finite. The policy is as it was before that minibatch.
+    """
+    totals: dict[str, float] = {}
+    for _ in range(config.update_epochs):
+        shuffled = torch.randperm(len(batch), generator=generator)
+        for indices in shuffled.tensor_split(num_minibatches):
+            loss, measures = ppo_loss(policy, batch.select(indices.to(batch.actions.device)), config)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            measures["grad_norm"] = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+            values = torch.stack(list(measures.values())).tolist()
+            _require_finite(dict(zip(measures, values, strict=True)))
+            optimizer.step()
+            for name, value in zip(measures, values, strict=True):
+                totals[name] = totals.get(name, 0.0) + value
+    means = {name: total / (config.update_epochs * num_minibatches) for name, total in totals.items()}
+    spread = float(batch.returns.var(correction=0))
+    unexplained = float((batch.returns - batch.values).var(correction=0))
+    return means | {"explained_variance": 1 - unexplained / spread if spread > 0 else 0.0}
+
+
+def _require_finite(measures: dict[str, float]) -> None:
+    wrong = [f"{name} is {value}" for name, value in measures.items() if not np.isfinite(value)]
+    if wrong:
+        raise TrainingDiverged(f"training diverged: {', '.join(wrong)}; a lower learning rate may help")

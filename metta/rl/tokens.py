@@ -1,0 +1,112 @@
+"""Observation tokens as rows of an embedding table.
+
+A linear layer over a picture of the agent's view, with one channel for each thing a token can tell, is a sum over the
+tokens of one row of its weights each. A view holds some thirty tokens but thousands of pixels times channels, so the
+sum is taken over the tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from metta.rl.environment import EMPTY, GLOBAL_LOCATION, EnvironmentSpec
+
+IGNORED_FEATURES = ("agent_id",)
+"""Features no policy is shown: agents are numbered anew in each episode."""
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """The tokens of a batch of observations, one after the other.
+
+    Attributes:
+        rows: int32 [tokens], rows of the embedding table.
+        weights: float32 [tokens], what each row counts.
+        offsets: int32 [batch + 1]; observation i has the tokens offsets[i] to offsets[i + 1].
+    """
+
+    rows: Tensor
+    weights: Tensor
+    offsets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def to(self, device: torch.device) -> TokenBatch:
+        return TokenBatch(self.rows.to(device), self.weights.to(device), self.offsets.to(device))
+
+    def select(self, indices: Tensor) -> TokenBatch:
+        """The observations at `indices` (int64 [selected])."""
+        starts = self.offsets[indices]
+        lengths = self.offsets[indices + 1] - starts
+        offsets = torch.zeros(len(indices) + 1, dtype=torch.int32, device=self.offsets.device)
+        torch.cumsum(lengths, dim=0, out=offsets[1:])
+        tokens = torch.repeat_interleave(starts - offsets[:-1], lengths)
+        tokens += torch.arange(len(tokens), dtype=torch.int32, device=tokens.device)
+        return TokenBatch(self.rows[tokens], self.weights[tokens], offsets)
+
+    @staticmethod
+    def concatenate(batches: list[TokenBatch]) -> TokenBatch:
+        lengths = torch.cat([batch.offsets.diff() for batch in batches])
+        offsets = torch.zeros(len(lengths) + 1, dtype=torch.int32, device=lengths.device)
+        torch.cumsum(lengths, dim=0, out=offsets[1:])
+        return TokenBatch(
+            torch.cat([batch.rows for batch in batches]), torch.cat([batch.weights for batch in batches]), offsets
+        )
+
+
+class Vocabulary:
+    """Which row of the embedding table stands for a token, and how much it counts.
+
+    There is a row for each place in the view (and one place for the global tokens) and channel. A feature whose value
+    is a name (a tag, an action, a vibe) has one channel for each name; a feature whose value is an amount has one
+    channel that counts 1 + log2(amount) / 8: that there is any matters most. Amounts of 0 and empty tokens have none.
+    """
+
+    def __init__(self, spec: EnvironmentSpec) -> None:
+        names_of = {"tag": spec.tags, "last_action": spec.actions, "vibe": spec.vibes}
+        self._weights = np.zeros(256 * 256, dtype=np.float32)
+        self._channels = np.zeros(256 * 256, dtype=np.int32)
+        amounts = np.arange(1, 256)
+        self.num_channels = 0
+        for feature, name in enumerate(spec.features):
+            if name in IGNORED_FEATURES:
+                continue
+            first = feature * 256
+            if names := names_of.get(name):
+                values = np.arange(len(names))
+                self._weights[first + values] = 1
+                self._channels[first + values] = self.num_channels + values
+                self.num_channels += len(names)
+            else:
+                self._weights[first + amounts] = 1 + np.log2(amounts) / 8
+                self._channels[first + amounts] = self.num_channels
+                self.num_channels += 1
+        height, width = spec.view
+        self._places = np.zeros(256, dtype=np.int32)
+        rows, columns = np.divmod(np.arange(height * width), width)
+        self._places[rows << 4 | columns] = np.arange(height * width)
+        self._places[GLOBAL_LOCATION] = height * width
+        self._places *= self.num_channels
+        self.num_rows = (height * width + 1) * self.num_channels
+
+    def encode(self, observations: npt.NDArray[np.uint8]) -> TokenBatch:
+        """Look up the tokens of observations (uint8 [batch, tokens, 3])."""
+        present = observations[:, :, 0] != EMPTY
+        longest = int(present.sum(axis=1).max(initial=0))
+        present = present[:, :longest]
+        tokens = observations[:, :longest][present]
+        meanings = tokens[:, 1].astype(np.int32) << 8 | tokens[:, 2]
+        weights = self._weights[meanings]
+        counted = weights > 0
+        rows = self._places[tokens[:, 0]] + self._channels[meanings]
+        counted_before = np.concatenate([[0], np.cumsum(counted)])
+        offsets = counted_before[np.concatenate([[0], np.cumsum(present.sum(axis=1))])].astype(np.int32)
+        return TokenBatch(
+            torch.from_numpy(rows[counted]), torch.from_numpy(weights[counted]), torch.from_numpy(offsets)
+        )

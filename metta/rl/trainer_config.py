@@ -1,0 +1,77 @@
+"""Hyperparameters of training. Imports neither torch nor mettagrid, so that a sweep can be described without them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from metta.common.config import Config
+
+MIN_HORIZON = 8
+"""Environments are left unused rather than roll out fewer steps than this between updates."""
+
+
+class OptimizerConfig(Config):
+    """How gradients become changes of weights."""
+
+    type: Literal["adam", "adamw"] = Field("adam", description="adamw decays weights apart from the gradient")
+    learning_rate: float = Field(1e-3, gt=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    eps: float = Field(1e-5, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class PPOConfig(Config):
+    """The loss of proximal policy optimisation (arXiv 1707.06347) and generalised advantages (arXiv 1506.02438)."""
+
+    clip_coef: float = Field(0.2, gt=0, description="how far the probability ratio and the value may move per update")
+    ent_coef: float = Field(0.005, ge=0, description="weight of the entropy bonus")
+    vf_coef: float = Field(0.5, ge=0, description="weight of the value loss")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="0 trusts the value function, 1 the observed return")
+    gamma: float = Field(0.99, ge=0, le=1, description="discount per step")
+    max_grad_norm: float = Field(0.5, gt=0, description="gradients longer than this are shortened to it")
+    update_epochs: int = Field(2, ge=1, description="passes over each batch")
+
+
+class PolicyConfig(Config):
+    """The shape of the network."""
+
+    hidden_size: int = Field(128, ge=1, description="width of the token embeddings and of the layer above them")
+
+
+class TrainerConfig(Config):
+    """A training run."""
+
+    total_timesteps: int = Field(1_000_000, ge=1, description="agent steps in all, rounded up to whole updates")
+    batch_size: int = Field(16_384, ge=1, description="agent steps per update; rounded to whole steps of all agents")
+    minibatch_size: int = Field(4_096, ge=1, description="agent steps per gradient step; at most the batch")
+    seed: int = Field(0, ge=0, lt=2**31, description="same seed, machine and thread count: the same run")
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ppo: PPOConfig = PPOConfig()
+    policy: PolicyConfig = PolicyConfig()
+    anneal_learning_rate: bool = Field(False, description="lower the learning rate linearly to 0 over the run")
+    num_environments: int = Field(16, ge=1, description="most environments that step together")
+    num_workers: int | None = Field(
+        None, ge=0, description="processes that step environments; 0 is this process, unset is by the cores it may use"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is cuda where there is one")
+    checkpoint_seconds: float = Field(15.0, ge=0, description="least time between checkpoints")
+
+
+def round_batch(batch_size: int, num_agents: int, num_environments: int) -> tuple[int, int]:
+    """Choose how many environments roll out how many steps so that a batch is as near `batch_size` as they allow.
+
+    A small batch uses fewer environments, so that at least `MIN_HORIZON` steps follow each other in it.
+
+    Returns:
+        environments and horizon; ``environments * num_agents * horizon`` is the effective batch size.
+
+    Example:
+        >>> round_batch(10_000, num_agents=24, num_environments=16)
+        (16, 26)
+    """
+    environments = min(num_environments, max(1, batch_size // (num_agents * MIN_HORIZON)))
+    horizon = max(1, round(batch_size / (environments * num_agents)))
+    return environments, horizon

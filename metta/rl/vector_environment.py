@@ -1,0 +1,295 @@
+"""Many environments stepped together, in worker processes that share their arrays with this one.
+
+Worker processes and not threads: mettagrid 0.26.22 holds the GIL while it steps. Torch is not imported here, so that
+workers start quickly and stay small.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from mettagrid.config.mettagrid_config import MettaGridConfig
+
+from metta.rl.environment import TOKEN_DIM, Buffers, Environment, EnvironmentSpec
+
+NUM_GROUPS = 2
+"""Environments step in this many groups in turn: while one steps, the policy looks at the other."""
+
+_CLOSE_SECONDS = 5.0
+_FIELDS: dict[str, tuple[npt.DTypeLike, Any]] = {
+    "observations": (np.uint8, ctypes.c_uint8),
+    "final_observations": (np.uint8, ctypes.c_uint8),
+    "rewards": (np.float32, ctypes.c_float),
+    "terminals": (np.bool_, ctypes.c_bool),
+    "truncations": (np.bool_, ctypes.c_bool),
+    "actions": (np.int32, ctypes.c_int32),
+}
+
+
+class WorkerError(RuntimeError):
+    """A worker process raised (its traceback is in the message) or died."""
+
+
+@dataclass(frozen=True)
+class SharedArrays:
+    """The arrays of all environments, each with a leading axis of environments.
+
+    `observations`, `rewards`, `terminals`, `truncations` and `actions` are as in `Buffers`. Where an episode has
+    ended, `observations` are already the first of the next episode; `final_observations` are the last of the one that
+    was truncated, which the value function is asked about.
+    """
+
+    observations: npt.NDArray[np.uint8]
+    final_observations: npt.NDArray[np.uint8]
+    rewards: npt.NDArray[np.float32]
+    terminals: npt.NDArray[np.bool_]
+    truncations: npt.NDArray[np.bool_]
+    actions: npt.NDArray[np.int32]
+
+    @classmethod
+    def shapes(cls, spec: EnvironmentSpec, num_environments: int) -> dict[str, tuple[int, ...]]:
+        agents = (num_environments, spec.num_agents)
+        tokens = (*agents, spec.num_tokens, TOKEN_DIM)
+        return {name: tokens if name.endswith("observations") else agents for name in _FIELDS}
+
+    @classmethod
+    def on(cls, memory: dict[str, Any], spec: EnvironmentSpec, num_environments: int) -> SharedArrays:
+        """View shared memory as arrays."""
+        shapes = cls.shapes(spec, num_environments)
+        return cls(
+            **{
+                name: np.frombuffer(memory[name], dtype=dtype).reshape(shapes[name])
+                for name, (dtype, _) in _FIELDS.items()
+            }
+        )
+
+    def buffers(self, environment: int) -> Buffers:
+        """The part of one environment."""
+        return Buffers(
+            observations=self.observations[environment],
+            rewards=self.rewards[environment],
+            terminals=self.terminals[environment],
+            truncations=self.truncations[environment],
+            actions=self.actions[environment],
+        )
+
+
+class VectorEnvironment:
+    """Environments that start a new episode by themselves, stepped in `NUM_GROUPS` groups.
+
+    Whatever the number of workers, a seed gives the same episodes.
+
+    Example:
+        >>> with VectorEnvironment(config, num_environments=16, num_workers=2, seed=[0]) as environments:
+        ...     for group in environments.groups:
+        ...         stats = environments.receive(group)
+        ...         environments.arrays.actions[group] = policy(environments.arrays.observations[group])
+        ...         environments.send(group)
+    """
+
+    def __init__(self, config: MettaGridConfig, num_environments: int, num_workers: int, seed: Sequence[int]) -> None:
+        """Start the workers; the first `receive` of a group waits for its first observations.
+
+        Args:
+            config: of every environment.
+            num_environments: at least 1.
+            num_workers: processes to start, at most `num_environments`; 0 steps in this process.
+            seed: fixes every episode of every environment.
+        """
+        self.spec = EnvironmentSpec.of(config)
+        self.num_environments = num_environments
+        context = multiprocessing.get_context("spawn")
+        shapes = SharedArrays.shapes(self.spec, num_environments)
+        memory = {name: context.RawArray(c_type, int(np.prod(shapes[name]))) for name, (_, c_type) in _FIELDS.items()}
+        self.arrays = SharedArrays.on(memory, self.spec, num_environments)
+        bounds = [round(part * num_environments / NUM_GROUPS) for part in range(NUM_GROUPS + 1)]
+        self.groups = [slice(start, stop) for start, stop in itertools.pairwise(bounds) if stop > start]
+        self._pending: list[bool] = [True for _ in self.groups]
+        self._stats: list[list[dict[str, float]]] = [[] for _ in self.groups]
+        self._local: _Stepper | None = None
+        self._workers: list[tuple[SpawnProcess, Connection]] = []
+        if num_workers == 0:
+            members = [list(range(group.start, group.stop)) for group in self.groups]
+            self._local = _Stepper(config, self.arrays, members, num_environments, seed)
+            return
+        with _interrupts_held():  # a Ctrl-C at the terminal reaches workers too; only this process answers it
+            for worker in range(min(num_workers, num_environments)):
+                members = [list(range(group.start, group.stop))[worker::num_workers] for group in self.groups]
+                ours, theirs = context.Pipe()
+                process = context.Process(
+                    target=_work,
+                    args=(theirs, config, memory, members, num_environments, list(seed)),
+                    daemon=True,
+                    name=f"environments-{worker}",
+                )
+                process.start()
+                theirs.close()
+                self._workers.append((process, ours))
+
+    def send(self, group: slice) -> None:
+        """Have the environments of a group do the actions in `arrays.actions`."""
+        index = self.groups.index(group)
+        assert not self._pending[index], "receive() comes before the next send()"
+        self._pending[index] = True
+        if self._local is not None:
+            self._stats[index] = self._local.step(index)
+            return
+        for worker, (_, connection) in enumerate(self._workers):
+            try:
+                connection.send_bytes(bytes([index]))
+            except OSError:
+                self._raise_dead(worker)
+
+    def receive(self, group: slice) -> list[dict[str, float]]:
+        """Wait until the group has stepped, and return the stats of its episodes that ended.
+
+        Raises:
+            WorkerError: a worker raised or died.
+        """
+        index = self.groups.index(group)
+        if not self._pending[index]:
+            return []
+        self._pending[index] = False
+        if self._local is not None:
+            return self._stats[index]
+        stats: list[dict[str, float]] = []
+        for worker, (_, connection) in enumerate(self._workers):
+            try:
+                reply = connection.recv()
+            except (EOFError, OSError):
+                self._raise_dead(worker)
+            if isinstance(reply, str):
+                raise WorkerError(f"an environment failed in worker process {worker}:\n{reply}")
+            stats.extend(reply)
+        return stats
+
+    def close(self) -> None:
+        """End the workers."""
+        for _, connection in self._workers:
+            connection.close()
+        for process, _ in self._workers:
+            process.join(_CLOSE_SECONDS)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._workers = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _raise_dead(self, worker: int) -> None:
+        process = self._workers[worker][0]
+        process.join(_CLOSE_SECONDS)
+        code = process.exitcode
+        how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit status {code}"
+        raise WorkerError(f"worker process {worker}, which steps environments, died: {how}") from None
+
+
+class _Stepper:
+    """The environments of one worker, by group."""
+
+    def __init__(
+        self,
+        config: MettaGridConfig,
+        arrays: SharedArrays,
+        members: list[list[int]],
+        num_environments: int,
+        seed: Sequence[int],
+    ) -> None:
+        self._arrays = arrays
+        self._members = members
+        self._environments = {index: Environment(config, arrays.buffers(index)) for group in members for index in group}
+        self._generators = {index: np.random.default_rng([*seed, index]) for index in self._environments}
+        self._first_lengths = {index: _first_length(config, index, num_environments) for index in self._environments}
+        for index in self._environments:
+            self._reset(index)
+
+    def step(self, group: int) -> list[dict[str, float]]:
+        """Step the environments of a group and return the stats of the whole episodes that ended."""
+        stats = []
+        for index in self._members[group]:
+            environment = self._environments[index]
+            environment.step()
+            cut_short = environment.current_step == self._first_lengths[index]
+            if cut_short:
+                environment.truncate()
+            if environment.done:
+                if not cut_short:
+                    stats.append(environment.episode_stats())
+                self._restart(index)
+        return stats
+
+    def _restart(self, index: int) -> None:
+        """Start the next episode, leaving rewards and ends of the last one in place."""
+        arrays = self._arrays
+        arrays.final_observations[index] = arrays.observations[index]
+        ended = (arrays.rewards[index].copy(), arrays.terminals[index].copy(), arrays.truncations[index].copy())
+        self._first_lengths[index] = None
+        self._reset(index)
+        arrays.rewards[index], arrays.terminals[index], arrays.truncations[index] = ended
+
+    def _reset(self, index: int) -> None:
+        self._environments[index].reset(int(self._generators[index].integers(2**31 - 1)))
+
+
+def _first_length(config: MettaGridConfig, index: int, num_environments: int) -> int | None:
+    """Where to cut an environment's first episode so that episodes don't all end together, None for nowhere."""
+    length = config.game.max_steps * (index + 1) // num_environments
+    return length if config.desync_episodes and 0 < length < config.game.max_steps else None
+
+
+def _work(
+    connection: Connection,
+    config: MettaGridConfig,
+    memory: dict[str, Any],
+    members: list[list[int]],
+    num_environments: int,
+    seed: list[int],
+) -> None:
+    """Main function of a worker process: step a group when told to, until the parent closes the pipe or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        arrays = SharedArrays.on(memory, EnvironmentSpec.of(config), num_environments)
+        stepper = _Stepper(config, arrays, members, num_environments, seed)
+        for _ in members:  # the first observations of each group
+            connection.send([])
+        while True:
+            group = connection.recv_bytes()[0]
+            connection.send(stepper.step(group))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except Exception:
+        connection.send(traceback.format_exc())
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold SIGINT back from this thread and from processes started within, which keep it held for good."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: those it is bound to, and no more than OMP_NUM_THREADS says."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(threads)) if threads.isdigit() and int(threads) > 0 else cores
