@@ -17,9 +17,14 @@ def check_round_trip(env: MettaGridConfig) -> MettaGridConfig:
     one without a word: ``inventoryReward(..., max=...)`` loses its maximum, and the same play then earns more.
 
     Raises:
-        UserError: what is read back differs, naming the fields that do.
+        UserError: it cannot be read back, or what is read differs; the message names the fields that do.
     """
-    read_back = type(env).model_validate_json(env.model_dump_json())
+    try:
+        read_back = type(env).model_validate_json(env.model_dump_json())
+    except Exception as error:  # mettagrid's validators raise errors of many types
+        raise UserError(
+            f"environment {env.label!r} cannot be read back from JSON: {' '.join(str(error).split())}"
+        ) from error
     if read_back != env:
         changed = ", ".join(_differences(env, read_back)) or "types that print alike"
         raise UserError(
@@ -28,7 +33,7 @@ def check_round_trip(env: MettaGridConfig) -> MettaGridConfig:
     return env
 
 
-Environment = Annotated[MettaGridConfig, AfterValidator(check_round_trip)]
+EnvironmentConfig = Annotated[MettaGridConfig, AfterValidator(check_round_trip)]
 """A field of this type holds a mettagrid configuration that survives JSON; another is refused."""
 
 

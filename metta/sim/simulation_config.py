@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from metta.common.config import Config
 from metta.common.errors import UserError, nearest
-from metta.sim.round_trip import Environment
+from metta.sim.round_trip import EnvironmentConfig
 from metta.sim.stats import possible_stats
 
 
@@ -28,7 +28,7 @@ class SimulationConfig(Config):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$")
-    env: Environment
+    env: EnvironmentConfig
     num_episodes: int = Field(default=8, ge=1)
     max_seconds: float | None = Field(default=None, gt=0)
     score: str = "heart.gained"

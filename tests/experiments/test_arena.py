@@ -1,0 +1,182 @@
+import numpy as np
+import pytest
+from mettagrid.config.mettagrid_config import MettaGridConfig
+from mettagrid.simulator.simulator import Simulation
+
+from experiments import arena, navigation
+from metta.rl.environment import EMPTY, Buffers, Environment, EnvironmentSpec
+from metta.sim.round_trip import check_round_trip
+
+SYMBOLS = {
+    "#": "wall",
+    ".": "empty",
+    "@": "agent.agent",
+    "M": "mine",
+    "G": "generator",
+    "A": "altar",
+    "L": "lasery",
+    "R": "armory",
+}
+
+
+def on_map(env: MettaGridConfig, rows: list[str], *inventories: dict[str, int]) -> MettaGridConfig:
+    """The same game on a drawn map, with an inventory for each agent."""
+    env.game.num_agents = len(inventories)
+    env.game.agents = [env.game.agent.model_copy(deep=True) for _ in inventories]
+    for agent, inventory in zip(env.game.agents, inventories, strict=True):
+        agent.inventory.initial = inventory
+    return env.with_ascii_map([list(row) for row in rows], SYMBOLS)
+
+
+def play(env: MettaGridConfig, *moves: str) -> Simulation:
+    """The first agent moves and the others stand still."""
+    simulation = Simulation(env)
+    for move in moves:
+        for agent in simulation.agents():
+            agent.set_action("noop")
+        simulation.agent(0).set_action(f"move_{move}")
+        simulation.step()
+    return simulation
+
+
+def held(simulation: Simulation, agent: int = 0) -> dict[str, int]:
+    return {name: amount for name, amount in simulation.agent(agent).inventory.items() if amount}
+
+
+CHAIN = ["######", "#MGA.#", "#@...#", "######"]
+
+
+def test_a_heart_takes_ore_and_a_battery() -> None:
+    game = play(on_map(arena.make_env(), CHAIN, {}), "north", "east", "north", "east", "north")
+    assert held(game) == {"heart": 1}
+    stats = game.episode_stats["agent"][0]
+    assert (stats["ore.gained"], stats["battery.gained"], stats["heart.gained"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("column", ["GA", "AG"])
+def test_a_station_gives_nothing_to_who_lacks_what_it_takes(column: str) -> None:
+    game = play(on_map(arena.make_env(), ["####", f"#{column}#", "#@.#", "####"], {}), "north", "east", "north")
+    assert held(game) == {}
+    assert game.agent(0).last_action_success is False
+
+
+def test_an_agent_carries_five_of_a_kind() -> None:
+    game = play(on_map(arena.make_env(), CHAIN, {}), *["north"] * 9)
+    assert held(game) == {"ore": arena.CARRY_LIMIT}
+    assert game.episode_stats["agent"][0]["ore.gained"] == arena.CARRY_LIMIT
+
+
+def test_arms_are_made_of_ore_and_batteries() -> None:
+    rows = ["####", "#LR#", "#@.#", "####"]
+    game = play(on_map(arena.make_env(), rows, {"ore": 2, "battery": 1}), "north", "east", "north")
+    assert held(game) == {"laser": 1, "armor": 1}
+
+
+def test_reward_is_hearts_and_shaping_pays_for_the_steps() -> None:
+    moves = ["north", "east", "north", "east", "north"]
+    plain = play(on_map(arena.make_env(shaping={}), CHAIN, {}), *moves)
+    shaped = play(on_map(arena.make_env(shaping={"ore": 0.25, "battery": 0.5}), CHAIN, {}), *moves)
+    assert plain.episode_rewards.tolist() == [1.0]
+    assert shaped.episode_rewards.tolist() == [1.75]
+
+
+DUEL = ["#####", "#@@.#", "#####"]
+
+
+def test_an_attack_costs_a_laser_and_takes_ore_and_batteries() -> None:
+    loaded = {"ore": 3, "battery": 2, "heart": 4}
+    game = play(on_map(arena.make_env(), DUEL, {"laser": 2}, loaded), "east")
+    assert held(game, 0) == {"laser": 1, "ore": 3, "battery": 2}
+    assert held(game, 1) == {"heart": 4}
+    assert game.episode_stats["agent"][0]["attack.hit"] == 1
+
+
+def test_armor_stops_one_attack() -> None:
+    env = on_map(arena.make_env(), DUEL, {"laser": 2}, {"ore": 3, "armor": 1})
+    game = play(env, "east")
+    assert held(game, 0) == {"laser": 1}
+    assert held(game, 1) == {"ore": 3}
+    assert game.episode_stats["agent"][0]["attack.blocked"] == 1
+    assert held(play(env, "east", "east"), 0) == {"ore": 3}
+
+
+def test_nobody_attacks_without_a_laser() -> None:
+    game = play(on_map(arena.make_env(), DUEL, {"ore": 1}, {"ore": 3}), "east")
+    assert (held(game, 0), held(game, 1)) == ({"ore": 1}, {"ore": 3})
+
+
+def test_without_combat_lasers_do_nothing() -> None:
+    game = play(on_map(arena.make_env(combat=False), DUEL, {"laser": 2}, {"ore": 3}), "east")
+    assert (held(game, 0), held(game, 1)) == ({"laser": 2}, {"ore": 3})
+
+
+def test_a_policy_sees_the_same_whatever_the_shaping_and_the_combat() -> None:
+    specs = {EnvironmentSpec.of(env) for env in (arena.make_env(), arena.make_env(combat=False, shaping={}))}
+    assert len(specs) == 1
+    random = np.random.default_rng(0).integers(0, 5, size=(30, 24))
+    first, second = (observe(arena.make_env(shaping=shaping), 1, random) for shaping in ({}, {"ore": 0.5}))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_the_fullest_window_fits_the_observation() -> None:
+    """All that there is crowds into the window at a corner of the map, each agent with some of every resource."""
+    others = "".join(symbol * arena.STATIONS.get(name, 0) for symbol, name in SYMBOLS.items())
+    others += "#" * arena.WALLS + "@" * 24
+    # The agent in the cell five from both walls sees all of its 11 by 11 window: 21 cells of border and 100 others.
+    cells = iter(others.ljust(100, "."))
+    rows = ["#" * 25] + ["#" + "".join(next(cells) for _ in range(10)).ljust(23, ".") + "#" for _ in range(10)]
+    rows += ["#" + "." * 23 + "#"] * 13 + ["#" * 25]
+    everything = dict.fromkeys(arena.RESOURCES, 1)
+    env = on_map(arena.make_env(), rows, *[everything] * 24)
+    simulation = Simulation(env)
+    tokens = (simulation._c_sim.observations()[:, :, 0] != EMPTY).sum(axis=1)
+    assert tokens.max() > 0.9 * env.game.obs.num_tokens
+
+
+ENVIRONMENTS = [
+    arena.make_env(),
+    arena.make_env(combat=False),
+    arena.make_env(num_agents=3, shaping={}),
+    navigation.make_env(),
+    navigation.make_env(walled=True),
+]
+
+
+def observe(env: MettaGridConfig, seed: int, actions: np.ndarray) -> np.ndarray:
+    """Every observation of an episode in which the agents do these actions, [steps + 1, agents, tokens, 3]."""
+    spec = EnvironmentSpec.of(env)
+    buffers = Buffers.allocate(spec)
+    environment = Environment(env, buffers)
+    environment.reset(seed)
+    seen = [buffers.observations.copy()]
+    for step in actions:
+        buffers.actions[:] = step[: spec.num_agents]
+        environment.step()
+        seen.append(buffers.observations.copy())
+    return np.stack(seen)
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS, ids=lambda env: env.label)
+def test_an_environment_survives_json(env: MettaGridConfig) -> None:
+    assert check_round_trip(env) is env
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS, ids=lambda env: env.label)
+def test_a_seed_repeats_a_trajectory_and_another_makes_another(env: MettaGridConfig) -> None:
+    actions = np.random.default_rng(0).integers(0, 5, size=(30, 24))
+    first = observe(env, 5, actions)
+    np.testing.assert_array_equal(first, observe(env, 5, actions))
+    assert (first[0] != observe(env, 6, actions[:0])[0]).any(), "another seed must draw another map"
+
+
+def test_an_episode_is_cut_off_at_its_length() -> None:
+    env = arena.make_env(num_agents=2, max_steps=3)
+    buffers = Buffers.allocate(EnvironmentSpec.of(env))
+    environment = Environment(env, buffers)
+    environment.reset(0)
+    for _ in range(3):
+        assert not environment.done
+        environment.step()
+    assert environment.done
+    assert buffers.truncations.all()
+    assert not buffers.terminals.any()

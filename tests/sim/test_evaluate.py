@@ -1,0 +1,105 @@
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import metta.sim.evaluate
+from experiments import arena, navigation
+from metta.common.errors import UserError
+from metta.rl.environment import EnvironmentSpec
+from metta.sim.evaluate import UnfinishedEvaluationError, evaluate, evaluation_seeds
+from metta.sim.simulation_config import SimulationConfig
+from metta.sim.stats import possible_stats
+
+
+class RandomActor:
+    """Acts at random."""
+
+    def __init__(self, num_actions: int = 5) -> None:
+        self.num_actions = num_actions
+        self.asked: list[int] = []
+
+    def reset(self, num_agents: int, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+
+    def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+        self.asked.append(len(observations))
+        return self.random.integers(self.num_actions, size=len(observations), dtype=np.int32)
+
+
+class Watcher(RandomActor):
+    """Does what follows from an agent's own observation alone, however many play with it."""
+
+    def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+        self.asked.append(len(observations))
+        sums = observations.reshape(len(observations), -1).astype(np.int64).sum(axis=1)
+        return np.asarray(sums // 7 % self.num_actions, dtype=np.int32)
+
+
+def simulation(name: str = "arena/combat", episodes: int = 4, **settings: float) -> SimulationConfig:
+    env = arena.make_env(num_agents=6, max_steps=40)
+    return SimulationConfig(name=name, env=env, num_episodes=episodes, **settings)
+
+
+def test_the_same_policy_gets_the_same_score_again() -> None:
+    first, second = (evaluate(RandomActor(), [simulation()]).metrics() for _ in range(2))
+    assert first == second
+    assert first["arena/combat/ore.gained"] > 0
+
+
+def test_every_episode_has_a_seed_of_its_own() -> None:
+    seeds = evaluation_seeds(simulation(episodes=50))
+    assert len(set(seeds)) == 50
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert evaluation_seeds(simulation(episodes=20)) == seeds[:20]
+    assert not set(seeds) & set(evaluation_seeds(simulation("arena/basic", episodes=50)))
+    episodes = evaluate(Watcher(), [simulation()]).results[0].episodes
+    assert len({episode["cell.visited"] for episode in episodes}) == 4, "the maps differ"
+
+
+def test_it_does_not_matter_how_many_environments_play_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = Watcher()
+    results = evaluate(together, [simulation()]).results
+    monkeypatch.setattr(metta.sim.evaluate, "AGENTS_TOGETHER", 13)
+    in_pairs = Watcher()
+    assert evaluate(in_pairs, [simulation()]).results == results
+    assert (set(together.asked), set(in_pairs.asked)) == ({24}, {12})
+
+
+def test_an_episode_that_ends_early_is_played_no_further() -> None:
+    env = arena.make_env(num_agents=6, max_steps=60, shaping={"ore": 1.0})
+    env.game.end_episode_on_game_stats = {"tokens_written": 4_000}
+    result = evaluate(Watcher(), [SimulationConfig(name="arena/combat", env=env)]).results[0]
+    lengths = {episode["episode_length"] for episode in result.episodes}
+    assert len(lengths) > 1
+    assert max(lengths) < 60
+
+
+def test_stats_are_known_beforehand() -> None:
+    for named in [simulation(), *navigation.simulations()[1:]]:
+        result = evaluate(RandomActor(7), [named]).results[0]  # 7 actions: some are invalid
+        occurred = {stat for episode in result.episodes for stat in episode if not stat.startswith("game/")}
+        occurred -= {stat for stat in occurred if stat.startswith("action.invalid_index.")}
+        assert occurred <= set(possible_stats(named.env))
+        assert {"heart.gained", "action.invalid_index"} <= occurred
+
+
+def test_an_evaluation_without_time_says_so() -> None:
+    with pytest.raises(UnfinishedEvaluationError, match="arena/combat: no episode ended within"):
+        evaluate(RandomActor(), [simulation(max_seconds=1e-9)])
+
+
+def test_simulations_of_the_same_name_are_refused_before_any_is_played() -> None:
+    actor = RandomActor()
+    with pytest.raises(UserError, match="two simulations"):
+        evaluate(actor, [simulation(), simulation()])
+    assert not actor.asked
+
+
+def test_an_actor_sees_all_agents_of_the_environment() -> None:
+    class Shape(RandomActor):
+        def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+            assert observations.shape == (6 * 4, EnvironmentSpec.of(simulation().env).num_tokens, 3)
+            assert observations.dtype == np.uint8
+            return super().act(observations)
+
+    evaluate(Shape(), [simulation()])
