@@ -50,7 +50,7 @@ def show(store: Store, options: argparse.Namespace) -> None:
     console = Console()
     print_trials(console, definition, trials)
     recommended = recommended_trial(definition, trials)
-    commands = next_commands(record, definition, trials, recommended)
+    commands = next_commands(record, store.url, definition, trials, recommended)
     print_outcome(console, options.name, definition, trials, recommended, commands)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -13,9 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from metta.common.data_dir import default_store_url
+from metta.common.entry_point import EntryPoint
 from metta.sweep.definition import SweepDefinition
+from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.report.console import cost_text
 from metta.sweep.report.standing import pareto_front, ranked
+from metta.sweep.store.protocol import SweepRecord
 from metta.sweep.trial import Trial, TrialState
 
 
@@ -125,6 +130,40 @@ def sweep_as_json(name: str, definition: SweepDefinition, trials: Sequence[Trial
     }
 
 
+def next_commands(
+    record: SweepRecord, store_url: str, definition: SweepDefinition, trials: Sequence[Trial], recommended: int | None
+) -> dict[str, str]:
+    """What to run next, by what it does: resume or extend the sweep, retrain its winner, look at it."""
+    elsewhere = "" if store_url == default_store_url() else f"store={shlex.quote(store_url)}"
+    commands = {}
+    if record.entry_point is not None:
+        entry_point = EntryPoint.model_validate(record.entry_point)
+        if sum(trial.state.ended for trial in trials) < definition.num_trials:
+            commands["go on with the sweep"] = entry_point.command()
+        else:
+            commands["extend the sweep"] = _with_num_trials(entry_point, 2 * definition.num_trials).command()
+    winner = recommended
+    if winner is None:
+        order = ranked(trials, definition.protein.goal)
+        winner = order[0].number if order else None
+    if winner is not None:
+        arguments = " ".join(filter(None, [f"sweep_name={record.name}", f"trial={winner}", "seed=1", elsewhere]))
+        commands[f"retrain trial {winner} on a fresh seed"] = (
+            f"uv run ./tools/run.py metta.tools.sweep.retrain --args {arguments}"
+        )
+    commands["see every trial"] = " ".join(
+        filter(None, [f"uv run metta-sweep show {record.name}", elsewhere.replace("store=", "--store ")])
+    )
+    return commands
+
+
+def _with_num_trials(entry_point: EntryPoint, num_trials: int) -> EntryPoint:
+    if "num_trials" in entry_point.args:
+        return entry_point.model_copy(update={"args": {**entry_point.args, "num_trials": str(num_trials)}})
+    overrides = {**entry_point.overrides, "sweep.num_trials": str(num_trials)}
+    return entry_point.model_copy(update={"overrides": overrides})
+
+
 def short_names(paths: Sequence[str]) -> dict[str, str]:
     """The shortest ending of each dotted path that no other path shares."""
     unique = list(dict.fromkeys(paths))
@@ -139,6 +178,15 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
         )
 
     return {path: shorten(path) for path in unique}
+
+
+def range_text(parameter: Any) -> str:
+    """Where a hyperparameter is searched: its range and distribution, its choices, or its fixed value."""
+    if not isinstance(parameter, ParameterConfig):
+        return f"{value_text(parameter)} (fixed)"
+    if parameter.choices is not None:
+        return f"one of {value_text(parameter.choices)}"
+    return f"{parameter.min:g} .. {parameter.max:g}  {parameter.distribution}"
 
 
 def value_text(value: Any) -> str:
