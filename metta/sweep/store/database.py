@@ -241,7 +241,7 @@ def _parse(url: str) -> URL:
 
 def _without_secrets(url: URL) -> str:
     shown = url.difference_update_query([key for key in url.query if re.search("pass|key|secret|token", key)])
-    return shown.set(password=None).render_as_string()
+    return shown.render_as_string(hide_password=True)
 
 
 def _sqlite_path(url: URL) -> Path:

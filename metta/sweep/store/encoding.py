@@ -19,8 +19,9 @@ def dumps(value: Any) -> str:
         return json.dumps(_mark(value), allow_nan=False)
 
 
-def loads(text: str) -> Any:
+def loads(written: str | bytes) -> Any:
     """Read what `dumps` wrote."""
+    text = written if isinstance(written, str) else written.decode()
     return json.loads(text, object_hook=_unmark) if _MARK in text else json.loads(text)
 
 

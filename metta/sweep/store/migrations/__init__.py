@@ -1,4 +1,4 @@
-"""How the schema came to be, one step a version. New stores are made from `schema` at once; old ones walk these steps."""
+"""How the schema came to be. New stores are made from `schema` at once; older ones walk these steps."""
 
 from __future__ import annotations
 

