@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, cast
 
 from rich import box
 from rich.console import Console
@@ -13,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from metta.common.data_dir import default_store_url
+from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.observations import recommended_trial
@@ -22,13 +25,19 @@ from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Store
 
 
+class SweepDriver(Protocol):
+    """What an entry point of a sweep builds: a Tool of a room that this one does not know."""
+
+    def work(self) -> int: ...
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, or 2 for a mistake in the command."""
     options = _parser().parse_args(arguments)
     try:
         store = open_store(options.store)
         try:
-            options.command(store, options)
+            return options.command(store, options) or 0
         finally:
             store.close()
     except UserError as error:
@@ -36,7 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def show(store: Store, options: argparse.Namespace) -> None:
@@ -52,6 +60,19 @@ def show(store: Store, options: argparse.Namespace) -> None:
     recommended = recommended_trial(definition, trials)
     commands = next_commands(record, store.url, definition, trials, recommended)
     print_outcome(console, options.name, definition, trials, recommended, commands)
+
+
+def work(store: Store, options: argparse.Namespace) -> int:
+    """Work on a sweep beside its other drivers, on any machine that reaches the store."""
+    record = store.sweep(options.name)
+    if record.entry_point is None:
+        raise UserError(
+            f"sweep {options.name!r} was not started by tools/run.py, so nothing says how to rebuild it; "
+            "run the Python code that started it"
+        )
+    sys.path.insert(0, str(Path.cwd()))
+    tool = EntryPoint.model_validate(record.entry_point).build().override("store", options.store)
+    return cast(SweepDriver, tool).work()
 
 
 def list_sweeps(store: Store, options: argparse.Namespace) -> None:
@@ -98,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("show", parents=[common], help=show.__doc__, description=show.__doc__)
     command.add_argument("name", help="the sweep's name")
     command.set_defaults(command=show)
+    command = commands.add_parser("work", parents=[common], help=work.__doc__, description=work.__doc__)
+    command.add_argument("name", help="the sweep's name")
+    command.set_defaults(command=work)
     command = commands.add_parser("list", parents=[common], help=list_sweeps.__doc__, description=list_sweeps.__doc__)
     command.set_defaults(command=list_sweeps)
     return parser

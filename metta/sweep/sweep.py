@@ -75,6 +75,7 @@ class SweepLoop:
         executor: where trials run.
         prepare: puts an attempt's hyperparameters on a fresh Tool and returns what a worker needs.
         view: where to show what happens.
+        exclusive: whether to refuse to work beside other drivers.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class SweepLoop:
         executor: Executor,
         prepare: Callable[[Attempt], TrialSpec],
         view: SweepView,
+        exclusive: bool = True,
     ) -> None:
         self._name = name
         self._definition = definition
@@ -92,6 +94,7 @@ class SweepLoop:
         self._executor = executor
         self._prepare = prepare
         self._view = view
+        self._exclusive = exclusive
         self._learner = Learner(definition)
         self._trials: dict[int, Trial] = {}
         self._revision = 0
@@ -102,7 +105,7 @@ class SweepLoop:
         """Work until the sweep is complete and return its trials.
 
         Raises:
-            SweepBusyError: another driver is alive.
+            SweepBusyError: another driver is alive, and this one is exclusive.
             TooManyFailuresError: five trials failed in a row.
         """
         with self._lease() as driver:
@@ -118,18 +121,21 @@ class SweepLoop:
             except BaseException as error:
                 self._give_up(type(error).__name__)
                 raise
-        return list(self._trials.values())
+        return self._ordered()
+
+    def _ordered(self) -> list[Trial]:
+        return [trial for _, trial in sorted(self._trials.items())]
 
     @contextmanager
     def _lease(self) -> Iterator[Driver]:
         """Hold the right to drive the sweep, renewed from a thread of its own, for a trial may compute for long."""
         driver = self._store.join(self._name, LEASE_SECONDS)
         others = [other for other in self._store.drivers(self._name) if other.alive and other.id != driver.id]
-        if others:
+        if others and self._exclusive:
             self._store.leave(driver)
             raise SweepBusyError(
-                f"sweep {self._name!r} is being run already, by process {others[0].pid} on {others[0].host}; "
-                f"see it with: metta-sweep show {self._name}"
+                f"sweep {self._name!r} is being run already, by process {others[0].pid} on {others[0].host}\n"
+                f"see it with: metta-sweep show {self._name}, or work beside it with: metta-sweep work {self._name}"
             )
         stop = threading.Event()
 
@@ -226,7 +232,7 @@ class SweepLoop:
             return
         del self._running[number]
         self._read_news()
-        self._view.ended(trial, list(self._trials.values()))
+        self._view.ended(trial, self._ordered())
         self._count_failures(trial)
 
     def _persist(self, number: int, write: Callable[[], Any]) -> Any:

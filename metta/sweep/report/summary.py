@@ -138,6 +138,8 @@ def next_commands(
     commands = {}
     if record.entry_point is not None:
         entry_point = EntryPoint.model_validate(record.entry_point)
+        if elsewhere:
+            entry_point = entry_point.model_copy(update={"overrides": {**entry_point.overrides, "store": store_url}})
         if sum(trial.state.ended for trial in trials) < definition.num_trials:
             commands["go on with the sweep"] = entry_point.command()
         else:
