@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from metta.common.errors import UserError, nearest
 
 
 class ConfigError(UserError, ValueError):
-    """A path that does not exist, or a value its field does not accept."""
+    """A path that does not exist, or a value its field does not accept.
+
+    Attributes:
+        paths: the overrides whose values were refused; empty when the fault is not in one value.
+    """
+
+    def __init__(self, message: str, paths: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.paths = tuple(paths)
 
 
 class Config(BaseModel):
@@ -31,24 +43,25 @@ class Config(BaseModel):
     def override(self, path: str, value: Any) -> Self:
         """Set the field at dotted `path`, validated as that field's own type, and return self.
 
-        The path leads through any pydantic model, through keys of dicts and through indices of lists.
-        Every level is validated before anything changes, so a refused value leaves the tree as it was.
-
-        Raises:
-            ConfigError: the path does not exist (with the nearest valid names), or the value does not fit.
+        See `update`, of which this is the case of one path.
         """
-        changed = _replace(self, path.split("."), value, path)
-        self.__dict__.update(changed.__dict__)
-        self.__pydantic_fields_set__.update(changed.__pydantic_fields_set__)
-        return self
+        return self.update({path: value})
 
     def update(self, overrides: Mapping[str, Any]) -> Self:
-        """Apply several dotted overrides, all or none of them, and return self."""
-        changed = self.model_copy()
-        for path, value in overrides.items():
-            changed.override(path, value)
-        self.__dict__.update(changed.__dict__)
-        self.__pydantic_fields_set__.update(changed.__pydantic_fields_set__)
+        """Set the fields at dotted paths, all of them or none, and return self.
+
+        A path leads through any pydantic model, through keys of dicts (which may hold dots themselves) and
+        through indices of lists. Each model on the way is validated as a whole, once, with all its new values in
+        place, so values that bind each other can move together and their order does not matter.
+
+        Raises:
+            ConfigError: a path does not exist (with the nearest valid names), or a value does not fit. Nothing
+                has changed then.
+        """
+        if overrides:
+            changed = _replace(self, overrides, "")
+            object.__setattr__(self, "__dict__", changed.__dict__)
+            object.__setattr__(self, "__pydantic_fields_set__", changed.__pydantic_fields_set__)
         return self
 
 
@@ -64,71 +77,176 @@ class Overrides(RootModel[dict[str, Any]]):
     @model_validator(mode="before")
     @classmethod
     def _flatten(cls, value: Any) -> Any:
-        return flatten(value) if isinstance(value, Mapping) else value
+        if not isinstance(value, Mapping):
+            return value
+        flat = flatten(value)
+        unflatten(flat)
+        return flat
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested mappings into one with dotted keys: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
+    """Turn nested mappings into one with dotted keys: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``.
+
+    Raises:
+        ConfigError: two keys come to the same path.
+    """
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
+        path = f"{prefix}{key}"
+        below = flatten(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
+        if twice := sorted(flat.keys() & below.keys()):
+            raise ConfigError(f"{twice[0]} is given twice")
+        flat.update(below)
     return flat
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`: ``{"a.b": 1}`` becomes ``{"a": {"b": 1}}``."""
+    """The inverse of `flatten`: ``{"a.b": 1}`` becomes ``{"a": {"b": 1}}``.
+
+    Raises:
+        ConfigError: one path leads through another, as ``a`` and ``a.b`` do.
+    """
     nested: dict[str, Any] = {}
     for path, value in flat.items():
-        *parents, leaf = path.split(".")
+        keys = path.split(".")
+        for end in range(1, len(keys)):
+            if (parent := ".".join(keys[:end])) in flat:
+                raise _both(parent, path)
         node = nested
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
+        for key in keys[:-1]:
+            node = node.setdefault(key, {})
+        node[keys[-1]] = value
     return nested
 
 
-def _replace(node: Any, keys: list[str], value: Any, path: str) -> Any:
-    """Return a copy of `node` with the value at `keys` replaced and every pydantic level validated."""
-    if not keys:
-        return value
-    key, rest = keys[0], keys[1:]
-    where = path.removesuffix(".".join(keys)).rstrip(".")
-    if isinstance(node, Overrides):
-        return Overrides({**node.root, ".".join(keys): value})
+def children(node: Any) -> dict[str, Any] | None:
+    """What a path can lead to from `node`, by name; None for a value that has no names below it."""
     if isinstance(node, BaseModel):
-        fields = type(node).model_fields
-        if key not in fields:
-            raise _unknown(key, where, list(fields), path)
-        copy = node.model_copy()
-        replacement = _replace(getattr(node, key), rest, value, path)
-        try:
-            copy.__pydantic_validator__.validate_assignment(copy, key, replacement)
-        except ValidationError as error:
-            raise ConfigError(_explain(error, path, value)) from None
-        return copy
-    if isinstance(node, dict):
-        matching = next((name for name in node if str(name) == key), None)
-        if matching is None:
-            raise _unknown(key, where, [str(name) for name in node], path)
-        return {**node, matching: _replace(node[matching], rest, value, path)}
-    if isinstance(node, list):
-        if not key.isdigit() or int(key) >= len(node):
-            raise _unknown(key, where, [str(index) for index in range(len(node))], path)
-        index = int(key)
-        return [*node[:index], _replace(node[index], rest, value, path), *node[index + 1 :]]
-    raise ConfigError(f"{path}: {where} is a {type(node).__name__}, which has nothing named {key!r}")
+        fields = {name: node.__dict__[name] for name in type(node).model_fields if name in node.__dict__}
+        return {**fields, **(node.__pydantic_extra__ or {})}
+    if isinstance(node, Mapping):
+        return {str(key): value for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return {str(index): value for index, value in enumerate(node)}
+    return None
 
 
-def _unknown(key: str, where: str, valid: list[str], path: str) -> ConfigError:
-    return ConfigError(f"{path}: {where or 'the top level'} has no {key!r}; {nearest(key, valid)}")
+def _replace(node: Any, changes: Mapping[str, Any], where: str) -> Any:
+    """Return a copy of `node`, which lies at `where` ("" or a path ending in a dot), with `changes` in place."""
+    if isinstance(node, Overrides):
+        return _validate(node, {**node.root, **changes}, changes, where)
+    old = children(node)
+    if old is None:
+        raise _childless(node, next(iter(changes)), where)
+    new: dict[str, Any] = {}
+    for name, below in _by_child(changes, old, node, where).items():
+        if "" not in below:
+            new[name] = _replace(old[name], below, f"{where}{name}.")
+        elif len(below) == 1:
+            new[name] = below[""]
+        else:
+            raise _both(f"{where}{name}", f"{where}{name}.{max(below)}")
+    if isinstance(node, BaseModel):
+        values = new["root"] if isinstance(node, RootModel) else {**old, **new}
+        changed = _validate(node, values, changes, where)
+        object.__setattr__(changed, "__pydantic_fields_set__", {*node.__pydantic_fields_set__, *new})
+        if node.__pydantic_private__ is not None:
+            object.__setattr__(changed, "__pydantic_private__", dict(node.__pydantic_private__))
+        return changed
+    if isinstance(node, Mapping):
+        return {key: new.get(str(key), value) for key, value in node.items()}
+    items = [new.get(str(index), value) for index, value in enumerate(node)]
+    return tuple(items) if isinstance(node, tuple) else items
 
 
-def _explain(error: ValidationError, path: str, value: Any) -> str:
-    reasons = "; ".join(
-        ".".join(str(part) for part in detail["loc"][1:]) + (": " if len(detail["loc"]) > 1 else "") + detail["msg"]
-        for detail in error.errors()[:3]
-    )
-    return f"{path}: {value!r} ({type(value).__name__}) is not accepted: {reasons}"
+def _by_child(changes: Mapping[str, Any], names: Iterable[str], node: Any, where: str) -> dict[str, dict[str, Any]]:
+    """Sort `changes` by the child they lead to, keyed by the rest of their path ("" where it ends there)."""
+    groups: dict[str, dict[str, Any]] = {}
+    for path, value in changes.items():
+        fitting = [name for name in names if path == name or (path.startswith(f"{name}.") and path != f"{name}.")]
+        if not fitting:
+            place = where.removesuffix(".") or type(node).__name__
+            key = path if path.endswith(".") else path.split(".")[0]
+            raise ConfigError(f"{where}{path}: {place} has no {key!r}; {nearest(key, names)}")
+        name = max(fitting, key=len)
+        groups.setdefault(name, {})[path[len(name) + 1 :]] = value
+    return groups
+
+
+def _validate(node: BaseModel, values: Any, changes: Mapping[str, Any], where: str) -> Any:
+    try:
+        return type(node).model_validate(values, by_alias=True, by_name=True)
+    except ValidationError as error:
+        fields = {detail["loc"][:1]: str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
+        paths = [f"{where}{path}" for path in changes if path.split(".")[0] in fields.values()]
+        raise ConfigError(explain(error, type(node), changes, where), paths) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel], given: Mapping[str, Any], where: str = "") -> str:
+    """Say in a line or two which values `model`, given `given` at path `where`, refused, and what it expected."""
+    by_field: dict[str, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        by_field.setdefault(str(detail["loc"][0]) if detail["loc"] else "", []).append(detail)
+    lines = [_explain_field(name, details, model, given, where) for name, details in by_field.items()]
+    return "\n".join(lines[:2]) + (f" (and {len(lines) - 2} more)" if len(lines) > 2 else "")
+
+
+def _explain_field(
+    name: str, details: list[ErrorDetails], model: type[BaseModel], given: Mapping[str, Any], where: str
+) -> str:
+    if not name:
+        values = ", ".join(f"{where}{path}={show_value(value)}" for path, value in given.items())
+        return f"{values}: {reasons(details)}"
+    only, *others = details
+    if len(only["loc"]) > 1 and not others:
+        place = ".".join(str(part) for part in only["loc"])
+        return f"{where}{place}: {_described(only['input'])} does not fit: {reasons(details, len(only['loc']))}"
+    field = model.model_fields.get(name)
+    expected = f" {show_type(field.annotation)}" if field else ""
+    value = given[name] if name in given else only["input"]
+    return f"{where}{name}: {_described(value)} does not fit{expected}: {reasons(details, 1)}"
+
+
+def reasons(details: Iterable[ErrorDetails], depth: int = 0) -> str:
+    """Why pydantic refused a value that lies `depth` levels into what it validated."""
+    lines = []
+    for detail in details:
+        place = ".".join(str(part) for part in detail["loc"][depth:])
+        reason = re.sub(r"^(Value error|Assertion failed), ", "", detail["msg"])
+        lines.append(f"{place}: {reason}" if place else reason)
+    return "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
+
+
+def _described(value: Any) -> str:
+    return f"{show_value(value)} ({type(value).__name__})"
+
+
+def show_value(value: Any, limit: int = 80) -> str:
+    """The value as Python shows it, cut to `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def show_type(annotation: Any) -> str:
+    """A type as one would write it, without its constraints: ``float | Literal['auto']``."""
+    kind, inner = get_origin(annotation), get_args(annotation)
+    if kind is Annotated:
+        return show_type(inner[0])
+    if kind in (Union, UnionType):
+        return " | ".join(show_type(member) for member in inner)
+    if isinstance(kind, type) and inner and not isinstance(inner[0], list):
+        return f"{kind.__name__}[{', '.join(show_type(member) for member in inner)}]"
+    if annotation in (NoneType, Ellipsis):
+        return "None" if annotation is NoneType else "..."
+    return re.sub(r"(?<!['\".\w])(?:[^\W\d]\w*\.)+", "", inspect.formatannotation(annotation))
+
+
+def _childless(node: Any, path: str, where: str) -> ConfigError:
+    place = where.removesuffix(".")
+    if node is None:
+        return ConfigError(f"{where}{path}: {place} is null, so there is nothing in it to set; set {place} as a whole")
+    return ConfigError(f"{where}{path}: {place} is {type(node).__name__}, with nothing in it to set")
+
+
+def _both(parent: str, path: str) -> ConfigError:
+    return ConfigError(f"{parent} and {path}, which is part of it, are both given")

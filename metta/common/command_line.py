@@ -1,0 +1,89 @@
+"""How a value typed on the command line is read: as YAML 1.2."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from metta.common.errors import UserError
+
+
+class _CoreSchemaLoader(yaml.SafeLoader):
+    """YAML with the types of the 1.2 core schema (section 10.3.2), where ``no`` is text and ``1e5`` a number."""
+
+    yaml_implicit_resolvers = {}
+    yaml_constructors = {
+        tag: make
+        for tag, make in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
+    }
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias could make a value hold itself")
+        return super().compose_node(parent, index)
+
+
+_SCALARS = {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}
+for _name, _pattern in _SCALARS.items():
+    _CoreSchemaLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), None)
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+_CoreSchemaLoader.add_constructor("tag:yaml.org,2002:int", _integer)
+
+
+def read_value(text: str) -> Any:
+    """Read a scalar, list or map; text that is not YAML stands for itself.
+
+    Example:
+        >>> read_value("1e-4"), read_value("[1, true, null]"), read_value("{a: no}")
+        (0.0001, [1, True, None], {'a': 'no'})
+    """
+    try:
+        value = yaml.load(text, _CoreSchemaLoader)
+    except (yaml.YAMLError, ValueError, KeyError):
+        return text
+    plain_text = isinstance(value, str) and text[:1] not in ("'", '"')
+    only_comment = value is None and not re.fullmatch(_SCALARS["null"], text)
+    return text if plain_text or only_comment else value
+
+
+def readings(text: str) -> list[Any]:
+    """Every way to read `text`, best first: as `read_value` does, with all scalars as text, and as typed.
+
+    The later ones are for fields that hold text, where ``2024`` or ``[1, 2]`` are not numbers.
+    """
+    value = read_value(text)
+    if isinstance(value, list | dict):
+        return [value, yaml.load(text, yaml.BaseLoader), text]
+    return [text] if value == text else [value, text]
+
+
+def split_pairs(pairs: Iterable[str], option: str) -> dict[str, str]:
+    """Split ``NAME=VALUE`` texts given to `option`.
+
+    Raises:
+        UserError: a text without "=", or a name given twice.
+    """
+    split: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UserError(f"{option}: expected NAME=VALUE, got {pair!r}")
+        if name in split:
+            raise UserError(f"{option}: {name} is given twice ({split[name]!r} and {value!r})")
+        split[name] = value
+    return split

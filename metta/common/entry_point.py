@@ -1,0 +1,218 @@
+"""What a command line asks for, as data: a function or Tool, its arguments, and overrides."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import pkgutil
+import shlex
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Annotated, Any, TypeGuard, get_type_hints
+
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from metta.common.command_line import readings
+from metta.common.config import Config, ConfigError, reasons, show_type
+from metta.common.errors import UserError, nearest
+from metta.common.tool import Tool
+
+EXAMPLE = "experiments.sweep_arena.sweep_optimizer"
+
+Target = Callable[..., Any]
+"""A function that returns a Tool, or a Tool's class."""
+
+
+class EntryPoint(Config):
+    """What a command line asks for: kept with a sweep, it builds the same Tool on another machine.
+
+    Attributes:
+        path: ``package.module.function``, or a Tool's class in place of the function.
+        args: the function's arguments, as typed.
+        overrides: what is put on the Tool that it returns, by dotted path, as typed.
+    """
+
+    path: str
+    args: dict[str, str] = {}
+    overrides: dict[str, str] = {}
+
+    def build(self) -> Tool:
+        """Import the target, call it, and put the overrides on the Tool that it returns.
+
+        Raises:
+            UserError: a path, an argument or an override that does not exist or does not fit.
+        """
+        target = load_target(self.path)
+        arguments = _arguments(self.path, target, self.args)
+        try:
+            tool = target(*arguments.args, **arguments.kwargs)
+        except ValidationError as error:
+            where = self.path if inspect.isclass(target) else origin(error)
+            raise UserError(f"{where}: {error.title}: {reasons(error.errors(include_url=False))}") from error
+        if not isinstance(tool, Tool):
+            raise UserError(f"{self.path} returned {type(tool).__name__}, not a Tool")
+        _override(tool, self.overrides)
+        tool._entry_point = self
+        return tool
+
+    def command(self) -> str:
+        """The command line that asks for this."""
+        words = ["uv", "run", "./tools/run.py", self.path]
+        for option, pairs in (("--args", self.args), ("--overrides", self.overrides)):
+            words += [option, *(f"{name}={value}" for name, value in pairs.items())] if pairs else []
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a target takes under one name: its type, and its default (`inspect.Parameter.empty` if it has none)."""
+
+    annotation: Any
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+
+def load_target(path: str) -> Target:
+    """Import what `path` names.
+
+    Raises:
+        UserError: no such module or function (with the nearest names), or it is neither a function nor a Tool.
+    """
+    *package, name = path.split(".")
+    if not package or not all(part.isidentifier() for part in [*package, name]):
+        raise UserError(f"{path!r} is not MODULE.FUNCTION, such as {EXAMPLE}")
+    module = _import_module(package)
+    if name not in vars(module):
+        if hasattr(module, "__path__") and importlib.util.find_spec(path):
+            module = importlib.import_module(path)
+            raise UserError(f"{path} is a module; add one of its functions: {', '.join(_public_names(module))}")
+        raise UserError(f"{module.__name__} has no {name!r}; {nearest(name, _public_names(module))}")
+    target = vars(module)[name]
+    if not inspect.isfunction(target) and not _is_tool(target):
+        raise UserError(f"{path} is neither a function nor a Tool; {nearest(name, _public_names(module))}")
+    return target
+
+
+def parameters(target: Target) -> dict[str, Parameter]:
+    """What `target` takes, by name."""
+    if _is_tool(target):
+        return {name: Parameter(_annotation(field), _default(field)) for name, field in target.model_fields.items()}
+    named = {
+        name: parameter
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+    # Parameters only, for a return type is often imported under TYPE_CHECKING alone.
+    annotations = {
+        name: Any if parameter.annotation is parameter.empty else parameter.annotation
+        for name, parameter in named.items()
+    }
+    names = inspect.unwrap(target).__globals__
+    types = get_type_hints(SimpleNamespace(__annotations__=annotations), globalns=names, include_extras=True)
+    return {name: Parameter(types[name], parameter.default) for name, parameter in named.items()}
+
+
+def origin(error: BaseException) -> str:
+    """The file and line, outside pydantic and the import system, that `error` comes from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    written = [frame for frame in frames if "pydantic" not in frame.filename and not frame.filename.startswith("<")]
+    return f"{os.path.relpath(written[-1].filename)}:{written[-1].lineno}" if written else "the command"
+
+
+def _import_module(parts: list[str]) -> ModuleType:
+    """Import a module, telling one that does not exist from one that fails."""
+    folders = [str(Path.cwd()), str(Path(__file__).parents[2])]
+    for end, part in enumerate(parts, start=1):
+        name = ".".join(parts[:end])
+        if importlib.util.find_spec(name) is None:
+            siblings = sorted({module.name for module in pkgutil.iter_modules(folders)})
+            raise UserError(f"there is no module {name!r}; {nearest(part, siblings)}")
+        module = importlib.import_module(name)
+        folders = list(getattr(module, "__path__", []))
+        if not folders and end < len(parts):
+            raise UserError(f"{name} is a module; of its functions choose one: {', '.join(_public_names(module))}")
+    return module
+
+
+def _public_names(module: ModuleType) -> list[str]:
+    """The functions and Tools that `module` defines, and its submodules."""
+    defined = [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and getattr(value, "__module__", None) == module.__name__
+        and (inspect.isfunction(value) or _is_tool(value))
+    ]
+    return defined + [submodule.name for submodule in pkgutil.iter_modules(getattr(module, "__path__", []))]
+
+
+def _is_tool(value: object) -> TypeGuard[type[Tool]]:
+    return inspect.isclass(value) and issubclass(value, Tool) and not inspect.isabstract(value)
+
+
+def _annotation(field: FieldInfo) -> Any:
+    return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+
+
+def _default(field: FieldInfo) -> Any:
+    return inspect.Parameter.empty if field.is_required() else field.get_default(call_default_factory=True)
+
+
+def _arguments(path: str, target: Target, texts: Mapping[str, str]) -> inspect.BoundArguments:
+    taken = parameters(target)
+    for name in texts:
+        if name not in taken:
+            raise UserError(f"--args: {path} has no argument {name!r}; {nearest(name, taken)}")
+    missing = [name for name, parameter in taken.items() if parameter.required and name not in texts]
+    if missing:
+        types = ", ".join(f"{name} ({show_type(taken[name].annotation)})" for name in missing)
+        example = " ".join(f"{name}=..." for name in missing)
+        raise UserError(f"{path} needs {types}\ngive it with --args {example}")
+    values = {name: _read(f"--args {name}", text, taken[name].annotation) for name, text in texts.items()}
+    bound = inspect.signature(target).bind_partial()
+    bound.arguments.update({name: values[name] for name in taken if name in values})
+    return bound
+
+
+def _read(name: str, text: str, annotation: Any) -> Any:
+    """Read `text` as `annotation`, as text only where nothing else fits."""
+    expected = show_type(annotation)
+    try:
+        adapter = TypeAdapter(annotation)
+    except PydanticSchemaGenerationError:
+        raise UserError(f"{name}: a {expected} cannot be given on the command line") from None
+    refusals = []
+    for value in readings(text):
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            refusals.append(
+                f"{name}: {value!r} ({type(value).__name__}) does not fit {expected}: {reasons(error.errors())}"
+            )
+    raise UserError(refusals[0])
+
+
+def _override(tool: Tool, texts: Mapping[str, str]) -> None:
+    """Put `texts` on `tool`; a value that its field refuses is tried in its next reading, down to plain text."""
+    ways = {path: readings(text) for path, text in texts.items()}
+    chosen = dict.fromkeys(texts, 0)
+    while True:
+        try:
+            tool.update({path: ways[path][chosen[path]] for path in texts})
+            return
+        except ConfigError as error:
+            refused = set(error.paths)
+            if not any(chosen[path] + 1 < len(ways[path]) for path in refused):
+                break
+            for path in refused:
+                chosen[path] = min(chosen[path] + 1, len(ways[path]) - 1)
+    tool.update({path: ways[path][0 if path in refused else chosen[path]] for path in texts})

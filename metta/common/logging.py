@@ -1,0 +1,49 @@
+"""Logs: everything into files under the runs, only what a person can act on at the terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class _TerminalHandler(logging.Handler):
+    """Shows warnings of our own and the user's code, and anybody's errors."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        library = record.name == "py.warnings" or "site-packages" in record.pathname
+        if record.levelno >= (logging.ERROR if library else logging.WARNING):
+            # Looked up each time, for a live display puts its own in place of stderr while it is on the screen.
+            print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+def quiet_terminal() -> None:
+    """Keep the warnings of libraries off the terminal; `log_to_file` still writes them down."""
+    logging.captureWarnings(True)
+    root = logging.getLogger()
+    if not any(isinstance(handler, _TerminalHandler) for handler in root.handlers):
+        root.addHandler(_TerminalHandler())
+
+
+@contextmanager
+def log_to_file(path: Path) -> Iterator[None]:
+    """Append what is logged from level INFO up, and every Python warning, to the file at `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
