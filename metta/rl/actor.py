@@ -1,0 +1,56 @@
+"""A policy that plays."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from metta.common.errors import UserError
+from metta.rl.environment import EnvironmentSpec
+from metta.rl.policy import Policy, sample
+from metta.rl.tokens import Vocabulary
+
+
+class Actor:
+    """Plays with a trained policy, drawing each action from its distribution.
+
+    Example:
+        >>> actor = load_policy("file:///runs/mine/checkpoints/000061")
+        >>> actor.reset(num_agents=24, seed=0)
+        >>> actions = actor.act(observations)
+
+    Attributes:
+        spec: the environment that the policy was trained in.
+    """
+
+    def __init__(self, policy: Policy, spec: EnvironmentSpec) -> None:
+        self.spec = spec
+        self._policy = policy
+        self._vocabulary = Vocabulary(spec)
+        self._device = policy.embeddings.device
+        self._generator = torch.Generator(self._device)
+
+    def reset(self, num_agents: int, seed: int) -> None:
+        """Begin an episode of `num_agents` agents; the seed fixes what will be drawn."""
+        self._generator.manual_seed(seed)
+
+    @torch.no_grad()
+    def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+        """Draw the actions (int32 [agents]) of agents that observe uint8 [agents, tokens, 3]."""
+        logits, _ = self._policy(self._vocabulary.encode(observations).to(self._device))
+        return sample(logits, self._generator).to(torch.int32).cpu().numpy()
+
+
+def require_compatible(trained: EnvironmentSpec, played: EnvironmentSpec, name: str) -> None:
+    """Check that a policy trained in one environment understands another.
+
+    The number of agents and of tokens may differ; actions, and what tokens say, may not.
+
+    Raises:
+        UserError: they do; `name` says which environment it is.
+    """
+    for what in ("actions", "features", "tags", "vibes", "view"):
+        ours, theirs = getattr(trained, what), getattr(played, what)
+        if ours != theirs:
+            raise UserError(f"{name}: its {what} are {theirs}, but those of the policy's environment are {ours}")

@@ -1,0 +1,179 @@
+"""Checkpoints: a run's state as safetensors and JSON, and the policies in them.
+
+A checkpoint is a folder ``checkpoints/<updates done>`` in the run's folder, and is itself what a policy's URI names:
+
+- ``policy.safetensors``, ``policy.json``: weights, and what is needed to play with them;
+- ``training.safetensors``, ``training.json``: what is needed besides to go on training.
+
+It is written under another name, flushed to disk and renamed, so that one that can be seen is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from metta.common.errors import UserError
+from metta.rl.actor import Actor
+from metta.rl.environment import EnvironmentSpec
+from metta.rl.policy import Policy
+from metta.rl.tokens import Vocabulary
+
+KEPT = 2
+"""Older checkpoints of a run are deleted."""
+
+_TEMPORARY = ".tmp-"
+
+
+@dataclass
+class TrainingState:
+    """What changes as a run goes on.
+
+    Attributes:
+        policy: the network.
+        optimizer: of its weights.
+        generators: of random numbers, by what they are for.
+        updates: batches learnt from.
+        agent_steps: summed over agents and environments.
+        seconds: of training, in all attempts.
+        metrics: of the last update, by name.
+    """
+
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    generators: dict[str, torch.Generator]
+    updates: int = 0
+    agent_steps: int = 0
+    seconds: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def make_policy(spec: EnvironmentSpec, hidden_size: int) -> Policy:
+    """An untrained policy for an environment; its weights are drawn from torch's global generator."""
+    return Policy(Vocabulary(spec).num_rows, len(spec.actions), hidden_size)
+
+
+def save(run_dir: Path, state: TrainingState, spec: EnvironmentSpec, settings: dict[str, Any]) -> Path:
+    """Write a checkpoint and return its folder.
+
+    Args:
+        run_dir: the run's folder.
+        state: what to save.
+        spec: the environment that the policy is trained in.
+        settings: JSON-compatible configuration of the run, kept beside it.
+    """
+    root = run_dir / "checkpoints"
+    root.mkdir(parents=True, exist_ok=True)
+    target = root / f"{state.updates:06d}"
+    if target.exists():
+        return target
+    temporary = root / f"{_TEMPORARY}{target.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    save_file(_on_cpu(state.policy.state_dict()), temporary / "policy.safetensors")
+    save_file(_on_cpu(_training_tensors(state)), temporary / "training.safetensors")
+    hidden_size = state.policy.hidden.out_features
+    _write_json(temporary / "policy.json", {"hidden_size": hidden_size, "environment": asdict(spec)})
+    counters = {name: getattr(state, name) for name in ("updates", "agent_steps", "seconds", "metrics")}
+    _write_json(temporary / "training.json", {"settings": settings, **counters})
+    for path in [*temporary.iterdir(), temporary]:
+        _flush(path)
+    temporary.rename(target)
+    _flush(root)
+    for old in _checkpoints(run_dir)[:-KEPT]:
+        shutil.rmtree(old)
+    return target
+
+
+def latest(run_dir: Path) -> Path | None:
+    """The newest checkpoint in a run's folder, or None."""
+    return next(reversed(_checkpoints(run_dir)), None)
+
+
+def settings_of(checkpoint: Path) -> dict[str, Any]:
+    """The configuration of the run that wrote a checkpoint."""
+    settings: dict[str, Any] = json.loads((checkpoint / "training.json").read_text())["settings"]
+    return settings
+
+
+def restore(checkpoint: Path, state: TrainingState) -> None:
+    """Put what a checkpoint holds into the state of a run made with the same settings."""
+    state.policy.load_state_dict(load_file(checkpoint / "policy.safetensors"))
+    tensors = load_file(checkpoint / "training.safetensors")
+    for name, generator in state.generators.items():
+        generator.set_state(tensors.pop(f"generator.{name}"))
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        _, parameter, slot = name.split(".")
+        slots.setdefault(int(parameter), {})[slot] = tensor
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    counters = json.loads((checkpoint / "training.json").read_text())
+    for name in ("updates", "agent_steps", "seconds", "metrics"):
+        setattr(state, name, counters[name])
+
+
+def load_policy(uri: str, device: str = "cpu") -> Actor:
+    """Load a policy to play with.
+
+    Args:
+        uri: ``file://`` URI or path of a checkpoint's folder.
+        device: where it computes.
+
+    Raises:
+        UserError: there is no policy there.
+    """
+    parsed = urlparse(uri)
+    if parsed.scheme not in ("", "file"):
+        raise UserError(f"policy {uri}: only file:// URIs and paths can be read, not {parsed.scheme}://")
+    folder = Path(unquote(parsed.path) if parsed.scheme else uri)
+    if not (folder / "policy.json").is_file():
+        raise UserError(f"policy {uri}: there is no policy.json in {folder}")
+    description = json.loads((folder / "policy.json").read_text())
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in description["environment"].items()
+    }
+    spec = EnvironmentSpec(**fields)
+    policy = make_policy(spec, description["hidden_size"])
+    policy.load_state_dict(load_file(folder / "policy.safetensors"))
+    return Actor(policy.to(device).eval(), spec)
+
+
+def _training_tensors(state: TrainingState) -> dict[str, Tensor]:
+    """Everything but the policy that is a tensor: ``generator.<name>`` and ``optimizer.<parameter>.<slot>``."""
+    tensors = {f"generator.{name}": generator.get_state() for name, generator in state.generators.items()}
+    for parameter, slots in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{parameter}.{slot}": tensor for slot, tensor in slots.items()}
+    return tensors
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _checkpoints(run_dir: Path) -> list[Path]:
+    """A run's checkpoints, oldest first."""
+    root = run_dir / "checkpoints"
+    return sorted(path for path in root.glob("*") if path.name.isdigit()) if root.is_dir() else []
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1))
+
+
+def _flush(path: Path) -> None:
+    """Make sure that a file's bytes, or a folder's entries, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,295 @@
+"""Training a policy by PPO, from start or checkpoint to the end."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mettagrid.config.mettagrid_config import MettaGridConfig
+
+from metta.common.config import flatten
+from metta.common.errors import UserError
+from metta.rl import checkpoint, ppo
+from metta.rl.checkpoint import TrainingState, make_policy
+from metta.rl.environment import EnvironmentSpec
+from metta.rl.policy import Policy
+from metta.rl.rollout import Rollout
+from metta.rl.tokens import Vocabulary
+from metta.rl.trainer_config import OptimizerConfig, TrainerConfig, round_batch
+from metta.rl.vector_environment import VectorEnvironment, usable_cores
+
+logger = logging.getLogger(__name__)
+
+FEW_UPDATES = 10
+REPORT_SECONDS = 0.2
+"""Least time between two reports of progress."""
+
+_MAY_CHANGE = ("total_timesteps", "checkpoint_seconds", "num_workers", "device")
+"""Settings of the trainer that may differ between attempts of one run."""
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How far a run has come.
+
+    Attributes:
+        agent_steps: so far, in all attempts.
+        total: agent steps that the run will take.
+        seconds: of training, in this attempt.
+        metrics: of the last update, by name; see `train`.
+    """
+
+    agent_steps: int
+    total: int
+    seconds: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How an attempt at a run ended.
+
+    Attributes:
+        policy_uri: where the policy is.
+        metrics: of the last update, by name; see `train`.
+        seconds: of training, in this attempt.
+        stopped: it ended early because the report's answer was to stop.
+        warnings: what is questionable about the settings.
+    """
+
+    policy_uri: str
+    metrics: dict[str, float]
+    seconds: float
+    stopped: bool
+    warnings: list[str]
+
+
+def train(
+    config: TrainerConfig,
+    env: MettaGridConfig,
+    run_dir: Path,
+    report: Callable[[TrainingProgress], bool] = lambda progress: True,
+) -> TrainingResult:
+    """Train a policy, going on from the newest checkpoint in `run_dir` if there is one.
+
+    An attempt that goes on has the weights, the optimizer's state, the random generators and the counters of the one
+    before; its environments start new episodes.
+
+    Args:
+        config: hyperparameters.
+        env: the game.
+        run_dir: folder of the run, for checkpoints.
+        report: told of progress; answers whether to continue.
+
+    Returns:
+        a result whose metrics are ``agent_steps`` and ``seconds`` (both of all attempts), ``steps_per_second``,
+        ``updates``, ``batch_size``, ``minibatch_size``, ``num_environments`` and ``horizon`` as they came out,
+        ``learning_rate``, what `metta.rl.ppo.update` measures, ``reward_per_step``, and the stats of the last
+        episodes: ``reward`` and ``episode_length``, and the agents' stats with ``train/`` before the name.
+
+    Raises:
+        UserError: the run in `run_dir` was made with other settings.
+        TrainingDiverged: a loss is not finite.
+        WorkerError: an environment failed.
+    """
+    started = time.monotonic()
+    spec = EnvironmentSpec.of(env)
+    plan = Plan.of(config, spec)
+    for warning in plan.warnings:
+        logger.warning(warning)
+    settings = {"trainer": config.model_dump(mode="json"), "env": env.model_dump(mode="json")}
+    state = _initial_state(config, spec)
+    earlier = checkpoint.latest(run_dir)
+    if earlier is not None:
+        _require_same(checkpoint.settings_of(earlier), settings, run_dir)
+        checkpoint.restore(earlier, state)
+        logger.info("resumed from %s at %d agent steps", earlier, state.agent_steps)
+    seconds_before, steps_before = state.seconds, state.agent_steps
+    saved, reported, stopped = started, 0.0, False
+    episodes: deque[dict[str, float]] = deque(maxlen=plan.num_environments)
+
+    if state.updates < plan.updates:
+        seed = [config.seed, state.updates]
+        with VectorEnvironment(env, plan.num_environments, plan.num_workers, seed) as environments:
+            rollout = Rollout(environments, Vocabulary(spec), plan.horizon)
+            while state.updates < plan.updates and not stopped:
+                learning_rate = _learning_rate(config, state.updates / plan.updates)
+                for group in state.optimizer.param_groups:
+                    group["lr"] = learning_rate
+
+                with _threads(1 if plan.num_workers else torch.get_num_threads()):
+                    batch, ended = rollout.collect(state.policy, config.ppo, state.generators["actions"])
+                losses = ppo.update(
+                    state.policy, state.optimizer, batch, config.ppo, plan.minibatches, state.generators["minibatches"]
+                )
+
+                episodes.extend(ended)
+                now = time.monotonic()
+                state.updates += 1
+                state.agent_steps += len(batch)
+                state.seconds = seconds_before + now - started
+                state.metrics |= {
+                    "agent_steps": state.agent_steps,
+                    "seconds": state.seconds,
+                    "steps_per_second": (state.agent_steps - steps_before) / (now - started),
+                    "updates": state.updates,
+                    "learning_rate": learning_rate,
+                    **plan.metrics(),
+                    **losses,
+                    "reward_per_step": rollout.reward_per_step,
+                    **_episode_metrics(episodes),
+                }
+                if now - reported >= REPORT_SECONDS or state.updates == plan.updates:
+                    reported = now
+                    logger.info("%s", " ".join(f"{name}={value:.5g}" for name, value in state.metrics.items()))
+                    progress = TrainingProgress(
+                        state.agent_steps, plan.updates * plan.batch_size, now - started, state.metrics
+                    )
+                    stopped = not report(progress)
+                if now - saved >= config.checkpoint_seconds:
+                    checkpoint.save(run_dir, state, spec, settings)
+                    saved = time.monotonic()
+
+    folder = checkpoint.save(run_dir, state, spec, settings)
+    return TrainingResult(
+        policy_uri=folder.resolve().as_uri(),
+        metrics=state.metrics,
+        seconds=time.monotonic() - started,
+        stopped=stopped,
+        warnings=plan.warnings,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, once its settings are fitted to its environment.
+
+    Attributes:
+        updates: batches to learn from, in all attempts.
+        num_environments: environments that step together.
+        horizon: steps of each environment per batch.
+        batch_size: agent steps per batch.
+        minibatches: minibatches per pass over a batch.
+        num_workers: processes that step environments.
+        warnings: what is questionable about the settings.
+    """
+
+    updates: int
+    num_environments: int
+    horizon: int
+    batch_size: int
+    minibatches: int
+    num_workers: int
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, config: TrainerConfig, spec: EnvironmentSpec) -> Plan:
+        num_environments, horizon = round_batch(config.batch_size, spec.num_agents, config.num_environments)
+        batch_size = num_environments * horizon * spec.num_agents
+        updates = math.ceil(config.total_timesteps / config.batch_size)
+        warnings = []
+        if updates < FEW_UPDATES:
+            warnings.append(
+                f"only {updates} updates: total_timesteps {config.total_timesteps:,} / batch_size "
+                f"{config.batch_size:,}; under {FEW_UPDATES} little is learnt"
+            )
+        if config.minibatch_size > batch_size:
+            warnings.append(
+                f"minibatch_size {config.minibatch_size:,} is more than the batch of {batch_size:,}, "
+                "so each batch is one minibatch"
+            )
+        cores = usable_cores()
+        num_workers = (cores if cores > 1 else 0) if config.num_workers is None else config.num_workers
+        return cls(
+            updates=updates,
+            num_environments=num_environments,
+            horizon=horizon,
+            batch_size=batch_size,
+            minibatches=max(1, round(batch_size / config.minibatch_size)),
+            num_workers=min(num_workers, num_environments),
+            warnings=warnings,
+        )
+
+    def metrics(self) -> dict[str, float]:
+        return {
+            "batch_size": self.batch_size,
+            "minibatch_size": self.batch_size / self.minibatches,
+            "num_environments": self.num_environments,
+            "horizon": self.horizon,
+        }
+
+
+def _initial_state(config: TrainerConfig, spec: EnvironmentSpec) -> TrainingState:
+    device = torch.device(
+        ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        policy = make_policy(spec, config.policy.hidden_size).to(device)
+    generators = {"actions": torch.Generator(device), "minibatches": torch.Generator()}
+    for generator in generators.values():
+        generator.manual_seed(config.seed)
+    return TrainingState(policy, _make_optimizer(policy, config.optimizer), generators)
+
+
+def _make_optimizer(policy: Policy, config: OptimizerConfig) -> torch.optim.Optimizer:
+    kind = torch.optim.AdamW if config.type == "adamw" else torch.optim.Adam
+    return kind(
+        policy.parameters(),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def _learning_rate(config: TrainerConfig, done: float) -> float:
+    """Learning-rate annealing: linear to 0 over the run, if asked for. `done` is the part of the run that is over."""
+    return config.optimizer.learning_rate * (1 - done if config.anneal_learning_rate else 1)
+
+
+def _episode_metrics(episodes: deque[dict[str, float]]) -> dict[str, float]:
+    """The mean over episodes of each stat; one that did not occur in an episode counts as 0 there."""
+    names = {name: None for episode in episodes for name in episode if not name.startswith("game/")}
+    return {
+        name if name in ("reward", "episode_length") else f"train/{name}": sum(
+            episode.get(name, 0.0) for episode in episodes
+        )
+        / len(episodes)
+        for name in names
+    }
+
+
+def _require_same(before: dict[str, Any], now: dict[str, Any], run_dir: Path) -> None:
+    old, new = flatten(before), flatten(now)
+    changed = [
+        f"{path}: {old.get(path, '(absent)')} -> {new.get(path, '(absent)')}"
+        for path in {**old, **new}
+        if old.get(path) != new.get(path) and path.removeprefix("trainer.") not in _MAY_CHANGE
+    ]
+    if changed:
+        raise UserError(
+            f"the run in {run_dir} was made with other settings: {'; '.join(changed[:6])}"
+            + (f"; and {len(changed) - 6} more" if len(changed) > 6 else "")
+            + "\nchoose another run name, or delete its checkpoints"
+        )
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Compute with `number` threads within: the other cores are the workers'."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

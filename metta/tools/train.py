@@ -1,0 +1,262 @@
+"""TrainTool: train a policy and evaluate it. Torch is imported when the training starts, not before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.text import Text
+
+from metta.common.config import Config
+from metta.common.data_dir import data_dir
+from metta.common.entry_point import EntryPoint, load_target
+from metta.common.errors import UserError, nearest
+from metta.common.logging import log_to_file
+from metta.common.tool import Tool
+from metta.rl.trainer_config import TrainerConfig
+from metta.sim import metrics as simulation_metrics
+from metta.sim.round_trip import EnvironmentConfig
+from metta.sim.simulation_config import SimulationConfig
+from metta.sim.stats import possible_stats
+from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
+
+if TYPE_CHECKING:
+    from metta.rl.trainer import TrainingProgress
+    from metta.sim.evaluation import Evaluation
+
+TRAINING_METRICS = (
+    "agent_steps",
+    "seconds",
+    "steps_per_second",
+    "updates",
+    "reward",
+    "reward_per_step",
+    "episode_length",
+    "batch_size",
+    "minibatch_size",
+    "num_environments",
+    "horizon",
+    "learning_rate",
+    "loss",
+    "policy_loss",
+    "value_loss",
+    "entropy",
+    "approx_kl",
+    "clip_fraction",
+    "grad_norm",
+    "explained_variance",
+)
+"""Numbers that any run has, besides the stats of its game, ``train/<stat>``. `metta.rl.trainer.train` says more."""
+
+PLAIN_PROGRESS_SECONDS = 10.0
+"""Without a terminal, how often a run says how far it has come."""
+
+
+class TrainTool(Tool):
+    """Trains a policy and evaluates it.
+
+    Attributes:
+        run_name: the run's name and folder; the same name goes on from its checkpoint.
+        trainer: hyperparameters.
+        env: the game that is trained on.
+        simulations: what the policy is evaluated on; none is possible.
+    """
+
+    run_name: str = Field(pattern=r"^[\w-][\w.-]{0,199}$")
+    trainer: TrainerConfig = TrainerConfig()
+    env: EnvironmentConfig
+    simulations: list[SimulationConfig] = []
+
+    @property
+    def run_dir(self) -> Path:
+        """Where checkpoints and the log are, when it is not a sweep that runs this."""
+        return data_dir() / "runs" / self.run_name
+
+    def run(self, report: Report, run_dir: Path | None = None) -> TrialResult:
+        """Train, evaluate, and return what came of it.
+
+        Args:
+            report: told of progress; answers whether to continue. Training that is stopped is not evaluated.
+            run_dir: folder to use in place of `self.run_dir`.
+
+        Raises:
+            UserError: a simulation that a policy of this game cannot play, or other settings under the same name.
+            TrainingDiverged, WorkerError: see `metta.rl.trainer.train`.
+        """
+        folder = run_dir or self.run_dir
+        with log_to_file(folder / "train.log"):
+            return self._run(report, folder)
+
+    def _run(self, report: Report, run_dir: Path) -> TrialResult:
+        from metta.rl.actor import require_compatible
+        from metta.rl.environment import EnvironmentSpec
+        from metta.rl.trainer import train
+
+        spec = EnvironmentSpec.of(self.env)
+        for simulation in self.simulations:
+            require_compatible(spec, EnvironmentSpec.of(simulation.env), f"simulation {simulation.name}")
+
+        def forward(progress: TrainingProgress) -> bool:
+            return report(Progress(progress.agent_steps, progress.total, progress.seconds, progress.metrics))
+
+        trained = train(self.trainer, self.env, run_dir, forward)
+        unseen = {f"train/{stat}": 0.0 for stat in _agent_stats(self)}
+        metrics = {**unseen, **trained.metrics}
+        if self.simulations and not trained.stopped:
+            metrics |= self._evaluate(trained.policy_uri).metrics()
+        return TrialResult(
+            metrics=metrics,
+            cost=trained.seconds,
+            artefacts={"policy": trained.policy_uri},
+            stopped=trained.stopped,
+        )
+
+    def _evaluate(self, policy_uri: str) -> Evaluation:
+        from metta.rl.checkpoint import load_policy
+        from metta.sim.evaluate import evaluate
+
+        return evaluate(load_policy(policy_uri), self.simulations)
+
+    @classmethod
+    def run_trial(cls, spec: TrialSpec, report: Report) -> TrialResult:
+        """Run one attempt of a sweep's trial; see `metta.sweep.trial.RunTrial`."""
+        tool = cls.model_validate(spec.tool)
+        if spec.simulations:
+            tool.simulations = [SimulationConfig.model_validate(simulation) for simulation in spec.simulations]
+        return tool.run(report, Path(spec.run_dir))
+
+    def metric_names(self, simulations: Sequence[Config] | None = None) -> list[str]:
+        """Every metric that a sweep of this Tool may aim at: those of the evaluation first, then the training's.
+
+        Args:
+            simulations: what is evaluated in place of `self.simulations`.
+        """
+        chosen = self.simulations if simulations is None else _validated(simulations)
+        training = [*TRAINING_METRICS, *(f"train/{stat}" for stat in _agent_stats(self))]
+        return (simulation_metrics.metric_names(chosen) if chosen else []) + training
+
+    def check_metric(self, metric: str, simulations: Sequence[Config] | None = None) -> None:
+        """Check before anything trains that a run will measure `metric`.
+
+        Raises:
+            UserError: it will not; the message gives the nearest valid names.
+        """
+        chosen = self.simulations if simulations is None else _validated(simulations)
+        if chosen:
+            simulation_metrics.check_simulations(chosen)
+        names = self.metric_names(chosen)
+        if metric not in names:
+            raise UserError(f"no run measures the metric {metric!r}; {nearest(metric, names)}")
+
+    @staticmethod
+    def describe(metrics: Mapping[str, float]) -> str:
+        """What a run's metrics say in the game's own terms, in a few words: ``hearts per agent 1.25``."""
+        hearts = [value for name, value in metrics.items() if name.endswith("/heart.gained") and name.count("/") == 2]
+        if not hearts:
+            hearts = [metrics["train/heart.gained"]] if "train/heart.gained" in metrics else []
+        return f"hearts per agent {sum(hearts) / len(hearts):.2f}" if hearts else ""
+
+    def invoke(self) -> int:
+        console = Console()
+        steps = f"{self.trainer.total_timesteps:,} agent steps"
+        console.print(
+            f"[bold]{escape(self.run_name)}[/bold]: training for {steps}; log and policy go to {self.run_dir}"
+        )
+        try:
+            with _ProgressLine(console, self.describe) as line:
+                result = self.run(line.report)
+        except KeyboardInterrupt:
+            again = f": {self._entry_point.command()}" if self._entry_point else ""
+            console.print(f"\nstopped; the same command goes on from the last checkpoint{again}", soft_wrap=True)
+            return 130
+        self._print_outcome(console, result)
+        return 0
+
+    def _print_outcome(self, console: Console, result: TrialResult) -> None:
+        metrics, policy = result.metrics, result.artefacts["policy"]
+        console.print(
+            f"trained {metrics['agent_steps']:,.0f} agent steps in {metrics['seconds']:.1f} s", highlight=False
+        )
+        for simulation in self.simulations:
+            gained = ", ".join(
+                f"{metrics[f'{simulation.name}/{name}.gained']:.2f} {name}"
+                for name in simulation.env.game.resource_names
+            )
+            console.print(
+                f"  {simulation.name}: {simulation.score} [bold]{metrics[simulation.name]:.2f}[/bold]; "
+                f"gained per agent: {gained}",
+                highlight=False,
+            )
+        console.print(f"policy: {policy}", highlight=False, soft_wrap=True, markup=False)
+        command = _evaluation_command(self._entry_point, policy)
+        if command:
+            console.print("to evaluate it again:")
+            console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False, style="bold")
+
+
+class _ProgressLine:
+    """One live line at a terminal, and a plain one now and then elsewhere."""
+
+    def __init__(self, console: Console, describe: Callable[[Mapping[str, float]], str]) -> None:
+        self._console = console
+        self._describe = describe
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._said_at = time.monotonic()
+
+    def __enter__(self) -> _ProgressLine:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def report(self, progress: Progress) -> bool:
+        if self._console.is_terminal:
+            self._live.update(Text(self._line(progress), style="cyan", overflow="ellipsis", no_wrap=True), refresh=True)
+        elif time.monotonic() - self._said_at >= PLAIN_PROGRESS_SECONDS:
+            self._said_at = time.monotonic()
+            self._console.print(self._line(progress), highlight=False)
+        return True
+
+    def _line(self, progress: Progress) -> str:
+        metrics, total = progress.metrics, progress.total or progress.step
+        speed = metrics["steps_per_second"]
+        parts = [f"{progress.step / total:4.0%}  {progress.step:,} of {total:,} agent steps", f"{speed:,.0f} steps/s"]
+        if "reward" in metrics:
+            parts.append(f"reward {metrics['reward']:.3g}")
+        parts += [self._describe(metrics), f"{(total - progress.step) / speed:.0f} s left"]
+        return "  ".join(part for part in parts if part)
+
+
+def _agent_stats(tool: TrainTool) -> list[str]:
+    """The stats of the game's agents, which training measures."""
+    return [stat for stat in possible_stats(tool.env) if not stat.startswith("game/") and stat not in TRAINING_METRICS]
+
+
+def _validated(simulations: Sequence[Config]) -> list[SimulationConfig]:
+    """Simulations as they are, or out of the base class that a sweep knows them by."""
+    return [
+        simulation
+        if isinstance(simulation, SimulationConfig)
+        else SimulationConfig.model_validate(simulation.model_dump(mode="json"))
+        for simulation in simulations
+    ]
+
+
+def _evaluation_command(entry_point: EntryPoint | None, policy_uri: str) -> str | None:
+    """The command that evaluates a policy, if the module that made the TrainTool has an ``evaluate`` too."""
+    if entry_point is None:
+        return None
+    path = f"{entry_point.path.rpartition('.')[0]}.evaluate"
+    try:
+        load_target(path)
+    except UserError:
+        return None
+    return EntryPoint(path=path, args={"policy_uri": policy_uri}).command()
