@@ -91,15 +91,16 @@ def load_target(path: str) -> Target:
     if not package or not all(part.isidentifier() for part in [*package, name]):
         raise UserError(f"{path!r} is not MODULE.FUNCTION, such as {EXAMPLE}")
     module = _import_module(package)
-    if name not in vars(module):
-        if hasattr(module, "__path__") and importlib.util.find_spec(path):
-            module = importlib.import_module(path)
-            raise UserError(f"{path} is a module; add one of its functions: {', '.join(_public_names(module))}")
-        raise UserError(f"{module.__name__} has no {name!r}; {nearest(name, _public_names(module))}")
-    target = vars(module)[name]
-    if not inspect.isfunction(target) and not _is_tool(target):
-        raise UserError(f"{path} is neither a function nor a Tool; {nearest(name, _public_names(module))}")
-    return target
+    target = vars(module).get(name)
+    if inspect.isfunction(target) or _is_tool(target):
+        return target
+    if hasattr(module, "__path__") and importlib.util.find_spec(path):
+        functions = _public_names(importlib.import_module(path))
+        raise UserError(f"{path} is a module; add one of its functions: {', '.join(functions)}")
+    problem = (
+        f"{path} is neither a function nor a Tool" if name in vars(module) else f"{module.__name__} has no {name!r}"
+    )
+    raise UserError(f"{problem}; {nearest(name, _public_names(module))}")
 
 
 def parameters(target: Target) -> dict[str, Parameter]:

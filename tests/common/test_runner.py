@@ -208,6 +208,12 @@ def test_mistakes_are_told_in_a_line_or_two(command: str, message: str, capsys: 
     assert len(err.splitlines()) <= 2
 
 
+def test_a_module_is_told_from_a_function_also_once_it_is_imported(capsys: pytest.CaptureFixture[str]) -> None:
+    load_target("chain.north.sell")
+    assert run("chain.north") == 2
+    assert "chain.north is a module" in capsys.readouterr().err
+
+
 def test_a_missing_package_of_ours_names_the_extra(
     shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
