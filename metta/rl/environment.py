@@ -122,8 +122,8 @@ class Environment:
     def __init__(self, config: MettaGridConfig, buffers: Buffers) -> None:
         self.spec = EnvironmentSpec.of(config)
         self.buffers = buffers
-        self._game_config = config.game
-        self._c_config, self._agent_renames = convert_to_cpp_game_config(config.game)
+        self._game_config = config.game.model_copy(deep=True)  # for the conversion writes into it
+        self._c_config, self._agent_renames = convert_to_cpp_game_config(self._game_config)
         self._num_core_actions = sum(not name.startswith(CHANGE_VIBE_PREFIX) for name in self.spec.actions)
         self._core_actions = np.zeros(self.spec.num_agents, dtype=np.int32)
         self._vibe_actions = np.zeros(self.spec.num_agents, dtype=np.int32)

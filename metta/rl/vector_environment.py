@@ -176,6 +176,11 @@ class VectorEnvironment:
             stats.extend(reply)
         return stats
 
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [process.pid for process, _ in self._workers if process.pid is not None]
+
     def close(self) -> None:
         """End the workers."""
         for _, connection in self._workers:

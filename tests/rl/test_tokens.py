@@ -1,0 +1,101 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metta.rl.environment import EMPTY, GLOBAL_LOCATION, EnvironmentSpec
+from metta.rl.policy import Policy
+from metta.rl.tokens import TokenBatch, Vocabulary
+
+SPEC = EnvironmentSpec(
+    num_agents=1,
+    num_tokens=12,
+    view=(3, 5),
+    actions=("noop", "north"),
+    features=("tag", "last_action", "inv:ore", "agent_id", "vibe"),
+    tags=("type:wall", "type:altar", "type:mine"),
+    vibes=(),
+)
+LOCATIONS = [row << 4 | column for row in range(3) for column in range(5)]
+
+
+def token() -> st.SearchStrategy[tuple[int, int, int]]:
+    location = st.sampled_from([*LOCATIONS, GLOBAL_LOCATION])
+    amount = st.tuples(location, st.sampled_from([2, 3, 4]), st.integers(0, 255))
+    return st.one_of(
+        amount,
+        st.tuples(location, st.just(0), st.integers(0, 2)),
+        st.tuples(location, st.just(1), st.integers(0, 1)),
+    )
+
+
+def observations() -> st.SearchStrategy[list[list[tuple[int, int, int]]]]:
+    return st.lists(st.lists(token(), max_size=12), min_size=1, max_size=5)
+
+
+def pack(batch: list[list[tuple[int, int, int]]]) -> np.ndarray:
+    packed = np.full((len(batch), 12, 3), EMPTY, dtype=np.uint8)
+    for row, tokens in zip(packed, batch, strict=True):
+        for place, each in enumerate(tokens):
+            row[place] = each
+    return packed
+
+
+def expected_sum(tokens: list[tuple[int, int, int]], vocabulary: Vocabulary, table: torch.Tensor) -> torch.Tensor:
+    """The sum of embeddings of one observation, a token at a time: 3 tags, 2 actions, ore, vibe are 7 channels."""
+    total = torch.zeros(table.shape[1])
+    for location, feature, value in tokens:
+        if feature == 3 or (feature in (2, 4) and value == 0):
+            continue
+        place = 15 if location == GLOBAL_LOCATION else LOCATIONS.index(location)
+        channel = {0: value, 1: 3 + value, 2: 5, 4: 6}[feature]
+        weight = 1.0 if feature in (0, 1) else 1 + float(np.log2(value)) / 8
+        total += weight * table[place * 7 + channel]
+    return total
+
+
+@settings(max_examples=60, deadline=None)
+@given(observations())
+def test_an_observation_is_the_sum_of_its_tokens(batch: list[list[tuple[int, int, int]]]) -> None:
+    vocabulary = Vocabulary(SPEC)
+    assert vocabulary.num_rows == 16 * 7
+    table = torch.randn(vocabulary.num_rows, 4, generator=torch.Generator().manual_seed(0))
+    tokens = vocabulary.encode(pack(batch))
+    sums = torch.nn.functional.embedding_bag(
+        tokens.rows,
+        table,
+        tokens.offsets,
+        mode="sum",
+        per_sample_weights=tokens.weights,
+        include_last_offset=True,
+    )
+    for got, observation in zip(sums, batch, strict=True):
+        torch.testing.assert_close(got, expected_sum(observation, vocabulary, table), atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(observations(), observations(), st.data())
+def test_selecting_from_joined_batches_is_encoding_the_selected(
+    first: list[list[tuple[int, int, int]]], second: list[list[tuple[int, int, int]]], data: st.DataObject
+) -> None:
+    vocabulary = Vocabulary(SPEC)
+    joined = TokenBatch.concatenate([vocabulary.encode(pack(first)), vocabulary.encode(pack(second))])
+    both = first + second
+    assert len(joined) == len(both)
+    chosen = data.draw(st.lists(st.integers(0, len(both) - 1), min_size=1, max_size=6))
+    selected = joined.select(torch.tensor(chosen))
+    direct = vocabulary.encode(pack([both[index] for index in chosen]))
+    for name in ("rows", "weights", "offsets"):
+        torch.testing.assert_close(getattr(selected, name), getattr(direct, name))
+
+
+def test_a_policy_answers_for_each_observation_by_itself() -> None:
+    vocabulary = Vocabulary(SPEC)
+    policy = Policy(vocabulary.num_rows, num_actions=2, hidden_size=8)
+    batch = [[(0, 0, 1), (GLOBAL_LOCATION, 1, 1)], [], [(18, 2, 3)]]
+    logits, values = policy(vocabulary.encode(pack(batch)))
+    assert logits.shape == (3, 2)
+    for index, observation in enumerate(batch):
+        alone, value = policy(vocabulary.encode(pack([observation])))
+        torch.testing.assert_close(logits[index], alone[0])
+        torch.testing.assert_close(values[index], value[0])
