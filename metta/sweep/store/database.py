@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
 
 from metta.sweep.store import encoding
 from metta.sweep.store.protocol import StoreError
@@ -109,6 +109,8 @@ class Database:
                     _log.warning(
                         "store %s: %s; trying again (for %.0f s of at most %.0f s)", self.url, reason, waited, patience
                     )
+            except StatementError as error:  # what was to be written does not fit
+                raise (error.orig or error) from None
             time.sleep(wait)
             wait, again = min(2 * wait, _LONGEST_WAIT), True
 
@@ -259,14 +261,18 @@ def _check_sqlite_file(path: Path, shown: str, create: bool) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"store {shown}: its folder cannot be made: {error.strerror}") from None
-    elif not os.access(path, os.W_OK):
+    elif not _may_write(path):
         raise StoreError(f"store {shown}: the file is read-only")
     elif path.stat().st_size == 0:
         raise StoreError(
             f"store {shown}: the file is empty, so it was truncated; restore it, or remove it to start anew"
         )
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    if not _may_write(path.parent):
         raise StoreError(f"store {shown}: its folder cannot be written to")
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ anything of that trial. When a driver's lease runs out, or its process is seen t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -101,6 +101,19 @@ class CurvePoint:
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True)
+class TrialHistory:
+    """A trial with all that is kept of it, to be put into another store.
+
+    Attributes:
+        seconds_lost: see `Store.seconds_lost`.
+    """
+
+    trial: Trial
+    curve: Sequence[CurvePoint] = ()
+    seconds_lost: float = 0.0
+
+
 class Store(Protocol):
     """Trials, durably. Every method that changes something is one transaction."""
 
@@ -192,5 +205,21 @@ class Store(Protocol):
         ...
 
     def curve(self, sweep: str, number: int) -> list[CurvePoint]: ...
+
+    def import_sweep(self, record: SweepRecord, trials: Iterable[TrialHistory]) -> None:
+        """Create a sweep that was begun elsewhere, with its trials as they are: all of it or nothing.
+
+        The trials are numbered 0, 1, 2, ... in their order, and none is running: one that was is queued again.
+        Raises SweepExistsError.
+        """
+        ...
+
+    def mirrored(self, sweep: str, mirror: str) -> dict[str, str]:
+        """What was noted by `set_mirrored`, by item."""
+        ...
+
+    def set_mirrored(self, sweep: str, mirror: str, digests: Mapping[str, str]) -> None:
+        """Note that a mirror of the sweep holds these items, each in the version that has this digest."""
+        ...
 
     def close(self) -> None: ...

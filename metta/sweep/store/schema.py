@@ -174,3 +174,12 @@ curve_points = Table(
     Column("seconds", exact_float(), nullable=False),
     Column("metrics", JSON, nullable=False),
 )
+
+mirrored = Table(
+    "metta_mirrored",
+    metadata,
+    Column("sweep_id", ForeignKey("metta_sweeps.id", ondelete="CASCADE"), primary_key=True),
+    Column("mirror", String(400), primary_key=True),
+    Column("item", String(40), primary_key=True),
+    Column("digest", String(64), nullable=False),
+)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, Table, and_, delete, func, insert, select, update
 
 from metta.common.errors import nearest
 from metta.sweep.store.database import Database
@@ -29,8 +29,9 @@ from metta.sweep.store.protocol import (
     SweepExistsError,
     SweepNotFoundError,
     SweepRecord,
+    TrialHistory,
 )
-from metta.sweep.store.schema import attempts, curve_points, drivers, now, sweeps, trials
+from metta.sweep.store.schema import attempts, curve_points, drivers, mirrored, now, sweeps, trials
 from metta.sweep.trial import Progress, Trial, TrialState
 
 if TYPE_CHECKING:
@@ -175,9 +176,8 @@ class SqlStore:
                 next_number = _next_number(connection, sweep.id)
                 if number != next_number:
                     raise NumberTakenError(f"{sweep.name}: the next trial is number {next_number}, not {number}")
-                _insert_trial(
-                    connection, sweep, number, token, TrialState.RUNNING, params, suggestion or {}, started_at=now()
-                )
+                values = {"state": TrialState.RUNNING, "attempts": 1, "started_at": now()}
+                _insert_trial(connection, sweep, number, token, params, suggestion or {}, values)
                 _insert_attempt(connection, sweep.id, number, 1, token, driver)
             return Attempt(sweep.name, number, 1, token, dict(params))
 
@@ -317,14 +317,14 @@ class SqlStore:
     # ---- trials
 
     def enqueue(self, sweep: str, params: Mapping[str, Any]) -> int:
-        return self._append(sweep, TrialState.QUEUED, params, {})
+        return self._append(sweep, params, {"state": TrialState.QUEUED})
 
     def add(self, sweep: str, params: Mapping[str, Any], outcome: Outcome) -> int:
         if not outcome.state.ended:
             raise ValueError(f"an added trial is completed, failed or pruned, not {outcome.state}")
-        return self._append(sweep, outcome.state, params, _ending(outcome) | {"ended_at": now()})
+        return self._append(sweep, params, _ending(outcome) | {"ended_at": now()})
 
-    def _append(self, sweep: str, state: TrialState, params: Mapping[str, Any], values: dict[str, Any]) -> int:
+    def _append(self, sweep: str, params: Mapping[str, Any], values: dict[str, Any]) -> int:
         origin = _new_id()
 
         def operation(connection: Connection, again: bool) -> int:
@@ -335,7 +335,7 @@ class SqlStore:
                 if number is not None:
                     return int(number)
             number = _next_number(connection, row.id)
-            _insert_trial(connection, row, number, origin, state, params, {}, **values)
+            _insert_trial(connection, row, number, origin, params, {}, values)
             return number
 
         return self._database.write(operation)
@@ -372,6 +372,47 @@ class SqlStore:
             return connection.execute(query.order_by(curve_points.c.id)).all()
 
         return [CurvePoint(row.attempt, row.step, row.seconds, row.metrics) for row in self._database.read(operation)]
+
+    # ---- copies
+
+    def import_sweep(self, record: SweepRecord, histories: Iterable[TrialHistory]) -> None:
+        origin, kept = _new_id(), list(histories)
+        if [history.trial.number for history in kept] != list(range(len(kept))):
+            raise ValueError("imported trials are numbered 0, 1, 2, ... in their order")
+        if any(history.trial.state is TrialState.RUNNING for history in kept):
+            raise ValueError("an imported trial is not running")
+
+        def operation(connection: Connection, again: bool) -> None:
+            existing = connection.execute(select(sweeps).where(sweeps.c.name == record.name)).one_or_none()
+            if existing is not None:
+                if again and existing.origin == origin:
+                    return
+                raise SweepExistsError(f"store {self.url}: there is a sweep named {record.name!r} already")
+            created = insert(sweeps).values(**vars(record), origin=origin, revision=1).returning(sweeps.c.id)
+            sweep_id = connection.execute(created).scalar_one()
+            for table, rows in _imported_rows(sweep_id, origin, kept).items():
+                if rows:
+                    connection.execute(insert(table), rows)
+
+        self._database.write(operation)
+
+    def mirrored(self, sweep: str, mirror: str) -> dict[str, str]:
+        def operation(connection: Connection) -> Sequence[AnyRow]:
+            mine = mirrored.c.sweep_id == self._find_sweep(connection, sweep).id, mirrored.c.mirror == mirror
+            return connection.execute(select(mirrored.c.item, mirrored.c.digest).where(*mine)).all()
+
+        return {row.item: row.digest for row in self._database.read(operation)}
+
+    def set_mirrored(self, sweep: str, mirror: str, digests: Mapping[str, str]) -> None:
+        def operation(connection: Connection, again: bool) -> None:
+            key = {"sweep_id": self._find_sweep(connection, sweep).id, "mirror": mirror}
+            connection.execute(select(sweeps.c.id).where(sweeps.c.id == key["sweep_id"]).with_for_update())
+            mine = [mirrored.c[name] == value for name, value in key.items()]
+            connection.execute(delete(mirrored).where(*mine, mirrored.c.item.in_(list(digests))))
+            connection.execute(insert(mirrored), [key | {"item": item, "digest": digests[item]} for item in digests])
+
+        if digests:
+            self._database.write(operation)
 
     # ---- inside a transaction
 
@@ -453,20 +494,18 @@ def _insert_trial(
     sweep: AnyRow,
     number: int,
     origin: str,
-    state: TrialState,
     params: Mapping[str, Any],
     suggestion: Mapping[str, Any],
-    **values: Any,
+    values: dict[str, Any],
 ) -> None:
     row = {
         "sweep_id": sweep.id,
         "revision": sweep.revision,
         "number": number,
         "origin": origin,
-        "state": state,
         "params": params,
         "suggestion": suggestion,
-        "attempts": 1 if state is TrialState.RUNNING else 0,
+        "attempts": 0,
         "metrics": {},
         "artefacts": {},
         "created_at": now(),
@@ -512,6 +551,28 @@ def _give_up(connection: Connection, attempt: AnyRow, reason: str, seconds: floa
         .where(trials.c.sweep_id == attempt.sweep_id, trials.c.number == attempt.number)
         .values(**values, revision=revision)
     )
+
+
+def _imported_rows(sweep_id: int, origin: str, histories: Sequence[TrialHistory]) -> dict[Table, list[dict[str, Any]]]:
+    """Rows of trials that ran elsewhere. All their attempts but the last of an ended trial were lost."""
+    rows: dict[Table, list[dict[str, Any]]] = {trials: [], attempts: [], curve_points: []}
+    for history in histories:
+        trial = history.trial
+        key = {"sweep_id": sweep_id, "number": trial.number}
+        values = {column.name: getattr(trial, column.name) for column in _TRIAL_COLUMNS}
+        rows[trials].append(values | key | {"revision": 1, "origin": origin})
+        shown = max((point.attempt for point in history.curve), default=0)
+        tokens = {attempt: _new_id() for attempt in range(1, max(trial.attempts, shown) + 1)}
+        for attempt, token in tokens.items():
+            ended = trial.state.ended and attempt == len(tokens)
+            values = {"token": token, "attempt": attempt, "state": _ENDED if ended else _LOST}
+            rows[attempts].append(
+                values | key | {"seconds": history.seconds_lost if attempt == 1 and not ended else 0.0}
+            )
+        for point in history.curve:
+            values = {"step": point.step, "seconds": point.seconds, "metrics": _floats(point.metrics)}
+            rows[curve_points].append(values | {"token": tokens[point.attempt], "origin": origin})
+    return rows
 
 
 # ---- leases

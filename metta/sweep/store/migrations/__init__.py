@@ -6,11 +6,13 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
 
+_SCRIPTS = "metta.sweep.store:migrations"
+
 
 def configuration(connection: Connection) -> Config:
     """Alembic's configuration for migrations on an open connection, in the transaction that it is in."""
     config = Config()
-    config.set_main_option("script_location", "metta.sweep.store:migrations")
+    config.set_main_option("script_location", _SCRIPTS)
     config.attributes["connection"] = connection
     return config
 

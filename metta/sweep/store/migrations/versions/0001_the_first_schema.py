@@ -21,7 +21,9 @@ def upgrade() -> None:
     op.create_table(
         "metta_drivers",
         sa.Column("id", sa.String(32), primary_key=True),
-        sa.Column("sweep_id", sa.ForeignKey("metta_sweeps.id", ondelete="CASCADE"), nullable=False, index=True),
+        sa.Column(
+            "sweep_id", sa.Integer(), sa.ForeignKey("metta_sweeps.id", ondelete="CASCADE"), nullable=False, index=True
+        ),
         sa.Column("host", sa.Text(), nullable=False),
         sa.Column("pid", sa.BigInteger(), nullable=False),
         sa.Column("boot", sa.String(100), nullable=False),
@@ -33,7 +35,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "metta_trials",
-        sa.Column("sweep_id", sa.ForeignKey("metta_sweeps.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("sweep_id", sa.Integer(), sa.ForeignKey("metta_sweeps.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("state", sa.String(20), nullable=False),
         sa.Column("params", sa.JSON(), nullable=False),
@@ -58,7 +60,7 @@ def upgrade() -> None:
         sa.Column("sweep_id", sa.Integer(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column("driver_id", sa.ForeignKey("metta_drivers.id", ondelete="CASCADE"), index=True),
+        sa.Column("driver_id", sa.String(32), sa.ForeignKey("metta_drivers.id", ondelete="CASCADE"), index=True),
         sa.Column("state", sa.String(20), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("reason", sa.Text()),
@@ -73,9 +75,22 @@ def upgrade() -> None:
     op.create_table(
         "metta_curve_points",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
-        sa.Column("token", sa.ForeignKey("metta_attempts.token", ondelete="CASCADE"), nullable=False, index=True),
+        sa.Column(
+            "token",
+            sa.String(32),
+            sa.ForeignKey("metta_attempts.token", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
+        ),
         sa.Column("origin", sa.String(32), nullable=False),
         sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("metrics", sa.JSON(), nullable=False),
+    )
+    op.create_table(
+        "metta_mirrored",
+        sa.Column("sweep_id", sa.Integer(), sa.ForeignKey("metta_sweeps.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("mirror", sa.String(400), primary_key=True),
+        sa.Column("item", sa.String(40), primary_key=True),
+        sa.Column("digest", sa.String(64), nullable=False),
     )

@@ -1,0 +1,462 @@
+"""What every store promises, see `metta.sweep.store.protocol`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from metta.sweep.store import open_store, process
+from metta.sweep.store.protocol import (
+    MAX_ATTEMPTS,
+    Attempt,
+    Driver,
+    NumberTakenError,
+    Outcome,
+    StaleAttemptError,
+    Store,
+    SweepExistsError,
+    SweepNotFoundError,
+)
+from metta.sweep.trial import Progress, TrialState
+
+COMPLETED = Outcome(TrialState.COMPLETED, score=0.5, cost=2.0, seconds=2.0)
+
+
+@pytest.fixture
+def driver(store: Store) -> Driver:
+    store.create_sweep("arena", {"num_trials": 10})
+    return store.join("arena")
+
+
+@pytest.fixture
+def join_elsewhere(store: Store, driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Driver]:
+    """Join as a process of another machine would: what is known here of its pid and clock says nothing."""
+
+    def join(lease_seconds: float) -> Driver:
+        with monkeypatch.context() as patch:
+            patch.setattr(process, "_boot", lambda: "another machine")
+            return store.join("arena", lease_seconds)
+
+    return join
+
+
+# ---- sweeps
+
+
+def test_a_sweep_is_read_back_as_it_was_created(store: Store) -> None:
+    config = {"protein": {"metric": "hearts"}, "seed": 7, "bounds": [0.1, None, float("inf")], "text": "µ✓"}
+    entry_point = {"path": "experiments.sweep_arena.sweep_optimizer", "args": {"num_trials": 3}}
+    created = store.create_sweep("arena", config, entry_point)
+    assert store.sweep("arena") == created
+    assert (created.name, created.config, created.entry_point) == ("arena", config, entry_point)
+    assert abs(datetime.now(UTC) - created.created_at) < timedelta(minutes=5)
+
+
+def test_sweeps_are_listed_in_the_order_of_their_creation(store: Store) -> None:
+    for name in ("b", "a", "c"):
+        store.create_sweep(name, {})
+    assert [sweep.name for sweep in store.sweeps()] == ["b", "a", "c"]
+    assert store.sweep("a").entry_point is None
+
+
+def test_a_name_is_given_once(store: Store) -> None:
+    store.create_sweep("arena", {"seed": 1})
+    with pytest.raises(SweepExistsError, match="arena"):
+        store.create_sweep("arena", {"seed": 2})
+    assert store.sweep("arena").config == {"seed": 1}
+
+
+def test_an_unknown_sweep_is_refused_with_the_nearest_names(store: Store) -> None:
+    store.create_sweep("arena", {})
+    calls: list[Callable[[], object]] = [
+        lambda: store.sweep("arean"),
+        lambda: store.update_sweep("arean", {}),
+        lambda: store.remove_sweep("arean"),
+        lambda: store.join("arean"),
+        lambda: store.trials("arean"),
+        lambda: store.revision("arean"),
+        lambda: store.enqueue("arean", {}),
+        lambda: store.add("arean", {}, COMPLETED),
+        lambda: store.drivers("arean"),
+        lambda: store.curve("arean", 0),
+    ]
+    for call in calls:
+        with pytest.raises(SweepNotFoundError, match="did you mean 'arena'"):
+            call()
+
+
+def test_update_replaces_the_configuration_and_keeps_an_entry_point_that_is_not_given(store: Store) -> None:
+    store.create_sweep("arena", {"num_trials": 3}, {"path": "a.b"})
+    store.update_sweep("arena", {"num_trials": 5})
+    assert (store.sweep("arena").config, store.sweep("arena").entry_point) == ({"num_trials": 5}, {"path": "a.b"})
+    store.update_sweep("arena", {"num_trials": 6}, {"path": "c.d"})
+    assert (store.sweep("arena").config, store.sweep("arena").entry_point) == ({"num_trials": 6}, {"path": "c.d"})
+
+
+def test_a_removed_sweep_is_gone_with_all_that_was_its_own(store: Store, driver: Driver) -> None:
+    store.create_sweep("other", {})
+    store.add("other", {"lr": 1.0}, COMPLETED)
+    attempt = store.start(driver, 0, {"lr": 0.1})
+    store.record_progress(attempt, [Progress(1, 2, 3.0)])
+    store.remove_sweep("arena")
+    with pytest.raises(SweepNotFoundError):
+        store.trials("arena")
+    with pytest.raises(SweepNotFoundError):
+        store.start(driver, 0, {})
+    store.create_sweep("arena", {})
+    assert store.trials("arena") == []
+    assert store.drivers("arena") == []
+    with pytest.raises(StaleAttemptError):
+        store.end(attempt, COMPLETED)
+    assert len(store.trials("other")) == 1
+
+
+# ---- the life of a trial
+
+
+def test_a_trial_from_start_to_end(store: Store, driver: Driver) -> None:
+    attempt = store.start(driver, 0, {"trainer.lr": 0.1, "trainer.size": 64}, {"source": "acquisition", "mean": 1.5})
+    assert (attempt.sweep, attempt.number, attempt.attempt) == ("arena", 0, 1)
+    assert attempt.params == {"trainer.lr": 0.1, "trainer.size": 64}
+    (running,) = store.trials("arena")
+    assert (running.state, running.attempts, running.score, running.ended_at) == (TrialState.RUNNING, 1, None, None)
+    outcome = Outcome(
+        TrialState.COMPLETED, 0.75, 12.5, 11.0, {"hearts": 0.75, "steps": 100.0}, {"policy": "file:///p.safetensors"}
+    )
+    trial = store.end(attempt, outcome)
+    assert store.trials("arena") == [trial]
+    assert trial.params == {"trainer.lr": 0.1, "trainer.size": 64}
+    assert trial.suggestion == {"source": "acquisition", "mean": 1.5}
+    assert (trial.state, trial.score, trial.cost) == (TrialState.COMPLETED, 0.75, 12.5)
+    assert trial.metrics == {"hearts": 0.75, "steps": 100.0}
+    assert trial.artefacts == {"policy": "file:///p.safetensors"}
+    assert trial.created_at
+    assert trial.started_at
+    assert trial.ended_at
+    assert trial.created_at <= trial.started_at <= trial.ended_at
+
+
+@pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.PRUNED])
+def test_a_trial_that_failed_or_was_pruned(store: Store, driver: Driver, state: TrialState) -> None:
+    error = "Traceback (most recent call last):\n  café \x00 \ud800\nValueError: no"
+    trial = store.end(store.start(driver, 0, {}), Outcome(state, error=error))
+    assert trial.state is state
+    assert trial.error == error.replace("\x00", "\\x00").replace("\ud800", "\\ud800")
+
+
+@pytest.mark.parametrize("state", [TrialState.QUEUED, TrialState.RUNNING])
+def test_an_attempt_cannot_end_in_a_state_that_is_no_end(store: Store, driver: Driver, state: TrialState) -> None:
+    attempt = store.start(driver, 0, {})
+    with pytest.raises(ValueError, match=state):
+        store.end(attempt, Outcome(state))
+    with pytest.raises(ValueError, match=state):
+        store.add("arena", {}, Outcome(state))
+    assert store.end(attempt, COMPLETED).number == 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 5e-324, 1.7976931348623157e308, 0.1 + 0.2])
+def test_every_float_is_kept_as_it_is(store: Store, driver: Driver, value: float) -> None:
+    params, suggestion = {"a": [value, {"b": value}]}, {"mean": value}
+    attempt = store.start(driver, 0, params, suggestion)
+    store.record_progress(attempt, [Progress(1, None, value, {"reward": value})])
+    trial = store.end(attempt, Outcome(TrialState.FAILED, value, value, metrics={"m": value}))
+    read = store.trials("arena")[0]
+    for kept in (trial, read):
+        assert repr(kept.score) == repr(kept.cost) == repr(kept.metrics["m"]) == repr(value)
+        assert repr((kept.params, kept.suggestion)) == repr((params, suggestion))
+    assert repr(store.curve("arena", 0)[0].metrics) == repr({"reward": value})
+    assert repr(store.curve("arena", 0)[0].seconds) == repr(value)
+
+
+def test_numbers_of_numpy_are_kept_as_numbers(store: Store, driver: Driver) -> None:
+    attempt = store.start(driver, 0, {"i": np.int64(3), "f": np.float32(0.5), "nan": np.float32("nan")})
+    trial = store.end(attempt, Outcome(TrialState.COMPLETED, np.float64(1.5), 1.0, 1.0, {"m": np.float64(0.25)}))
+    assert repr(trial.params) == "{'i': 3, 'f': 0.5, 'nan': nan}"
+    assert (trial.score, trial.metrics) == (1.5, {"m": 0.25})
+
+
+def test_what_is_not_json_is_refused_and_nothing_is_recorded(store: Store, driver: Driver) -> None:
+    with pytest.raises(TypeError, match="not JSON data"):
+        store.start(driver, 0, {"a": object()})
+    assert store.trials("arena") == []
+    assert store.start(driver, 0, {}).number == 0
+
+
+def test_a_number_is_started_once_and_only_in_its_turn(store: Store, driver: Driver) -> None:
+    with pytest.raises(NumberTakenError):
+        store.start(driver, 1, {})
+    store.start(driver, 0, {"by": "first"})
+    with pytest.raises(NumberTakenError):
+        store.start(store.join("arena"), 0, {"by": "second"})
+    assert [trial.params for trial in store.trials("arena")] == [{"by": "first"}]
+    assert store.start(driver, 1, {}).number == 1
+
+
+def test_an_attempt_ends_once(store: Store, driver: Driver) -> None:
+    attempt = store.start(driver, 0, {})
+    store.end(attempt, COMPLETED)
+    late: list[Callable[[], object]] = [
+        lambda: store.end(attempt, Outcome(TrialState.FAILED, error="late")),
+        lambda: store.lose(attempt, "late"),
+        lambda: store.record_progress(attempt, [Progress(1, None, 1.0)]),
+    ]
+    before = store.revision("arena")
+    for report in late:
+        with pytest.raises(StaleAttemptError):
+            report()
+    assert store.revision("arena") == before
+    assert [(trial.state, trial.score) for trial in store.trials("arena")] == [(TrialState.COMPLETED, 0.5)]
+
+
+def test_a_made_up_token_records_nothing(store: Store, driver: Driver) -> None:
+    attempt = store.start(driver, 0, {})
+    with pytest.raises(StaleAttemptError):
+        store.end(Attempt("arena", 0, 1, "0" * 32, {}), COMPLETED)
+    assert store.end(attempt, COMPLETED).score == 0.5
+
+
+# ---- the learning curve
+
+
+def test_the_learning_curve_is_kept_in_order_over_attempts(store: Store, driver: Driver) -> None:
+    first = store.start(driver, 0, {})
+    store.record_progress(first, [Progress(10, 100, 1.0, {"r": 0.1}), Progress(20, 100, 2.0, {"r": 0.2})])
+    store.record_progress(first, [])
+    store.record_progress(first, [Progress(30, 100, 3.0)])
+    store.lose(first, "killed")
+    second = store.claim(driver)
+    assert second
+    store.record_progress(second, [Progress(2**40, None, 1.5, {"r": 0.3})])
+    curve = [(point.attempt, point.step, point.seconds, point.metrics) for point in store.curve("arena", 0)]
+    assert curve == [
+        (1, 10, 1.0, {"r": 0.1}),
+        (1, 20, 2.0, {"r": 0.2}),
+        (1, 30, 3.0, {}),
+        (2, 2**40, 1.5, {"r": 0.3}),
+    ]
+    assert store.curve("arena", 1) == []
+
+
+# ---- lost attempts
+
+
+def test_a_lost_attempt_is_tried_again_under_its_number_with_a_new_token(store: Store, driver: Driver) -> None:
+    first = store.start(driver, 0, {"lr": 0.1}, {"source": "x"})
+    trial = store.lose(first, "Ctrl-C", seconds=4.0)
+    assert (trial.state, trial.attempts, trial.error) == (TrialState.QUEUED, 1, None)
+    second = store.claim(driver)
+    assert second
+    assert (second.number, second.attempt, second.params) == (0, 2, {"lr": 0.1})
+    assert second.token != first.token
+    with pytest.raises(StaleAttemptError):
+        store.end(first, Outcome(TrialState.FAILED, error="late"))
+    trial = store.end(second, COMPLETED)
+    assert (trial.state, trial.attempts, trial.suggestion) == (TrialState.COMPLETED, 2, {"source": "x"})
+    assert store.seconds_lost("arena", 0) == 4.0
+
+
+def test_a_trial_fails_when_too_many_attempts_are_lost(store: Store, driver: Driver) -> None:
+    attempt: Attempt | None = store.start(driver, 0, {})
+    for count in range(1, MAX_ATTEMPTS + 1):
+        assert attempt
+        assert attempt.attempt == count
+        trial = store.lose(attempt, "out of memory", seconds=1.0)
+        attempt = store.claim(driver)
+    assert attempt is None
+    assert trial.state is TrialState.FAILED
+    assert trial.attempts == MAX_ATTEMPTS
+    assert "out of memory" in str(trial.error)
+    assert trial.ended_at
+    assert store.seconds_lost("arena", 0) == MAX_ATTEMPTS
+
+
+def test_a_lost_attempt_took_at_least_as_long_as_its_curve_shows(store: Store, driver: Driver) -> None:
+    attempt = store.start(driver, 0, {})
+    store.record_progress(attempt, [Progress(1, 9, 2.5), Progress(2, 9, 5.0)])
+    store.lose(attempt, "killed", seconds=1.0)
+    assert store.seconds_lost("arena", 0) == 5.0
+    assert store.seconds_lost("arena", 1) == 0.0
+
+
+def test_claim_takes_the_lowest_queued_trial_or_the_one_named(store: Store, driver: Driver) -> None:
+    for lr in (0.0, 0.1, 0.2):
+        store.enqueue("arena", {"lr": lr})
+    named = store.claim(driver, 1)
+    lowest = store.claim(driver)
+    assert named
+    assert lowest
+    assert ((named.number, named.params), (lowest.number, lowest.params)) == ((1, {"lr": 0.1}), (0, {"lr": 0.0}))
+    assert store.claim(driver, 1) is None
+    assert store.claim(driver, 7) is None
+    assert [trial.state.value for trial in store.trials("arena")] == ["running", "running", "queued"]
+
+
+# ---- drivers and leases
+
+
+def test_a_driver_is_known_until_it_leaves(store: Store, driver: Driver) -> None:
+    assert [(other.id, other.pid, other.alive) for other in store.drivers("arena")] == [(driver.id, driver.pid, True)]
+    store.leave(driver)
+    store.leave(driver)
+    assert store.drivers("arena") == []
+    for call in (lambda: store.heartbeat(driver), lambda: store.start(driver, 0, {})):
+        with pytest.raises(Exception, match="has left"):
+            call()
+
+
+def test_leaving_gives_up_what_the_driver_still_held(store: Store, driver: Driver) -> None:
+    ended = store.start(driver, 0, {})
+    store.end(ended, COMPLETED)
+    held = store.start(driver, 1, {})
+    store.leave(driver)
+    assert [trial.state.value for trial in store.trials("arena")] == ["completed", "queued"]
+    with pytest.raises(StaleAttemptError):
+        store.end(held, COMPLETED)
+
+
+def test_the_attempts_of_a_living_driver_are_not_released(
+    store: Store, driver: Driver, join_elsewhere: Callable[[float], Driver]
+) -> None:
+    store.start(driver, 0, {})
+    store.start(join_elsewhere(60.0), 1, {})
+    assert store.release_lost("arena") == []
+    assert {trial.state for trial in store.trials("arena")} == {TrialState.RUNNING}
+    assert all(other.alive for other in store.drivers("arena"))
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_driver_without_heartbeat_loses_its_attempts(
+    store: Store, driver: Driver, join_elsewhere: Callable[[float], Driver], elsewhere: bool
+) -> None:
+    silent = join_elsewhere(0.2) if elsewhere else store.join("arena", 0.2)
+    attempt = store.start(silent, 0, {})
+    wait_until(lambda: not alive(store, silent))
+    assert store.release_lost("arena") == [0]
+    assert store.release_lost("arena") == []
+    with pytest.raises(StaleAttemptError):
+        store.end(attempt, COMPLETED)
+    again = store.claim(driver)
+    assert again
+    assert again.attempt == 2
+    assert "died or was cut off" not in str(store.end(again, COMPLETED).error)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_heartbeat_renews_a_lease_even_after_it_ran_out(
+    store: Store, driver: Driver, join_elsewhere: Callable[[float], Driver], elsewhere: bool
+) -> None:
+    silent = join_elsewhere(0.3) if elsewhere else store.join("arena", 0.3)
+    attempt = store.start(silent, 0, {})
+    wait_until(lambda: not alive(store, silent))
+    store.heartbeat(silent)
+    assert store.release_lost("arena") == []
+    assert store.end(attempt, COMPLETED).state is TrialState.COMPLETED
+
+
+def test_a_clock_set_back_does_not_hold_a_lease_for_ever(
+    store: Store, driver: Driver, join_elsewhere: Callable[[float], Driver], store_url: str
+) -> None:
+    from sqlalchemy import create_engine, text
+
+    dead = join_elsewhere(1.0)
+    store.start(dead, 0, {})
+    engine = create_engine(store_url)
+    with engine.begin() as connection:  # the clock stood an hour ahead when the driver was last seen
+        connection.execute(text("UPDATE metta_drivers SET seen_at = seen_at + 3600 WHERE id = :id"), {"id": dead.id})
+    engine.dispose()
+    assert store.release_lost("arena") == [0]
+
+
+# ---- queued and added trials
+
+
+def test_enqueued_and_added_trials_take_their_turn_in_the_numbers(store: Store, driver: Driver) -> None:
+    assert store.enqueue("arena", {"lr": 0.1}) == 0
+    assert store.add("arena", {"lr": 0.2}, Outcome(TrialState.FAILED, math.nan, 3.0, error="old")) == 1
+    assert store.start(driver, 2, {}).number == 2
+    queued, added, _ = store.trials("arena")
+    assert (queued.state, queued.attempts, queued.params, queued.started_at) == (
+        TrialState.QUEUED,
+        0,
+        {"lr": 0.1},
+        None,
+    )
+    assert (added.state, added.attempts, added.cost, added.error) == (TrialState.FAILED, 0, 3.0, "old")
+    assert math.isnan(added.score or 0.0)
+    assert added.ended_at
+
+
+# ---- reading
+
+
+def test_trials_are_read_by_state_and_by_revision(store: Store, driver: Driver) -> None:
+    attempts = [store.start(driver, number, {}) for number in range(4)]
+    store.end(attempts[2], COMPLETED)
+    seen = store.revision("arena")
+    assert store.trials("arena", changed_since=seen) == []
+    store.end(attempts[1], Outcome(TrialState.PRUNED))
+    store.lose(attempts[0], "x")
+    changed = store.trials("arena", changed_since=seen)
+    assert [(trial.number, trial.state.value) for trial in changed] == [(0, "queued"), (1, "pruned")]
+    by_state = store.trials("arena", states={TrialState.COMPLETED, TrialState.RUNNING})
+    assert [trial.number for trial in by_state] == [2, 3]
+    assert store.trials("arena", states=[]) == []
+    both = store.trials("arena", states=[TrialState.PRUNED], changed_since=seen)
+    assert [trial.number for trial in both] == [1]
+
+
+def test_every_change_raises_the_revision_and_reading_does_not(store: Store, driver: Driver) -> None:
+    attempt = store.start(driver, 0, {})
+    changes: list[Callable[[], object]] = [
+        lambda: store.lose(attempt, "x"),
+        lambda: store.claim(driver),
+        lambda: store.enqueue("arena", {}),
+        lambda: store.add("arena", {}, COMPLETED),
+        lambda: store.update_sweep("arena", {}),
+        lambda: store.leave(driver),
+    ]
+    for change in changes:
+        before = store.revision("arena")
+        change()
+        assert store.revision("arena") > before
+    before = store.revision("arena")
+    store.trials("arena")
+    store.release_lost("arena")
+    store.claim(store.join("arena"), 9)
+    assert store.revision("arena") == before
+
+
+def test_a_second_connection_reads_what_the_first_wrote(store: Store, driver: Driver, store_url: str) -> None:
+    attempt = store.start(driver, 0, {"lr": 0.1})
+    other = open_store(store_url)
+    assert other.trials("arena") == store.trials("arena")
+    trial = other.end(attempt, COMPLETED)
+    assert store.trials("arena") == [trial]
+    other.close()
+
+
+def test_sweeps_do_not_see_each_other(store: Store, driver: Driver) -> None:
+    store.create_sweep("other", {})
+    theirs = store.join("other")
+    store.start(driver, 0, {"of": "arena"})
+    store.start(theirs, 0, {"of": "other"})
+    store.enqueue("other", {})
+    assert store.claim(driver) is None
+    assert [trial.params for trial in store.trials("arena")] == [{"of": "arena"}]
+    assert [other.id for other in store.drivers("other")] == [theirs.id]
+
+
+def alive(store: Store, driver: Driver) -> bool:
+    return next(other.alive for other in store.drivers("arena") if other.id == driver.id)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
