@@ -44,7 +44,7 @@ def print_trials(console: Console, definition: SweepDefinition, trials: Sequence
             "" if trial.score is None else f"{trial.score:.4g}",
             "" if trial.cost is None else cost_text(trial, definition),
             standing,
-            *(escape(value_text(trial.params.get(path))) for path in paths),
+            *(escape(short_text(trial.params.get(path))) for path in paths),
             style="green" if standing else "red" if trial.state is TrialState.FAILED else None,
         )
     console.print(table)
@@ -191,8 +191,13 @@ def range_text(parameter: Any) -> str:
     return f"{parameter.min:g} .. {parameter.max:g}  {parameter.distribution}"
 
 
+def short_text(value: Any) -> str:
+    """A hyperparameter for a table, to three significant digits."""
+    return f"{value:.3g}" if isinstance(value, float) else value_text(value)
+
+
 def value_text(value: Any) -> str:
-    """A hyperparameter for people and for the command line: four significant digits would not repeat a run."""
+    """A hyperparameter in full, as the command line takes it: fewer digits would not repeat a run."""
     return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
