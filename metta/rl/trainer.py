@@ -153,7 +153,7 @@ def train(
                     progress = TrainingProgress(
                         state.agent_steps, plan.updates * plan.batch_size, now - started, state.metrics
                     )
-                    stopped = not report(progress)
+                    stopped = not report(progress) and state.updates < plan.updates
                 if now - saved >= config.checkpoint_seconds:
                     checkpoint.save(run_dir, state, spec, settings)
                     saved = time.monotonic()

@@ -1,21 +1,20 @@
 """A game so small that a policy learns it in a second or two: walk into an altar, and get a heart each time."""
 
+from mettagrid.config.action_config import ActionsConfig, ChangeVibeActionConfig
 from mettagrid.config.game_value import stat
 from mettagrid.config.handler_config import Handler
 from mettagrid.config.mettagrid_config import (
-    ActionsConfig,
     AgentConfig,
-    ChangeVibeActionConfig,
     GameConfig,
     GridObjectConfig,
     MettaGridConfig,
-    ObsConfig,
     WallConfig,
 )
 from mettagrid.config.mutation import updateActor
+from mettagrid.config.obs_config import ObsConfig
 from mettagrid.config.reward_config import reward
 from mettagrid.config.vibes import VIBES
-from mettagrid.map_builder.random_map import RandomMapBuilder
+from mettagrid.map_builder.random_map import RandomMapBuilderConfig
 
 NOOP, NORTH, SOUTH, WEST, EAST = range(5)
 
@@ -35,7 +34,7 @@ def small_env(num_agents: int = 2, max_steps: int = 20, truncates: bool = True, 
             ),
             agent=AgentConfig(rewards={"heart": reward(stat("heart.gained"))}),
             objects={"wall": WallConfig(), "altar": altar},
-            map_builder=RandomMapBuilder.Config(
+            map_builder=RandomMapBuilderConfig(
                 seed=0, width=6, height=6, border_width=1, agents=num_agents, objects={"altar": 3}
             ),
         )

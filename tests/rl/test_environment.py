@@ -1,4 +1,7 @@
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from mettagrid.config.mettagrid_config import MettaGridConfig
 
@@ -13,10 +16,10 @@ def start(config: MettaGridConfig, seed: int) -> Environment:
     return environment
 
 
-def trajectory(seed: int) -> list[np.ndarray]:
+def trajectory(seed: int) -> list[npt.NDArray[Any]]:
     environment = start(small_env(), seed)
     generator = np.random.default_rng(0)
-    seen = [environment.buffers.observations.copy()]
+    seen: list[npt.NDArray[Any]] = [environment.buffers.observations.copy()]
     while not environment.done:
         environment.buffers.actions[:] = generator.integers(0, 5, size=2)
         environment.step()

@@ -1,0 +1,219 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metta.common.errors import UserError
+from metta.rl import checkpoint
+from metta.rl.actor import require_compatible
+from metta.rl.checkpoint import load_policy
+from metta.rl.environment import Buffers, Environment, EnvironmentSpec
+from metta.rl.ppo import TrainingDiverged
+from metta.rl.trainer import TrainingProgress, TrainingResult, train
+from metta.rl.trainer_config import OptimizerConfig, PolicyConfig, PPOConfig, TrainerConfig
+from tests.rl.small import small_env
+
+
+def config(updates: int = 3, seed: int = 0, **settings: object) -> TrainerConfig:
+    small = TrainerConfig(
+        total_timesteps=256 * updates,
+        batch_size=256,
+        minibatch_size=64,
+        seed=seed,
+        num_environments=8,
+        num_workers=0,
+        optimizer=OptimizerConfig(learning_rate=3e-3),
+        ppo=PPOConfig(update_epochs=3, gamma=0.9),
+        policy=PolicyConfig(hidden_size=32),
+        checkpoint_seconds=1e9,
+    )
+    return small.update(settings)
+
+
+def weights(result: TrainingResult) -> dict[str, torch.Tensor]:
+    return load_file(Path(result.policy_uri.removeprefix("file://")) / "policy.safetensors")
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    rewards: list[float] = []
+
+    def report(progress: TrainingProgress) -> bool:
+        rewards.append(progress.metrics["reward_per_step"])
+        return True
+
+    result = train(config(updates=40), small_env(), tmp_path, report)
+    assert result.metrics["reward_per_step"] > 3 * rewards[0]
+    assert result.metrics["train/heart.gained"] == pytest.approx(result.metrics["reward"])
+    assert result.metrics["explained_variance"] > 0.2
+
+
+def test_a_seed_fixes_the_run(tmp_path: Path) -> None:
+    results = [train(config(seed=seed), small_env(), tmp_path / str(run)) for run, seed in enumerate([1, 1, 2])]
+    assert same(weights(results[0]), weights(results[1]))
+    assert not same(weights(results[0]), weights(results[2]))
+    first, second = (
+        {name: value for name, value in result.metrics.items() if "seconds" not in name and "per_second" not in name}
+        for result in results[:2]
+    )
+    assert first == second
+
+
+def test_worker_processes_learn_the_same(tmp_path: Path) -> None:
+    alone = train(config(), small_env(), tmp_path / "alone")
+    together = train(config(num_workers=2), small_env(), tmp_path / "together")
+    for name, tensor in weights(alone).items():
+        torch.testing.assert_close(tensor, weights(together)[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    first = train(config(updates=2), small_env(), tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    resumed = train(config(updates=4), small_env(), tmp_path / "run")
+    again = train(config(updates=4), small_env(), tmp_path / "copy")
+    assert resumed.metrics["updates"] == 4
+    assert resumed.metrics["agent_steps"] == 2 * first.metrics["agent_steps"]
+    assert resumed.metrics["seconds"] > first.metrics["seconds"]
+    assert resumed.seconds < resumed.metrics["seconds"]
+    assert same(weights(resumed), weights(again))
+    assert not same(weights(first), weights(resumed))
+
+
+def test_a_checkpoint_gives_back_the_whole_state(tmp_path: Path) -> None:
+    spec = EnvironmentSpec.of(small_env())
+    saved, restored = _state(seed=1), _state(seed=2)
+    _learn_something(saved)
+    saved.updates, saved.agent_steps, saved.seconds, saved.metrics = 7, 70, 1.5, {"loss": 0.25}
+    checkpoint.save(tmp_path, saved, spec, {})
+    newest = checkpoint.latest(tmp_path)
+    assert newest is not None
+    checkpoint.restore(newest, restored)
+    _learn_something(saved)
+    _learn_something(restored)
+    assert same(saved.policy.state_dict(), restored.policy.state_dict())
+    for name in ("updates", "agent_steps", "seconds", "metrics"):
+        assert getattr(saved, name) == getattr(restored, name)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first = train(config(), small_env(), tmp_path)
+    second = train(config(), small_env(), tmp_path)
+    assert second.policy_uri == first.policy_uri
+    assert second.metrics == first.metrics
+
+
+@pytest.mark.parametrize(
+    ("seed", "max_steps", "change"), [(5, 20, r"trainer\.seed: 0 -> 5"), (0, 30, "max_steps: 20 -> 30")]
+)
+def test_a_run_does_not_go_on_with_other_settings(tmp_path: Path, seed: int, max_steps: int, change: str) -> None:
+    train(config(), small_env(), tmp_path)
+    with pytest.raises(UserError, match=change):
+        train(config(seed=seed), small_env(max_steps=max_steps), tmp_path)
+
+
+def test_the_report_can_stop_a_run(tmp_path: Path) -> None:
+    result = train(config(updates=50), small_env(), tmp_path, lambda progress: False)
+    assert result.stopped
+    assert result.metrics["updates"] == 1
+    assert checkpoint.latest(tmp_path) is not None
+
+
+def test_a_run_that_diverges_says_so(tmp_path: Path) -> None:
+    wild = config(updates=20).override("optimizer.learning_rate", 1e30)
+    with pytest.raises(TrainingDiverged, match="diverged"):
+        train(wild, small_env(), tmp_path)
+
+
+def test_updates_and_warnings(tmp_path: Path) -> None:
+    result = train(config(total_timesteps=600, minibatch_size=5_000), small_env(), tmp_path)
+    assert result.metrics["updates"] == 3  # ceil(600 / 256)
+    assert result.metrics["batch_size"] == result.metrics["minibatch_size"] == 256
+    assert "only 3 updates" in result.warnings[0]
+    assert "5,000 is more than the batch of 256" in result.warnings[1]
+
+
+def test_the_learning_rate_falls_when_annealed(tmp_path: Path) -> None:
+    result = train(config(updates=4, anneal_learning_rate=True), small_env(), tmp_path)
+    assert result.metrics["learning_rate"] == pytest.approx(3e-3 / 4)
+
+
+def test_an_interrupted_write_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, state = EnvironmentSpec.of(small_env()), _state(seed=0)
+    before = checkpoint.save(tmp_path, state, spec, {})
+
+    def disk_full(path: Path, value: object) -> None:
+        raise OSError("no space left")
+
+    state.updates = 1
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "_write_json", disk_full)
+        with pytest.raises(OSError, match="no space"):
+            checkpoint.save(tmp_path, state, spec, {})
+    assert checkpoint.latest(tmp_path) == before
+    after = checkpoint.save(tmp_path, state, spec, {})
+    assert checkpoint.latest(tmp_path) == after
+    assert sorted(path.name for path in after.parent.iterdir()) == ["000000", "000001"]
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    spec, state = EnvironmentSpec.of(small_env()), _state(seed=0)
+    for state.updates in range(9, 13):
+        checkpoint.save(tmp_path, state, spec, {})
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["000011", "000012"]
+
+
+def test_a_loaded_policy_plays_as_it_learnt(tmp_path: Path) -> None:
+    env = small_env()
+    result = train(config(updates=40), env, tmp_path)
+    actor = load_policy(result.policy_uri)
+
+    def play(seed: int) -> list[list[int]]:
+        environment = Environment(env, Buffers.allocate(actor.spec))
+        environment.reset(seed=3)
+        actor.reset(num_agents=2, seed=seed)
+        actions = []
+        while not environment.done:
+            environment.buffers.actions[:] = actor.act(environment.buffers.observations)
+            actions.append(environment.buffers.actions.tolist())
+            environment.step()
+        hearts.append(environment.episode_stats().get("heart.gained", 0))
+        return actions
+
+    hearts: list[float] = []
+    assert play(seed=0) == play(seed=0)
+    assert play(seed=0) != play(seed=1)
+    assert np.mean(hearts) > 6  # of at most 20; drawing actions evenly gains about 2
+
+
+def test_a_policy_is_not_asked_to_play_another_game(tmp_path: Path) -> None:
+    spec = EnvironmentSpec.of(small_env())
+    require_compatible(spec, EnvironmentSpec.of(small_env(num_agents=4)), "more agents")
+    with pytest.raises(UserError, match=r"with vibes: its actions are .*change_vibe"):
+        require_compatible(spec, EnvironmentSpec.of(small_env(num_vibes=2)), "with vibes")
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"), [("file:///nowhere/1", "no policy.json"), ("s3://bucket/1", "only file://")]
+)
+def test_a_policy_that_is_not_there(uri: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        load_policy(uri)
+
+
+def _state(seed: int) -> checkpoint.TrainingState:
+    torch.manual_seed(seed)
+    policy = checkpoint.make_policy(EnvironmentSpec.of(small_env()), hidden_size=4)
+    generators = {"actions": torch.Generator().manual_seed(seed)}
+    return checkpoint.TrainingState(policy, torch.optim.Adam(policy.parameters(), lr=0.1), generators)
+
+
+def _learn_something(state: checkpoint.TrainingState) -> None:
+    for parameter in state.policy.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=state.generators["actions"])
+    state.optimizer.step()

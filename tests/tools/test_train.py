@@ -1,0 +1,118 @@
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from metta.common.errors import UserError
+from metta.rl.trainer_config import TrainerConfig
+from metta.sim.simulation_config import SimulationConfig
+from metta.sweep.trial import Progress, TrialSpec
+from metta.tools.train import TrainTool
+from tests.rl.small import small_env
+
+
+def tool(**overrides: object) -> TrainTool:
+    trainer = TrainerConfig(total_timesteps=3_000, batch_size=1_024, num_workers=0)
+    simulations = [SimulationConfig(name="small/room", env=small_env(), num_episodes=2)]
+    return TrainTool(run_name="mine", trainer=trainer, env=small_env(), simulations=simulations).update(overrides)
+
+
+def spec(run_dir: Path, swept: TrainTool, simulations: list[SimulationConfig] | None = None) -> TrialSpec:
+    dumped = [simulation.model_dump(mode="json") for simulation in simulations or []]
+    return TrialSpec(0, 1, "metta.tools.train:TrainTool", swept.model_dump(mode="json"), dumped, str(run_dir))
+
+
+def test_a_trial_measures_every_metric_that_may_be_asked_for(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+
+    def report(progress: Progress) -> bool:
+        seen.append(progress)
+        return True
+
+    result = TrainTool.run_trial(spec(tmp_path, tool()), report)
+    assert set(tool().metric_names()) <= set(result.metrics)
+    assert result.metrics["updates"] == 3
+    assert result.metrics["small"] == result.metrics["small/room"] == result.metrics["small/room/heart.gained"]
+    assert result.metrics["train/heart.lost"] == 0
+    assert 0 < result.cost == pytest.approx(result.metrics["seconds"], abs=1.0)
+    assert seen[-1].step == seen[-1].total == result.metrics["agent_steps"]
+    assert Path(result.artefacts["policy"].removeprefix("file://")).is_relative_to(tmp_path)
+    assert "reward_per_step" in (tmp_path / "train.log").read_text()
+
+
+def test_a_trial_is_evaluated_on_what_the_sweep_says(tmp_path: Path) -> None:
+    chosen = SimulationConfig(name="other/room", env=small_env(num_agents=3), num_episodes=1)
+    result = TrainTool.run_trial(spec(tmp_path, tool(), [chosen]), lambda progress: True)
+    assert "other/room" in result.metrics
+    assert "small/room" not in result.metrics
+
+
+def test_a_trial_that_is_tried_again_goes_on(tmp_path: Path) -> None:
+    first = TrainTool.run_trial(spec(tmp_path, tool()), lambda progress: False)
+    assert first.stopped
+    assert "small" not in first.metrics
+    second = TrainTool.run_trial(spec(tmp_path, tool()), lambda progress: True)
+    assert not second.stopped
+    assert second.metrics["updates"] == 3
+    assert second.metrics["seconds"] > first.cost
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest() -> None:
+    for known in ("small", "small/room", "avg_category_score", "small/room/heart.gained", "reward", "train/heart.lost"):
+        tool().check_metric(known)
+    with pytest.raises(UserError, match=r"'small/romm'; did you mean .*'small/room'"):
+        tool().check_metric("small/romm")
+    other = SimulationConfig(name="other/room", env=small_env())
+    tool().check_metric("other", [other])
+    with pytest.raises(UserError, match="'small'"):
+        tool().check_metric("small", [other])
+
+
+def test_an_environment_that_json_changes_is_refused() -> None:
+    from mettagrid.config.reward_config import inventoryReward
+
+    broken = small_env()
+    broken.game.agent.rewards["heart"] = inventoryReward("heart", max=3)
+    with pytest.raises(UserError, match="does not survive JSON"):
+        TrainTool(run_name="mine", env=broken)
+
+
+def test_a_simulation_of_another_game_is_refused_before_training(tmp_path: Path) -> None:
+    other = SimulationConfig(name="small/vibes", env=small_env(num_vibes=2))
+    with pytest.raises(UserError, match="simulation small/vibes: its actions"):
+        tool().model_copy(update={"simulations": [other]}).run(lambda progress: True, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_it_tells_a_person_what_was_learnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
+    assert tool().invoke() == 0
+    output = capsys.readouterr().out
+    assert "small/room: heart.gained" in output
+    assert f"file://{tmp_path}/runs/mine/checkpoints/000003" in output.replace("\n", "")
+
+
+def test_ctrl_c_ends_it_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metta.rl.ppo.update", interrupt)
+    assert tool().invoke() == 130
+
+
+def test_the_tool_is_imported_without_torch() -> None:
+    code = "import sys, metta.tools.train; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_spec_is_plain_json(tmp_path: Path) -> None:
+    import json
+
+    again = json.loads(json.dumps(asdict(spec(tmp_path, tool()))))
+    assert TrainTool.model_validate(again["tool"]) == tool()
