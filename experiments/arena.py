@@ -33,15 +33,17 @@ from mettagrid.config.reward_config import reward
 from mettagrid.map_builder.random_map import RandomMapBuilderConfig
 
 from metta.sim.simulation_config import SimulationConfig
+from metta.tools.sim import SimTool
+from metta.tools.train import TrainTool
 
 RESOURCES = ["ore", "battery", "heart", "laser", "armor"]
-SHAPING = {"ore": 0.02, "battery": 0.1}
+SHAPING = {"ore": 0.1, "battery": 0.5}
 """Default reward for each unit of a resource that an agent gains on the way to a heart, which is worth 1."""
 
 WIDTH = HEIGHT = 25
-WINDOW = 11
+WINDOW, CELLS_IN_SIGHT = 9, 57  # an agent sees a disc as wide as the window
 CARRY_LIMIT = 5
-STATIONS = {"mine": 10, "generator": 6, "altar": 6, "lasery": 2, "armory": 2}
+STATIONS = {"mine": 20, "generator": 15, "altar": 15, "lasery": 4, "armory": 4}
 WALLS = 10
 
 
@@ -104,9 +106,19 @@ def make_env(
 def simulations() -> list[SimulationConfig]:
     """What a policy of the arena is evaluated on; the score is the mean number of hearts that an agent gained."""
     return [
-        SimulationConfig(name="arena/basic", env=make_env(combat=False)),
-        SimulationConfig(name="arena/combat", env=make_env(combat=True)),
+        SimulationConfig(name="arena/basic", env=make_env(combat=False), num_episodes=16),
+        SimulationConfig(name="arena/combat", env=make_env(combat=True), num_episodes=16),
     ]
+
+
+def train(run_name: str = "arena") -> TrainTool:
+    """Train on the arena with combat."""
+    return TrainTool(run_name=run_name, env=make_env(), simulations=simulations())
+
+
+def evaluate(policy_uri: str) -> SimTool:
+    """Evaluate a policy that was trained on the arena."""
+    return SimTool(policy_uri=policy_uri, simulations=simulations())
 
 
 def _station(name: str, takes: dict[str, int], gives: dict[str, int]) -> GridObjectConfig:
@@ -138,12 +150,9 @@ def _attack() -> FirstMatch:
 
 
 def _most_tokens(num_agents: int) -> int:
-    """Tokens that the fullest window can need, for mettagrid stops with an error when they overflow.
+    """Tokens of an observation without an empty cell, for mettagrid stops with an error when they overflow.
 
-    An agent shows its tag, group, number and each resource it has; any other object shows its tag. At most two
-    sides of the border wall are in sight.
+    Each cell shows a tag; an agent also its group, its number and each resource that it has. Two tokens tell the
+    progress of the episode and the agent's last action.
     """
-    agents = min(num_agents, WINDOW * WINDOW) * (3 + len(RESOURCES))
-    objects = sum(STATIONS.values()) + WALLS + 2 * WINDOW
-    episode_progress_and_last_action = 2
-    return agents + objects + episode_progress_and_last_action
+    return CELLS_IN_SIGHT + min(num_agents, CELLS_IN_SIGHT) * (2 + len(RESOURCES)) + 2

@@ -26,6 +26,8 @@ from mettagrid.mapgen.scenes.nop import NopConfig
 from mettagrid.mapgen.scenes.random import RandomConfig
 
 from metta.sim.simulation_config import SimulationConfig
+from metta.tools.sim import SimTool
+from metta.tools.train import TrainTool
 
 SIZE = 33
 WINDOW = 11
@@ -40,8 +42,8 @@ def make_env(num_agents: int = 8, walled: bool = False, max_steps: int = 100) ->
         walled: whether the map is a warren of rooms and corridors; else nothing stands in the way.
         max_steps: length of an episode, which ends by truncation.
     """
-    # Each cell in sight shows a tag; an agent also its group, its number and its hearts. Two tokens tell the progress
-    # of the episode and the agent's last action.
+    # At most: each cell of the window shows a tag; an agent also its group, its number and its hearts. Two tokens
+    # tell the progress of the episode and the agent's last action.
     num_tokens = WINDOW * WINDOW + 3 * num_agents + 2
     children = [
         ChildrenAction(
@@ -88,3 +90,13 @@ def simulations() -> list[SimulationConfig]:
         SimulationConfig(name="navigation/open", env=make_env(walled=False), num_episodes=16),
         SimulationConfig(name="navigation/walled", env=make_env(walled=True), num_episodes=16),
     ]
+
+
+def train(run_name: str = "navigation") -> TrainTool:
+    """Train among walls, where the way is harder to find."""
+    return TrainTool(run_name=run_name, env=make_env(walled=True), simulations=simulations())
+
+
+def evaluate(policy_uri: str) -> SimTool:
+    """Evaluate a policy that was trained to navigate."""
+    return SimTool(policy_uri=policy_uri, simulations=simulations())

@@ -119,18 +119,13 @@ def test_a_policy_sees_the_same_whatever_the_shaping_and_the_combat() -> None:
 
 
 def test_the_fullest_window_fits_the_observation() -> None:
-    """All that there is crowds into the window at a corner of the map, each agent with some of every resource."""
-    others = "".join(symbol * arena.STATIONS.get(name, 0) for symbol, name in SYMBOLS.items())
-    others += "#" * arena.WALLS + "@" * 24
-    # The agent in the cell five from both walls sees all of its 11 by 11 window: 21 cells of border and 100 others.
-    cells = iter(others.ljust(100, "."))
-    rows = ["#" * 25] + ["#" + "".join(next(cells) for _ in range(10)).ljust(23, ".") + "#" for _ in range(10)]
-    rows += ["#" + "." * 23 + "#"] * 13 + ["#" * 25]
+    """Of 24 agents that stand close together with some of every resource, one sees them all and no empty cell."""
+    crowd = "@" * 24 + "MMM"
+    rows = ["M" * 9] * 3 + [crowd[:9], crowd[9:18], crowd[18:]] + ["M" * 9] * 3
     everything = dict.fromkeys(arena.RESOURCES, 1)
     env = on_map(arena.make_env(), rows, *[everything] * 24)
-    simulation = Simulation(env)
-    tokens = (simulation._c_sim.observations()[:, :, 0] != EMPTY).sum(axis=1)
-    assert tokens.max() > 0.9 * env.game.obs.num_tokens
+    tokens = (Simulation(env)._c_sim.observations()[:, :, 0] != EMPTY).sum(axis=1)
+    assert tokens.max() == env.game.obs.num_tokens
 
 
 ENVIRONMENTS = [
