@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -17,8 +18,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from metta.sweep.store import open_store
-from metta.sweep.store.protocol import Outcome, Store, StoreError
-from metta.sweep.trial import TrialState
+from metta.sweep.store.protocol import Store, StoreError, SweepRecord, TrialHistory
+from metta.sweep.trial import Trial, TrialState
 from tests.support.postgresql import PostgresServer
 
 
@@ -32,10 +33,10 @@ def refused(url: str, create: bool = True) -> str:
     return message
 
 
-def filled(store: Store, trials: int = 200) -> Store:
-    store.create_sweep("arena", {})
-    for number in range(trials):
-        store.add("arena", {"lr": 0.1}, Outcome(TrialState.COMPLETED, number, 1.0, metrics={"m": 1.0}))
+def filled(store: Store) -> Store:
+    record = SweepRecord("arena", {}, None, datetime.now(UTC))
+    trials = [Trial(number, TrialState.COMPLETED, {"lr": 0.1}, metrics={"m": 1.0}) for number in range(500)]
+    store.import_sweep(record, [TrialHistory(trial) for trial in trials])
     return store
 
 
@@ -202,8 +203,8 @@ def test_tables_of_others_do_not_matter(postgres_server: PostgresServer) -> None
     with postgres_server.connect(url.rpartition("/")[2]) as connection:
         connection.execute("CREATE TABLE trials (a int)")
         connection.execute("CREATE TABLE alembic_version (version_num text)")
-    store = filled(open_store(url), 1)
-    assert len(store.trials("arena")) == 1
+    store = filled(open_store(url))
+    assert len(store.trials("arena")) == 500
     store.close()
 
 
@@ -234,7 +235,7 @@ def test_a_store_of_a_newer_version(store: Store, store_url: str) -> None:
 def test_many_processes_create_one_store_at_once(store_url: str) -> None:
     with multiprocessing.get_context("fork").Pool(4) as pool:
         assert pool.map(_count_sweeps, [store_url] * 4, chunksize=1) == [0] * 4
-    assert filled(open_store(store_url), 1).revision("arena") == 1
+    assert filled(open_store(store_url)).revision("arena") == 1
 
 
 def _count_sweeps(url: str) -> int:
