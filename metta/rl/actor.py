@@ -28,7 +28,9 @@ class Actor:
         self.spec = spec
         self._policy = policy
         self._vocabulary = Vocabulary(spec)
-        self._device = policy.embeddings.device
+        self._device = policy.embeddings_bias.device
+        with torch.no_grad():
+            self._embeddings = policy.embeddings()
         self._generator = torch.Generator(self._device)
 
     def reset(self, num_agents: int, seed: int) -> None:
@@ -38,7 +40,7 @@ class Actor:
     @torch.no_grad()
     def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
         """Draw the actions (int32 [agents]) of agents that observe uint8 [agents, tokens, 3]."""
-        logits, _ = self._policy(self._vocabulary.encode(observations).to(self._device))
+        logits, _ = self._policy(self._vocabulary.encode(observations).to(self._device), self._embeddings)
         return sample(logits, self._generator).to(torch.int32).cpu().numpy()
 
 

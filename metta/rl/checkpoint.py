@@ -59,7 +59,7 @@ class TrainingState:
 
 def make_policy(spec: EnvironmentSpec, hidden_size: int) -> Policy:
     """An untrained policy for an environment; its weights are drawn from torch's global generator."""
-    return Policy(Vocabulary(spec).num_rows, len(spec.actions), hidden_size)
+    return Policy(Vocabulary(spec), len(spec.actions), hidden_size)
 
 
 def save(run_dir: Path, state: TrainingState, spec: EnvironmentSpec, settings: dict[str, Any]) -> Path:

@@ -33,7 +33,8 @@ class Rollout:
         Returns:
             the batch, on the policy's device, and the stats of the episodes that ended meanwhile.
         """
-        device = policy.embeddings.device
+        device = policy.embeddings_bias.device
+        embeddings = policy.embeddings()
         environments, arrays = self.environments, self.environments.arrays
         shape = (self.horizon, environments.num_environments, environments.spec.num_agents)
         actions = torch.zeros(shape, dtype=torch.int64, device=device)
@@ -54,9 +55,10 @@ class Rollout:
                     terminals[step - 1, group] = arrays.terminals[group]
                     truncations[step - 1, group] = arrays.truncations[group]
                     for cut in group.start + np.flatnonzero(arrays.truncations[group].any(axis=1)):
-                        _, final_values[step - 1, cut] = policy(self._encode(arrays.final_observations[cut], device))
+                        final = self._encode(arrays.final_observations[cut], device)
+                        _, final_values[step - 1, cut] = policy(final, embeddings)
                 observed = self._encode(arrays.observations[group], device)
-                logits, value = policy(observed)
+                logits, value = policy(observed, embeddings)
                 values[step, group] = value.view(values[step, group].shape)
                 if step == self.horizon:
                     continue

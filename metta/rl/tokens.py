@@ -20,6 +20,10 @@ IGNORED_FEATURES = ("agent_id",)
 """Features no policy is shown: agents are numbered anew in each episode."""
 
 
+NUM_DIRECTIONS = 19
+"""Nine by the signs of rows and columns away, each split by which of both is more; the last is of global tokens."""
+
+
 @dataclass(frozen=True)
 class TokenBatch:
     """The tokens of a batch of observations, one after the other.
@@ -66,6 +70,10 @@ class Vocabulary:
     There is a row for each place in the view (and one place for the global tokens) and channel. A feature whose value
     is a name (a tag, an action, a vibe) has one channel for each name; a feature whose value is an amount has one
     channel that counts 1 + log2(amount) / 8: that there is any matters most. Amounts of 0 and empty tokens have none.
+
+    Attributes:
+        num_channels: channels; row ``place * num_channels + channel`` of the table stands for a channel at a place.
+        directions: int64 [places], in which of `NUM_DIRECTIONS` directions from the agent each place lies.
     """
 
     def __init__(self, spec: EnvironmentSpec) -> None:
@@ -93,7 +101,9 @@ class Vocabulary:
         self._places[rows << 4 | columns] = np.arange(height * width)
         self._places[GLOBAL_LOCATION] = height * width
         self._places *= self.num_channels
-        self.num_rows = (height * width + 1) * self.num_channels
+        self.directions: npt.NDArray[np.int64] = np.append(
+            _directions(rows - height // 2, columns - width // 2), NUM_DIRECTIONS - 1
+        )
 
     def encode(self, observations: npt.NDArray[np.uint8]) -> TokenBatch:
         """Look up the tokens of observations (uint8 [batch, tokens, 3])."""
@@ -110,3 +120,9 @@ class Vocabulary:
         return TokenBatch(
             torch.from_numpy(rows[counted]), torch.from_numpy(weights[counted]), torch.from_numpy(offsets)
         )
+
+
+def _directions(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """In which direction a place lies that is some rows and columns from the agent."""
+    compass = 3 * (np.sign(rows) + 1) + np.sign(columns) + 1
+    return 2 * compass + (np.abs(rows) > np.abs(columns))

@@ -58,8 +58,8 @@ def expected_sum(tokens: list[tuple[int, int, int]], vocabulary: Vocabulary, tab
 @given(observations())
 def test_an_observation_is_the_sum_of_its_tokens(batch: list[list[tuple[int, int, int]]]) -> None:
     vocabulary = Vocabulary(SPEC)
-    assert vocabulary.num_rows == 16 * 7
-    table = torch.randn(vocabulary.num_rows, 4, generator=torch.Generator().manual_seed(0))
+    assert vocabulary.num_channels == 7
+    table = torch.randn(16 * 7, 4, generator=torch.Generator().manual_seed(0))
     tokens = vocabulary.encode(pack(batch))
     sums = torch.nn.functional.embedding_bag(
         tokens.rows,
@@ -89,9 +89,28 @@ def test_selecting_from_joined_batches_is_encoding_the_selected(
         torch.testing.assert_close(getattr(selected, name), getattr(direct, name))
 
 
+def test_places_are_grouped_by_direction() -> None:
+    directions = Vocabulary(SPEC).directions
+    grid = directions[:-1].reshape(3, 5)  # the agent is in the middle
+    assert grid[1, 3] == grid[1, 4]  # both straight to the right
+    assert grid[0, 4] == grid[0, 3]  # both to the right and up, and not more up than right
+    assert len({grid[0, 2], grid[2, 2], grid[1, 0], grid[1, 4], grid[0, 0], grid[0, 4], grid[2, 0], grid[2, 4]}) == 8
+    assert directions[-1] not in grid
+
+
+def test_what_is_learnt_of_a_direction_holds_for_all_its_places() -> None:
+    vocabulary = Vocabulary(SPEC)
+    policy = Policy(vocabulary, num_actions=2, hidden_size=8)
+    with torch.no_grad():
+        policy.place_embeddings.zero_()
+        near, far, left = (policy.embeddings().view(16, 7, 8)[place] for place in (8, 9, 5))
+    torch.testing.assert_close(near, far)
+    assert not torch.allclose(near, left)
+
+
 def test_a_policy_answers_for_each_observation_by_itself() -> None:
     vocabulary = Vocabulary(SPEC)
-    policy = Policy(vocabulary.num_rows, num_actions=2, hidden_size=8)
+    policy = Policy(vocabulary, num_actions=2, hidden_size=8)
     batch = [[(0, 0, 1), (GLOBAL_LOCATION, 1, 1)], [], [(18, 2, 3)]]
     logits, values = policy(vocabulary.encode(pack(batch)))
     assert logits.shape == (3, 2)
