@@ -110,16 +110,26 @@ def test_a_trial_can_be_retrained(capsys: pytest.CaptureFixture[str]) -> None:
         retrain("s", trial=3)
 
 
-def test_a_killed_sweep_goes_on_from_the_checkpoint_of_the_trial_that_trained(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_was_ended_goes_on_from_the_checkpoint_of_its_trial(
+    tmp_path: Path, ending: signal.Signals
+) -> None:
     command = [sys.executable, "tools/run.py", "tests.support.small_sweep.small_sweep"]
     command += ["--args", "sweep_name=k", "num_trials=2", "total_timesteps=12000"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    checkpoints = tmp_path / "data" / "sweeps" / "k"
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    runs = tmp_path / "data" / "sweeps" / "k"
     deadline = time.monotonic() + 60
-    while not list(checkpoints.glob("*/trial_0000/checkpoints/0*")) and time.monotonic() < deadline:
+    while not list(runs.glob("*/trial_0000/checkpoints/0*")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(ending)
+    said, errors = process.communicate()
+
+    if ending is not signal.SIGKILL:
+        assert process.returncode == 130
+        assert "Traceback" not in said + errors
+        assert said.splitlines()[-1].strip() == "uv run ./tools/run.py " + " ".join(command[2:])
+        with closing(open_store(f"sqlite:///{tmp_path}/data/sweeps.db")) as store:
+            assert [(trial.state, trial.attempts) for trial in store.trials("k")] == [(TrialState.QUEUED, 1)]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -127,8 +137,8 @@ def test_a_killed_sweep_goes_on_from_the_checkpoint_of_the_trial_that_trained(tm
         first, second = store.trials("k")
     assert (first.state, first.attempts) == (TrialState.COMPLETED, 2)
     assert (second.state, second.attempts) == (TrialState.COMPLETED, 1)
-    (log,) = checkpoints.glob("*/trial_0000/train.log")
-    assert "resum" in log.read_text()
+    (log,) = runs.glob("*/trial_0000/train.log")
+    assert "resumed from" in log.read_text()
 
 
 def test_the_sweep_config_of_an_experiment_of_the_users(tmp_path: Path) -> None:
