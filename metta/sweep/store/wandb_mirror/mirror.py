@@ -1,0 +1,303 @@
+"""A sweep's mirror in Weights & Biases, seen from the driver: nothing here waits for W&B while trials run."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from metta.common.data_dir import data_dir
+from metta.common.errors import UserError
+from metta.sweep.store import open_store
+from metta.sweep.store.protocol import Store
+from metta.sweep.store.wandb_mirror import records
+from metta.sweep.store.wandb_mirror.config import Destination, WandbConfig, destination, offline_dir
+from metta.sweep.store.wandb_mirror.worker import Request
+
+PATIENCE_SECONDS = 40.0
+"""Until a request to W&B, or the start or end of a run, is given up."""
+
+LAST_PATIENCE_SECONDS = 10.0
+FIRST_RETRY_SECONDS = 5.0
+LAST_RETRY_SECONDS = 60.0
+
+Notice = Callable[[str], None]
+Event = dict[str, Any]
+
+
+class WandbError(UserError):
+    """Weights & Biases does not answer, or does not have what was asked for."""
+
+
+@contextmanager
+def mirrored(
+    store_url: str, sweep: str, config: WandbConfig, notice: Notice, patience: float = PATIENCE_SECONDS
+) -> Iterator[None]:
+    """Send the sweep's trials to W&B while the body drives it, and what is left when that ends.
+
+    Args:
+        store_url: of the store, with its password.
+        notice: told, from another thread, in a line each, where the runs are, and when W&B goes away and comes back.
+    """
+    where = destination(config)
+    if where.mode == "off":
+        yield
+        return
+    follower = _Follower(_request("send", store_url, sweep, config, where, patience, os.getpid()), notice)
+    thread = threading.Thread(target=follower.follow, name="wandb", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        try:
+            follower.close()
+            thread.join()
+        finally:
+            follower.kill()
+    if left := _left_behind(store_url, sweep, where):
+        notice(f"{left} trials are not on Weights & Biases yet; send them with: metta-sweep sync {sweep}")
+
+
+def restore(
+    store_url: str, sweep: str, config: WandbConfig, notice: Notice, patience: float = PATIENCE_SECONDS
+) -> None:
+    """Where the store lacks the sweep and W&B has it, read it from there before it is begun anew."""
+    if destination(config).mode != "online":
+        return
+    store = open_store(store_url)
+    try:
+        if any(record.name == sweep for record in store.sweeps()):
+            return
+    finally:
+        store.close()
+    try:
+        trials = pull(store_url, sweep, config, notice, patience)
+    except WandbError as error:
+        notice(f"{error}; if it has the sweep {sweep!r}, that is not read, and the sweep begins anew")
+        return
+    if trials is not None:
+        notice(f"the sweep {sweep!r} was read from Weights & Biases, with {trials} trials that ended")
+
+
+def sync(store_url: str, sweep: str, config: WandbConfig, notice: Notice, patience: float = PATIENCE_SECONDS) -> int:
+    """Send now what W&B lacks of the sweep; return how many trials that were.
+
+    Raises:
+        WandbError: it cannot be sent, or not all of it.
+    """
+    where = _destination(config)
+    store = open_store(store_url, create=False)
+    try:
+        waiting = unsent(store, sweep, where)
+    finally:
+        store.close()
+    sent = 0
+    for event in _events(_request("send", store_url, sweep, config, where, patience)):
+        if event["event"] == "failed":
+            raise WandbError(f"Weights & Biases: {event['reason']}; {waiting - sent} trials are still to be sent")
+        if event["event"] == "sent":
+            sent += 1
+            if sent % 100 == 0:
+                notice(f"{sent} of {waiting} trials sent")
+    return sent
+
+
+def pull(
+    store_url: str, sweep: str, config: WandbConfig, notice: Notice, patience: float = PATIENCE_SECONDS
+) -> int | None:
+    """Read a sweep that the store lacks from W&B; return how many trials that were, or None if W&B lacks it too.
+
+    Raises:
+        WandbError: W&B does not answer.
+        SweepExistsError: the store has a sweep of that name.
+    """
+    where = _destination(config)
+    if where.mode == "offline":
+        raise WandbError("Weights & Biases is offline (WANDB_MODE), so nothing can be read from it")
+    for event in _events(_request("pull", store_url, sweep, config, where, patience)):
+        if event["event"] == "failed":
+            raise WandbError(f"Weights & Biases: {event['reason']}")
+        if event["event"] == "pulled":
+            if event["others"]:
+                notice(f"the project has {event['others']} older sweeps named {sweep!r}; the newest was read")
+            if event["queued"]:
+                notice(f"{event['queued']} trials had not ended and are tried again")
+            return int(event["ended"])
+    return None
+
+
+def unsent(store: Store, sweep: str, where: Destination) -> int:
+    """How many trials that ended are not in W&B as they are in the store."""
+    noted = store.mirrored(sweep, where.mirror)
+    return sum(
+        noted.get(str(trial.number)) != records.digest(records.encode_trial(trial))
+        for trial in store.trials(sweep)
+        if trial.state.ended
+    )
+
+
+def _left_behind(store_url: str, sweep: str, where: Destination) -> int:
+    """Trials that nobody is about to send."""
+    store = open_store(store_url, create=False)
+    try:
+        others = any(driver.alive for driver in store.drivers(sweep))
+        return 0 if others else unsent(store, sweep, where)
+    finally:
+        store.close()
+
+
+class _Follower:
+    """Keeps a worker running that sends, and starts another when one ends, until it is closed."""
+
+    def __init__(self, request: Request, notice: Notice) -> None:
+        self._request = request
+        self._notice = notice
+        self._closed = threading.Event()
+        self._worker: _Worker | None = None
+        self._away = False
+        self._began = False
+
+    def follow(self) -> None:
+        wait = FIRST_RETRY_SECONDS
+        while True:
+            last = self._closed.is_set()
+            self._worker = _Worker(self._request.model_copy(update={"patience": self._patience(last)}))
+            if self._closed.is_set():
+                self._worker.close()
+            reason, heard = None, 0
+            for event in self._worker.events():
+                reason = self._hear(event)
+                heard += 1
+            if reason is None or last:
+                return
+            wait = FIRST_RETRY_SECONDS if heard > 1 else wait
+            self._say_away(reason)
+            self._closed.wait(wait)
+            wait = min(2 * wait, LAST_RETRY_SECONDS)
+
+    def _patience(self, last: bool) -> float:
+        """A person waits for the last try at a server that was away."""
+        return min(self._request.patience, LAST_PATIENCE_SECONDS) if last else self._request.patience
+
+    def _hear(self, event: Event) -> str | None:
+        if event["event"] == "failed":
+            return str(event["reason"])
+        if event.get("url") and not self._began:
+            self._began = True
+            self._notice(f"Weights & Biases: {event['url']}")
+        if event["event"] == "refused":
+            self._notice(f"Weights & Biases did not take the {event['what']}: {event['reason']}")
+        elif self._away:
+            self._away = False
+            self._notice("Weights & Biases answers again; what waited is being sent")
+        return None
+
+    def _say_away(self, reason: str) -> None:
+        if not self._away:
+            self._notice(
+                f"Weights & Biases cannot be reached, so trials wait in the store and are sent later: {reason}"
+            )
+        self._away = True
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._worker is not None:
+            self._worker.close()
+
+    def kill(self) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+
+
+class _Worker:
+    """A worker process."""
+
+    def __init__(self, request: Request) -> None:
+        self._patience = request.patience
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "metta.sweep.store.wandb_mirror.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C at the terminal is for the driver
+        )
+        self._lock = threading.Lock()
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, name="wandb-events", daemon=True).start()
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(request.model_dump_json() + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass
+
+    def events(self) -> Iterator[Event]:
+        """What it says until it ends. One that ends without success ends with an event of that."""
+        failed = False
+        while (line := self._lines.get()) is not None:
+            event = json.loads(line)
+            failed = failed or event["event"] == "failed"
+            yield event
+        status = self._process.wait()
+        if status and not failed:
+            yield {"event": "failed", "reason": f"its process ended with status {status}"}
+
+    def close(self) -> None:
+        """Have it send what is left and end."""
+        assert self._process.stdin is not None
+        with self._lock:
+            if not self._process.stdin.closed:
+                self._process.stdin.close()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+
+def _events(request: Request) -> Iterator[Event]:
+    """Run a worker to its end."""
+    worker = _Worker(request)
+    worker.close()
+    try:
+        yield from worker.events()
+    finally:
+        worker.kill()
+
+
+def _destination(config: WandbConfig) -> Destination:
+    """Where runs go for one who asks for W&B by name."""
+    return destination(config.model_copy(update={"enabled": True}))
+
+
+def _request(
+    task: Any,
+    store_url: str,
+    sweep: str,
+    config: WandbConfig,
+    where: Destination,
+    patience: float,
+    driver: int | None = None,
+) -> Request:
+    return Request(
+        task=task,
+        store=store_url,
+        sweep=sweep,
+        config=config,
+        mirror=where.mirror,
+        offline=where.mode == "offline",
+        folder=str((offline_dir() if where.mode == "offline" else data_dir()).resolve()),
+        driver=driver,
+        patience=patience,
+    )

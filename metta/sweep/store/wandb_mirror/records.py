@@ -1,0 +1,119 @@
+"""How a sweep and its trials are written as runs of Weights & Biases, and read back.
+
+Config and summary are for people, and W&B may change what they hold: a NaN in a config becomes null, a float without
+a fraction an integer. What is read back is one string in each run, JSON as in the store, which stays as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from metta.sweep.store import encoding
+from metta.sweep.store.protocol import CurvePoint, SweepRecord
+from metta.sweep.trial import Trial, TrialState
+
+KEY = "metta"
+"""Under this key, config and summary hold what is ours: nothing that a hyperparameter or metric is called."""
+
+DEFINITION = "sweep"
+"""The item that is the sweep itself, beside its trials, which are called by their numbers."""
+
+_TIMES = ("created_at", "started_at", "ended_at")
+
+
+def sweep_id(record: SweepRecord) -> str:
+    """Tells the sweep from every other, also from one that had its name before, and survives copies."""
+    identity = f"{record.name} {record.created_at.isoformat()}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+
+def run_id(record: SweepRecord, item: str | int) -> str:
+    """The run of a trial, by its number, or of the sweep itself."""
+    return f"{sweep_id(record)}-{item}"
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def encode_sweep(record: SweepRecord) -> str:
+    return encoding.dumps(asdict(record) | {"created_at": record.created_at.isoformat()})
+
+
+def decode_sweep(text: str) -> SweepRecord:
+    data = encoding.loads(text)
+    return SweepRecord(**data | {"created_at": datetime.fromisoformat(data["created_at"])})
+
+
+def encode_trial(trial: Trial) -> str:
+    times = {name: getattr(trial, name) for name in _TIMES}
+    return encoding.dumps(
+        asdict(trial) | {name: None if time is None else time.isoformat() for name, time in times.items()}
+    )
+
+
+def decode_trial(text: str) -> Trial:
+    data = encoding.loads(text)
+    times = {name: None if data[name] is None else datetime.fromisoformat(data[name]) for name in _TIMES}
+    return Trial(**data | times | {"state": TrialState(data["state"])})
+
+
+def trial_config(record: SweepRecord, trial: Trial) -> dict[str, Any]:
+    """The hyperparameters, and which trial of which sweep they are."""
+    return {**trial.params, KEY: {"sweep": record.name, "sweep_id": sweep_id(record), "trial": trial.number}}
+
+
+def trial_summary(trial: Trial, text: str) -> dict[str, Any]:
+    """What is known of the trial, for people, and `text`, which is the trial as `encode_trial` writes it.
+
+    The digest comes last: who sees that of an ended trial knows that all before it has arrived.
+    """
+    summary: dict[str, Any] = {**trial.metrics, "state": str(trial.state), "attempts": trial.attempts}
+    summary |= {name: value for name, value in (("score", trial.score), ("cost", trial.cost)) if value is not None}
+    if trial.suggestion:
+        summary["suggestion"] = trial.suggestion
+    if trial.error:
+        summary["error"] = trial.error.strip().rpartition("\n")[2][:1000]
+    return {**summary, KEY: {"trial": text, "digest": digest(text)}}
+
+
+def shown(value: Any) -> Any:
+    """JSON data in which NaN and the infinities are words, for of the numbers nothing would be left."""
+    if isinstance(value, Mapping):
+        return {key: shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def history_row(point: CurvePoint) -> dict[str, Any]:
+    """A point of the learning curve; its step is an axis of its own, for a later attempt may start from zero."""
+    return point.metrics | {
+        "progress/step": point.step,
+        "progress/seconds": point.seconds,
+        "progress/attempt": point.attempt,
+    }
+
+
+def curve_point(row: dict[str, Any]) -> CurvePoint | None:
+    """What `history_row` wrote, or None for a row of other origin."""
+    if "progress/step" not in row:
+        return None
+    ours = ("progress/step", "progress/seconds", "progress/attempt")
+    metrics = {name: float(value) for name, value in row.items() if name not in ours and not name.startswith("_")}
+    attempt, step, seconds = (row[name] for name in ("progress/attempt", "progress/step", "progress/seconds"))
+    return CurvePoint(int(attempt), int(step), float(seconds), metrics)
+
+
+def explain(error: BaseException) -> str:
+    """One line without anything that looks like an API key."""
+    reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
+    return re.sub(r"[\w-]{40,}", "***", reason)[:300]

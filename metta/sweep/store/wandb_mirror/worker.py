@@ -1,0 +1,254 @@
+"""The process that talks to Weights & Biases: ``python -m metta.sweep.store.wandb_mirror.worker``.
+
+It reads one line of JSON, a `Request`, does it, and writes events as lines of JSON. It keeps nothing: what was sent is
+noted in the store, so it may be killed at any time, and at the first thing that goes wrong it says so and ends. When
+its input is closed, it sends what is left and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import sys
+import tempfile
+import threading
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from metta.common.config import Config, flatten
+from metta.sweep.store import open_store
+from metta.sweep.store.protocol import Store, SweepRecord, TrialHistory
+from metta.sweep.store.wandb_mirror import records
+from metta.sweep.store.wandb_mirror.config import WandbConfig
+from metta.sweep.trial import Trial, TrialState
+
+POLL_SECONDS = 2.0
+
+
+class Request(Config):
+    """What a worker is to do.
+
+    Attributes:
+        task: "send" what W&B lacks of the sweep, until the input is closed, or "pull" the sweep into the store.
+        store: the store's URL, with its password.
+        sweep: the sweep's name.
+        config: which project.
+        mirror: under what the store notes what was sent.
+        offline: write files in place of sending.
+        folder: for files that are to stay: the client's in offline mode, and the log.
+        driver: the process that drives the sweep and sends for it, if one does. Of several drivers one sends.
+        patience: see `Project`.
+    """
+
+    task: Literal["send", "pull"]
+    store: str
+    sweep: str
+    config: WandbConfig
+    mirror: str
+    offline: bool = False
+    folder: str
+    driver: int | None = None
+    patience: float
+
+
+class Sender:
+    """Sends what W&B lacks of a sweep.
+
+    Ended trials whose digest is not the noted one are what is left to send. The runs of trials that still run are kept
+    open, for their learning curves.
+    """
+
+    def __init__(self, request: Request, store: Store, project: Any, events: TextIO) -> None:
+        self._request = request
+        self._store = store
+        self._project = project
+        self._events = events
+        self._record = store.sweep(request.sweep)
+        self._noted = store.mirrored(request.sweep, request.mirror)
+        self._revision = 0
+        self._open: dict[int, Any] = {}
+        self._running: dict[int, Trial] = {}
+        self._best = -math.inf
+
+    def run(self, closed: threading.Event) -> None:
+        """Send what there is, and what comes until `closed`."""
+        while True:
+            last = closed.is_set()
+            if self._leads():
+                self._send_news()
+            if last:
+                break
+            closed.wait(POLL_SECONDS)
+        for run in self._open.values():
+            run.interrupt()
+
+    def _leads(self) -> bool:
+        """Of the drivers of a sweep, the one with the smallest id sends."""
+        if self._request.driver is None:
+            return True
+        alive = [driver for driver in self._store.drivers(self._request.sweep) if driver.alive]
+        leader = min(alive, key=lambda driver: driver.id, default=None)
+        return leader is None or (leader.host, leader.pid) == (socket.gethostname(), self._request.driver)
+
+    def _send_news(self) -> None:
+        revision = self._store.revision(self._request.sweep)
+        if revision != self._revision:
+            self._send_sweep()
+            for trial in self._store.trials(self._request.sweep, changed_since=self._revision):
+                self._see(trial)
+            self._revision = revision
+        if not self._request.offline:
+            for trial in self._running.values():
+                self._run_of(trial).log(self._store.curve(self._request.sweep, trial.number))
+
+    def _send_sweep(self) -> None:
+        self._record = self._store.sweep(self._request.sweep)
+        text = records.encode_sweep(self._record)
+        if self._noted.get(records.DEFINITION) != records.digest(text):
+            self._project.send_sweep(self._record, text)
+            self._note(records.DEFINITION, text)
+            say(self._events, event="began", url=self._project.url)
+
+    def _see(self, trial: Trial) -> None:
+        self._running.pop(trial.number, None)
+        if trial.state is TrialState.RUNNING:
+            self._running[trial.number] = trial
+        elif trial.state.ended:
+            best = self._is_best(trial)
+            text = records.encode_trial(trial)
+            if self._noted.get(str(trial.number)) != records.digest(text):
+                self._send_trial(trial, text, best)
+
+    def _send_trial(self, trial: Trial, text: str, best: bool) -> None:
+        run = self._run_of(trial)
+        run.log(self._store.curve(self._request.sweep, trial.number))
+        policy = trial.artefacts.get("policy")
+        if best and policy is not None and self._request.config.log_policy:
+            metadata = {"sweep": self._record.name, "trial": trial.number, "score": trial.score}
+            try:
+                run.log_policy(policy, f"{self._record.name}-policy", metadata)
+            except Exception as error:  # the trial counts more than its policy, which is where it was
+                say(
+                    self._events, event="refused", what=f"policy of trial {trial.number}", reason=records.explain(error)
+                )
+        run.end(trial, text)
+        del self._open[trial.number]
+        self._note(str(trial.number), text)
+        say(self._events, event="sent", number=trial.number, url=self._project.url)
+
+    def _is_best(self, trial: Trial) -> bool:
+        """Whether no trial seen before scored better. After a restart it may be said again, never of a worse one."""
+        if trial.state is not TrialState.COMPLETED or trial.score is None or not math.isfinite(trial.score):
+            return False
+        goal = self._record.config.get("protein", {}).get("goal", "maximize")
+        value = trial.score if goal == "maximize" else -trial.score
+        best, self._best = value > self._best, max(value, self._best)
+        return best
+
+    def _run_of(self, trial: Trial) -> Any:
+        if trial.number not in self._open:
+            self._open[trial.number] = self._project.open_trial(self._record, trial)
+        return self._open[trial.number]
+
+    def _note(self, item: str, text: str) -> None:
+        self._noted[item] = records.digest(text)
+        self._store.set_mirrored(self._request.sweep, self._request.mirror, {item: self._noted[item]})
+
+
+def pull(request: Request, store: Store, project: Any, events: TextIO) -> None:
+    """Read the newest sweep of that name from W&B into the store: all trials that ended, under their numbers.
+
+    A trial that had not ended is tried again, with the hyperparameters that it had, if a later one ended before it.
+    """
+    found = project.sweeps(request.sweep)
+    if not found:
+        say(events, event="nothing")
+        return
+    record = found[0]
+    trials: dict[int, Trial] = {}
+    for text in project.trials(record):
+        trial = records.decode_trial(text)
+        trials[trial.number] = trial
+    ended = {number for number, trial in trials.items() if trial.state.ended}
+    histories = []
+    for number in range(max(ended, default=-1) + 1):
+        if number in ended:
+            histories.append(TrialHistory(trials[number]))
+        else:
+            histories.append(_waiting(project, record, number, trials.get(number)))
+    store.import_sweep(record, histories)
+    noted = {str(number): records.digest(records.encode_trial(trials[number])) for number in ended}
+    noted[records.DEFINITION] = records.digest(records.encode_sweep(record))
+    store.set_mirrored(request.sweep, request.mirror, noted)
+    say(events, event="pulled", ended=len(ended), queued=len(histories) - len(ended), others=len(found) - 1)
+
+
+def _waiting(project: Any, record: SweepRecord, number: int, trial: Trial | None) -> TrialHistory:
+    """A trial to be tried again. Where its run was deleted, that is with the Tool's own hyperparameters."""
+    if trial is None:
+        searched = flatten(record.config["protein"]["parameters"]).keys()
+        own = flatten(record.config["tool"])
+        params = {path: value for path, value in own.items() if any(name.startswith(f"{path}.") for name in searched)}
+        return TrialHistory(Trial(number, TrialState.QUEUED, params, created_at=record.created_at))
+    curve = project.curve(record, number)
+    lost = sum(max(point.seconds for point in points) for _, points in groupby(curve, lambda point: point.attempt))
+    return TrialHistory(replace(trial, state=TrialState.QUEUED), curve, lost)
+
+
+def say(events: TextIO, **event: Any) -> None:
+    events.write(json.dumps(event) + "\n")
+    events.flush()
+
+
+def main() -> None:
+    commands, events = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    request = Request.model_validate_json(commands.readline())
+    _redirect(Path(request.folder) / "wandb.log")
+    closed = threading.Event()
+
+    def watch() -> None:
+        commands.read()
+        closed.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    status = 1
+    try:
+        with tempfile.TemporaryDirectory(prefix="metta-wandb-", ignore_cleanup_errors=True) as scratch:
+            tempfile.tempdir = scratch  # where wandb.Api makes a folder for each run that it sees
+            _do(request, events, Path(request.folder if request.offline else scratch), closed)
+        status = 0
+    except Exception as error:
+        say(events, event="failed", reason=records.explain(error))
+    finally:
+        os._exit(status)  # the client would wait for what it still has to send
+
+
+def _do(request: Request, events: TextIO, folder: Path, closed: threading.Event) -> None:
+    from metta.sweep.store.wandb_mirror.project import Project
+
+    store = open_store(request.store, create=request.task == "pull")
+    project = Project(request.config, folder, request.patience, request.offline)
+    if request.task == "pull":
+        pull(request, store, project, events)
+    else:
+        Sender(request, store, project, events).run(closed)
+    store.close()
+
+
+def _redirect(log: Path) -> None:
+    """Keep the client, and the process it starts, from terminal and pipes."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    for source, flags, target in ((os.devnull, os.O_RDONLY, 0), (log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 1)):
+        opened = os.open(source, flags, 0o600)
+        os.dup2(opened, target)
+        os.close(opened)
+    os.dup2(1, 2)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
