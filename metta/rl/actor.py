@@ -9,6 +9,7 @@ import torch
 from metta.common.errors import UserError
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.policy import Policy, sample
+from metta.rl.threads import torch_threads
 from metta.rl.tokens import Vocabulary
 
 
@@ -40,8 +41,9 @@ class Actor:
     @torch.no_grad()
     def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
         """Draw the actions (int32 [agents]) of agents that observe uint8 [agents, tokens, 3]."""
-        logits, _ = self._policy(self._vocabulary.encode(observations).to(self._device), self._embeddings)
-        return sample(logits, self._generator).to(torch.int32).cpu().numpy()
+        with torch_threads(1):  # for some hundred agents several threads wait for each other longer than they compute
+            logits, _ = self._policy(self._vocabulary.encode(observations).to(self._device), self._embeddings)
+            return sample(logits, self._generator).to(torch.int32).cpu().numpy()
 
 
 def require_compatible(trained: EnvironmentSpec, played: EnvironmentSpec, name: str) -> None:

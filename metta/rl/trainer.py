@@ -6,8 +6,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from metta.rl.checkpoint import TrainingState, make_policy
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.policy import Policy
 from metta.rl.rollout import Rollout
+from metta.rl.threads import torch_threads
 from metta.rl.tokens import Vocabulary
 from metta.rl.trainer_config import OptimizerConfig, TrainerConfig, round_batch
 from metta.rl.vector_environment import VectorEnvironment, usable_cores
@@ -125,7 +125,8 @@ def train(
                 for group in state.optimizer.param_groups:
                     group["lr"] = learning_rate
 
-                with _threads(1 if plan.num_workers else torch.get_num_threads()):
+                # The other cores are the workers'.
+                with torch_threads(1 if plan.num_workers else torch.get_num_threads()):
                     batch, ended = rollout.collect(state.policy, config.ppo, state.generators["actions"])
                 losses = ppo.update(
                     state.policy, state.optimizer, batch, config.ppo, plan.minibatches, state.generators["minibatches"]
@@ -282,14 +283,3 @@ def _require_same(before: dict[str, Any], now: dict[str, Any], run_dir: Path) ->
             + (f"; and {len(changed) - 6} more" if len(changed) > 6 else "")
             + "\nchoose another run name, or delete its checkpoints"
         )
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Compute with `number` threads within: the other cores are the workers'."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
