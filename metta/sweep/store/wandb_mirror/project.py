@@ -139,7 +139,7 @@ class Project:
 
     def _api(self) -> Any:
         if self._opened_api is None:
-            self._opened_api = wandb.Api(timeout=max(1, round(self.patience / 3)))
+            self._opened_api = wandb.Api(timeout=max(1, round(self.patience)))
         return self._opened_api
 
 
@@ -184,13 +184,10 @@ class TrialRun:
 
 def client_settings(patience: float) -> wandb.Settings:
     """The client's settings: silent, without what it gathers of machine and code, and never waiting for long."""
-    wait = {"retry_max": 3, "retry_wait_min_seconds": patience / 60, "retry_wait_max_seconds": patience / 10}
-    waits = {
-        f"x_{part}_{name}": value
-        for part in ("graphql", "file_stream", "file_transfer")
-        for name, value in wait.items()
-    }
-    timeouts = {f"x_{part}_timeout_seconds": patience / 4 for part in ("graphql", "file_stream")}
+    parts = ("graphql", "file_stream")
+    retries = {"retry_max": 3, "retry_wait_min_seconds": 1, "retry_wait_max_seconds": max(1, round(patience / 10))}
+    retries["timeout_seconds"] = max(1, round(patience / 4))  # whole seconds: of less the client makes none
+    limits: dict[str, Any] = {f"x_{part}_{name}": value for part in parts for name, value in retries.items()}
     return wandb.Settings(
         silent=True,
         console="off",
@@ -203,6 +200,6 @@ def client_settings(patience: float) -> wandb.Settings:
         init_timeout=patience,
         finish_timeout=patience,
         finish_timeout_raises=True,
-        **waits,
-        **timeouts,
+        x_file_transfer_retry_max=3,
+        **limits,
     )

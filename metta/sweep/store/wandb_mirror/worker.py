@@ -69,7 +69,7 @@ class Sender:
         self._events = events
         self._record = store.sweep(request.sweep)
         self._noted = store.mirrored(request.sweep, request.mirror)
-        self._revision = 0
+        self._revision = -1  # a sweep without trials is news as well
         self._open: dict[int, Any] = {}
         self._running: dict[int, Trial] = {}
         self._best = -math.inf
