@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import arena, navigation
+from metta.common.errors import UserError
+from metta.rl import checkpoint
+from metta.rl.environment import EnvironmentSpec
+from metta.sim.simulation_config import SimulationConfig
+from metta.tools.sim import SimTool
+
+ENV = arena.make_env(num_agents=4, max_steps=20)
+SIMULATIONS = [SimulationConfig(name=f"arena/{name}", env=ENV, num_episodes=2) for name in ("one", "two")]
+
+
+@pytest.fixture
+def policy_uri(tmp_path: Path) -> str:
+    spec = EnvironmentSpec.of(ENV)
+    policy = checkpoint.make_policy(spec, hidden_size=8)
+    state = checkpoint.TrainingState(policy, torch.optim.Adam(policy.parameters()), generators={})
+    return checkpoint.save(tmp_path, state, spec, settings={}).as_uri()
+
+
+def test_a_stored_policy_is_evaluated_alike_each_time(policy_uri: str) -> None:
+    tool = SimTool(policy_uri=policy_uri, simulations=SIMULATIONS)
+    metrics = tool.evaluate().metrics()
+    assert metrics == tool.evaluate().metrics()
+    assert metrics["arena/one.episodes"] == 2
+    assert metrics["arena/one/cell.visited"] > 0
+
+
+def test_it_prints_every_score_with_its_episodes(policy_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert SimTool(policy_uri=policy_uri, simulations=SIMULATIONS).invoke() == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    episodes = {row[1]: row[-2] for row in rows if len(row) > 3 and row[0] == "│"}
+    assert episodes == {"arena/one": "2", "arena/two": "2", "arena": "4", "avg_category_score": "4"}
+
+
+def test_a_game_that_the_policy_does_not_understand_is_refused(policy_uri: str) -> None:
+    with pytest.raises(UserError, match="simulation navigation/open"):
+        SimTool(policy_uri=policy_uri, simulations=navigation.simulations()).evaluate()
