@@ -16,7 +16,7 @@ class OptimizerConfig(Config):
     """How gradients become changes of weights."""
 
     type: Literal["adam", "adamw"] = Field("adam", description="adamw decays weights apart from the gradient")
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
     eps: float = Field(1e-5, gt=0)
@@ -29,10 +29,10 @@ class PPOConfig(Config):
     clip_coef: float = Field(0.2, gt=0, description="how far the probability ratio and the value may move per update")
     ent_coef: float = Field(0.005, ge=0, description="weight of the entropy bonus")
     vf_coef: float = Field(0.5, ge=0, description="weight of the value loss")
-    gae_lambda: float = Field(0.95, ge=0, le=1, description="0 trusts the value function, 1 the observed return")
-    gamma: float = Field(0.99, ge=0, le=1, description="discount per step")
+    gae_lambda: float = Field(0.9, ge=0, le=1, description="0 trusts the value function, 1 the observed return")
+    gamma: float = Field(0.98, ge=0, le=1, description="discount per step")
     max_grad_norm: float = Field(0.5, gt=0, description="gradients longer than this are shortened to it")
-    update_epochs: int = Field(2, ge=1, description="passes over each batch")
+    update_epochs: int = Field(3, ge=1, description="passes over each batch")
 
 
 class PolicyConfig(Config):
@@ -45,8 +45,8 @@ class TrainerConfig(Config):
     """A training run."""
 
     total_timesteps: int = Field(1_000_000, ge=1, description="agent steps in all, rounded up to whole updates")
-    batch_size: int = Field(16_384, ge=1, description="agent steps per update; rounded to whole steps of all agents")
-    minibatch_size: int = Field(4_096, ge=1, description="agent steps per gradient step; at most the batch")
+    batch_size: int = Field(8_192, ge=1, description="agent steps per update; rounded to whole steps of all agents")
+    minibatch_size: int = Field(2_048, ge=1, description="agent steps per gradient step; at most the batch")
     seed: int = Field(0, ge=0, lt=2**31, description="same seed, machine and thread count: the same run")
     optimizer: OptimizerConfig = OptimizerConfig()
     ppo: PPOConfig = PPOConfig()
