@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import traceback
+from pathlib import Path
 from typing import cast
 
+from metta.sweep.executor.messages import from_json, to_json
 from metta.sweep.trial import Report, RunTrial, TrialResult, TrialSpec
 
 
@@ -14,10 +18,40 @@ def run_attempt(spec: TrialSpec, report: Report) -> TrialResult:
     try:
         return load_run_trial(spec.tool_class)(spec, report)
     except Exception:
-        return TrialResult(metrics={}, cost=0.0, error=traceback.format_exc())
+        return _failure()
+
+
+def run_attempt_apart(spec_json: str | bytes, report: Report) -> str:
+    """Run an attempt in a process of its own: from JSON to JSON, with its output in the log of the run."""
+    spec = from_json(TrialSpec, spec_json)
+    _send_output_to(log_path(spec))
+    result = run_attempt(spec, report)
+    try:
+        return to_json(result)
+    except (TypeError, ValueError):
+        return to_json(_failure())
+
+
+def log_path(spec: TrialSpec) -> Path:
+    """Where the output of a worker goes while it runs this trial."""
+    return Path(spec.run_dir) / "worker.log"
+
+
+def _failure() -> TrialResult:
+    """The result of an attempt that failed with the exception being handled."""
+    return TrialResult(metrics={}, cost=0.0, error=traceback.format_exc())
 
 
 def load_run_trial(tool_class: str) -> RunTrial:
     """The `run_trial` of the class at ``package.module:Class``."""
     module, _, name = tool_class.partition(":")
     return cast(RunTrial, getattr(importlib.import_module(module), name).run_trial)
+
+
+def _send_output_to(path: Path) -> None:
+    """Append what this process writes from now on, libraries in C included, to the file at `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as log:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(log.fileno(), stream.fileno())

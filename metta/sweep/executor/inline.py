@@ -11,6 +11,7 @@ class InlineExecutor:
     """Runs each attempt inside `wait`. An exception of the attempt is its result; Ctrl-C is the caller's."""
 
     slots = 1
+    resources = "in this process, one at a time"
 
     def __init__(self) -> None:
         self._submitted: list[tuple[TrialSpec, Report]] = []
@@ -23,6 +24,9 @@ class InlineExecutor:
             return None
         spec, report = self._submitted.pop(0)
         return Finished(spec, run_attempt(spec, report))
+
+    def cancel(self, number: int) -> None:
+        self._submitted = [(spec, report) for spec, report in self._submitted if spec.number != number]
 
     def close(self) -> None:
         self._submitted.clear()

@@ -24,10 +24,17 @@ class Finished:
 
 
 class Executor(Protocol):
-    """Runs up to `slots` attempts at once."""
+    """Runs up to `slots` attempts at once. Making one starts nothing yet; `close` ends all that it started."""
 
     @property
-    def slots(self) -> int: ...
+    def slots(self) -> int:
+        """How many attempts may run at once. Where machines come and go it changes."""
+        ...
+
+    @property
+    def resources(self) -> str:
+        """What trials run on, in a few words for a person."""
+        ...
 
     def submit(self, spec: TrialSpec, report: Report) -> None:
         """Take an attempt to run. `report` is called from within `wait` only, in the caller's thread."""
@@ -35,6 +42,10 @@ class Executor(Protocol):
 
     def wait(self, timeout: float | None = None) -> Finished | None:
         """Work until an attempt is over and return it, or None after `timeout` seconds."""
+        ...
+
+    def cancel(self, number: int) -> None:
+        """End the attempt at trial `number` now. Nothing more is heard of it."""
         ...
 
     def close(self) -> None:

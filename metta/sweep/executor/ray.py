@@ -1,0 +1,296 @@
+"""Trials as tasks on a Ray cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import metta
+from metta.common.data_dir import data_dir
+from metta.common.errors import UserError
+from metta.sweep.executor.attempt import run_attempt_apart
+from metta.sweep.executor.messages import from_json, to_json
+from metta.sweep.executor.protocol import Finished
+from metta.sweep.executor.resources import check_gpus_per_trial, divide, this_machine, thread_variables
+from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
+
+BATCH_SECONDS = 0.2
+"""How long news of trials is gathered before it goes to the driver."""
+
+COUNT_SECONDS = 2.0
+"""How often the cluster's nodes are counted."""
+
+LAST_NEWS_SECONDS = 10.0
+"""How long a trial that has ended waits until its progress has arrived."""
+
+_SETTINGS = {
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would build an environment for every worker
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Says that no other machine will join, and then Ray listens on loopback only."""
+
+_NOT_SHIPPED = [".venv", ".git", ".*_cache", ".hypothesis", "__pycache__", "train_dir", "wandb", "build", "dist"]
+_SMALL_OBJECT_STORE = 80 * 2**20  # bytes; the least that Ray takes is 75 MiB, and a trial sends kilobytes
+
+
+class RayExecutor:
+    """Runs each attempt as a Ray task with its resources, on any node that has room.
+
+    An attempt whose process or node dies is lost. Ray does not try it again by itself: the sweep does, so that every
+    attempt is recorded.
+
+    Args:
+        num_workers: trials at once; left out, as many as there is room for, counted anew as nodes come and go.
+        cpus_per_trial, gpus_per_trial: what each trial takes; see `metta.sweep.executor.open_executor`.
+        address: of the cluster; None starts Ray on this machine, and `close` ends it.
+    """
+
+    def __init__(
+        self,
+        num_workers: int | None = None,
+        cpus_per_trial: int | None = None,
+        gpus_per_trial: float | None = None,
+        address: str | None = None,
+    ) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise UserError("executor=ray needs the package ray: uv sync --extra ray, or pip install metta-sweep[ray]")
+        check_gpus_per_trial(gpus_per_trial)
+        self._address = address
+        self._num_workers = num_workers
+        self._cpus = cpus_per_trial or 1
+        self._gpus = gpus_per_trial
+        if address is None:
+            machine = this_machine()
+            shares = divide(machine, num_workers, cpus_per_trial, gpus_per_trial)
+            self._num_workers, self._cpus = len(shares), shares[0].threads
+            if gpus_per_trial is None:
+                self._gpus = min(1.0, len(machine.gpus) / len(shares))
+        self._connection: _Connection | None = None
+        self._room = 0
+        self._counted_at = -COUNT_SECONDS
+        self._running: dict[Any, tuple[TrialSpec, Report]] = {}
+        self._finished: deque[Finished] = deque()
+
+    @property
+    def slots(self) -> int:
+        if self._num_workers is not None:
+            return self._num_workers
+        if time.monotonic() - self._counted_at >= COUNT_SECONDS:
+            self._counted_at = time.monotonic()
+            self._room = self._connect().room()
+        return self._room
+
+    @property
+    def resources(self) -> str:
+        where = "Ray on this machine" if self._address is None else f"Ray at {self._address}"
+        many = "as many trials as there is room for" if self._num_workers is None else f"{self._num_workers} trials"
+        gpus = f" and {self._gpus:g} GPUs" if self._gpus else ""
+        return f"{where}, {many} at once, {self._cpus} CPU{gpus} each"
+
+    def submit(self, spec: TrialSpec, report: Report) -> None:
+        self._running[self._connect().start(spec)] = (spec, report)
+
+    def wait(self, timeout: float | None = None) -> Finished | None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._running and not self._finished:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            done, news = self._connect().wait(list(self._running), left)
+            self._tell(news)
+            for task in done:
+                spec, _ = self._running.pop(task)
+                self._finished.append(self._connect().result(task, spec))
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+        return self._finished.popleft() if self._finished else None
+
+    def cancel(self, number: int) -> None:
+        for task in [task for task, (spec, _) in self._running.items() if spec.number == number]:
+            del self._running[task]
+            self._connect().kill(task)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            for task in self._running:
+                self._connection.kill(task)
+            self._connection.close()
+            self._connection = None
+        self._running.clear()
+        self._finished.clear()
+
+    def _connect(self) -> _Connection:
+        if self._connection is None:
+            workers = self._num_workers or 0
+            self._connection = _Connection(self._address, self._cpus, self._gpus, workers)
+        return self._connection
+
+    def _tell(self, news: list[tuple[str, str]]) -> None:
+        running = {_key(spec): report for spec, report in self._running.values()}
+        for key, progress in news:
+            if key in running and not running[key](from_json(Progress, progress)):
+                self._connect().stop(key)
+
+
+class _Connection:
+    """What this module knows of Ray's API, and what it needs of it."""
+
+    def __init__(self, address: str | None, cpus: int, gpus: float | None, local_workers: int) -> None:
+        os.environ.update(_SETTINGS)
+        if address is None:
+            os.environ.update(_ON_LOOPBACK)
+        import ray
+
+        self._ray: Any = ray
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+        variables = thread_variables(cpus) | ({"CUDA_VISIBLE_DEVICES": ""} if gpus == 0 else {})
+        with _signals_kept():
+            if address is None:
+                path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+                ray.init(
+                    address="local",
+                    num_cpus=local_workers * cpus,
+                    include_dashboard=False,
+                    object_store_memory=_SMALL_OBJECT_STORE,
+                    runtime_env={"env_vars": variables | {"PYTHONPATH": path}},
+                    **quiet,
+                )
+            else:
+                try:
+                    ray.init(address=address, runtime_env=_shipped() | {"env_vars": variables}, **quiet)
+                except (ConnectionError, RuntimeError, ValueError) as error:
+                    raise UserError(f"ray_address={address}: {error}") from error
+        if gpus is None:
+            gpus = 1.0 if any(node["Resources"].get("GPU") for node in self._nodes()) else 0.0
+        self._needs = {"CPU": float(cpus), "GPU": float(gpus)}
+        self._task: Any = ray.remote(_run).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        mailbox: Any = ray.remote(_Mailbox)
+        self._mailbox = mailbox.options(num_cpus=0, scheduling_strategy=here).remote()
+        self._arrived = self._mailbox.arrived.remote()
+
+    def room(self) -> int:
+        """How many trials fit on the nodes that are alive."""
+        return sum(
+            min(int(node["Resources"].get(kind, 0.0) / need + 1e-9) for kind, need in self._needs.items() if need)
+            for node in self._nodes()
+        )
+
+    def start(self, spec: TrialSpec) -> Any:
+        return self._task.options(name=f"trial {spec.number}").remote(to_json(spec), _key(spec), self._mailbox)
+
+    def wait(self, tasks: list[Any], timeout: float | None) -> tuple[list[Any], list[tuple[str, str]]]:
+        """Wait for tasks that are over, and for news of running ones; a task's news comes no later than its end."""
+        ready, _ = self._ray.wait([*tasks, self._arrived], num_returns=1, timeout=timeout)
+        if ready:
+            ready, _ = self._ray.wait([*tasks, self._arrived], num_returns=len(tasks) + 1, timeout=0)
+        if self._arrived in ready:
+            self._arrived = self._mailbox.arrived.remote()
+        return [task for task in tasks if task in ready], self._ray.get(self._mailbox.take.remote()) if ready else []
+
+    def result(self, task: Any, spec: TrialSpec) -> Finished:
+        try:
+            return Finished(spec, from_json(TrialResult, self._ray.get(task)))
+        except self._ray.exceptions.RayError as error:
+            reason = " ".join(str(error).split())
+            return Finished(spec, None, f"Ray: {type(error).__name__}: {reason[:500]}")
+
+    def stop(self, key: str) -> None:
+        self._mailbox.stop.remote(key)
+
+    def kill(self, task: Any) -> None:
+        self._ray.cancel(task, force=True)
+
+    def close(self) -> None:
+        with _signals_kept():
+            self._ray.shutdown()
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        return [node for node in self._ray.nodes() if node["Alive"]]
+
+
+class _Mailbox:
+    """A Ray actor beside the driver that gathers the progress of trials and holds the answers to it."""
+
+    def __init__(self) -> None:
+        self._items: list[tuple[str, str]] = []
+        self._arrived = asyncio.Event()
+        self._stopped: set[str] = set()
+
+    async def put(self, key: str, progress: str) -> bool:
+        """Leave progress of an attempt. Answers whether it is to continue."""
+        self._items.append((key, progress))
+        self._arrived.set()
+        return key not in self._stopped
+
+    async def stop(self, key: str) -> None:
+        self._stopped.add(key)
+
+    async def arrived(self) -> None:
+        """Return when there is something to take."""
+        await self._arrived.wait()
+        await asyncio.sleep(BATCH_SECONDS)
+
+    async def take(self) -> list[tuple[str, str]]:
+        items, self._items = self._items, []
+        self._arrived.clear()
+        return items
+
+
+def _run(spec: str, key: str, mailbox: Any) -> str:
+    """The task: run an attempt, from JSON to JSON."""
+    import ray
+
+    pending: list[Any] = []
+    go_on = True
+
+    def report(progress: Progress) -> bool:
+        nonlocal pending, go_on
+        pending.append(mailbox.put.remote(key, to_json(progress)))
+        answered, pending = ray.wait(pending, num_returns=len(pending), timeout=0)
+        go_on = go_on and all(ray.get(answered))
+        return go_on
+
+    result = run_attempt_apart(spec, report)
+    if pending:
+        ray.wait(pending, num_returns=len(pending), timeout=LAST_NEWS_SECONDS)
+    return result
+
+
+def _key(spec: TrialSpec) -> str:
+    return f"{spec.number}.{spec.attempt}"
+
+
+def _shipped() -> dict[str, Any]:
+    """The code that goes to other nodes: the working directory, and this package where it is not in there."""
+    here, package, data = Path.cwd(), Path(metta.__path__[0]).resolve(), data_dir().resolve()
+    excludes = _NOT_SHIPPED + ([f"/{data.relative_to(here)}"] if data.is_relative_to(here) else [])
+    modules = [] if package.is_relative_to(here) else [str(package)]
+    return {"working_dir": str(here), "excludes": excludes, "py_modules": modules}
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep the handlers of SIGINT and SIGTERM, for Ray puts its own in their place."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
