@@ -33,6 +33,9 @@ LEASE_SECONDS = 60.0
 MAX_FAILURES_IN_A_ROW = 5
 POLL_SECONDS = 1.0
 PROGRESS_SECONDS = 2.0
+"""How often a trial's progress is saved, at most."""
+SAVES_PER_SECOND = 2.0
+"""How often the progress of any trial is saved, at most: with many trials at once, that of each more rarely."""
 
 
 class SweepBusyError(UserError):
@@ -100,6 +103,7 @@ class SweepLoop:
         self._revision = 0
         self._running: dict[int, _Running] = {}
         self._failures_in_a_row = 0
+        self._finishing = False
 
     def run(self) -> list[Trial]:
         """Work until the sweep is complete and return its trials.
@@ -107,21 +111,37 @@ class SweepLoop:
         Raises:
             SweepBusyError: another driver is alive, and this one is exclusive.
             TooManyFailuresError: five trials failed in a row.
+            KeyboardInterrupt: `finish` was called, and the sweep is not complete.
         """
         with self._lease() as driver:
             try:
                 while not self._complete():
-                    self._fill(driver)
-                    if self._running:
-                        finished = self._executor.wait()
-                        if finished is not None:
-                            self._record(finished)
-                    elif not self._complete():
-                        time.sleep(POLL_SECONDS)
+                    self._turn(driver)
             except BaseException as error:
                 self._give_up(type(error).__name__)
                 raise
         return self._ordered()
+
+    def finish(self) -> None:
+        """Let the running trials end, and start no new one. May be called by a signal handler."""
+        self._finishing = True
+        self._view.notice(f"finishing {len(self._running)} running trials; Ctrl-C once more cancels them")
+
+    def _turn(self, driver: Driver) -> None:
+        """Start an attempt where a slot is free, and record one that is over.
+
+        One of each, so that what is suggested is always suggested with all that is known.
+        """
+        started = not self._finishing and len(self._running) < self._executor.slots and self._start_one(driver)
+        if self._running:
+            more = started and len(self._running) < self._executor.slots
+            finished = self._executor.wait(0.0 if more else POLL_SECONDS)
+            if finished is not None:
+                self._record(finished)
+        elif self._finishing:
+            raise KeyboardInterrupt
+        else:
+            time.sleep(POLL_SECONDS)
 
     def _ordered(self) -> list[Trial]:
         return [trial for _, trial in sorted(self._trials.items())]
@@ -168,15 +188,15 @@ class SweepLoop:
             self._learner.tell(trial)
         self._revision = revision
 
-    def _fill(self, driver: Driver) -> None:
-        """Start attempts until every slot is taken or nothing is left to start."""
-        while len(self._running) < self._executor.slots:
-            attempt = self._next_attempt(driver)
-            if attempt is None:
-                return
-            self._running[attempt.number] = _Running(attempt, saved_at=time.monotonic())
-            self._view.started(attempt)
-            self._executor.submit(self._prepare(attempt), self._report_for(attempt.number))
+    def _start_one(self, driver: Driver) -> bool:
+        """Start an attempt, unless nothing is left to start."""
+        attempt = self._next_attempt(driver)
+        if attempt is None:
+            return False
+        self._running[attempt.number] = _Running(attempt, saved_at=time.monotonic())
+        self._view.started(attempt)
+        self._executor.submit(self._prepare(attempt), self._report_for(attempt.number))
+        return True
 
     def _next_attempt(self, driver: Driver) -> Attempt | None:
         """Claim a queued trial, or make a new one while the sweep may have more."""
@@ -199,12 +219,14 @@ class SweepLoop:
             running.seconds = progress.seconds
             running.unsaved.append(progress)
             self._view.progressed(number, progress)
-            if time.monotonic() - running.saved_at < PROGRESS_SECONDS:
+            if time.monotonic() - running.saved_at < max(PROGRESS_SECONDS, len(self._running) / SAVES_PER_SECOND):
                 return True
             try:
                 self._save_progress(running)
             except StoreError as error:
                 self._view.notice(f"progress of trial {number} waits for the store: {error}")
+            except StaleAttemptError:
+                return False
             return True
 
         return report
@@ -280,8 +302,9 @@ class SweepLoop:
             )
 
     def _give_up(self, reason: str) -> None:
-        """Record what still ran as lost, so that the next driver tries it again."""
+        """End what still runs and record it as lost, so that the next driver tries it again."""
         for running in self._running.values():
+            self._executor.cancel(running.attempt.number)
             try:
                 self._store.lose(running.attempt, reason, running.seconds)
             except (StoreError, StaleAttemptError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +19,9 @@ from metta.common.data_dir import data_dir, default_store_url
 from metta.common.errors import UserError
 from metta.common.tool import Tool
 from metta.sweep.definition import OnChange, SweepDefinition, open_sweep
+from metta.sweep.executor import ExecutorName, open_executor
 from metta.sweep.executor.inline import InlineExecutor
+from metta.sweep.executor.protocol import Executor
 from metta.sweep.observations import recommended_trial, search_centre
 from metta.sweep.report.console import ConsoleView
 from metta.sweep.report.standing import ranked
@@ -43,6 +45,12 @@ class SweepTool(Tool):
         cost_metric: the metric that is a trial's cost: "seconds" of training, "agent_steps", or any other of the run.
         seed: of the optimiser and of the trials; drawn once and stored if left out.
         store: URL of the store.
+        executor: where trials run: "inline" in this process, "local" in worker processes on this machine, or "ray";
+            left out, it is "ray" with a `ray_address`, "local" for more than one worker, and else "inline".
+        num_workers: trials at once; left out, one inline, and elsewhere as many as the resources allow.
+        cpus_per_trial: CPU threads of each trial; left out, the cores divided by the workers.
+        gpus_per_trial: GPUs of each trial, a fraction or a whole number; left out, one where there are GPUs.
+        ray_address: address of a Ray cluster; left out, `ray` starts on this machine.
         on_change: what to do when the stored sweep asked another question: "refuse", or "extend" with what fits.
     """
 
@@ -53,6 +61,11 @@ class SweepTool(Tool):
     cost_metric: str = "seconds"
     seed: int | None = Field(default=None, ge=0)
     store: str = Field(default_factory=default_store_url)
+    executor: ExecutorName | None = None
+    num_workers: int | None = Field(default=None, ge=1)
+    cpus_per_trial: int | None = Field(default=None, ge=1)
+    gpus_per_trial: float | None = Field(default=None, ge=0)
+    ray_address: str | None = None
     on_change: OnChange = "refuse"
 
     def invoke(self) -> int:
@@ -85,17 +98,19 @@ class SweepTool(Tool):
 
     def _run(self, console: Console, exclusive: bool) -> None:
         definition = self.definition()
-        store = open_store(self.store)
-        try:
+        with closing(self._open_executor()) as executor, closing(open_store(self.store)) as store:
             definition = open_sweep(store, self.sweep_name, definition, self._stored_entry_point(), self.on_change)
-            self._introduce(console, store, definition)
-            trials = self._drive(console, store, definition, exclusive)
+            self._introduce(console, store, definition, executor)
+            trials = self._drive(console, store, definition, executor, exclusive)
             recommended = recommended_trial(definition, trials)
             record = store.sweep(self.sweep_name)
             commands = next_commands(record, store.url, definition, trials, recommended)
             print_outcome(console, self.sweep_name, definition, trials, recommended, commands)
-        finally:
-            store.close()
+
+    def _open_executor(self) -> Executor:
+        return open_executor(
+            self.executor, self.num_workers, self.cpus_per_trial, self.gpus_per_trial, self.ray_address
+        )
 
     def _stored_entry_point(self) -> dict[str, Any] | None:
         """What rebuilds this sweep elsewhere. Without the store's URL, which may hold a password."""
@@ -104,14 +119,16 @@ class SweepTool(Tool):
         overrides = {path: text for path, text in self._entry_point.overrides.items() if path != "store"}
         return self._entry_point.model_copy(update={"overrides": overrides}).model_dump()
 
-    def _drive(self, console: Console, store: Store, definition: SweepDefinition, exclusive: bool) -> list[Trial]:
-        executor = InlineExecutor()
+    def _drive(
+        self, console: Console, store: Store, definition: SweepDefinition, executor: Executor, exclusive: bool
+    ) -> list[Trial]:
         prepare = self._preparer(definition, self._run_root(store))
-        try:
-            with ConsoleView(console, definition, TrainTool.describe) as view:
-                return SweepLoop(self.sweep_name, definition, store, executor, prepare, view, exclusive).run()
-        finally:
-            executor.close()
+        with ConsoleView(console, definition, TrainTool.describe) as view:
+            loop = SweepLoop(self.sweep_name, definition, store, executor, prepare, view, exclusive)
+            if isinstance(executor, InlineExecutor):
+                return loop.run()
+            with _first_interrupt(loop.finish):
+                return loop.run()
 
     def definition(self) -> SweepDefinition:
         """Check the whole sweep before anything trains, and describe it for the store.
@@ -147,7 +164,7 @@ class SweepTool(Tool):
     def _run_root(self, store: Store) -> Path:
         """The sweep's folder; its time of creation keeps it apart from an earlier sweep of the same name."""
         created = store.sweep(self.sweep_name).created_at
-        return data_dir() / "sweeps" / self.sweep_name / f"{created:%Y%m%d-%H%M%S}"
+        return data_dir().absolute() / "sweeps" / self.sweep_name / f"{created:%Y%m%d-%H%M%S}"
 
     def _preparer(self, definition: SweepDefinition, root: Path) -> Callable[[Attempt], TrialSpec]:
         def prepare(attempt: Attempt) -> TrialSpec:
@@ -166,7 +183,7 @@ class SweepTool(Tool):
 
         return prepare
 
-    def _introduce(self, console: Console, store: Store, definition: SweepDefinition) -> None:
+    def _introduce(self, console: Console, store: Store, definition: SweepDefinition, executor: Executor) -> None:
         """The first lines: what is searched, over what, and where it is kept."""
         protein = definition.protein
         trials = store.trials(self.sweep_name)
@@ -179,9 +196,8 @@ class SweepTool(Tool):
             console.print(f"  {path}: {range_text(parameter)}", highlight=False, markup=False)
         for path, value in definition.train_overrides.items():
             console.print(f"  {path}: {value_text(value)} (fixed)", highlight=False, markup=False)
-        console.print(
-            f"  store: {store.url}\n  runs: {self._run_root(store)}", highlight=False, markup=False, soft_wrap=True
-        )
+        places = f"  trials: {executor.resources}\n  store: {store.url}\n  runs: {self._run_root(store)}"
+        console.print(places, highlight=False, markup=False, soft_wrap=True)
         if trials:
             ended = sum(trial.state.ended for trial in trials)
             order = ranked(trials, protein.goal)
@@ -231,3 +247,18 @@ def _terminated_is_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _first_interrupt(action: Callable[[], None]) -> Iterator[None]:
+    """Do `action` at the first Ctrl-C; the second is a KeyboardInterrupt."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        action()
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
