@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing
 import statistics
 import tempfile
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
 
+    logging.disable(logging.WARNING)
     env, config = make_env(), TrainerConfig(total_timesteps=arguments.steps)
     warm_up = TrainerConfig(total_timesteps=config.batch_size)
     contestants: dict[str, Callable[[], float]] = {

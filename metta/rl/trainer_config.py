@@ -46,7 +46,7 @@ class TrainerConfig(Config):
 
     total_timesteps: int = Field(1_000_000, ge=1, description="agent steps in all, rounded up to whole updates")
     batch_size: int = Field(8_192, ge=1, description="agent steps per update; rounded to whole steps of all agents")
-    minibatch_size: int = Field(2_048, ge=1, description="agent steps per gradient step; at most the batch")
+    minibatch_size: int = Field(1_024, ge=1, description="agent steps per gradient step; at most the batch")
     seed: int = Field(0, ge=0, lt=2**31, description="same seed, machine and thread count: the same run")
     optimizer: OptimizerConfig = OptimizerConfig()
     ppo: PPOConfig = PPOConfig()
