@@ -1,0 +1,5 @@
+"""Sweeps: find good hyperparameters for a training run."""
+
+from metta.sweep.store.loaded import load_sweep
+
+__all__ = ["load_sweep"]

@@ -72,7 +72,7 @@ class Database:
             raise
 
     def read(self, operation: Callable[[Connection], T]) -> T:
-        """Run `operation` in a transaction that changes nothing."""
+        """Run `operation` in a transaction that changes nothing and sees the store as of one moment."""
         return self._run(lambda again: self._transact(operation, write=False))
 
     def write(self, operation: Callable[[Connection, bool], T]) -> T:
@@ -89,26 +89,30 @@ class Database:
     def _transact(self, operation: Callable[[Connection], T], write: bool) -> T:
         with self._engine.connect() as connection:
             connection.execution_options(metta_write=write)
+            if not write and self._engine.dialect.name == "postgresql":  # SQLite shows one moment to every transaction
+                connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 return operation(connection)
 
-    def _run(self, transaction: Callable[[bool], T], patience: float = PATIENCE_SECONDS) -> T:
+    def _run(self, transaction: Callable[[bool], T]) -> T:
         start = time.monotonic()
-        wait, again = 0.05, False
+        wait, again, told = 0.05, False, False
         while True:
             try:
-                return transaction(again)
+                result = transaction(again)
+                if told:
+                    _log.warning("store %s: it answers again, after %.0f s", self.url, time.monotonic() - start)
+                return result
             except DBAPIError as error:
                 waited = time.monotonic() - start
                 reason = self._explain(error)
                 if not _may_pass(error):
                     raise StoreError(f"store {self.url}: {reason}") from None
-                if waited >= patience:
+                if waited >= PATIENCE_SECONDS:
                     raise StoreError(f"store {self.url}: {reason}; gave up after {waited:.0f} s") from None
-                if waited >= 1.0:
-                    _log.warning(
-                        "store %s: %s; trying again (for %.0f s of at most %.0f s)", self.url, reason, waited, patience
-                    )
+                if waited >= 1.0 and not told:
+                    told = True
+                    _log.warning("store %s: %s; trying again for %.0f s", self.url, reason, PATIENCE_SECONDS)
             except StatementError as error:  # what was to be written does not fit
                 raise (error.orig or error) from None
             time.sleep(wait)

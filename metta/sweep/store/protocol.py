@@ -206,6 +206,13 @@ class Store(Protocol):
 
     def curve(self, sweep: str, number: int) -> list[CurvePoint]: ...
 
+    def histories(self, sweep: str) -> list[TrialHistory]:
+        """All that is kept of a sweep's trials, as of one moment, for `import_sweep` of another store.
+
+        A trial that runs is shown as queued, and its attempt as lost: nobody can end it in the other store.
+        """
+        ...
+
     def import_sweep(self, record: SweepRecord, trials: Iterable[TrialHistory]) -> None:
         """Create a sweep that was begun elsewhere, with its trials as they are: all of it or nothing.
 

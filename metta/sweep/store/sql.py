@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,7 @@ class SqlStore:
 
     def __init__(self, url: str, create: bool = True) -> None:
         self._database = Database(url, create)
+        self._unsure: set[str] = set()  # tokens whose last commit may have taken place, although it was not confirmed
 
     @property
     def url(self) -> str:
@@ -273,7 +275,7 @@ class SqlStore:
             ).one()
             return _trial(row)
 
-        return self._database.write(operation)
+        return self._record(attempt, operation)
 
     def lose(self, attempt: Attempt, reason: str, seconds: float = 0.0) -> Trial:
         def operation(connection: Connection, again: bool) -> Trial:
@@ -286,7 +288,18 @@ class SqlStore:
                 raise _stale(attempt)
             return _read_trial(connection, sweep.id, attempt.number)
 
-        return self._database.write(operation)
+        return self._record(attempt, operation)
+
+    def _record(self, attempt: Attempt, operation: Callable[[Connection, bool], Trial]) -> Trial:
+        """Write how an attempt went. A caller who was told that the store is away may come again with the same call."""
+        unsure = attempt.token in self._unsure
+        try:
+            trial = self._database.write(lambda connection, again: operation(connection, again or unsure))
+        except StoreError:
+            self._unsure.add(attempt.token)
+            raise
+        self._unsure.discard(attempt.token)
+        return trial
 
     def release_lost(self, sweep: str) -> list[int]:
         released: set[int] = set()
@@ -366,14 +379,37 @@ class SqlStore:
     def curve(self, sweep: str, number: int) -> list[CurvePoint]:
         def operation(connection: Connection) -> Sequence[AnyRow]:
             sweep_id = self._find_sweep(connection, sweep).id
-            columns = attempts.c.attempt, curve_points.c.step, curve_points.c.seconds, curve_points.c.metrics
-            query = select(*columns).join(attempts, curve_points.c.token == attempts.c.token)
-            query = query.where(attempts.c.sweep_id == sweep_id, attempts.c.number == number)
-            return connection.execute(query.order_by(curve_points.c.id)).all()
+            query = _curve_points().where(attempts.c.sweep_id == sweep_id, attempts.c.number == number)
+            return connection.execute(query).all()
 
-        return [CurvePoint(row.attempt, row.step, row.seconds, row.metrics) for row in self._database.read(operation)]
+        return [_curve_point(row) for row in self._database.read(operation)]
 
     # ---- copies
+
+    def histories(self, sweep: str) -> list[TrialHistory]:
+        def operation(connection: Connection) -> list[TrialHistory]:
+            sweep_id = self._find_sweep(connection, sweep).id
+            query = select(*_TRIAL_COLUMNS).where(trials.c.sweep_id == sweep_id).order_by(trials.c.number)
+            rows = [_trial(row) for row in connection.execute(query).all()]
+            curves: dict[int, list[CurvePoint]] = {trial.number: [] for trial in rows}
+            points = _curve_points().where(attempts.c.sweep_id == sweep_id)
+            for point in connection.execute(points.add_columns(attempts.c.number)).all():
+                curves[point.number].append(_curve_point(point))
+            lost = dict.fromkeys(curves, 0.0)
+            given_up = attempts.c.sweep_id == sweep_id, attempts.c.state != _ENDED
+            for attempt in connection.execute(select(attempts).where(*given_up)).all():
+                shown = (point.seconds for point in curves[attempt.number] if point.attempt == attempt.attempt)
+                lost[attempt.number] += attempt.seconds if attempt.state == _LOST else max(shown, default=0.0)
+            return [
+                TrialHistory(
+                    replace(trial, state=TrialState.QUEUED) if trial.state is TrialState.RUNNING else trial,
+                    curves[trial.number],
+                    lost[trial.number],
+                )
+                for trial in rows
+            ]
+
+        return self._database.read(operation)
 
     def import_sweep(self, record: SweepRecord, histories: Iterable[TrialHistory]) -> None:
         origin, kept = _new_id(), list(histories)
@@ -467,6 +503,16 @@ def _trial(row: AnyRow) -> Trial:
 def _read_trial(connection: Connection, sweep_id: int, number: int) -> Trial:
     query = select(*_TRIAL_COLUMNS).where(trials.c.sweep_id == sweep_id, trials.c.number == number)
     return _trial(connection.execute(query).one())
+
+
+def _curve_points() -> Select[Any]:
+    columns = attempts.c.attempt, curve_points.c.step, curve_points.c.seconds, curve_points.c.metrics
+    joined = select(*columns).join(attempts, curve_points.c.token == attempts.c.token)
+    return joined.order_by(curve_points.c.id)
+
+
+def _curve_point(row: AnyRow) -> CurvePoint:
+    return CurvePoint(row.attempt, row.step, row.seconds, row.metrics)
 
 
 def _next_number(connection: Connection, sweep_id: int) -> int:

@@ -1,0 +1,252 @@
+"""Sweeps move between stores and files without a loss, and read well in a frame."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from metta.common.errors import UserError
+from metta.sweep import load_sweep
+from metta.sweep.store import open_store
+from metta.sweep.store.protocol import Outcome, Store, StoreError, SweepExistsError, SweepNotFoundError
+from metta.sweep.store.transfer import TransferError, copy_sweep, export_sweep, import_sweep, import_trials
+from metta.sweep.trial import Progress, TrialState
+
+
+@pytest.fixture
+def sweep(store: Store) -> Store:
+    """A trial in every state, with values that are hard to keep."""
+    store.create_sweep("arena", {"num_trials": 6, "bound": math.inf}, {"path": "experiments.x", "args": {}})
+    driver = store.join("arena")
+    first = store.start(driver, 0, {"lr": 0.1, "optimizer": "adam", "layers": [1, 2]}, {"source": "centre"})
+    store.record_progress(first, [Progress(10, 20, 1.5, {"reward": math.nan}), Progress(20, 20, 3.0, {})])
+    artefacts = {"policy": "file:///p.safetensors"}
+    store.end(first, Outcome(TrialState.COMPLETED, 0.5, 3.0, 3.0, {"hearts": 0.5, "loss": -math.inf}, artefacts))
+    lost = store.start(driver, 1, {"lr": 1e-5, "optimizer": "1e5", "flag": True})
+    store.lose(lost, "killed", 4.0)
+    again = store.claim(driver)
+    assert again
+    error = 'Traceback:\r\n  "quoted", café\u2028\n\x85ValueError: 5'
+    store.end(again, Outcome(TrialState.FAILED, math.nan, 5.0, error=error))
+    store.end(store.start(driver, 2, {"lr": 0.3, "optimizer": ""}), Outcome(TrialState.PRUNED, cost=1.0))
+    store.enqueue("arena", {"lr": 0.4, "big": 2**53 + 1})
+    running = store.start(driver, 4, {"lr": 0.5, "optimizer": None})
+    store.record_progress(running, [Progress(1, None, 7.0, {"reward": 1.0})])
+    return store
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(f"sqlite:///{tmp_path / 'other.sqlite'}")
+    yield store
+    store.close()
+
+
+def ended(store: Store, sweep: str = "arena") -> list[tuple[Any, ...]]:
+    return [
+        (trial.state, trial.params, repr((trial.score, trial.cost, trial.metrics)), trial.artefacts, trial.error)
+        for trial in store.trials(sweep)
+        if trial.state.ended
+    ]
+
+
+def test_a_copy_is_the_same_sweep_but_that_nothing_runs(sweep: Store, other: Store) -> None:
+    copy_sweep(sweep, other, "arena")
+    assert other.sweep("arena") == sweep.sweep("arena")
+    mine, theirs = sweep.trials("arena"), other.trials("arena")
+    assert repr(theirs[:4]) == repr(mine[:4])
+    assert (mine[4].state, theirs[4].state, theirs[4].attempts) == (TrialState.RUNNING, TrialState.QUEUED, 1)
+    assert [other.seconds_lost("arena", number) for number in range(5)] == [0.0, 4.0, 0.0, 0.0, 7.0]
+    for number in range(5):
+        assert repr(other.curve("arena", number)) == repr(sweep.curve("arena", number))
+    with pytest.raises(SweepExistsError):
+        copy_sweep(sweep, other, "arena")
+    copy_sweep(other, sweep, "arena", "back")
+    assert ended(sweep, "back") == ended(sweep)
+    with pytest.raises(SweepNotFoundError):
+        copy_sweep(sweep, other, "arean")
+
+
+def test_a_copied_sweep_goes_on(sweep: Store, other: Store) -> None:
+    copy_sweep(sweep, other, "arena")
+    driver = other.join("arena")
+    claimed = [other.claim(driver), other.claim(driver), other.claim(driver)]
+    assert [(attempt.number, attempt.attempt) for attempt in claimed if attempt] == [(3, 1), (4, 2)]
+    assert other.start(driver, 5, {}).number == 5
+
+
+def test_json_holds_the_whole_sweep(sweep: Store, other: Store, tmp_path: Path) -> None:
+    path = tmp_path / "arena.json"
+    assert export_sweep(sweep, "arena", path) == 5
+    assert import_sweep(other, path) == sweep.sweep("arena")
+    assert repr(other.histories("arena")) == repr(sweep.histories("arena"))
+    import_sweep(other, path, "second")
+    assert ended(other, "second") == ended(sweep)
+    with pytest.raises(SweepExistsError):
+        import_sweep(other, path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_holds_every_trial(sweep: Store, other: Store, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"arena.{suffix}"
+    assert export_sweep(sweep, "arena", path) == 5
+    other.create_sweep("arena", {})
+    other.enqueue("arena", {"lr": 9.0})
+    assert import_trials(other, "arena", path) == [1, 2, 3, 4, 5]
+    assert ended(other) == ended(sweep)
+    queued = [(trial.number, trial.params) for trial in other.trials("arena", states=[TrialState.QUEUED])]
+    assert queued == [(0, {"lr": 9.0}), (4, {"lr": 0.4, "big": 2**53 + 1}), (5, {"lr": 0.5})]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])
+def test_an_empty_sweep(store: Store, other: Store, tmp_path: Path, suffix: str) -> None:
+    store.create_sweep("arena", {})
+    path = tmp_path / f"arena.{suffix}"
+    assert export_sweep(store, "arena", path) == 0
+    if suffix == "json":
+        import_sweep(other, path)
+    else:
+        other.create_sweep("arena", {})
+        assert import_trials(other, "arena", path) == []
+    assert other.trials("arena") == []
+
+
+values = st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(
+    table=st.lists(
+        st.tuples(
+            st.dictionaries(st.sampled_from("abc"), values), st.none() | st.floats().filter(lambda value: value != 0)
+        ),
+        max_size=4,
+    )
+)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_any_value_survives_a_table(
+    other: Store, tmp_path: Path, suffix: str, table: list[tuple[dict[str, Any], float | None]]
+) -> None:
+    for sweep in ("from", "to"):
+        if sweep in [record.name for record in other.sweeps()]:
+            other.remove_sweep(sweep)
+        other.create_sweep(sweep, {})
+    for params, score in table:
+        other.add("from", params, Outcome(TrialState.COMPLETED, score))
+    export_sweep(other, "from", tmp_path / f"t.{suffix}")
+    import_trials(other, "to", tmp_path / f"t.{suffix}")
+    assert [
+        ({name: _as_number(value) for name, value in trial.params.items()}, repr(trial.score))
+        for trial in other.trials("to")
+    ] == [({name: _as_number(value) for name, value in params.items()}, repr(score)) for params, score in table]
+
+
+def _as_number(value: Any) -> str:
+    """In a Parquet column that has a float, integers are floats."""
+    return repr(value) if isinstance(value, bool | str) else repr(float(value))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("t.xlsx", None, "must end in"),
+        ("t.csv", None, "No such file"),
+        ("t.parquet", None, "no such file"),
+        ("t.csv", b"\xff\xfe", "not a text file"),
+        ("t.parquet", b"number,state", "not a Parquet file"),
+        ("t.csv", b"number,params.lr\n0,1\n", "row 1: no column 'state'"),
+        ("t.csv", b"state,params.lr\ncompleted,0.1\nrun,1\n", "row 2: 'run' is not a valid TrialState"),
+        ("t.csv", b"state,score\ncompleted,high\n", "row 1: could not convert"),
+        ("t.csv", b"state\ncompleted,0.1,3\n", "more cells"),
+    ],
+)
+def test_a_wrong_table_is_refused_whole(
+    other: Store, tmp_path: Path, name: str, content: bytes | None, reason: str
+) -> None:
+    other.create_sweep("arena", {})
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(TransferError, match=reason):
+        import_trials(other, "arena", tmp_path / name)
+    assert other.trials("arena") == []
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": "metta-sweep 9"}', "nonsense"])
+def test_json_of_something_else_is_refused(other: Store, tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(TransferError, match=r"x\.json"):
+        import_sweep(other, tmp_path / "x.json")
+    assert other.sweeps() == []
+
+
+def test_a_file_that_cannot_be_written(sweep: Store, tmp_path: Path) -> None:
+    for suffix in ("json", "csv", "parquet"):
+        with pytest.raises(TransferError, match="No such file or directory"):
+            export_sweep(sweep, "arena", tmp_path / "missing" / f"x.{suffix}")
+    with pytest.raises(TransferError, match="must end in"):
+        export_sweep(sweep, "arena", tmp_path / "x.txt")
+
+
+# ---- the Python API
+
+
+def test_a_loaded_sweep_has_trials_and_a_frame(sweep: Store, store_url: str) -> None:
+    loaded = load_sweep(store_url, "arena")
+    assert repr(loaded.trials()) == repr(sweep.trials("arena"))
+    assert repr(loaded.curve(0)) == repr(sweep.curve("arena", 0))
+    frame = loaded.to_frame()
+    assert list(frame.index) == [0, 1, 2, 3, 4]
+    assert list(frame["state"]) == ["completed", "failed", "pruned", "queued", "running"]
+    assert list(frame["params.lr"]) == [0.1, 1e-5, 0.3, 0.4, 0.5]
+    assert frame.loc[0, "metrics.loss"] == -math.inf
+    assert frame.loc[0, "artefacts.policy"] == "file:///p.safetensors"
+    assert str(frame["ended_at"].dtype).endswith("UTC]")
+    loaded.store.close()
+
+
+def test_the_frame_of_an_empty_sweep(store: Store, store_url: str) -> None:
+    store.create_sweep("arena", {})
+    loaded = load_sweep(store_url, "arena")
+    assert len(loaded.to_frame()) == 0
+    loaded.store.close()
+
+
+def test_load_sweep_makes_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such file"):
+        load_sweep(f"sqlite:///{tmp_path / 'x.sqlite'}", "arena")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_named(
+    sweep: Store, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importing = importlib.import_module
+
+    def refuse(name: str, package: str | None = None) -> ModuleType:
+        if name.partition(".")[0] in ("pandas", "pyarrow"):
+            raise ImportError(name)
+        return importing(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", refuse)
+    with pytest.raises(UserError, match=r"install metta-sweep\[pandas\]"):
+        load_sweep(store_url, "arena").to_frame()
+    with pytest.raises(UserError, match=r"install metta-sweep\[pandas\]"):
+        export_sweep(sweep, "arena", tmp_path / "x.parquet")
+
+
+def test_importing_metta_sweep_is_light() -> None:
+    import subprocess
+    import sys
+
+    heavy = ["sqlalchemy", "pandas", "pyarrow", "numpy", "torch"]
+    code = f"import sys, metta.sweep; sys.exit(str([name for name in {heavy} if name in sys.modules] or ''))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == ""
