@@ -32,12 +32,14 @@ class Policy(nn.Module):
         self.hidden = _linear(hidden_size, hidden_size, gain=math.sqrt(2))
         self.actor = _linear(hidden_size, num_actions, gain=0.01)
         self.critic = _linear(hidden_size, 1, gain=1.0)
-        self.directions: Tensor
-        self.register_buffer("directions", torch.from_numpy(vocabulary.directions), persistent=False)
+        lies_in = functional.one_hot(torch.from_numpy(vocabulary.directions), NUM_DIRECTIONS).float()
+        self.lies_in: Tensor  # [places, directions]; a product with it is quicker to differentiate than an indexing
+        self.register_buffer("lies_in", lies_in, persistent=False)
 
     def embeddings(self) -> Tensor:
         """The table that tokens are looked up in, [rows, hidden]; see `Vocabulary`."""
-        return (self.place_embeddings + self.direction_embeddings[self.directions]).flatten(0, 1)
+        of_directions = (self.lies_in @ self.direction_embeddings.flatten(1)).view_as(self.place_embeddings)
+        return (self.place_embeddings + of_directions).flatten(0, 1)
 
     def forward(self, tokens: TokenBatch, embeddings: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the actions' logits [batch, actions] and the values [batch].
