@@ -5,10 +5,13 @@ from __future__ import annotations
 import secrets
 from typing import Any, Literal
 
+from pydantic import Field
+
 from metta.common.config import Config, flatten
 from metta.common.errors import UserError
 from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.store.protocol import Store, SweepExistsError, SweepNotFoundError
+from metta.sweep.store.wandb_mirror.config import WandbConfig
 
 OnChange = Literal["refuse", "extend"]
 
@@ -29,6 +32,7 @@ class SweepDefinition(Config):
         simulations: what trials are evaluated on, by name.
         tool_class: the swept Tool's class, as ``package.module:Class``.
         tool: that Tool's fields before any hyperparameter is put on it.
+        wandb: where the sweep is mirrored.
     """
 
     protein: ProteinConfig
@@ -39,6 +43,7 @@ class SweepDefinition(Config):
     simulations: dict[str, dict[str, Any]] = {}
     tool_class: str
     tool: dict[str, Any]
+    wandb: WandbConfig = Field(default_factory=WandbConfig)
 
     def question(self) -> dict[str, Any]:
         """The part that gives a score its meaning: trials may be compared only where this is equal."""

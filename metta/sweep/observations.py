@@ -23,7 +23,7 @@ class Learner:
     def __init__(self, definition: SweepDefinition) -> None:
         self._metric = definition.protein.metric
         self._protein = Protein(definition.protein, seed=definition.seed, num_trials=definition.num_trials)
-        self._paths = list(flatten(definition.protein.parameters))
+        self._paths = hyperparameter_paths(definition.protein)
         defaults = flatten(definition.tool)
         self._defaults = {path: defaults[path] for path in self._paths if path in defaults}
 
@@ -52,11 +52,16 @@ class Learner:
             return None
 
 
+def hyperparameter_paths(config: ProteinConfig) -> list[str]:
+    """The dotted paths of everything that a suggestion sets."""
+    return list(flatten(config.parameters))
+
+
 def search_centre(config: ProteinConfig) -> dict[str, Any]:
     """The hyperparameters in the middle of the space, flat with dotted keys."""
     space = Space(config.parameters)
     params = space.decode(space.centre)
-    return {path: _at(params, path) for path in flatten(config.parameters)}
+    return {path: _at(params, path) for path in hyperparameter_paths(config)}
 
 
 def recommended_trial(definition: SweepDefinition, trials: Sequence[Trial]) -> int | None:

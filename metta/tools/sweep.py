@@ -28,6 +28,8 @@ from metta.sweep.report.standing import ranked
 from metta.sweep.report.summary import next_commands, print_outcome, range_text, value_text
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt, Store
+from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
+from metta.sweep.store.wandb_mirror.mirror import mirrored, restore
 from metta.sweep.sweep import SweepLoop, TooManyFailuresError
 from metta.sweep.sweep_config import SweepConfig
 from metta.sweep.trial import Trial, TrialSpec
@@ -51,6 +53,7 @@ class SweepTool(Tool):
         cpus_per_trial: CPU threads of each trial; left out, the cores divided by the workers.
         gpus_per_trial: GPUs of each trial, a fraction or a whole number; left out, one where there are GPUs.
         ray_address: address of a Ray cluster; left out, `ray` starts on this machine.
+        wandb: whether and where the sweep is mirrored in Weights & Biases.
         on_change: what to do when the stored sweep asked another question: "refuse", or "extend" with what fits.
     """
 
@@ -66,6 +69,7 @@ class SweepTool(Tool):
     cpus_per_trial: int | None = Field(default=None, ge=1)
     gpus_per_trial: float | None = Field(default=None, ge=0)
     ray_address: str | None = None
+    wandb: WandbConfig = Field(default_factory=WandbConfig)
     on_change: OnChange = "refuse"
 
     def invoke(self) -> int:
@@ -98,10 +102,19 @@ class SweepTool(Tool):
 
     def _run(self, console: Console, exclusive: bool) -> None:
         definition = self.definition()
+        where = destination(self.wandb)
+
+        def notice(message: str) -> None:
+            console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+        restore(self.store, self.sweep_name, self.wandb, notice)
         with closing(self._open_executor()) as executor, closing(open_store(self.store)) as store:
             definition = open_sweep(store, self.sweep_name, definition, self._stored_entry_point(), self.on_change)
             self._introduce(console, store, definition, executor)
-            trials = self._drive(console, store, definition, executor, exclusive)
+            if where.sentence:
+                console.print(f"  {where.sentence}", markup=False, highlight=False, soft_wrap=True)
+            with mirrored(self.store, self.sweep_name, self.wandb, notice):
+                trials = self._drive(console, store, definition, executor, exclusive)
             recommended = recommended_trial(definition, trials)
             record = store.sweep(self.sweep_name)
             commands = next_commands(record, store.url, definition, trials, recommended)
@@ -152,6 +165,7 @@ class SweepTool(Tool):
             simulations={simulation.name: simulation.model_dump(mode="json") for simulation in simulations},
             tool_class=f"{type(tool).__module__}:{type(tool).__qualname__}",
             tool=tool.model_dump(mode="json"),
+            wandb=self.wandb,
         )
 
     def _fresh_tool(self, run_name: str) -> TrainTool:

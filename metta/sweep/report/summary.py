@@ -25,25 +25,26 @@ from metta.sweep.trial import Trial, TrialState
 
 
 def print_trials(console: Console, definition: SweepDefinition, trials: Sequence[Trial]) -> None:
-    """A row for each trial: number, state, score, cost, standing and hyperparameters."""
+    """A row for each trial: number, score, cost, standing (or the state, unless completed) and hyperparameters."""
     goal = definition.protein.goal
     order = ranked(trials, goal)
     best = order[0].number if order else None
     front = pareto_front(trials, goal)
     paths = short_names([path for trial in trials for path in trial.params])
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("trial", "state", definition.protein.metric, "cost", ""):
-        table.add_column(escape(heading), justify="right" if heading != "state" else "left", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for heading in ("trial", definition.protein.metric, "cost"):
+        table.add_column(escape(heading), justify="right", vertical="bottom")
+    table.add_column("")
     for name in paths.values():
-        table.add_column(escape(name), justify="right")
+        table.add_column(escape(name.replace("_", "\n")), justify="right", no_wrap=True)
     for trial in trials:
         standing = "best" if trial.number == best else "Pareto" if trial.number in front else ""
+        state = "" if trial.state is TrialState.COMPLETED else str(trial.state)
         table.add_row(
             str(trial.number),
-            str(trial.state),
             "" if trial.score is None else f"{trial.score:.4g}",
             "" if trial.cost is None else cost_text(trial, definition),
-            standing,
+            standing or state,
             *(escape(short_text(trial.params.get(path))) for path in paths),
             style="green" if standing else "red" if trial.state is TrialState.FAILED else None,
         )
