@@ -6,6 +6,8 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -24,8 +26,8 @@ def run_attempt(spec: TrialSpec, report: Report) -> TrialResult:
 def run_attempt_apart(spec_json: str | bytes, report: Report) -> str:
     """Run an attempt in a process of its own: from JSON to JSON, with its output in the log of the run."""
     spec = from_json(TrialSpec, spec_json)
-    _send_output_to(log_path(spec))
-    result = run_attempt(spec, report)
+    with _output_to(log_path(spec)):
+        result = run_attempt(spec, report)
     try:
         return to_json(result)
     except (TypeError, ValueError):
@@ -48,10 +50,23 @@ def load_run_trial(tool_class: str) -> RunTrial:
     return cast(RunTrial, getattr(importlib.import_module(module), name).run_trial)
 
 
-def _send_output_to(path: Path) -> None:
-    """Append what this process writes from now on, libraries in C included, to the file at `path`."""
+@contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Append what this process writes, libraries in C included, to the file at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as log:
-        for stream in (sys.stdout, sys.stderr):
+    streams = (sys.stdout, sys.stderr)
+    kept = [os.dup(stream.fileno()) for stream in streams]
+
+    def send(descriptors: Iterable[int]) -> None:
+        for stream, descriptor in zip(streams, descriptors, strict=True):
             stream.flush()
-            os.dup2(log.fileno(), stream.fileno())
+            os.dup2(descriptor, stream.fileno())
+
+    with path.open("ab") as log:
+        send([log.fileno(), log.fileno()])
+    try:
+        yield
+    finally:
+        send(kept)
+        for descriptor in kept:
+            os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import itertools
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,15 @@ _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 _NOT_SHIPPED = [".venv", ".git", ".*_cache", ".hypothesis", "__pycache__", "train_dir", "wandb", "build", "dist"]
 _SMALL_OBJECT_STORE = 80 * 2**20  # bytes; the least that Ray takes is 75 MiB, and a trial sends kilobytes
+
+
+@dataclass(frozen=True)
+class _Running:
+    """An attempt that runs, under a key of its own."""
+
+    key: str
+    spec: TrialSpec
+    report: Report
 
 
 class RayExecutor:
@@ -81,7 +92,8 @@ class RayExecutor:
         self._connection: _Connection | None = None
         self._room = 0
         self._counted_at = -COUNT_SECONDS
-        self._running: dict[Any, tuple[TrialSpec, Report]] = {}
+        self._keys = itertools.count()
+        self._running: dict[Any, _Running] = {}
         self._finished: deque[Finished] = deque()
 
     @property
@@ -101,7 +113,8 @@ class RayExecutor:
         return f"{where}, {many} at once, {self._cpus} CPU{gpus} each"
 
     def submit(self, spec: TrialSpec, report: Report) -> None:
-        self._running[self._connect().start(spec)] = (spec, report)
+        running = _Running(str(next(self._keys)), spec, report)
+        self._running[self._connect().start(running)] = running
 
     def wait(self, timeout: float | None = None) -> Finished | None:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -110,14 +123,13 @@ class RayExecutor:
             done, news = self._connect().wait(list(self._running), left)
             self._tell(news)
             for task in done:
-                spec, _ = self._running.pop(task)
-                self._finished.append(self._connect().result(task, spec))
+                self._finished.append(self._connect().result(task, self._running.pop(task).spec))
             if deadline is not None and time.monotonic() >= deadline:
                 break
         return self._finished.popleft() if self._finished else None
 
     def cancel(self, number: int) -> None:
-        for task in [task for task, (spec, _) in self._running.items() if spec.number == number]:
+        for task in [task for task, running in self._running.items() if running.spec.number == number]:
             del self._running[task]
             self._connect().kill(task)
 
@@ -137,7 +149,7 @@ class RayExecutor:
         return self._connection
 
     def _tell(self, news: list[tuple[str, str]]) -> None:
-        running = {_key(spec): report for spec, report in self._running.values()}
+        running = {each.key: each.report for each in self._running.values()}
         for key, progress in news:
             if key in running and not running[key](from_json(Progress, progress)):
                 self._connect().stop(key)
@@ -153,6 +165,7 @@ class _Connection:
         import ray
 
         self._ray: Any = ray
+        self._ray._private.worker._worker_logs_enabled = False  # log_to_driver leaves on what nodes say of dead workers
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         variables = thread_variables(cpus) | ({"CUDA_VISIBLE_DEVICES": ""} if gpus == 0 else {})
         with _signals_kept():
@@ -174,7 +187,7 @@ class _Connection:
         if gpus is None:
             gpus = 1.0 if any(node["Resources"].get("GPU") for node in self._nodes()) else 0.0
         self._needs = {"CPU": float(cpus), "GPU": float(gpus)}
-        self._task: Any = ray.remote(_run).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
+        self._task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_run)
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
@@ -189,8 +202,9 @@ class _Connection:
             for node in self._nodes()
         )
 
-    def start(self, spec: TrialSpec) -> Any:
-        return self._task.options(name=f"trial {spec.number}").remote(to_json(spec), _key(spec), self._mailbox)
+    def start(self, running: _Running) -> Any:
+        task = self._task.options(name=f"trial {running.spec.number}")
+        return task.remote(to_json(running.spec), running.key, self._mailbox)
 
     def wait(self, tasks: list[Any], timeout: float | None) -> tuple[list[Any], list[tuple[str, str]]]:
         """Wait for tasks that are over, and for news of running ones; a task's news comes no later than its end."""
@@ -268,10 +282,6 @@ def _run(spec: str, key: str, mailbox: Any) -> str:
     if pending:
         ray.wait(pending, num_returns=len(pending), timeout=LAST_NEWS_SECONDS)
     return result
-
-
-def _key(spec: TrialSpec) -> str:
-    return f"{spec.number}.{spec.attempt}"
 
 
 def _shipped() -> dict[str, Any]:
