@@ -31,10 +31,10 @@ def print_trials(console: Console, definition: SweepDefinition, trials: Sequence
     best = order[0].number if order else None
     front = pareto_front(trials, goal)
     paths = short_names([path for trial in trials for path in trial.params])
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in ("trial", definition.protein.metric, "cost"):
-        table.add_column(escape(heading), justify="right", vertical="bottom")
-    table.add_column("")
+        table.add_column(escape(heading), justify="right", vertical="bottom", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for name in paths.values():
         table.add_column(escape(name.replace("_", "\n")), justify="right", no_wrap=True)
     for trial in trials:
