@@ -210,7 +210,6 @@ def test_a_fault_that_passes_is_not_noticed(
         (404, "file_stream"),
         (429, "file_stream"),
         ("hang", "file_stream"),
-        ("hang", "Run"),
     ],
 )
 def test_a_fault_that_stays_loses_nothing(
@@ -233,7 +232,7 @@ def test_a_fault_that_stays_loses_nothing(
     assert (run.state, run.summary["score"]) == ("finished", 0.5)
 
 
-@pytest.mark.parametrize("served", [1, 3, 5])
+@pytest.mark.parametrize("served", [2, 4])
 def test_a_server_that_dies_half_way_loses_nothing(
     mirror: Mirror, store: Store, run_trial: RunTrial, served: int
 ) -> None:

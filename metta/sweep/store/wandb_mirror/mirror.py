@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 from metta.common.data_dir import data_dir
 from metta.common.errors import UserError
 from metta.sweep.store import open_store
-from metta.sweep.store.protocol import Store
+from metta.sweep.store.protocol import Store, SweepExistsError
 from metta.sweep.store.wandb_mirror import records
 from metta.sweep.store.wandb_mirror.config import Destination, WandbConfig, destination, offline_dir
 from metta.sweep.store.wandb_mirror.worker import Request
@@ -70,14 +71,10 @@ def restore(
     """Where the store lacks the sweep and W&B has it, read it from there before it is begun anew."""
     if destination(config).mode != "online":
         return
-    store = open_store(store_url)
-    try:
-        if any(record.name == sweep for record in store.sweeps()):
-            return
-    finally:
-        store.close()
     try:
         trials = pull(store_url, sweep, config, notice, patience)
+    except SweepExistsError:
+        return
     except WandbError as error:
         notice(f"{error}; if it has the sweep {sweep!r}, that is not read, and the sweep begins anew")
         return
@@ -120,6 +117,12 @@ def pull(
     where = _destination(config)
     if where.mode == "offline":
         raise WandbError("Weights & Biases is offline (WANDB_MODE), so nothing can be read from it")
+    store = open_store(store_url)
+    try:
+        if any(record.name == sweep for record in store.sweeps()):
+            raise SweepExistsError(f"store {store.url}: there is a sweep named {sweep!r} already")
+    finally:
+        store.close()
     for event in _events(_request("pull", store_url, sweep, config, where, patience)):
         if event["event"] == "failed":
             raise WandbError(f"Weights & Biases: {event['reason']}")
@@ -146,7 +149,8 @@ def _left_behind(store_url: str, sweep: str, where: Destination) -> int:
     """Trials that nobody is about to send."""
     store = open_store(store_url, create=False)
     try:
-        others = any(driver.alive for driver in store.drivers(sweep))
+        me = (socket.gethostname(), os.getpid())
+        others = any(driver.alive and (driver.host, driver.pid) != me for driver in store.drivers(sweep))
         return 0 if others else unsent(store, sweep, where)
     finally:
         store.close()

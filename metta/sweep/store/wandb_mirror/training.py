@@ -80,12 +80,12 @@ def _begin(
 
     folder = offline_dir()
     folder.mkdir(parents=True, exist_ok=True)
-    identity = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]
+    identity = f"{run_name[:100]}-{hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]}"
     logging.getLogger("wandb").setLevel(logging.ERROR)
     while True:
         try:
             run = wandb.init(
-                id=f"{run_name[:100]}-{identity}",
+                id=identity,
                 entity=config.entity,
                 project=config.project,
                 name=run_name,
@@ -100,7 +100,7 @@ def _begin(
         except wandb.Error as error:
             if offline:
                 raise
-            offline = True
+            offline, identity = True, f"{identity}-offline"  # the client holds on to the other one
             notice(f"Weights & Biases cannot be reached, so the run is kept in files: {records.explain(error)}")
             continue
         run.define_metric("*", step_metric="progress/step")

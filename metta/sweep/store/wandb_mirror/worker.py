@@ -14,6 +14,8 @@ import socket
 import sys
 import tempfile
 import threading
+import traceback
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -200,13 +202,17 @@ def _waiting(project: Any, record: SweepRecord, number: int, trial: Trial | None
 
 
 def say(events: TextIO, **event: Any) -> None:
-    events.write(json.dumps(event) + "\n")
-    events.flush()
+    with suppress(BrokenPipeError):  # a driver that was killed does not listen
+        events.write(json.dumps(event) + "\n")
+        events.flush()
 
 
 def main() -> None:
     commands, events = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
-    request = Request.model_validate_json(commands.readline())
+    line = commands.readline()
+    if not line:  # the driver was killed before it could say what to do
+        return
+    request = Request.model_validate_json(line)
     _redirect(Path(request.folder) / "wandb.log")
     closed = threading.Event()
 
@@ -222,6 +228,7 @@ def main() -> None:
             _do(request, events, Path(request.folder if request.offline else scratch), closed)
         status = 0
     except Exception as error:
+        traceback.print_exc()
         say(events, event="failed", reason=records.explain(error))
     finally:
         os._exit(status)  # the client would wait for what it still has to send
