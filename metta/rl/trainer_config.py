@@ -16,7 +16,7 @@ class OptimizerConfig(Config):
     """How gradients become changes of weights."""
 
     type: Literal["adam", "adamw"] = Field("adam", description="adamw decays weights apart from the gradient")
-    learning_rate: float = Field(3e-3, gt=0)
+    learning_rate: float = Field(5e-3, gt=0)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
     eps: float = Field(1e-5, gt=0)
@@ -32,7 +32,7 @@ class PPOConfig(Config):
     gae_lambda: float = Field(0.9, ge=0, le=1, description="0 trusts the value function, 1 the observed return")
     gamma: float = Field(0.98, ge=0, le=1, description="discount per step")
     max_grad_norm: float = Field(0.5, gt=0, description="gradients longer than this are shortened to it")
-    update_epochs: int = Field(3, ge=1, description="passes over each batch")
+    update_epochs: int = Field(2, ge=1, description="passes over each batch")
 
 
 class PolicyConfig(Config):
