@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 from rich.console import Console
-from rich.live import Live
-from rich.markup import escape
-from rich.text import Text
 
 from metta.common.config import Config
 from metta.common.data_dir import data_dir
@@ -24,6 +22,10 @@ from metta.sim import metrics as simulation_metrics
 from metta.sim.round_trip import EnvironmentConfig
 from metta.sim.simulation_config import SimulationConfig
 from metta.sim.stats import possible_stats
+from metta.sweep.report.console import progress_line
+from metta.sweep.report.live_lines import LiveLines
+from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
+from metta.sweep.store.wandb_mirror.training import TrainingLog, logged_training
 from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -66,12 +68,14 @@ class TrainTool(Tool):
         trainer: hyperparameters.
         env: the game that is trained on.
         simulations: what the policy is evaluated on; none is possible.
+        wandb: whether and where to log a run that no sweep records.
     """
 
     run_name: str = Field(pattern=r"^[\w-][\w.-]{0,199}$")
     trainer: TrainerConfig = TrainerConfig()
     env: EnvironmentConfig
     simulations: list[SimulationConfig] = []
+    wandb: WandbConfig = Field(default_factory=WandbConfig)
 
     @property
     def run_dir(self) -> Path:
@@ -109,7 +113,9 @@ class TrainTool(Tool):
         unseen = {f"train/{stat}": 0.0 for stat in _agent_stats(self)}
         metrics = {**unseen, **trained.metrics}
         if self.simulations and not trained.stopped:
-            metrics |= self._evaluate(trained.policy_uri).metrics()
+            evaluation = self._evaluate(trained.policy_uri)
+            _write_episodes(run_dir / "episodes.json", evaluation)
+            metrics |= evaluation.metrics()
         return TrialResult(
             metrics=metrics,
             cost=trained.seconds,
@@ -164,19 +170,36 @@ class TrainTool(Tool):
 
     def invoke(self) -> int:
         console = Console()
-        steps = f"{self.trainer.total_timesteps:,} agent steps"
-        console.print(
-            f"[bold]{escape(self.run_name)}[/bold]: training for {steps}; log and policy go to {self.run_dir}"
+
+        def notice(message: str) -> None:
+            console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+        notice(
+            f"{self.run_name}: training for {self.trainer.total_timesteps:,} agent steps; "
+            f"log and policy go to {self.run_dir}"
         )
+        if sentence := destination(self.wandb).sentence:
+            notice(sentence)
         try:
-            with _ProgressLine(console, self.describe) as line:
-                result = self.run(line.report)
+            with LiveLines(console, PLAIN_PROGRESS_SECONDS) as lines, self._logged(notice) as training_log:
+
+                def report(progress: Progress) -> bool:
+                    lines.show(self.run_name, progress_line(progress, self.describe))
+                    training_log.report(progress)
+                    return True
+
+                result = self.run(report)
+                training_log.end(result)
         except KeyboardInterrupt:
-            again = f": {self._entry_point.command()}" if self._entry_point else ""
-            console.print(f"\nstopped; the same command goes on from the last checkpoint{again}", soft_wrap=True)
+            again = f":\n  {self._entry_point.command()}" if self._entry_point else ""
+            notice(f"\nstopped; the same command goes on from the last checkpoint{again}")
             return 130
         self._print_outcome(console, result)
         return 0
+
+    def _logged(self, notice: Callable[[str], None]) -> AbstractContextManager[TrainingLog]:
+        settings = self.model_dump(mode="json", exclude={"env", "simulations"})
+        return logged_training(self.wandb, self.run_name, self.run_dir, settings, notice)
 
     def _print_outcome(self, console: Console, result: TrialResult) -> None:
         metrics, policy = result.metrics, result.artefacts["policy"]
@@ -200,39 +223,12 @@ class TrainTool(Tool):
             console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False, style="bold")
 
 
-class _ProgressLine:
-    """One live line at a terminal, and a plain one now and then elsewhere."""
-
-    def __init__(self, console: Console, describe: Callable[[Mapping[str, float]], str]) -> None:
-        self._console = console
-        self._describe = describe
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._said_at = time.monotonic()
-
-    def __enter__(self) -> _ProgressLine:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def report(self, progress: Progress) -> bool:
-        if self._console.is_terminal:
-            self._live.update(Text(self._line(progress), style="cyan", overflow="ellipsis", no_wrap=True), refresh=True)
-        elif time.monotonic() - self._said_at >= PLAIN_PROGRESS_SECONDS:
-            self._said_at = time.monotonic()
-            self._console.print(self._line(progress), highlight=False)
-        return True
-
-    def _line(self, progress: Progress) -> str:
-        metrics, total = progress.metrics, progress.total or progress.step
-        speed = metrics["steps_per_second"]
-        parts = [f"{progress.step / total:4.0%}  {progress.step:,} of {total:,} agent steps", f"{speed:,.0f} steps/s"]
-        if "reward" in metrics:
-            parts.append(f"reward {metrics['reward']:.3g}")
-        parts += [self._describe(metrics), f"{(total - progress.step) / speed:.0f} s left"]
-        return "  ".join(part for part in parts if part)
+def _write_episodes(path: Path, evaluation: Evaluation) -> None:
+    """Keep the stats of every episode that was played, by simulation."""
+    episodes = {result.simulation.name: result.episodes for result in evaluation.results}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(episodes))
+    temporary.replace(path)
 
 
 def _agent_stats(tool: TrainTool) -> list[str]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
-from rich.text import Text
 
 from metta.sweep.definition import SweepDefinition
+from metta.sweep.report.live_lines import LiveLines
 from metta.sweep.report.standing import pareto_front, ranked
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.trial import Progress, Trial, TrialState
 
 PLAIN_PROGRESS_SECONDS = 60.0
-"""Without a terminal, how often a trial that trains says so."""
+"""Without a terminal, how often trials that train say so."""
 
 
 class ConsoleView:
@@ -36,62 +34,49 @@ class ConsoleView:
         self._console = console
         self._definition = definition
         self._describe = describe
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._said_at = 0.0
+        self._lines = LiveLines(console, PLAIN_PROGRESS_SECONDS)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
+        self._lines.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.update(Text(""))
-        self._live.stop()
+        self._lines.__exit__(kind, error, trace)
 
     def notice(self, message: str) -> None:
-        self._console.print(escape(message), style="yellow", highlight=False)
+        self._console.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def started(self, attempt: Attempt) -> None:
-        again = f" (attempt {attempt.attempt})" if attempt.attempt > 1 else ""
-        self._said_at = time.monotonic()
-        self._show(f"trial {attempt.number}{again}: starting")
+        again = f", attempt {attempt.attempt}" if attempt.attempt > 1 else ""
+        self._lines.show(attempt.number, f"trial {attempt.number}{again}: starting")
 
     def progressed(self, number: int, progress: Progress) -> None:
-        if self._console.is_terminal:
-            self._show(progress_line(number, progress))
-        elif time.monotonic() - self._said_at >= PLAIN_PROGRESS_SECONDS:
-            self._said_at = time.monotonic()
-            self._console.print(progress_line(number, progress), highlight=False)
+        self._lines.show(number, f"trial {number}: {progress_line(progress, self._describe)}")
 
     def ended(self, trial: Trial, trials: list[Trial]) -> None:
         done = sum(each.state.ended for each in trials)
         total = self._definition.num_trials
         line = ended_line(trial, trials, self._definition, self._describe)
-        self._show("")
+        self._lines.remove(trial.number)
         self._console.print(f"[dim]{done:>{len(str(total))}}/{total}[/dim]  {line}", highlight=False)
 
-    def _show(self, line: str) -> None:
-        if self._console.is_terminal:
-            self._live.update(Text(line, style="cyan", overflow="ellipsis", no_wrap=True), refresh=True)
 
-
-def progress_line(number: int, progress: Progress) -> str:
-    """``trial 3:  42%  215,040 of 500,000 steps  15,300 steps/s  reward 1.23  18 s left``."""
-    parts = [f"trial {number}:"]
-    if progress.total:
-        parts.append(f"{progress.step / progress.total:4.0%}  {progress.step:,} of {progress.total:,} steps")
-    else:
-        parts.append(f"{progress.step:,} steps")
+def progress_line(progress: Progress, describe: Callable[[Mapping[str, float]], str]) -> str:
+    """``42%  215,040 of 500,000 steps  15,300 steps/s  18 s left  reward 1.23  hearts per agent 0.52``."""
     speed = progress.metrics.get("steps_per_second")
+    if progress.total:
+        parts = [f"{progress.step / progress.total:4.0%}  {progress.step:,} of {progress.total:,} steps"]
+    else:
+        parts = [f"{progress.step:,} steps"]
     if speed:
         parts.append(f"{speed:,.0f} steps/s")
-    if "reward" in progress.metrics:
-        parts.append(f"reward {progress.metrics['reward']:.3g}")
     if speed and progress.total:
         parts.append(f"{max(0, progress.total - progress.step) / speed:.0f} s left")
-    return "  ".join(parts)
+    if "reward" in progress.metrics:
+        parts.append(f"reward {progress.metrics['reward']:.3g}")
+    return "  ".join([*parts, describe(progress.metrics)]).rstrip()
 
 
 def ended_line(
