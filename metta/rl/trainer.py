@@ -100,7 +100,6 @@ def train(
         TrainingDiverged: a loss is not finite.
         WorkerError: an environment failed.
     """
-    started = time.monotonic()
     spec = EnvironmentSpec.of(env)
     plan = Plan.of(config, spec)
     for warning in plan.warnings:
@@ -113,13 +112,16 @@ def train(
         checkpoint.restore(earlier, state)
         logger.info("resumed from %s at %d agent steps", earlier, state.agent_steps)
     seconds_before, steps_before = state.seconds, state.agent_steps
-    saved, reported, stopped = started, 0.0, False
+    stopped = False
     episodes: deque[dict[str, float]] = deque(maxlen=plan.num_environments)
 
     if state.updates < plan.updates:
         seed = [config.seed, state.updates]
         with VectorEnvironment(env, plan.num_environments, plan.num_workers, seed) as environments:
             rollout = Rollout(environments, Vocabulary(spec), plan.horizon)
+            # From here on, for a first run in a process also waits for torch to load its compiler.
+            started = saved = time.monotonic()
+            reported = 0.0
             while state.updates < plan.updates and not stopped:
                 learning_rate = _learning_rate(config, state.updates / plan.updates)
                 for group in state.optimizer.param_groups:
@@ -163,7 +165,7 @@ def train(
     return TrainingResult(
         policy_uri=folder.resolve().as_uri(),
         metrics=state.metrics,
-        seconds=time.monotonic() - started,
+        seconds=state.seconds - seconds_before,
         stopped=stopped,
         warnings=plan.warnings,
     )
