@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -162,11 +163,18 @@ class TrainTool(Tool):
 
     @staticmethod
     def describe(metrics: Mapping[str, float]) -> str:
-        """What a run's metrics say in the game's own terms, in a few words: ``hearts per agent 1.25``."""
-        hearts = [value for name, value in metrics.items() if name.endswith("/heart.gained") and name.count("/") == 2]
-        if not hearts:
-            hearts = [metrics["train/heart.gained"]] if "train/heart.gained" in metrics else []
-        return f"hearts per agent {sum(hearts) / len(hearts):.2f}" if hearts else ""
+        """What a run's metrics say in the game's own terms: ``per agent 8.2 ore, 5.1 battery, 2.5 heart``.
+
+        Evaluated episodes count if there are any, else those of the training.
+        """
+        evaluated, trained = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+        for name, value in metrics.items():
+            place, _, stat = name.rpartition("/")
+            if place and stat.endswith(".gained"):
+                (evaluated if "/" in place else trained)[stat.removesuffix(".gained")].append(value)
+        gained = {name: sum(values) / len(values) for name, values in (evaluated or trained).items()}
+        amounts = ", ".join(f"{amount:.1f} {name}" for name, amount in gained.items() if amount >= 0.05)
+        return f"per agent {amounts}" if amounts else ""
 
     def invoke(self) -> int:
         console = Console()

@@ -64,7 +64,7 @@ class ConsoleView:
 
 
 def progress_line(progress: Progress, describe: Callable[[Mapping[str, float]], str]) -> str:
-    """``42%  215,040 of 500,000 steps  15,300 steps/s  18 s left  reward 1.23  hearts per agent 0.52``."""
+    """``42%  215,040 of 500,000 steps  15,300 steps/s  18 s left  reward 1.23  per agent 0.5 heart``."""
     speed = progress.metrics.get("steps_per_second")
     if progress.total:
         parts = [f"{progress.step / progress.total:4.0%}  {progress.step:,} of {progress.total:,} steps"]
