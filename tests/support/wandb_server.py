@@ -641,7 +641,7 @@ def _handler_of(server: WandbServer) -> type[BaseHTTPRequestHandler]:
                     self.connection.shutdown(2)
                 return False
             if isinstance(fault, int):
-                self._answer(fault, {"error": "as the test wants"})
+                self._answer(fault, {"errors": [{"message": f"{fault}, as the test wants"}]})
                 return False
             if request.kind != "file" and not self._knows_key():
                 self._answer(401, {"errors": [{"message": "user is not logged in"}]})

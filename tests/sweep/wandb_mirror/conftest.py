@@ -16,6 +16,7 @@ import pytest
 
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Driver, Outcome, Store
+from metta.sweep.store.wandb_mirror import records
 from metta.sweep.store.wandb_mirror.config import WandbConfig
 from metta.sweep.store.wandb_mirror.project import Project
 from metta.sweep.store.wandb_mirror.worker import Request, Sender, pull
@@ -101,6 +102,15 @@ class Mirror:
         closed.set()
         Sender(self._request("send"), store, self._project(), events).run(closed)
         return [json.loads(line) for line in events.getvalue().splitlines()]
+
+    def fail_to_send(self, store: Store) -> str:
+        """Send where that cannot work, and return the reason that is given."""
+        try:
+            (event,) = self.send(store)
+        except Exception as error:
+            return records.explain(error)
+        assert event["event"] == "refused"
+        return str(event["reason"])
 
     def pull(self, store: Store, sweep: str = "arena") -> dict[str, Any]:
         events = io.StringIO()

@@ -82,5 +82,5 @@ def test_a_row_of_other_origin_is_no_point() -> None:
 def test_no_key_is_in_an_explanation() -> None:
     key = "local-0123456789abcdef0123456789abcdef01234567"
     assert key not in records.explain(ValueError(f"bad\n  Authorization: {key}"))
-    assert records.explain(TimeoutError()) == "TimeoutError"
+    assert records.explain(TimeoutError()) == "TimeoutError without a reason"
     assert records.explain(ValueError("giving up\nHTTP 503")) == "giving up; HTTP 503"

@@ -220,9 +220,9 @@ def test_a_fault_that_stays_loses_nothing(
     mirror.send(store)
     run_trial(1)
     patient, mirror.patience = mirror.patience, 1.0
-    with mirror.server.faulty(Times(answer, 1000, kind)), pytest.raises(Exception, match=r".") as caught:
-        mirror.send(store)
-    assert len(records.explain(caught.value).splitlines()) == 1
+    with mirror.server.faulty(Times(answer, 1000, kind)):
+        reason = mirror.fail_to_send(store)
+    assert len(reason.splitlines()) == 1
     assert store.mirrored("arena", mirror.name).keys() == {records.DEFINITION, "0"}
     wandb.teardown()  # as the worker ends, which runs this
     mirror.patience = patient
@@ -247,8 +247,8 @@ def test_a_server_that_dies_half_way_loses_nothing(
         count += 1
         return "cut" if count > served else None
 
-    with mirror.server.faulty(die), pytest.raises(Exception, match=r"."):
-        mirror.send(store)
+    with mirror.server.faulty(die):
+        mirror.fail_to_send(store)
     mirror.server.stop()
     wandb.teardown()
     mirror.server.start()
@@ -258,6 +258,37 @@ def test_a_server_that_dies_half_way_loses_nothing(
     assert [row["reward"] for row in run.history] == [0.25, 0.5, 0.75]
     assert run.summary["score"] == 0.5
     assert len(mirror.runs()) == 3
+
+
+def test_a_trial_that_is_refused_does_not_hold_up_the_others(mirror: Mirror, store: Store, run_trial: RunTrial) -> None:
+    """The service does not take a run again that was deleted."""
+    mirror.send(store)
+    for number in range(3):
+        run_trial(number)
+    refused = records.run_id(store.sweep("arena"), 1)
+
+    def refuse(request: Request) -> int | None:
+        name = request.body["variables"].get("name") if request.kind == "UpsertBucket" else None
+        return 409 if name == refused else None
+
+    with mirror.server.faulty(refuse):
+        said = mirror.send(store)
+    assert [event["event"] for event in said] == ["sent", "refused", "sent"]
+    assert said[1]["what"] == "trial 1"
+    assert store.mirrored("arena", mirror.name).keys() == {records.DEFINITION, "0", "2"}
+
+
+def test_where_every_trial_is_refused_the_fault_is_not_theirs(
+    mirror: Mirror, store: Store, run_trial: RunTrial
+) -> None:
+    mirror.send(store)
+    for number in range(5):
+        run_trial(number)
+    with (
+        mirror.server.faulty(lambda request: 403 if request.kind == "UpsertBucket" else None),
+        pytest.raises(wandb.Error, match="403"),
+    ):
+        mirror.send(store)
 
 
 # ---- offline

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from metta.sweep.store.wandb_mirror.config import WandbConfig, offline_dir
+from metta.common.data_dir import data_dir
+from metta.sweep.store.wandb_mirror.config import WandbConfig
 from metta.sweep.store.wandb_mirror.training import logged_training
 from metta.sweep.trial import Progress, TrialResult
 from tests.support.wandb_server import ENTITY, Run, WandbServer
@@ -61,7 +62,7 @@ def test_training_goes_on_where_w_and_b_is_away(server: WandbServer, config: Wan
     with logged_training(config, "first", tmp_path, {}, notices.append, 1.0) as log:
         log.report(Progress(100, 200, 1.0, {"reward": 0.5}))
         log.end(RESULT)
-    assert len(list((offline_dir() / "wandb").glob("offline-run-*"))) == 1
+    assert len(list((data_dir() / "wandb").glob("offline-run-*"))) == 1
     assert "cannot be reached" in notices[0]
     assert "wandb sync" in notices[1]
 

@@ -74,7 +74,7 @@ def destination(config: WandbConfig) -> Destination:
     place = f"{config.entity or ''}/{config.project}".removeprefix("/")
     turn_off = "turn that off with --overrides wandb.enabled=false"
     if mode in ("offline", "dryrun"):
-        folder = offline_dir()
+        folder = data_dir() / "wandb"
         sentence = f"Weights & Biases is offline: runs for {place} are kept in {folder} for `wandb sync`; {turn_off}"
         return Destination("offline", f"offline {folder.resolve()} {place}", sentence)
     url = base_url()
@@ -85,11 +85,6 @@ def destination(config: WandbConfig) -> Destination:
     host = urlsplit(url).netloc
     sentence = f"every trial is logged to Weights & Biases, project {place} at {host}; {turn_off}"
     return Destination("online", f"{url} {place}", sentence)
-
-
-def offline_dir() -> Path:
-    """Where runs are kept in offline mode."""
-    return data_dir() / "wandb"
 
 
 def base_url() -> str:

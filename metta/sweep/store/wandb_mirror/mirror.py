@@ -18,7 +18,7 @@ from metta.common.errors import UserError
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Store, SweepExistsError
 from metta.sweep.store.wandb_mirror import records
-from metta.sweep.store.wandb_mirror.config import Destination, WandbConfig, destination, offline_dir
+from metta.sweep.store.wandb_mirror.config import Destination, WandbConfig, destination
 from metta.sweep.store.wandb_mirror.worker import Request
 
 PATIENCE_SECONDS = 40.0
@@ -98,10 +98,14 @@ def sync(store_url: str, sweep: str, config: WandbConfig, notice: Notice, patien
     for event in _events(_request("send", store_url, sweep, config, where, patience)):
         if event["event"] == "failed":
             raise WandbError(f"Weights & Biases: {event['reason']}; {waiting - sent} trials are still to be sent")
+        if event["event"] == "refused":
+            notice(_refusal(event))
         if event["event"] == "sent":
             sent += 1
             if sent % 100 == 0:
                 notice(f"{sent} of {waiting} trials sent")
+    if sent < waiting:
+        raise WandbError(f"Weights & Biases did not take {waiting - sent} of {waiting} trials")
     return sent
 
 
@@ -156,6 +160,10 @@ def _left_behind(store_url: str, sweep: str, where: Destination) -> int:
         store.close()
 
 
+def _refusal(event: Event) -> str:
+    return f"Weights & Biases did not take {event['what']}: {event['reason']}"
+
+
 class _Follower:
     """Keeps a worker running that sends, and starts another when one ends, until it is closed."""
 
@@ -196,7 +204,7 @@ class _Follower:
             self._began = True
             self._notice(f"Weights & Biases: {event['url']}")
         if event["event"] == "refused":
-            self._notice(f"Weights & Biases did not take the {event['what']}: {event['reason']}")
+            self._notice(_refusal(event))
         elif self._away:
             self._away = False
             self._notice("Weights & Biases answers again; what waited is being sent")
@@ -301,7 +309,7 @@ def _request(
         config=config,
         mirror=where.mirror,
         offline=where.mode == "offline",
-        folder=str((offline_dir() if where.mode == "offline" else data_dir()).resolve()),
+        folder=str(data_dir().resolve()),
         driver=driver,
         patience=patience,
     )

@@ -81,6 +81,17 @@ class Project:
         run = self._api().run(self._path(records.run_id(record, number)))
         return [point for row in run.scan_history(use_cache=False) if (point := records.curve_point(row)) is not None]
 
+    def answers(self, record: SweepRecord) -> bool:
+        """Whether the server is there and lets us read."""
+        if self._offline:
+            return False
+        try:
+            self._api().flush()
+            next(self._runs(record.name, "sweep"), None)
+        except Exception:
+            return False
+        return True
+
     def finish(self, run: Any, digest: str) -> None:
         """End a run, and see that the server has it in the version of this digest.
 

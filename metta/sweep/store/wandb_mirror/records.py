@@ -115,5 +115,7 @@ def curve_point(row: dict[str, Any]) -> CurvePoint | None:
 
 def explain(error: BaseException) -> str:
     """One line without anything that looks like an API key."""
-    reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
+    reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    if reason in ("", "<no message>"):  # what the client says of some refusals
+        reason = f"{type(error).__name__} without a reason"
     return re.sub(r"[\w-]{40,}", "***", reason)[:300]

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from metta.common.data_dir import data_dir
 from metta.sweep.store.wandb_mirror import records
-from metta.sweep.store.wandb_mirror.config import WandbConfig, destination, offline_dir
+from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
 from metta.sweep.trial import Progress, TrialResult
 
 PATIENCE_SECONDS = 20.0
@@ -78,8 +79,7 @@ def _begin(
 
     from metta.sweep.store.wandb_mirror.project import client_settings
 
-    folder = offline_dir()
-    folder.mkdir(parents=True, exist_ok=True)
+    data_dir().mkdir(parents=True, exist_ok=True)
     identity = f"{run_name[:100]}-{hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]}"
     logging.getLogger("wandb").setLevel(logging.ERROR)
     while True:
@@ -94,7 +94,7 @@ def _begin(
                 resume=None if offline else "allow",
                 reinit="create_new",
                 mode="offline" if offline else "online",
-                dir=str(folder),
+                dir=str(data_dir()),
                 settings=client_settings(patience),
             )
         except wandb.Error as error:

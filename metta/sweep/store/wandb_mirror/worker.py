@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
@@ -23,12 +24,14 @@ from typing import Any, Literal, TextIO
 
 from metta.common.config import Config, flatten
 from metta.sweep.store import open_store
-from metta.sweep.store.protocol import Store, SweepRecord, TrialHistory
+from metta.sweep.store.protocol import Store, StoreError, SweepRecord, TrialHistory
 from metta.sweep.store.wandb_mirror import records
 from metta.sweep.store.wandb_mirror.config import WandbConfig
 from metta.sweep.trial import Trial, TrialState
 
 POLL_SECONDS = 2.0
+MAX_REFUSED = 3
+"""Where more trials than these are refused in a row, the fault is not theirs."""
 
 
 class Request(Config):
@@ -41,7 +44,7 @@ class Request(Config):
         config: which project.
         mirror: under what the store notes what was sent.
         offline: write files in place of sending.
-        folder: for files that are to stay: the client's in offline mode, and the log.
+        folder: for files that are to stay: the client's in offline mode, in `wandb` in it, and the log.
         driver: the process that drives the sweep and sends for it, if one does. Of several drivers one sends.
         patience: see `Project`.
     """
@@ -70,18 +73,24 @@ class Sender:
         self._project = project
         self._events = events
         self._record = store.sweep(request.sweep)
-        self._noted = store.mirrored(request.sweep, request.mirror)
+        self._noted: dict[str, str] = {}
         self._revision = -1  # a sweep without trials is news as well
         self._open: dict[int, Any] = {}
         self._running: dict[int, Trial] = {}
+        self._refused: set[int] = set()
+        self._refused_in_a_row = 0
         self._best = -math.inf
 
     def run(self, closed: threading.Event) -> None:
         """Send what there is, and what comes until `closed`."""
+        led = False
         while True:
-            last = closed.is_set()
-            if self._leads():
+            last, leads = closed.is_set(), self._leads()
+            if leads and not led:  # what another driver sent until now
+                self._noted = self._store.mirrored(self._request.sweep, self._request.mirror)
+            if leads:
                 self._send_news()
+            led = leads
             if last:
                 break
             closed.wait(POLL_SECONDS)
@@ -105,7 +114,7 @@ class Sender:
             self._revision = revision
         if not self._request.offline:
             for trial in self._running.values():
-                self._run_of(trial).log(self._store.curve(self._request.sweep, trial.number))
+                self._try(trial, self._show)
 
     def _send_sweep(self) -> None:
         self._record = self._store.sweep(self._request.sweep)
@@ -123,7 +132,27 @@ class Sender:
             best = self._is_best(trial)
             text = records.encode_trial(trial)
             if self._noted.get(str(trial.number)) != records.digest(text):
-                self._send_trial(trial, text, best)
+                self._try(trial, lambda trial: self._send_trial(trial, text, best))
+
+    def _try(self, trial: Trial, action: Callable[[Trial], None]) -> None:
+        """Let a trial that W&B refuses, as it does where its run was deleted, not hold up the others."""
+        if trial.number in self._refused:
+            return
+        try:
+            action(trial)
+            self._refused_in_a_row = 0
+        except StoreError:
+            raise
+        except Exception as error:
+            self._refused_in_a_row += 1
+            if self._refused_in_a_row > MAX_REFUSED or not self._project.answers(self._record):
+                raise
+            self._refused.add(trial.number)
+            self._open.pop(trial.number, None)
+            say(self._events, event="refused", what=f"trial {trial.number}", reason=records.explain(error))
+
+    def _show(self, trial: Trial) -> None:
+        self._run_of(trial).log(self._store.curve(self._request.sweep, trial.number))
 
     def _send_trial(self, trial: Trial, text: str, best: bool) -> None:
         run = self._run_of(trial)
@@ -134,9 +163,8 @@ class Sender:
             try:
                 run.log_policy(policy, f"{self._record.name}-policy", metadata)
             except Exception as error:  # the trial counts more than its policy, which is where it was
-                say(
-                    self._events, event="refused", what=f"policy of trial {trial.number}", reason=records.explain(error)
-                )
+                what = f"the policy of trial {trial.number}"
+                say(self._events, event="refused", what=what, reason=records.explain(error))
         run.end(trial, text)
         del self._open[trial.number]
         self._note(str(trial.number), text)
