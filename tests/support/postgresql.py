@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,12 +26,20 @@ _VERSION = "pginstall18"
 class PostgresServer:
     """A server on loopback that asks for a password, in a temporary folder that goes when it is closed.
 
+    Args:
+        settings: of the server, as ``name=value``.
+        folder: where to make the temporary folder.
+        environment: more variables for the server.
+
     PostgreSQL refuses to run as root, so for root it runs as `nobody`, if need be from a copy that `nobody` can read.
     """
 
-    def __init__(self, *settings: str) -> None:
+    def __init__(
+        self, *settings: str, folder: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.port = _free_port()
-        self._folder = Path(tempfile.mkdtemp(prefix="metta-postgresql-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="metta-postgresql-", dir=folder))
+        self._environment = {**os.environ, **(environment or {})}
         self._settings = [argument for setting in settings for argument in ("-c", setting)]
         self._identity: dict[str, Any] = {}
         package = _package()
@@ -95,6 +104,7 @@ class PostgresServer:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             cwd="/",
+            env=self._environment,
             **self._identity,
         )
         deadline = time.monotonic() + 30
@@ -106,6 +116,9 @@ class PostgresServer:
                 if time.monotonic() > deadline or self._process.poll() is not None:
                     raise RuntimeError((self._folder / "server.log").read_text()) from None
             time.sleep(0.05)
+
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop the server; SIGINT cuts every client off, SIGQUIT is a crash."""
@@ -136,7 +149,7 @@ class PostgresServer:
         return f"postgresql+psycopg://{_USER}:{_PASSWORD.replace('@', '%40')}@127.0.0.1:{port or self.port}/{database}"
 
     def close(self) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.running():
             self.stop()
         self._log.close()
         shutil.rmtree(self._folder, ignore_errors=True)

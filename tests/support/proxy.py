@@ -16,7 +16,7 @@ class Proxy:
         self._target_port = target_port
         self._flowing = threading.Event()
         self._flowing.set()
-        self._losing_commit = False
+        self._commits_until_loss = -1
         self.commits_lost = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._listener = self._listen(0)
@@ -42,9 +42,9 @@ class Proxy:
     def resume(self) -> None:
         self._flowing.set()
 
-    def lose_next_commit(self) -> None:
-        """Let the server have the next COMMIT, but cut the connection in place of its answer."""
-        self._losing_commit = True
+    def lose_next_commit(self, skip: int = 0) -> None:
+        """Let the server have the next COMMIT after `skip` others, but cut the connection in place of its answer."""
+        self._commits_until_loss = skip
 
     def __enter__(self) -> Self:
         return self
@@ -77,9 +77,10 @@ class Proxy:
         try:
             while data := source.recv(65536):
                 self._flowing.wait()
-                if upward and self._losing_commit and b"COMMIT" in data:
-                    self._losing_commit = False
-                    swallow.set()
+                if upward and b"COMMIT" in data and self._commits_until_loss >= 0:
+                    if self._commits_until_loss == 0:
+                        swallow.set()
+                    self._commits_until_loss -= 1
                 if not upward and swallow.is_set():
                     self.commits_lost += 1
                     break

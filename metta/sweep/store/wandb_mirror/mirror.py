@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +25,12 @@ from metta.sweep.store.wandb_mirror.worker import Request
 
 PATIENCE_SECONDS = 40.0
 """Until a request to W&B, or the start or end of a run, is given up."""
+
+RESTORE_PATIENCE_SECONDS = 10.0
+"""The same before a sweep begins, while a person waits."""
+
+SILENCE = 12.0
+"""Times that patience, until a process that says nothing is killed: an upload may take nearly as long."""
 
 LAST_PATIENCE_SECONDS = 10.0
 FIRST_RETRY_SECONDS = 5.0
@@ -66,7 +74,7 @@ def mirrored(
 
 
 def restore(
-    store_url: str, sweep: str, config: WandbConfig, notice: Notice, patience: float = PATIENCE_SECONDS
+    store_url: str, sweep: str, config: WandbConfig, notice: Notice, patience: float = RESTORE_PATIENCE_SECONDS
 ) -> None:
     """Where the store lacks the sweep and W&B has it, read it from there before it is begun anew."""
     if destination(config).mode != "online":
@@ -240,6 +248,7 @@ class _Worker:
             start_new_session=True,  # Ctrl-C at the terminal is for the driver
         )
         self._lock = threading.Lock()
+        self._closed_at = math.inf
         self._lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, name="wandb-events", daemon=True).start()
         assert self._process.stdin is not None
@@ -252,7 +261,7 @@ class _Worker:
     def events(self) -> Iterator[Event]:
         """What it says until it ends. One that ends without success ends with an event of that."""
         failed = False
-        while (line := self._lines.get()) is not None:
+        while (line := self._next_line()) is not None:
             event = json.loads(line)
             failed = failed or event["event"] == "failed"
             yield event
@@ -260,11 +269,23 @@ class _Worker:
         if status and not failed:
             yield {"event": "failed", "reason": f"its process ended with status {status}"}
 
+    def _next_line(self) -> str | None:
+        """What it says next, or None at its end. One that was to end and says nothing for long is killed."""
+        heard_at = time.monotonic()
+        while True:
+            try:
+                return self._lines.get(timeout=1.0)
+            except queue.Empty:
+                since = max(heard_at, self._closed_at)
+                if time.monotonic() - since > SILENCE * self._patience:
+                    self.kill()
+
     def close(self) -> None:
         """Have it send what is left and end."""
         assert self._process.stdin is not None
         with self._lock:
             if not self._process.stdin.closed:
+                self._closed_at = time.monotonic()
                 self._process.stdin.close()
 
     def kill(self) -> None:

@@ -1,0 +1,164 @@
+"""Run every fault and write the table into docs/reliability.md.
+
+uv run --with libfaketime python -m benchmarks.faults [--kills 200] [--only WORD] [--write]
+
+The disks, the immutable file and so the whole table need root on Linux; libfaketime sets the clocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.faults import scenarios
+from benchmarks.faults.harness import Verdict
+from tests.support.postgresql import PostgresServer
+
+_PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+_BEGIN, _END = "<!-- table: python -m benchmarks.faults --write -->", "<!-- end of the table -->"
+_HEADER = (
+    "| fault | store | trials ended / asked | attempts repeated | finished trials lost | run twice | seconds "
+    "| what the user reads |\n|---|---|---|---|---|---|---|---|"
+)
+Outcome = Verdict | str | tuple[Verdict, str]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A line of the table: what happens, to which database, and how to make it happen in a folder of its own."""
+
+    name: str
+    database: str
+    make: Callable[[Path], Outcome]
+
+
+def faults(kills: int) -> list[Fault]:
+    """Every fault of the table; each that needs a server starts one of its own."""
+    kill_trials = 40 + 3 * kills
+    jumps = ["+2h", "-2h", "+400d", "-1h", "+0"]
+
+    def on_server(run: Callable[[PostgresServer, Path], Outcome]) -> Callable[[Path], Outcome]:
+        def make(folder: Path) -> Outcome:
+            with PostgresServer() as server:
+                return run(server, folder)
+
+        return make
+
+    return [
+        Fault(
+            f"kill -9, {kills} times at random moments",
+            "SQLite",
+            lambda folder: scenarios.kill_9(f"sqlite:///{folder}/store.sqlite", folder, kills, kill_trials),
+        ),
+        Fault(
+            f"kill -9, {kills} times at random moments",
+            "PostgreSQL",
+            on_server(lambda server, folder: scenarios.kill_9(server.new_database(), folder, kills, kill_trials)),
+        ),
+        Fault(
+            "server restarted 3 times, away for 5 s",
+            "PostgreSQL",
+            on_server(lambda server, folder: scenarios.restarted(server, folder, signal.SIGINT, 3, 5.0, 100)),
+        ),
+        Fault(
+            "server crashed 3 times, away for 5 s",
+            "PostgreSQL",
+            on_server(lambda server, folder: scenarios.restarted(server, folder, signal.SIGQUIT, 3, 5.0, 100)),
+        ),
+        Fault(
+            "connections cut 3 times, refused for 5 s",
+            "PostgreSQL",
+            on_server(
+                lambda server, folder: scenarios.cut_off(
+                    server, folder, lambda proxy: proxy.cut(), lambda proxy: proxy.heal(), 3, 5.0, 100
+                )
+            ),
+        ),
+        Fault(
+            "network silent for 20 s",
+            "PostgreSQL",
+            on_server(
+                lambda server, folder: scenarios.cut_off(
+                    server, folder, lambda proxy: proxy.stall(), lambda proxy: proxy.resume(), 1, 20.0, 100
+                )
+            ),
+        ),
+        Fault(
+            "answer to a commit lost, 20 times",
+            "PostgreSQL",
+            on_server(
+                lambda server, folder: scenarios.cut_off(
+                    server, folder, lambda proxy: proxy.lose_next_commit(), lambda proxy: None, 20, 0.2, 200
+                )
+            ),
+        ),
+        Fault("disk full for 10 s", "SQLite", lambda folder: scenarios.disk_full(folder, 10.0, 100)),
+        Fault(
+            "server's disk full for 10 s", "PostgreSQL", lambda folder: scenarios.server_disk_full(folder, 10.0, 100)
+        ),
+        Fault("file locked for 30 s", "SQLite", lambda folder: scenarios.locked(folder, 30.0, 100)),
+        Fault("file read-only for 10 s", "SQLite", lambda folder: scenarios.read_only(folder, 10.0, 100)),
+        Fault("file truncated, then put back", "SQLite", lambda folder: scenarios.truncated(folder, 100)),
+        Fault("not a database", "SQLite", scenarios.not_a_database),
+        Fault("clock jumps 5 times", "SQLite", lambda folder: scenarios.clock_jumps(folder, jumps, 100)),
+        Fault(
+            "server's clock jumps 5 times, drivers on 4 machines",
+            "PostgreSQL",
+            lambda folder: scenarios.server_clock_jumps(folder, jumps, 100),
+        ),
+    ]
+
+
+def line(fault: Fault, outcome: Outcome, seconds: float) -> str:
+    verdict, said = outcome if isinstance(outcome, tuple) else (outcome, None)
+    if isinstance(verdict, str):
+        cells, said = ["refused at the start", "-", "-", "-"], verdict
+    else:
+        failed = f" ({verdict.failed} failed after 3 lost attempts)" if verdict.failed else ""
+        cells = [f"{verdict.ended} / {verdict.asked}{failed}", *map(str, (verdict.repeated, verdict.lost))]
+        cells.append(str(verdict.duplicated))
+        said = said or next(iter(verdict.messages), None)
+    told = re.sub(r"(store )\S+?:( |$)", r"\1URL: ", said).replace("|", "/") if said else "nothing: no trial was hurt"
+    return f"| {fault.name} | {fault.database} | {' | '.join(cells)} | {seconds:.0f} | {told} |"
+
+
+def sound(outcome: Outcome) -> bool:
+    verdict = outcome[0] if isinstance(outcome, tuple) else outcome
+    return isinstance(verdict, str) or verdict.sound
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--only", default="", help="run the faults with this in their line only")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/reliability.md")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)  # the harness reads the store too; the drivers say what there is to say
+    lines, all_sound = [_HEADER], True
+    print(_HEADER)
+    for fault in faults(options.kills):
+        if options.only not in f"{fault.name} {fault.database}":
+            continue
+        with tempfile.TemporaryDirectory(prefix="metta-faults-") as folder:
+            start = time.monotonic()
+            outcome = fault.make(Path(folder))
+            lines.append(line(fault, outcome, time.monotonic() - start))
+        all_sound &= sound(outcome)
+        print(lines[-1], flush=True)
+    if options.write:
+        before, _, rest = _PAGE.read_text().partition(_BEGIN)
+        table = "\n".join(lines)
+        _PAGE.write_text(f"{before}{_BEGIN}\n{table}\n{_END}{rest.partition(_END)[2]}")
+    return 0 if all_sound else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

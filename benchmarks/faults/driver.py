@@ -1,0 +1,75 @@
+"""One driver of a sweep of tiny trials: the real loop and store, and a ledger of what it was told is recorded."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from metta.common.errors import UserError
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.executor.inline import InlineExecutor
+from metta.sweep.store import open_store, process
+from metta.sweep.store.protocol import Attempt
+from metta.sweep.sweep import SweepLoop
+from metta.sweep.trial import Progress, Trial
+from tests.support.parabola import prepare_parabola
+
+SWEEP = "faults"
+
+
+class LedgerView:
+    """Writes a line for each trial that the store has confirmed as ended; a line is there in whole or not at all."""
+
+    def __init__(self, ledger: Path) -> None:
+        self._ledger = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def notice(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    def started(self, attempt: Attempt) -> None: ...
+
+    def progressed(self, number: int, progress: Progress) -> None: ...
+
+    def ended(self, trial: Trial, trials: list[Trial]) -> None:
+        os.write(self._ledger, f"{trial.number} {trial.state} {trial.score!r}\n".encode())
+
+
+def drive(url: str, ledger: Path, machine: str | None = None) -> int:
+    """Work on the sweep until it is complete; return the exit status.
+
+    Args:
+        url: of the store.
+        ledger: file to append to.
+        machine: pretend to run on another machine than the other drivers, so that only the lease tells who lives.
+    """
+    if machine is not None:
+        process._boot = lambda: machine  # type: ignore[assignment]
+    try:
+        store = open_store(url, create=False)
+        definition = SweepDefinition.model_validate(store.sweep(SWEEP).config)
+        prepare = partial(prepare_parabola, definition)
+        SweepLoop(SWEEP, definition, store, InlineExecutor(), prepare, LedgerView(ledger), exclusive=False).run()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2
+    return 0
+
+
+def drive_process(url: str, ledger: Path, log: Path) -> None:
+    """`drive` as the target of a process of its own, which writes to `log` what a user would read."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.exit(drive(url, ledger))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("ledger", type=Path)
+    parser.add_argument("--machine")
+    options = parser.parse_args()
+    sys.exit(drive(options.url, options.ledger, options.machine))

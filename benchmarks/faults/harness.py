@@ -1,0 +1,221 @@
+"""Several drivers on one sweep, to be harmed; and what is left of the sweep afterwards."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from benchmarks.faults.driver import SWEEP, drive_process
+from metta.sweep.definition import open_sweep
+from metta.sweep.store import open_store
+from metta.sweep.store.protocol import Store
+from metta.sweep.trial import Trial, TrialState
+from tests.support.parabola import Parabola, parabola_definition
+
+T = TypeVar("T")
+
+_ROOT = Path(__file__).parents[2]
+_PATIENCE_SECONDS = 240.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a sweep looked like after its faults.
+
+    Attributes:
+        asked: num_trials.
+        ended: trials that ended, of them `failed` by three lost attempts.
+        repeated: attempts that were lost and tried again.
+        lost: trials whose end was confirmed to a driver and that the store does not hold as confirmed.
+        duplicated: trials whose end was confirmed more than once.
+        messages: what a user read, each once, most frequent first.
+    """
+
+    asked: int
+    ended: int
+    failed: int
+    repeated: int
+    lost: int
+    duplicated: int
+    messages: list[str]
+
+    @property
+    def sound(self) -> bool:
+        return self.ended == self.asked and not self.lost and not self.duplicated
+
+
+class DriverProcess(Protocol):
+    """What `multiprocessing` and `subprocess` have in common, in the words of the former."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+    @property
+    def exitcode(self) -> int | None: ...
+
+    def join(self, timeout: float | None = None) -> None: ...
+
+
+class _Command:
+    """A driver started as a command, for an environment of its own."""
+
+    def __init__(self, command: list[str], environment: Mapping[str, str], log: Path) -> None:
+        with log.open("a") as file:
+            self._process = subprocess.Popen(
+                command, cwd=_ROOT, env={**os.environ, **environment}, stdout=file, stderr=file
+            )
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._process.poll()
+
+    def join(self, timeout: float | None = None) -> None:
+        self._process.wait(timeout)
+
+
+class FaultySweep:
+    """A sweep of tiny trials on a store, and the drivers that work on it.
+
+    Args:
+        url: the store, as the harness reaches it.
+        folder: for the ledger and the drivers' logs.
+        num_trials: how many trials the sweep is to have.
+        drivers: how many drivers work on it.
+        seconds: how long a trial takes.
+        drivers_url: the store, as the drivers reach it (through a proxy).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        num_trials: int,
+        drivers: int = 4,
+        seconds: float = 0.05,
+        drivers_url: str | None = None,
+    ) -> None:
+        self.url = url
+        self._drivers_url = drivers_url or url
+        self._num_trials = num_trials
+        self._ledger, self._log = folder / "ledger", folder / "log"
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([drive_process.__module__])
+        self._drivers: list[DriverProcess | None] = [None] * drivers
+        parabola = Parabola(steps=1, seconds_per_step=seconds, fail_above=2.0, nan_above=2.0)
+        definition = parabola_definition(num_trials, parabola)
+        random_search = definition.protein.settings.model_copy(update={"num_random_samples": 1_000_000})
+        definition.protein.settings = random_search
+        with_store(url, lambda store: open_sweep(store, SWEEP, definition))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for slot in range(len(self._drivers)):
+            self.kill(slot)
+
+    # ---- drivers
+
+    def start(self) -> None:
+        """Start every driver that was killed, or that ended by an error."""
+        for slot, driver in enumerate(self._drivers):
+            if driver is None or driver.exitcode not in (None, 0):
+                self._drivers[slot] = self._start_driver()
+
+    def _start_driver(self) -> DriverProcess:
+        driver = self._context.Process(target=drive_process, args=(self._drivers_url, self._ledger, self._log))
+        driver.start()
+        return driver
+
+    def start_command(self, slot: int, environment: Mapping[str, str], *arguments: str) -> None:
+        """Start a driver as a command, with variables of its own in the environment."""
+        module = drive_process.__module__
+        command = [sys.executable, "-m", module, self._drivers_url, str(self._ledger), *arguments]
+        self._drivers[slot] = _Command(command, environment, self._log)
+
+    def kill(self, slot: int) -> bool:
+        """kill -9; returns whether the driver still ran."""
+        driver = self._drivers[slot]
+        if driver is None or driver.pid is None:
+            return False
+        ran = driver.exitcode is None
+        if ran:
+            os.kill(driver.pid, signal.SIGKILL)
+        driver.join()
+        self._drivers[slot] = None
+        return ran
+
+    def running(self) -> int:
+        return sum(driver is not None and driver.exitcode is None for driver in self._drivers)
+
+    def finish(self) -> None:
+        """Wait until every driver has come to its end, and run those again that ended by an error."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while any(driver is None or driver.exitcode != 0 for driver in self._drivers):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the sweep did not end: {self.messages()}")
+            self.start()
+            time.sleep(0.05)
+
+    # ---- what is left
+
+    def trials(self) -> list[Trial]:
+        return with_store(self.url, lambda store: store.trials(SWEEP))
+
+    def ended(self) -> int:
+        return sum(trial.state.ended for trial in self.trials())
+
+    def wait_for(self, ended: int) -> None:
+        """Wait until that many trials have ended."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while self.ended() < ended:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the sweep stands still: {self.messages()}")
+            time.sleep(0.05)
+
+    def messages(self) -> list[str]:
+        """What the drivers told their users, one for all that differ in a number only."""
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        kinds = Counter(re.sub(r"\d+", "#", line) for line in lines)
+        return [next(line for line in lines if re.sub(r"\d+", "#", line) == kind) for kind, _ in kinds.most_common()]
+
+    def verdict(self) -> Verdict:
+        trials = {trial.number: trial for trial in self.trials()}
+        if sorted(trials) != list(range(len(trials))):
+            raise AssertionError(f"the numbers have gaps: {sorted(trials)}")
+        lines = self._ledger.read_text().splitlines() if self._ledger.exists() else []
+        confirmed = Counter(int(line.split()[0]) for line in lines)
+        held = {f"{trial.number} {trial.state} {trial.score!r}" for trial in trials.values()}
+        return Verdict(
+            asked=self._num_trials,
+            ended=sum(trial.state.ended for trial in trials.values()),
+            failed=sum(trial.state is TrialState.FAILED for trial in trials.values()),
+            repeated=sum(trial.attempts - 1 for trial in trials.values()),
+            lost=len(set(lines) - held),
+            duplicated=sum(count > 1 for count in confirmed.values()),
+            messages=self.messages(),
+        )
+
+
+def with_store(url: str, use: Callable[[Store], T]) -> T:
+    """Open the store for one use only, so that the harness never stands in the way of a fault."""
+    store = open_store(url)
+    try:
+        return use(store)
+    finally:
+        store.close()

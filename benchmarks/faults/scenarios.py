@@ -1,0 +1,281 @@
+"""The faults. Each makes a sweep, harms it while four drivers work on it, and returns what is left."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from benchmarks.faults.harness import FaultySweep, Verdict
+from metta.sweep.store import open_store
+from metta.sweep.store.protocol import StoreError
+from tests.support.postgresql import PostgresServer
+from tests.support.proxy import Proxy
+
+_IMMUTABLE = 0x10  # FS_IMMUTABLE_FL
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS
+
+
+def refusal(url: str) -> str:
+    """What a user reads who starts a driver on a store that cannot be used."""
+    try:
+        open_store(url).close()
+    except StoreError as error:
+        return str(error)
+    raise AssertionError(f"the store opened: {url}")
+
+
+def kill_9(url: str, folder: Path, kills: int, num_trials: int) -> Verdict:
+    """kill -9 of a random driver at a random moment, again and again; the same command is started in its place."""
+    generator = random.Random(0)
+    with FaultySweep(url, folder, num_trials) as sweep:
+        sweep.start()
+        sweep.wait_for(1)
+        done = 0
+        while done < kills:
+            time.sleep(generator.uniform(0.05, 0.6))
+            done += sweep.kill(generator.randrange(4))
+            sweep.start()
+        sweep.finish()
+        return sweep.verdict()
+
+
+# ---- SQLite
+
+
+def locked(folder: Path, seconds: float, num_trials: int) -> Verdict:
+    """Another process holds the file locked for so long."""
+    path = folder / "store.sqlite"
+    with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.3) as sweep:
+        sweep.start()
+        sweep.wait_for(num_trials // 4)
+        with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            time.sleep(seconds)
+            connection.execute("ROLLBACK")
+        sweep.finish()
+        return sweep.verdict()
+
+
+def disk_full(folder: Path, seconds: float, num_trials: int) -> Verdict:
+    """The file system of the store has no byte left for so long."""
+    with (
+        small_disk("3m") as disk,
+        FaultySweep(f"sqlite:///{disk}/store.sqlite", folder, num_trials, seconds=0.3) as sweep,
+    ):
+        sweep.start()
+        sweep.wait_for(num_trials // 4)
+        with _filled(disk):
+            time.sleep(seconds)
+        sweep.finish()
+        return sweep.verdict()
+
+
+def read_only(folder: Path, seconds: float, num_trials: int) -> tuple[Verdict, str]:
+    """The file and its journal become immutable under the drivers for so long; returns also what a new one reads."""
+    path = folder / "store.sqlite"
+    with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.3) as sweep:
+        sweep.start()
+        sweep.wait_for(num_trials // 4)
+        files = [path, path.with_name("store.sqlite-wal")]
+        _set_immutable(files, True)
+        try:
+            time.sleep(seconds)
+            message = refusal(sweep.url)
+        finally:
+            _set_immutable(files, False)
+        sweep.finish()
+        return sweep.verdict(), message
+
+
+def truncated(folder: Path, num_trials: int) -> tuple[Verdict, str]:
+    """The file is cut in half under the drivers. What was cut off is lost, so it is put back from a copy."""
+    path, copy = folder / "store.sqlite", folder / "copy.sqlite"
+    with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.3) as sweep:
+        sweep.start()
+        sweep.wait_for(num_trials // 4)
+        for slot in range(4):
+            sweep.kill(slot)
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        os.truncate(path, path.stat().st_size // 2)
+        message = refusal(sweep.url)
+        shutil.copy(copy, path)
+        sweep.finish()
+        return sweep.verdict(), message
+
+
+def not_a_database(folder: Path) -> str:
+    path = folder / "store.sqlite"
+    path.write_text("number,score\n" * 1000)
+    before = path.read_bytes()
+    message = refusal(f"sqlite:///{path}")
+    assert path.read_bytes() == before
+    return message
+
+
+# ---- PostgreSQL
+
+
+def restarted(
+    server: PostgresServer, folder: Path, how: signal.Signals, times: int, seconds: float, num_trials: int
+) -> Verdict:
+    """The server goes (SIGINT: an administrator's restart, SIGQUIT: a crash) and comes back after so long."""
+    with FaultySweep(server.new_database(), folder, num_trials, seconds=0.3) as sweep:
+        sweep.start()
+        for time_ in range(times):
+            sweep.wait_for((time_ + 1) * num_trials // (times + 2))
+            server.stop(how)
+            time.sleep(seconds)
+            server.start()
+        sweep.finish()
+        return sweep.verdict()
+
+
+def cut_off(
+    server: PostgresServer,
+    folder: Path,
+    harm: Callable[[Proxy], None],
+    heal: Callable[[Proxy], None],
+    times: int,
+    seconds: float,
+    num_trials: int,
+) -> Verdict:
+    """The network between the drivers and the server is harmed for so long, several times."""
+    database = server.new_database().rpartition("/")[2]
+    with Proxy(server.port) as proxy:
+        url = server.url(database)
+        with FaultySweep(url, folder, num_trials, seconds=0.3, drivers_url=server.url(database, proxy.port)) as sweep:
+            sweep.start()
+            for time_ in range(times):
+                sweep.wait_for((time_ + 1) * num_trials // (times + 2))
+                harm(proxy)
+                time.sleep(seconds)
+                heal(proxy)
+            sweep.finish()
+            return sweep.verdict()
+
+
+def server_disk_full(folder: Path, seconds: float, num_trials: int) -> Verdict:
+    """The server's disk has no byte left for so long; an administrator then makes room, and starts it if it is down."""
+    with (
+        small_disk("400m") as disk,
+        PostgresServer(folder=disk) as server,
+        FaultySweep(server.new_database(), folder, num_trials, seconds=0.3) as sweep,
+    ):
+        sweep.start()
+        sweep.wait_for(num_trials // 4)
+        with _filled(disk):
+            time.sleep(seconds)
+        if not server.running():
+            server.start()
+        sweep.finish()
+        return sweep.verdict()
+
+
+# ---- the clock
+
+
+class Clock:
+    """The clock of the processes that are started in its environment. Needs the package libfaketime."""
+
+    def __init__(self, folder: Path) -> None:
+        package = importlib.util.find_spec("libfaketime")
+        if package is None or package.origin is None:
+            raise ModuleNotFoundError("libfaketime")
+        self._file = folder / "clock"
+        self.jump("+0")
+        folder.chmod(0o755)
+        library = next(Path(package.origin).parent.rglob("libfaketime.so.1"))
+        self.environment = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def jump(self, offset: str) -> None:
+        """Set the clock ahead (``+2h``) or back (``-2h``) of the true time."""
+        self._file.write_text(offset)
+
+
+def clock_jumps(folder: Path, jumps: list[str], num_trials: int) -> Verdict:
+    """The clock of the machine, and so of SQLite, jumps to and fro while trials run."""
+    clock = Clock(folder)
+    with FaultySweep(f"sqlite:///{folder}/store.sqlite", folder, num_trials, seconds=0.3) as sweep:
+        for slot in range(4):
+            sweep.start_command(slot, clock.environment)
+        return _jump(sweep, clock, jumps, num_trials)
+
+
+def server_clock_jumps(folder: Path, jumps: list[str], num_trials: int) -> Verdict:
+    """The clock of the server jumps, while its drivers are as on four machines: only their leases tell who lives."""
+    clock = Clock(folder)
+    with (
+        PostgresServer(environment=clock.environment) as server,
+        FaultySweep(server.new_database(), folder, num_trials, seconds=0.3) as sweep,
+    ):
+        for slot in range(4):
+            sweep.start_command(slot, {}, "--machine", f"machine {slot}")
+        return _jump(sweep, clock, jumps, num_trials)
+
+
+def _jump(sweep: FaultySweep, clock: Clock, jumps: list[str], num_trials: int) -> Verdict:
+    for count, jump in enumerate(jumps):
+        sweep.wait_for((count + 1) * num_trials // (len(jumps) + 2))
+        clock.jump(jump)
+    sweep.finish()
+    return sweep.verdict()
+
+
+# ---- means
+
+
+@contextmanager
+def small_disk(size: str) -> Iterator[Path]:
+    """A small disk of its own. Needs root."""
+    folder = Path(tempfile.mkdtemp(prefix="metta-disk-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        folder.rmdir()
+
+
+@contextmanager
+def _filled(disk: Path) -> Iterator[None]:
+    """Leave no byte on the disk."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+    yield
+    ballast.unlink()
+
+
+def _set_immutable(paths: list[Path], immutable: bool) -> None:
+    """As ``chattr +i`` does: even root, and even through files that are open, cannot write. Needs root."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            (flags,) = struct.unpack("l", fcntl.ioctl(descriptor, _GET_FLAGS, struct.pack("l", 0)))
+            flags = flags | _IMMUTABLE if immutable else flags & ~_IMMUTABLE
+            fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("l", flags))
+        finally:
+            os.close(descriptor)
