@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field, SkipValidation
 from rich.console import Console
 from rich.markup import escape
+from sqlalchemy.engine import make_url
 
 from metta.common.config import Overrides, flatten
 from metta.common.data_dir import data_dir, default_store_url
@@ -88,9 +89,7 @@ class SweepTool(Tool):
             console.print(escape(str(error)), style="red", highlight=False)
             return 1
         except KeyboardInterrupt:
-            command = (
-                f"run the same command again:\n  {self._entry_point.command()}" if self._entry_point else "invoke it"
-            )
+            command = f"run the same command again:\n  {self._command()}" if self._entry_point else "invoke it again"
             console.print(
                 f"\nstopped; every trial that ended is kept. To go on, {command}",
                 markup=False,
@@ -124,6 +123,14 @@ class SweepTool(Tool):
         return open_executor(
             self.executor, self.num_workers, self.cpus_per_trial, self.gpus_per_trial, self.ray_address
         )
+
+    def _command(self) -> str:
+        """The command that started this, without a password."""
+        assert self._entry_point is not None
+        overrides = dict(self._entry_point.overrides)
+        if "store" in overrides:
+            overrides["store"] = make_url(self.store).render_as_string(hide_password=True)
+        return self._entry_point.model_copy(update={"overrides": overrides}).command()
 
     def _stored_entry_point(self) -> dict[str, Any] | None:
         """What rebuilds this sweep elsewhere. Without the store's URL, which may hold a password."""
