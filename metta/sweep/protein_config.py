@@ -87,11 +87,27 @@ class ParameterConfig(Config):
 
 
 class ProteinSettings(Config):
-    """How Protein searches."""
+    """How Protein searches.
+
+    Attributes:
+        num_random_samples: trials before the models take over, after the search centre. Where a budget is given they
+            are drawn at the cheap end of the space; more of them help where the first scores are all equal.
+        suggestions_per_pareto: candidates round each trial of the Pareto front, for each suggestion. Fewer are
+            quicker.
+        expansion_rate: how far beyond the costs seen so far a suggestion may be predicted to cost, as a share of
+            their logarithmic range. Smaller is safer where an unforeseen cost would hurt.
+        max_suggestion_cost: predicted costs above this count as ever less worth having; None for no limit.
+        global_search_scale: width of the candidates round the Pareto front, relative to each parameter's `scale`.
+        random_suggestions: candidates from the whole space, for each suggestion. Fewer are quicker.
+        resample_frequency: every so many suggestions, repeat the hyperparameters on the Pareto front that were
+            tried least often; 0 never does. For scores so noisy that one trial says little.
+        seed_with_search_center: begin with the search centre, which makes a baseline. It costs what the middle of
+            the space costs; with a tight budget, turn it off.
+    """
 
     num_random_samples: int = Field(default=8, ge=0)
     suggestions_per_pareto: int = Field(default=64, ge=1)
-    expansion_rate: float = Field(default=0.25, ge=0)
+    expansion_rate: float = Field(default=1.0, ge=0)
     max_suggestion_cost: float | None = Field(default=None, gt=0)
     global_search_scale: float = Field(default=1.0, gt=0)
     random_suggestions: int = Field(default=1024, ge=1)

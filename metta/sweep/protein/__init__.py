@@ -1,6 +1,6 @@
 """The optimiser. Arrays in, arrays out; no I/O."""
 
-from metta.sweep.protein.protein import Observation, Protein, Suggestion
+from metta.sweep.protein.protein import Importance, Observation, Prediction, Protein, Suggestion
 from metta.sweep.protein.space import SpaceError
 
-__all__ = ["Observation", "Protein", "SpaceError", "Suggestion"]
+__all__ = ["Importance", "Observation", "Prediction", "Protein", "SpaceError", "Suggestion"]

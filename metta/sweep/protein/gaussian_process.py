@@ -31,16 +31,23 @@ class Prior:
     """
 
     length: tuple[float, float]
+    linear: tuple[float, float]
+    noise: tuple[float, float]
     signal: tuple[float, float] = (0.0, 1.0)
-    linear: tuple[float, float] = (-2.0, 1.5)
-    noise: tuple[float, float] = (-5.0, 1.5)
 
     @classmethod
-    def of_dimension(cls, dimension: int) -> Prior:
-        return cls(length=(math.log(0.5) + 0.5 * math.log(dimension), 0.9))
+    def of_dimension(
+        cls, dimension: int, length: float, linear: tuple[float, float], noise: tuple[float, float]
+    ) -> Prior:
+        """The prior whose median length scale is `length` in one dimension."""
+        return cls((math.log(length) + 0.5 * math.log(dimension), 0.9), linear, noise)
+
+    def mode(self, dimension: int) -> Array:
+        """Where the prior is densest, in the order of `Kernel.of_vector`."""
+        return self.vectors(dimension)[0]
 
     def vectors(self, dimension: int) -> tuple[Array, Array]:
-        """Means and standard deviations in the order of `Kernel.vector`."""
+        """Means and standard deviations in the order of `Kernel.of_vector`."""
         pairs = [self.length] * dimension + [self.signal, self.linear, self.noise]
         means, deviations = np.array(pairs).T
         return means, deviations
@@ -148,22 +155,20 @@ class GaussianProcess:
         return np.asarray(matern + self.kernel.linear * (weights @ (self.points - 0.5)))
 
 
-def fit(
-    points: Array, targets: Array, groups: Groups, prior: Prior, start: Array | None = None, max_steps: int = 30
-) -> Array:
+def fit(points: Array, targets: Array, groups: Groups, prior: Prior, starts: list[Array], max_steps: int) -> Array:
     """Find the kernel parameters with the highest posterior density (eq. 5.8 plus the log prior).
 
     Args:
         points, targets: the observations, as for `GaussianProcess`.
         groups: [columns], the parameter each column belongs to; its columns share a length scale.
-        start: where to start, as returned by an earlier fit; the prior's mode if left out.
+        starts: where to start, as returned by earlier fits or `Prior.mode`; the best of what is found counts.
+        max_steps: steps of L-BFGS-B from each start.
 
     Returns:
         Logarithms of one length scale a parameter, then signal, linear and noise variance.
     """
     dimension = int(groups[-1]) + 1
     means, deviations = prior.vectors(dimension)
-    start = means if start is None else start
     one_hot = np.eye(dimension)[groups]
 
     def objective(vector: Array) -> tuple[float, Array]:
@@ -172,8 +177,11 @@ def fit(
         return value + 0.5 * float(offset @ offset), gradient + offset / deviations
 
     bounds = list(zip(means - 5 * deviations, means + 5 * deviations, strict=True))
-    result = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_steps})
-    return np.asarray(result.x)
+    results = [
+        minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_steps})
+        for start in starts
+    ]
+    return np.asarray(min(results, key=lambda result: float(result.fun)).x)
 
 
 def _negative_log_likelihood(

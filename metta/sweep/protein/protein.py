@@ -5,23 +5,29 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metta.sweep.protein.acquisition import log_expected_improvement, log_expected_improvement_gradient
+from metta.sweep.protein.acquisition import Acquisition
+from metta.sweep.protein.design import cheap_point
 from metta.sweep.protein.pareto import pareto_front
 from metta.sweep.protein.search import ascend, local_candidates
 from metta.sweep.protein.space import Space
-from metta.sweep.protein.surrogate import Data, Surrogate
+from metta.sweep.protein.surrogate import MANY_POINTS, Data, Surrogate, log_costs, total_effects
 from metta.sweep.protein_config import ProteinConfig
 
 Array = NDArray[np.float64]
 Suggestion = tuple[dict[str, Any], dict[str, Any]]
 """Hyperparameters, nested, and what the optimiser says of them (JSON-compatible)."""
+
+MAX_CENTRES = 8
+ASCENTS = 4
+ASCENT_STEPS = 20
+IMPORTANCE_SAMPLES = 512
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +51,25 @@ class Observation:
     is_failure: bool
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What the model expects of a trial: mean and standard deviation of the score, the cost (None while no cost is
+    known), and the probability that it does not fail."""
+
+    score: float
+    score_std: float
+    cost: float | None
+    success: float
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Shares, 0..1, of the variation of the score and of the log cost that a parameter takes part in."""
+
+    score: float
+    cost: float
+
+
 @dataclass
 class _Trial:
     number: int
@@ -63,8 +88,10 @@ class Protein:
     Args:
         config: what to search and how.
         seed: of all random draws; drawn once if left out, and kept in `seed`.
-        num_trials, max_cost: the horizon, in trials and in cost. Near its end the optimiser looks for the best
-            score whatever it costs, early on for the best score for its cost.
+        num_trials: how many trials there will be. Without `max_cost`, trials are what is scarce, and each looks for
+            the best score whatever it costs.
+        max_cost: what all trials together may cost. With it, the first trials are cheap ones, the next look for
+            the best score for its cost, and the last for the best score that what is left can pay for.
 
     Example:
         >>> from metta.sweep.protein_config import ParameterConfig
@@ -204,28 +231,42 @@ class Protein:
 
     def _suggest_one(self) -> Suggestion:
         number = self._next_number
-        rng = np.random.default_rng([self.seed, number])
-        point, info = self._choose(rng)
+        point, info = self._choose(number)
         info = {"number": number, **info}
         params = self._space.decode(point)
         self._trials[number] = _Trial(number, params, self._space.encode(params), info)
         return params, info
 
-    def _choose(self, rng: np.random.Generator) -> tuple[Array, dict[str, Any]]:
+    def _choose(self, number: int) -> tuple[Array, dict[str, Any]]:
         settings = self.config.settings
-        started = len(self._trials)
-        if started == 0 and settings.seed_with_search_center:
+        if not self._trials and settings.seed_with_search_center:
             return self._space.centre, {"source": "search centre"}
-        if started < settings.num_random_samples + settings.seed_with_search_center:
-            return self._quasi_random(started), {"source": "random"}
         data, pending = self._data()
+        if len(self._trials) < settings.num_random_samples + settings.seed_with_search_center:
+            return self._random(data), {"source": "random"}
         if np.isnan(data.scores).all():
-            return self._quasi_random(started), {"source": "random", "fallback": "no trial has a score yet"}
-        return self._from_model(data, pending, rng)
+            return self._random(data), {"source": "random", "fallback": "no trial has a score yet"}
+        if settings.resample_frequency and number % settings.resample_frequency == 0:
+            return self._resample(data), {"source": "resample"}
+        try:
+            return self._from_model(number, data, pending)
+        except np.linalg.LinAlgError as error:
+            return self._random(data), {"source": "random", "fallback": f"the model failed: {error}"}
 
-    def _quasi_random(self, index: int) -> Array:
+    def _random(self, data: Data) -> Array:
+        """The next of the first trials: at the cheap end where a budget makes cost scarce, else from everywhere."""
+        costed = ~np.isnan(data.costs)
         shift = np.random.default_rng(self.seed).random(self._space.dimension)
-        return np.asarray(self._space.quasi_random([index], shift)[0])
+        if self.max_cost is None:
+            return np.asarray(self._space.quasi_random([len(self._trials)], shift)[0])
+        return cheap_point(self._space, len(self._trials), data.points[costed], data.costs[costed], shift)
+
+    def _resample(self, data: Data) -> Array:
+        """The Pareto-optimal hyperparameters, within the bounds, that were tried least often; the best of those."""
+        front = self._front(data)[::-1]
+        points = self._space.snap(data.points[front])
+        tried = [int((np.abs(data.points - point).max(axis=1) < 1e-9).sum()) for point in points]
+        return np.asarray(points[int(np.argmin(tried))])
 
     def _data(self) -> tuple[Data, Array]:
         """Finished trials, and the points [n, columns] of outstanding ones, in the order of trial numbers."""
@@ -241,55 +282,71 @@ class Protein:
         )
         return data, np.array(pending).reshape(-1, self._space.columns)
 
-    @property
-    def _progress(self) -> float:
-        """Share of the horizon that is used up, 0..1."""
-        shares = [len(self._trials) / (self.num_trials or 100)]
+    @staticmethod
+    def _front(data: Data) -> NDArray[np.intp]:
+        return pareto_front(np.nan_to_num(data.scores, nan=-np.inf), np.nan_to_num(data.costs, nan=np.inf))
+
+    def _cost_weight(self, data: Data) -> float:
+        """How much cost counts: from 1 at the start to 0 where the budget ends, and nothing without a budget."""
         if self.max_cost is not None:
-            spent = sum(t.observation.cost or 0.0 for t in self._trials.values() if t.observation)
-            shares = [spent / self.max_cost] + (shares if self.num_trials else [])
-        return min(1.0, max(shares))
+            return max(0.0, 1.0 - float(np.nansum(data.costs)) / self.max_cost) ** 2
+        return 0.0
 
-    def _from_model(self, data: Data, pending: Array, rng: np.random.Generator) -> tuple[Array, dict[str, Any]]:
+    def _log_cost_limit(self, data: Data) -> float:
+        """The log of what a suggestion may cost: not far beyond what was seen, and within the limits given."""
+        settings, limits = self.config.settings, [math.inf]
+        known = log_costs(data.costs[~np.isnan(data.costs)])
+        if len(known) and np.ptp(known) > 0:
+            limits.append(float(known.max() + settings.expansion_rate * np.ptp(known)))
+        if settings.max_suggestion_cost is not None:
+            limits.append(math.log(settings.max_suggestion_cost))
+        if self.max_cost is not None:
+            limits.append(math.log(max(self.max_cost - float(np.nansum(data.costs)), 1e-6 * self.max_cost)))
+        return min(limits)
+
+    def _fit_steps(self, number: int, observations: int) -> dict[str, int]:
+        """Steps of each model's fit: the score's every time, the others' by turns, fewer the more is known."""
+        steps = 20 if observations <= MANY_POINTS else 5
+        return {"score": steps, "success" if number % 4 == 3 else "cost" if number % 2 == 0 else "": steps}
+
+    def _from_model(self, number: int, data: Data, pending: Array) -> tuple[Array, dict[str, Any]]:
         settings, space = self.config.settings, self._space
-        surrogate = Surrogate(space, data, self._kernels(), max_steps=10)
-        score_model = surrogate.score.with_fantasies(pending)
-        best, weight = surrogate.best_normal, 1.0 - self._progress
-
-        def acquisition(points: Array) -> Array:
-            mean, variance = score_model.predict(points)
-            value = log_expected_improvement(mean, variance, best) + surrogate.log_success(points)
-            return np.asarray(value - weight * surrogate.log_cost(points))
-
-        def acquisition_with_gradient(points: Array) -> tuple[Array, Array]:
-            value, gradient = log_expected_improvement_gradient(*score_model.predict_with_gradients(points), best)
-            log_cost, cost_gradient = surrogate.log_cost_with_gradient(points)
-            return value - weight * log_cost, gradient - weight * cost_gradient
-
-        known = [n for n, t in sorted(self._trials.items()) if t.observation]
-        front = pareto_front(np.nan_to_num(data.scores, nan=-np.inf), np.nan_to_num(data.costs, nan=np.inf))[-8:]
-        centres = np.clip(data.points[front], 0.0, 1.0)
+        rng = np.random.default_rng([self.seed, number])
+        surrogate = Surrogate(space, data, self._kernels(), self._fit_steps(number, len(data.scores)))
+        acquisition = Acquisition(
+            surrogate,
+            surrogate.score.with_fantasies(pending),
+            surrogate.best,
+            self._cost_weight(data),
+            self._log_cost_limit(data),
+        )
+        front = self._front(data)[-MAX_CENTRES:]
+        centres = space.snap(data.points[front])
         local = local_candidates(space, centres, settings.suggestions_per_pareto, settings.global_search_scale, rng)
         everywhere = space.place(rng.random((settings.random_suggestions, space.dimension)))
         candidates = np.vstack([everywhere, local])
         grown = np.concatenate([np.full(len(everywhere), -1), np.repeat(front, settings.suggestions_per_pareto)])
         values = acquisition(candidates)
-        starts = np.argsort(-values, kind="stable")[:4]
-        refined = ascend(space, candidates[starts], acquisition_with_gradient, max_steps=20)
+        starts = np.argsort(-values, kind="stable")[:ASCENTS]
+        refined = ascend(space, candidates[starts], acquisition.with_gradient, ASCENT_STEPS)
         candidates, grown = np.vstack([refined, candidates]), np.concatenate([grown[starts], grown])
         values = np.concatenate([acquisition(refined), values])
         chosen = self._first_new(candidates, np.argsort(-values, kind="stable"), np.vstack([data.points, pending]))
-        point = candidates[chosen]
+        info = self._describe(surrogate, candidates[chosen])
+        known = [n for n, t in sorted(self._trials.items()) if t.observation]
+        info["acquisition"] = float(values[chosen])
+        info["pareto_point"] = None if grown[chosen] < 0 else known[grown[chosen]]
+        info["model"] = surrogate.kernels
+        return candidates[chosen], info
+
+    def _describe(self, surrogate: Surrogate, point: Array) -> dict[str, Any]:
         score, deviation = surrogate.predict_score(point[None])
-        return point, {
+        return {
             "source": "model",
             "score": self._sign * float(score[0]),
             "score_std": float(deviation[0]),
             "cost": float(np.exp(surrogate.log_cost(point[None]))[0]) if surrogate.cost else None,
             "success": float(np.exp(surrogate.log_success(point[None]))[0]),
-            "acquisition": float(values[chosen]),
-            "pareto_point": None if grown[chosen] < 0 else known[grown[chosen]],
-            "model": surrogate.kernels,
         }
 
     @staticmethod
@@ -335,10 +392,58 @@ class Protein:
         ]
         if not scored:
             raise LookupError("no trial has a score" + ("" if max_cost is None else f" at a cost up to {max_cost:g}"))
-        data, _ = self._data()
-        surrogate = Surrogate(self._space, data, self._kernels(), max_steps=0)
-        means = surrogate.score.mean(np.array([self._trials[o.number].point for o in scored]))
+        means = self._surrogate().score.mean(np.array([self._trials[o.number].point for o in scored]))
         return scored[int(np.argmax(means))]
+
+    def predict(self, params: Mapping[str, Any]) -> Prediction:
+        """What the model expects of hyperparameters, nested or flat.
+
+        Raises:
+            SpaceError: hyperparameters that the space cannot place.
+            LookupError: no observation has a score.
+        """
+        point = self._space.encode(params)[None]
+        surrogate = self._surrogate()
+        score, deviation = surrogate.predict_score(point)
+        return Prediction(
+            score=self._sign * float(score[0]),
+            score_std=float(deviation[0]),
+            cost=float(np.exp(surrogate.log_cost(point))[0]) if surrogate.cost else None,
+            success=float(np.exp(surrogate.log_success(point))[0]),
+        )
+
+    def importance(self) -> dict[str, Importance]:
+        """How much of the variation of the score and of the cost each parameter takes part in, by dotted path.
+
+        These are total Sobol indices of the models over the whole space: shares between 0 and 1, which add up to
+        more than 1 where parameters interact.
+
+        Raises:
+            LookupError: no observation has a score.
+        """
+        surrogate, space = self._surrogate(), self._space
+        rng = np.random.default_rng(self.seed)
+        base, other = rng.random((2, IMPORTANCE_SAMPLES, space.dimension))
+        swapped = np.repeat(base[None], space.dimension, axis=0)
+        for j in range(space.dimension):
+            swapped[j, :, j] = other[:, j]
+
+        def effects(function: Callable[[Array], Array]) -> list[float]:
+            values = np.array([function(space.place(points)) for points in swapped])
+            return [float(effect) for effect in total_effects(function(space.place(base)), values)]
+
+        pairs = zip(effects(surrogate.score.mean), effects(surrogate.log_cost), strict=True)
+        return {
+            parameter.path: Importance(score, cost)
+            for parameter, (score, cost) in zip(space.parameters, pairs, strict=True)
+        }
+
+    def _surrogate(self) -> Surrogate:
+        """The models of all observations, with the kernels of the last suggestion."""
+        data, _ = self._data()
+        if np.isnan(data.scores).all():
+            raise LookupError("no trial has a score")
+        return Surrogate(self._space, data, self._kernels(), {})
 
 
 def _number(name: str, value: Any) -> float | None:

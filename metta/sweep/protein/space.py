@@ -1,8 +1,11 @@
 """The search space as the unit cube: where hyperparameters become numbers and numbers hyperparameters.
 
-A numeric parameter is one column: its value on its own scale (linear, log, logit), mapped to 0..1. Whole numbers
-and powers of two own equal cells on that scale. A categorical parameter is one column per choice, of which one
-is set, so that every two choices are at distance 1.
+A numeric parameter is one column: its value on a scale (linear, log, logit), mapped to 0..1. Whole numbers and
+powers of two own equal cells on the scale they are drawn from. A categorical parameter is one column per choice,
+of which one is set, so that every two choices are at distance 1.
+
+Counts and sizes that are drawn from a linear scale and span an order of magnitude (epochs from 1 to 50, say) have
+a logarithmic column all the same: what they do to cost and score goes by ratio.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ Array = NDArray[np.float64]
 """Real numbers. `Points` are [n, columns] in the unit cube, unless said otherwise."""
 
 AUTO_SCALE = 0.2
+LOG_RATIO = 8.0
 _ONE_HOT = math.sqrt(0.5)
 
 
@@ -38,7 +42,8 @@ class Numeric:
         low, high: the smallest and largest value that may be suggested.
         bottom, top: the ends of the range on the parameter's scale, half a cell beyond `low` and `high` for whole
             numbers and powers of two.
-        scale: "linear", "log" or "logit".
+        scale: "linear", "log" or "logit": the scale of the column.
+        drawn: the scale on which random values are uniform.
         step: "none", "integer" or "power of two": which values there are.
         centre: the search centre, as a value.
         width: width of a local search, as a share of the range.
@@ -51,6 +56,7 @@ class Numeric:
     bottom: float
     top: float
     scale: str
+    drawn: str
     step: str
     centre: float
     width: float
@@ -63,27 +69,45 @@ class Numeric:
         assert config.min is not None
         assert config.max is not None
         low, high, name = config.min, config.max, config.distribution
-        scale = {"uniform": "linear", "int_uniform": "linear", "logit_normal": "logit"}.get(name, "log")
         step = {"int_uniform": "integer", "int_log_normal": "integer", "uniform_pow2": "power of two"}.get(name, "none")
         if step == "integer":
             low, high = math.ceil(low), math.floor(high)
-            bottom, top = _warp(low - 0.5, scale), _warp(high + 0.5, scale)
+            bottom, top = low - 0.5, high + 0.5
         elif step == "power of two":
             low, high = 2.0 ** math.ceil(math.log2(low)), 2.0 ** math.floor(math.log2(high))
-            bottom, top = _warp(low / math.sqrt(2), scale), _warp(high * math.sqrt(2), scale)
+            bottom, top = low / math.sqrt(2), high * math.sqrt(2)
         else:
-            bottom, top = _warp(low, scale), _warp(high, scale)
+            bottom, top = low, high
         if not low < high:
             raise SpaceError(f"{path}: {name} needs two values between {config.min:g} and {config.max:g}")
-        centre = _unwarp((bottom + top) / 2, scale) if config.mean is None else config.mean
-        width = AUTO_SCALE if config.scale == "auto" else config.scale
-        default = config.default if isinstance(config.default, int | float) else None
-        return cls(path, low, high, bottom, top, scale, step, centre, width, default)
+        drawn = {"uniform": "linear", "int_uniform": "linear", "logit_normal": "logit"}.get(name, "log")
+        scale = "log" if drawn == "linear" and low >= 1 and high >= LOG_RATIO * low else drawn
+        middle = _unwarp((_warp(bottom, drawn) + _warp(top, drawn)) / 2, drawn)
+        return cls(
+            path=path,
+            low=low,
+            high=high,
+            bottom=_warp(bottom, scale),
+            top=_warp(top, scale),
+            scale=scale,
+            drawn=drawn,
+            step=step,
+            centre=middle if config.mean is None else config.mean,
+            width=AUTO_SCALE if config.scale == "auto" else config.scale,
+            default=config.default if isinstance(config.default, int | float) else None,
+        )
 
     @property
     def log_ratio(self) -> float:
         """Logarithm of the largest value over the smallest, for a range of counts or sizes (1 and above), else 0."""
         return math.log(self.high / self.low) if self.low >= 1 else 0.0
+
+    def place(self, uniform: Array) -> Array:
+        """Turn numbers [n] that are uniform in 0..1 into columns [n, 1] of values uniform on the drawn scale."""
+        if self.scale != self.drawn:
+            low, high = math.exp(self.bottom), math.exp(self.top)
+            uniform = (np.log(low + uniform * (high - low)) - self.bottom) / (self.top - self.bottom)
+        return uniform[:, None]
 
     def encode(self, value: Any) -> list[float]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -137,6 +161,11 @@ class Categorical:
     @property
     def columns(self) -> int:
         return len(self.choices)
+
+    def place(self, uniform: Array) -> Array:
+        """Turn numbers [n] that are uniform in 0..1 into columns [n, choices] of choices equally likely."""
+        chosen = np.minimum((uniform * self.columns).astype(int), self.columns - 1)
+        return np.asarray(np.eye(self.columns)[chosen])
 
     def encode(self, value: Any) -> list[float]:
         """One column is set; none is for a value that is no longer among the choices."""
@@ -236,14 +265,7 @@ class Space:
 
     def place(self, uniform: Array) -> Array:
         """Turn uniform numbers [n, dimension], one a parameter, into points [n, columns] that decode exactly."""
-        points = np.empty((len(uniform), self.columns))
-        for j, (parameter, columns) in enumerate(zip(self.parameters, self.slices, strict=True)):
-            if isinstance(parameter, Numeric):
-                points[:, j if self.columns == self.dimension else columns.start] = uniform[:, j]
-            else:
-                chosen = np.minimum((uniform[:, j] * parameter.columns).astype(int), parameter.columns - 1)
-                points[:, columns] = np.eye(parameter.columns)[chosen]
-        return self.snap(points)
+        return self.snap(np.hstack([p.place(uniform[:, j]) for j, p in enumerate(self.parameters)]))
 
 
 _MISSING = object()

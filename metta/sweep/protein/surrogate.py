@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtri
+from scipy.special import log_ndtr
 
 from metta.sweep.protein.gaussian_process import GaussianProcess, Kernel, Prior, fit
 from metta.sweep.protein.space import Space
@@ -16,17 +17,13 @@ Array = NDArray[np.float64]
 
 MAX_FIT_POINTS = 256
 MAX_MODEL_POINTS = 1000
+MANY_POINTS = 48
+KNEE = 3.0
+"""Median absolute deviations below the median from which on scores are squeezed."""
 
-
-def normal_scores(scores: Array) -> Array:
-    """Map scores [n] to the quantiles of a standard normal by rank; equal scores share their mean rank.
-
-    Outliers lose their pull this way and only the order counts (the Gaussian copula of Salinas, Shen & Perrone
-    2020, "A quantile-based approach for hyperparameter transfer learning").
-    """
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - 0.5 * (counts - 1)
-    return np.asarray(ndtri((mean_rank[inverse] - 0.5) / len(scores)))
+# Normal priors on the logarithms of variances: log cost is nearly linear in logarithms of counts and sizes
+_LINEAR = {"score": (-2.0, 1.5), "cost": (0.0, 1.5), "success": (-6.0, 1.0)}
+_NOISE = {"score": (-5.0, 1.5), "cost": (-5.0, 1.5), "success": (-2.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -50,11 +47,40 @@ class Data:
         n = len(self.scores)
         if n <= size:
             return self
-        order = np.argsort(-np.where(np.isnan(self.scores), -np.inf, self.scores), kind="stable")
+        order = np.argsort(-np.nan_to_num(self.scores, nan=-np.inf), kind="stable")
         best, rest = order[: size // 2], np.sort(order[size // 2 :])
         spread = rest[np.linspace(0, len(rest) - 1, size - len(best)).astype(int)]
         keep = np.sort(np.concatenate([best, spread]))
         return Data(self.points[keep], self.scores[keep], self.costs[keep], self.failed[keep])
+
+
+class ScoreScale:
+    """A monotone map of scores: linear, but logarithmic far below the median, and standardised.
+
+    What is good keeps its distances, which tell how much there is to gain; how bad the bad is matters little, and
+    crashed scores lose their pull. (Ranks, mapped to normal quantiles, would flatten the top: on LCBench that
+    cost more late in a sweep than it gained early.)
+
+    Args:
+        scores: [n], n at least 1.
+    """
+
+    def __init__(self, scores: Array) -> None:
+        self._median = float(np.median(scores))
+        self._unit = float(np.median(np.abs(scores - self._median))) or float(np.std(scores)) or 1.0
+        squeezed = self._squeeze(scores)
+        self._mean, self._deviation = float(np.mean(squeezed)), float(np.std(squeezed)) or 1.0
+
+    def _squeeze(self, scores: Array) -> Array:
+        z = (scores - self._median) / self._unit
+        return np.where(z < -KNEE, -KNEE - np.log1p(np.maximum(-z - KNEE, 0.0)), z)
+
+    def __call__(self, scores: Array) -> Array:
+        return (self._squeeze(scores) - self._mean) / self._deviation
+
+    def inverse(self, values: Array) -> Array:
+        z = values * self._deviation + self._mean
+        return self._median + self._unit * np.where(z < -KNEE, -KNEE - np.expm1(np.clip(-z - KNEE, 0.0, 700.0)), z)
 
 
 class Surrogate:
@@ -63,78 +89,58 @@ class Surrogate:
     Args:
         space: the search space.
         data: observations; at least one has a score.
-        start: kernel parameters of an earlier fit, by model ("score", "cost"), to start from.
-        max_steps: steps of the optimiser of kernel parameters; 0 keeps `start`.
+        start: logarithms of kernel parameters by model, as in `kernels`, of an earlier fit.
+        max_steps: steps of each model's fit by name ("score", "cost", "success"); a model that is not named keeps
+            the kernel of `start`, if there is one.
 
     Attributes:
-        kernels: logarithms of the kernel parameters, by model, as `start` takes them.
+        kernels: logarithms of the kernel parameters, by model.
     """
 
-    def __init__(self, space: Space, data: Data, start: dict[str, list[float]], max_steps: int) -> None:
+    def __init__(
+        self, space: Space, data: Data, start: Mapping[str, Sequence[float]], max_steps: Mapping[str, int]
+    ) -> None:
         self.space = space
         self.kernels: dict[str, list[float]] = {}
+        self._start, self._max_steps = start, max_steps
+        self._scale = ScoreScale(data.scores[~np.isnan(data.scores)])
+        data = data.subset(MAX_MODEL_POINTS)
         scored, costed = ~np.isnan(data.scores), ~np.isnan(data.costs)
-        self._known_scores, first = np.unique(data.scores[scored], return_index=True)
-        all_normal = normal_scores(data.scores[scored])
-        self._known_normal = all_normal[first]
-        modelled = data.subset(MAX_MODEL_POINTS)
-        scored, costed = ~np.isnan(modelled.scores), ~np.isnan(modelled.costs)
-        targets = np.interp(modelled.scores[scored], self._known_scores, self._known_normal)
-        self._score_scale = float(np.std(targets)) or 1.0
-        self._score_mean = float(np.mean(targets))
-        self.score = self._model(
-            "score",
-            modelled.points[scored],
-            (targets - self._score_mean) / self._score_scale,
-            Prior.of_dimension(space.dimension),
-            start,
-            max_steps,
-        )
-        log_cost = log_costs(modelled.costs[costed])
-        self._cost_mean, self._cost_scale = (
-            (float(np.mean(log_cost)), float(np.std(log_cost)) or 1.0) if len(log_cost) else (0.0, 1.0)
-        )
-        self.cost = (
-            self._model(
-                "cost",
-                modelled.points[costed],
-                (log_cost - self._cost_mean) / self._cost_scale,
-                Prior(Prior.of_dimension(space.dimension).length, linear=(0.0, 1.5)),
-                start,
-                max_steps,
-            )
-            if len(log_cost)
-            else None
-        )
-        self.success = self._success_model(modelled) if modelled.failed.any() else None
+        self.score = self._model("score", data.points[scored], self._scale(data.scores[scored]))
+        log_cost = log_costs(data.costs[costed])
+        self._cost_mean = float(np.mean(log_cost)) if costed.any() else 0.0
+        self._cost_scale = (float(np.std(log_cost)) if costed.any() else 0.0) or 1.0
+        targets = (log_cost - self._cost_mean) / self._cost_scale
+        self.cost = self._model("cost", data.points[costed], targets) if costed.any() else None
+        # Least-squares classification (Rasmussen & Williams, section 6.5): 0 for success, the prior's mean, else -2
+        labels = np.where(data.failed, -2.0, 0.0)
+        self.success = self._model("success", data.points, labels) if data.failed.any() else None
 
-    def _model(
-        self,
-        name: str,
-        points: Array,
-        targets: Array,
-        prior: Prior,
-        start: dict[str, list[float]],
-        max_steps: int,
-    ) -> GaussianProcess:
-        groups = self.space.group
-        vector = np.array(start[name]) if name in start else None
-        if max_steps or vector is None:
+    def _model(self, name: str, points: Array, targets: Array) -> GaussianProcess:
+        space, steps = self.space, self._max_steps.get(name, 0)
+        length = 0.15 if name == "success" else 0.5
+        prior = Prior.of_dimension(space.dimension, length, _LINEAR[name], _NOISE[name])
+        warm = [np.array(self._start[name])] if name in self._start else []
+        vector = warm[0] if warm else prior.mode(space.dimension)
+        if steps or not warm:
             keep = np.unique(np.linspace(0, len(targets) - 1, MAX_FIT_POINTS).astype(int))
-            vector = fit(points[keep], targets[keep], groups, prior, vector, max_steps or 30)
-        vector = np.array([float(f"{value:.6g}") for value in vector])
-        self.kernels[name] = vector.tolist()
-        return GaussianProcess(points, targets, Kernel.of_vector(vector, groups))
-
-    def _success_model(self, data: Data) -> GaussianProcess:
-        """Least-squares classification (Rasmussen & Williams, section 6.5): +1 for success, -1 for failure."""
-        lengths = np.full(self.space.columns, 0.2 * math.sqrt(self.space.dimension))
-        return GaussianProcess(data.points, np.where(data.failed, -2.0, 0.0), Kernel(lengths, 1.0, 0.0, 0.1))
+            starts = warm if warm and len(targets) > MANY_POINTS else [*warm, prior.mode(space.dimension)]
+            vector = fit(points[keep], targets[keep], space.group, prior, starts, steps or 30)
+        # What is stored is short, and what is used is what is stored
+        self.kernels[name] = [float(f"{value:.6g}") for value in vector]
+        return GaussianProcess(points, targets, Kernel.of_vector(np.array(self.kernels[name]), space.group))
 
     @property
-    def best_normal(self) -> float:
+    def best(self) -> float:
         """The highest posterior mean at an observation, in the score model's units."""
         return float(np.max(self.score.mean(self.score.points)))
+
+    def predict_score(self, points: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation [n] of the score, in its own units."""
+        mean, variance = self.score.predict(points)
+        deviation = np.sqrt(variance)
+        low, middle, high = (self._scale.inverse(mean + step * deviation) for step in (-1.0, 0.0, 1.0))
+        return middle, (high - low) / 2.0
 
     def log_cost(self, points: Array) -> Array:
         """Posterior mean of the log cost [n]; 0 while no cost is known."""
@@ -142,33 +148,36 @@ class Surrogate:
             return np.zeros(len(points))
         return self._cost_mean + self._cost_scale * self.cost.mean(points)
 
-    def log_success(self, points: Array) -> Array:
-        """Logarithm of the probability of success [n]."""
-        if self.success is None:
-            return np.zeros(len(points))
-        mean, variance = self.success.predict(points)
-        return np.asarray(log_ndtr(2.0 * (mean + 1.0) / np.sqrt(1.0 + variance)))
-
     def log_cost_with_gradient(self, points: Array) -> tuple[Array, Array]:
+        """Posterior mean of the log cost [n] and its gradient [n, columns]."""
         if self.cost is None:
             return np.zeros(len(points)), np.zeros_like(points)
         mean, gradient = self.cost.mean_with_gradient(points)
         return self._cost_mean + self._cost_scale * mean, self._cost_scale * gradient
 
-    def predict_score(self, points: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation [n] of the score, in its own units."""
-        mean, variance = self.score.predict(points)
-        deviation = np.sqrt(variance)
-        low, middle, high = (self._to_score(mean + step * deviation) for step in (-1.0, 0.0, 1.0))
-        return middle, (high - low) / 2.0
-
-    def _to_score(self, normal: Array) -> Array:
-        normal = self._score_mean + self._score_scale * normal
-        return np.interp(normal, self._known_normal, self._known_scores)
+    def log_success(self, points: Array) -> Array:
+        """Logarithm of the probability [n] that a trial does not fail."""
+        if self.success is None:
+            return np.zeros(len(points))
+        mean, variance = self.success.predict(points)
+        return np.asarray(log_ndtr(2.0 * (mean + 1.0) / np.sqrt(0.25 + variance)))
 
 
 def log_costs(costs: Array) -> Array:
     """Logarithms of costs [n]; a cost of zero counts as a thousandth of the smallest that is not."""
     positive = costs[costs > 0]
     floor = float(positive.min()) * 1e-3 if len(positive) else 1.0
-    return np.log(np.maximum(costs, floor))
+    return np.asarray(np.log(np.maximum(costs, floor)))
+
+
+def total_effects(function_values: Array, swapped_values: Array) -> Array:
+    """Share of a function's variance that each parameter takes part in (Jansen 1999; Saltelli et al. 2010, table 2).
+
+    Args:
+        function_values: [n], at random points.
+        swapped_values: [dimension, n], at the same points with one parameter drawn anew.
+    """
+    variance = float(np.var(function_values))
+    if variance <= 1e-18 * (1.0 + math.fabs(float(np.mean(function_values)))) ** 2:
+        return np.zeros(len(swapped_values))
+    return np.asarray(((swapped_values - function_values) ** 2).mean(axis=1) / (2.0 * variance))

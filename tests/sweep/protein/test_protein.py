@@ -135,3 +135,140 @@ def test_failures_need_no_score_or_cost() -> None:
         protein.observe(params, None, None, is_failure=True)
     params, info = protein.suggest()
     assert "no trial has a score" in info["fallback"]
+
+
+def one_parameter(dimension: int = 1, **settings: Any) -> Protein:
+    parameters = {f"x{i}": ParameterConfig(min=0, max=1, distribution="uniform") for i in range(dimension)}
+    config = ProteinConfig(
+        metric="m", parameters=dict(parameters), settings=ProteinSettings(num_random_samples=3, **settings)
+    )
+    return Protein(config, seed=0, num_trials=20)
+
+
+@pytest.mark.parametrize("dimension", [1, 50])
+def test_any_dimension_works(dimension: int) -> None:
+    protein = one_parameter(dimension)
+    for _ in range(7):
+        params, info = protein.suggest()
+        assert len(params) == dimension
+        protein.observe(params, sum(params.values()), 1.0)
+    assert info["source"] == "model"
+
+
+@pytest.mark.parametrize(("scores", "costs"), [([1.0] * 6, [2.0] * 6), ([0.0] * 6, [0.0] * 6)])
+def test_constant_scores_and_costs_work(scores: list[float], costs: list[float]) -> None:
+    protein = one_parameter()
+    for score, cost in zip(scores, costs, strict=True):
+        params, _ = protein.suggest()
+        protein.observe(params, score, cost)
+    params, info = protein.suggest()
+    assert info["source"] == "model"
+    assert math.isfinite(info["score"])
+
+
+def test_duplicates_work_and_are_not_suggested_again() -> None:
+    protein = one_parameter()
+    for _ in range(8):
+        protein.observe({"x0": 0.5}, 1.0, 1.0)
+    params, info = protein.suggest()
+    assert info["source"] == "model"
+    assert params != {"x0": 0.5}
+
+
+def test_one_observation_is_enough_for_a_model() -> None:
+    protein = one_parameter(seed_with_search_center=False)
+    protein.config.settings.num_random_samples = 1
+    protein.observe({"x0": 0.5}, 1.0, 1.0)
+    assert protein.suggest()[1]["source"] == "model"
+
+
+def test_a_region_that_fails_is_avoided() -> None:
+    protein = one_parameter()
+    for i in range(20):
+        x = (i + 0.5) / 20
+        failed = x > 0.6
+        protein.observe({"x0": x}, None if failed else x, None if failed else 1.0, is_failure=failed)
+    params, _ = protein.suggest()
+    assert params["x0"] < 0.65
+    assert protein.predict({"x0": 0.9}).success < 0.3
+    assert protein.predict({"x0": 0.2}).success > 0.7
+
+
+def test_one_failure_spoils_little_of_the_space() -> None:
+    protein = one_parameter()
+    for i in range(10):
+        protein.observe({"x0": (i + 0.5) / 10}, 0.0, 1.0)
+    protein.observe({"x0": 0.5}, None, None, is_failure=True)
+    likely = [protein.predict({"x0": x / 100}).success > 0.5 for x in range(101)]
+    assert sum(likely) > 70
+
+
+def test_importance_names_what_matters() -> None:
+    protein = one_parameter(3)
+    for i in range(25):
+        params = {f"x{j}": ((i + 1) * ratio) % 1 for j, ratio in enumerate((0.618, 0.414, 0.732))}
+        protein.observe(params, math.sin(4 * params["x0"]), math.exp(3 * params["x1"]))
+    importance = protein.importance()
+    assert importance["x0"].score > 0.8
+    assert importance["x2"].score < 0.1
+    assert importance["x1"].cost > 0.8
+
+
+def test_the_best_is_not_the_luckiest() -> None:
+    protein = one_parameter()
+    for i in range(40):
+        x = i / 40
+        luck = 1.5 if i == 4 else 0.1 * math.sin(37 * i)
+        protein.observe({"x0": x}, -4 * (x - 0.7) ** 2 + luck, 1.0)
+    assert abs(protein.best().params["x0"] - 0.7) < 0.25
+
+
+def test_the_best_keeps_to_a_cost() -> None:
+    protein = one_parameter()
+    for x, cost in ((0.1, 1.0), (0.5, 5.0), (0.9, 9.0)):
+        protein.observe({"x0": x}, x, cost)
+    cheap = protein.best(max_cost=5.0).cost
+    assert cheap is not None
+    assert cheap <= 5.0
+    with pytest.raises(LookupError, match=r"cost up to 0\.5"):
+        protein.best(max_cost=0.5)
+
+
+def test_resampling_repeats_a_pareto_optimal_trial() -> None:
+    protein = one_parameter(resample_frequency=5)
+    for i in range(5):
+        protein.observe({"x0": i / 5}, float(i), 1.0)
+    params, info = protein.suggest()
+    assert info["source"] == "resample"
+    assert params["x0"] == pytest.approx(0.8)
+
+
+def test_a_cost_limit_holds() -> None:
+    protein = one_parameter(max_suggestion_cost=3.0)
+    for i in range(12):
+        protein.observe({"x0": i / 11}, i / 11, math.exp(3 * i / 11))
+    _, info = protein.suggest()
+    assert info["cost"] < 4.0
+
+
+def test_the_first_trials_are_cheap_where_a_count_drives_the_cost() -> None:
+    config = ProteinConfig(
+        metric="m",
+        parameters={
+            "epochs": ParameterConfig(min=1, max=100, distribution="int_uniform"),
+            "rate": ParameterConfig(min=1e-4, max=1e-1, distribution="log_normal"),
+        },
+        settings=ProteinSettings(seed_with_search_center=False),
+    )
+    protein = Protein(config, seed=0, max_cost=1000.0)
+    epochs = []
+    for _ in range(6):
+        params, _ = protein.suggest()
+        epochs.append(params["epochs"])
+        protein.observe(params, 0.0, float(params["epochs"]))
+    assert max(epochs) < 20
+
+
+def test_info_is_json() -> None:
+    for _, info in run(make(), 8):
+        assert json.loads(json.dumps(info)) == info

@@ -1,0 +1,65 @@
+"""The Gaussian process against textbook formulas and finite differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from metta.sweep.protein.gaussian_process import GaussianProcess, Kernel, Prior, _negative_log_likelihood, fit
+
+RNG = np.random.default_rng(0)
+POINTS = RNG.random((20, 3))
+TARGETS = np.sin(4 * POINTS[:, 0]) + POINTS[:, 1]
+GROUPS = np.array([0, 1, 1])
+VECTOR = np.log([0.4, 0.9, 1.3, 0.2, 0.01])
+PRIOR = Prior.of_dimension(2, 0.5, linear=(-2.0, 1.5), noise=(-5.0, 1.5))
+
+
+def test_the_likelihood_is_that_of_a_multivariate_normal() -> None:
+    kernel = Kernel.of_vector(VECTOR, GROUPS)
+    covariance = kernel(POINTS, POINTS) + (kernel.noise + 1e-8) * np.eye(20)
+    value, _ = _negative_log_likelihood(VECTOR, POINTS, TARGETS, GROUPS, np.eye(2)[GROUPS])
+    assert value == pytest.approx(-multivariate_normal(np.zeros(20), covariance).logpdf(TARGETS))
+
+
+def test_the_gradient_of_the_likelihood_is_that_of_finite_differences() -> None:
+    one_hot = np.eye(2)[GROUPS]
+    _, gradient = _negative_log_likelihood(VECTOR, POINTS, TARGETS, GROUPS, one_hot)
+    for j in range(len(VECTOR)):
+        step = 1e-5 * np.eye(len(VECTOR))[j]
+        high, _ = _negative_log_likelihood(VECTOR + step, POINTS, TARGETS, GROUPS, one_hot)
+        low, _ = _negative_log_likelihood(VECTOR - step, POINTS, TARGETS, GROUPS, one_hot)
+        assert gradient[j] == pytest.approx((high - low) / 2e-5, rel=1e-4)
+
+
+def test_the_gradients_of_the_posterior_are_those_of_finite_differences() -> None:
+    model = GaussianProcess(POINTS, TARGETS, Kernel.of_vector(VECTOR, GROUPS))
+    at = RNG.random((5, 3))
+    _, _, mean_gradient, variance_gradient = model.predict_with_gradients(at)
+    for j in range(3):
+        step = 1e-5 * np.eye(3)[j]
+        (high, high_variance), (low, low_variance) = model.predict(at + step), model.predict(at - step)
+        np.testing.assert_allclose(mean_gradient[:, j], (high - low) / 2e-5, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(variance_gradient[:, j], (high_variance - low_variance) / 2e-5, rtol=1e-3, atol=1e-6)
+
+
+def test_without_noise_it_passes_through_the_observations() -> None:
+    model = GaussianProcess(POINTS, TARGETS, Kernel(np.full(3, 0.5), 1.0, 0.1, 1e-6))
+    mean, variance = model.predict(POINTS)
+    np.testing.assert_allclose(mean, TARGETS, atol=1e-3)
+    assert (variance < 1e-4).all()
+
+
+def test_a_fit_finds_the_parameter_that_does_nothing() -> None:
+    points = np.random.default_rng(1).random((60, 2))
+    vector = fit(points, np.sin(5 * points[:, 0]), np.array([0, 1]), PRIOR, [PRIOR.mode(2)], max_steps=50)
+    assert vector[1] > vector[0] + 1.0
+
+
+def test_fantasies_keep_the_mean_and_lower_the_variance() -> None:
+    model = GaussianProcess(POINTS, TARGETS, Kernel.of_vector(VECTOR, GROUPS))
+    at = np.full((1, 3), 0.4)
+    dreamt = model.with_fantasies(at)
+    assert dreamt.mean(at) == pytest.approx(model.mean(at), abs=1e-6)
+    assert dreamt.predict(at)[1] < model.predict(at)[1]
