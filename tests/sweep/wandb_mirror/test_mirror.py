@@ -50,7 +50,7 @@ def runs(server: WandbServer, config: WandbConfig) -> list[Run]:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -217,6 +217,18 @@ def test_of_several_drivers_one_sends(
     sender.run(closed)
     assert server.requests == []
     other.communicate(b"")
+
+
+def test_a_process_that_hangs_is_given_up(
+    server: WandbServer, config: WandbConfig, notices: list[str], store: Store, store_url: str, run_trial: RunTrial,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    run_trial(0)
+    monkeypatch.setattr(mirror_module, "START_SECONDS", 0.0)
+    monkeypatch.setattr(mirror_module, "SILENCE", 0.0)
+    server.fault = lambda request: "hang"
+    with pytest.raises(WandbError, match="its process ended"):
+        sync(store_url, "arena", config, notices.append, 60.0)
 
 
 def test_no_sweep_is_read_where_w_and_b_is_away(

@@ -29,8 +29,10 @@ PATIENCE_SECONDS = 40.0
 RESTORE_PATIENCE_SECONDS = 10.0
 """The same before a sweep begins, while a person waits."""
 
+START_SECONDS = 60.0
 SILENCE = 12.0
-"""Times that patience, until a process that says nothing is killed: an upload may take nearly as long."""
+"""A process that is to end and says nothing for so long, to start and then in times its patience, is killed: an upload
+may take nearly as long."""
 
 LAST_PATIENCE_SECONDS = 10.0
 FIRST_RETRY_SECONDS = 5.0
@@ -277,7 +279,7 @@ class _Worker:
                 return self._lines.get(timeout=1.0)
             except queue.Empty:
                 since = max(heard_at, self._closed_at)
-                if time.monotonic() - since > SILENCE * self._patience:
+                if time.monotonic() - since > START_SECONDS + SILENCE * self._patience:
                     self.kill()
 
     def close(self) -> None:
