@@ -1,0 +1,219 @@
+"""Tables and plots of the results kept by `run`: `python -m benchmarks.optimizers.report --help`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.optimizers.problems import Yardstick, names
+from benchmarks.optimizers.run import COST_POINTS, RESULTS, TRIAL_POINTS
+from metta.sweep.protein.pareto import hypervolume
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an optimiser: [trials] of each."""
+
+    scores: Array
+    costs: Array
+    seconds: Array
+    on_bound: Array
+
+
+Runs = dict[tuple[str, str, int], Run]
+"""By problem, horizon and seed."""
+
+
+class Results:
+    """The kept runs of all optimisers.
+
+    Args:
+        folder: where `run` kept them.
+        problems: those to report on.
+    """
+
+    def __init__(self, folder: Path, problems: list[str]) -> None:
+        self.problems = [name for name in problems if (folder / "yardsticks" / f"{name}.json").exists()]
+        self.yardsticks = {
+            name: Yardstick(**json.loads((folder / "yardsticks" / f"{name}.json").read_text()))
+            for name in self.problems
+        }
+        folders = sorted(path for path in folder.iterdir() if (path / "versions.json").exists())
+        self.runs: dict[str, Runs] = {path.name: _read(path, self.problems) for path in folders}
+        self.runs = {name: runs for name, runs in self.runs.items() if runs}
+
+    def at_cost(self, optimizer: str, times: int) -> dict[tuple[str, int], float]:
+        """Regret of the best trial that ended within `times` the median cost, by problem and seed."""
+        return self._each(optimizer, f"cost{times}", lambda run, y: _best_within(run, y, times * y.median_cost))
+
+    def at_trials(self, optimizer: str, trials: int) -> dict[tuple[str, int], float]:
+        """Regret of the best of the first `trials` trials, by problem and seed."""
+        return self._each(optimizer, f"trials{trials}", lambda run, y: float(y.regret(run.scores[:trials].max())))
+
+    def hypervolumes(self, optimizer: str, times: int) -> dict[tuple[str, int], float]:
+        """Share of the (score, log cost) rectangle dominated within `times` the median cost, by problem and seed."""
+
+        def measure(run: Run, y: Yardstick) -> float:
+            within = np.cumsum(run.costs) <= times * y.median_cost
+            worst = float(np.log(y.max_cost))
+            area = (y.best - y.median) * (worst - np.log(y.min_cost))
+            return float(hypervolume(run.scores[within], np.log(run.costs[within]), y.median, worst) / area)
+
+        return self._each(optimizer, f"cost{times}", measure)
+
+    def _each(
+        self, optimizer: str, horizon: str, measure: Callable[[Run, Yardstick], float]
+    ) -> dict[tuple[str, int], float]:
+        return {
+            (problem, seed): measure(run, self.yardsticks[problem])
+            for (problem, label, seed), run in self.runs[optimizer].items()
+            if label in (horizon, "any")
+        }
+
+
+def _read(folder: Path, problems: list[str]) -> Runs:
+    rows: dict[tuple[str, str, int], list[list[float]]] = {}
+    for problem in problems:
+        path = folder / f"{problem}.csv"
+        if path.exists():
+            with path.open(newline="") as file:
+                for row in csv.DictReader(file):
+                    values = [float(row[field]) for field in ("score", "cost", "seconds", "on_bound")]
+                    rows.setdefault((problem, row["horizon"], int(row["seed"])), []).append(values)
+    return {key: Run(*np.array(values).T) for key, values in rows.items()}
+
+
+def _best_within(run: Run, yardstick: Yardstick, budget: float) -> float:
+    """A run that could not afford one trial has found nothing better than the median."""
+    within = run.scores[np.cumsum(run.costs) <= budget]
+    return float(yardstick.regret(within.max())) if len(within) else 1.0
+
+
+def mean_ranks(results: dict[str, dict[tuple[str, int], float]]) -> dict[str, float]:
+    """Mean rank of each optimiser over the (problem, seed) pairs that all of them ran; 1 is best."""
+    from scipy.stats import rankdata
+
+    common = sorted(set.intersection(*(set(of_one) for of_one in results.values())))
+    table = np.array([[of_one[key] for key in common] for of_one in results.values()])
+    ranks = rankdata(table, axis=0).mean(axis=1)
+    return dict(zip(results, ranks.tolist(), strict=True))
+
+
+def wilcoxon_holm(
+    ours: dict[tuple[str, int], float], peers: dict[str, dict[tuple[str, int], float]]
+) -> dict[str, float]:
+    """One-sided paired Wilcoxon p-values that our regret is lower, Holm-corrected over the peers."""
+    from scipy.stats import wilcoxon
+
+    raw = {}
+    for name, theirs in peers.items():
+        common = sorted(set(ours) & set(theirs))
+        pairs = np.array([(ours[key], theirs[key]) for key in common])
+        raw[name] = float(wilcoxon(pairs[:, 0], pairs[:, 1], alternative="less").pvalue)
+    corrected, largest = {}, 0.0
+    for position, name in enumerate(sorted(raw, key=lambda key: raw[key])):
+        largest = max(largest, min(1.0, (len(raw) - position) * raw[name]))
+        corrected[name] = largest
+    return corrected
+
+
+def tables(results: Results) -> Iterator[str]:
+    """Markdown tables. A rank is over the optimisers that ran every problem and seed; nan is what was not run."""
+    runs = results.runs
+    complete = _complete(results)
+    costs = {point: {name: results.at_cost(name, point) for name in complete} for point in COST_POINTS}
+    ranks = {point: mean_ranks(of_all) for point, of_all in costs.items() if all(of_all.values())}
+    yield "Mean normalised regret at a cost, in times the median random cost\n"
+    yield _table(runs, {f"{point}x": _mean(results.at_cost, point) for point in COST_POINTS})
+    yield "Mean normalised regret after a number of trials\n"
+    yield _table(runs, {f"{point}": _mean(results.at_trials, point) for point in TRIAL_POINTS})
+    yield "Mean rank at a cost\n"
+    yield _table(complete, {f"{point}x": of_all.__getitem__ for point, of_all in ranks.items()})
+    yield "Hypervolume of score and log cost, share of the rectangle over the median score, below the largest cost\n"
+    yield _table(runs, {f"{point}x": _mean(results.hypervolumes, point) for point in COST_POINTS})
+    if "protein" in complete:
+        peers = {name: of_one for name, of_one in costs[20].items() if name != "protein"}
+        p_values = wilcoxon_holm(costs[20]["protein"], peers)
+        yield "Protein's regret is lower at 20 times the median cost: Wilcoxon, Holm-corrected p\n"
+        yield _table(p_values, {"p": p_values.__getitem__})
+    yield "Milliseconds a trial (suggest and observe), and share of continuous values suggested on a bound\n"
+    yield _table(
+        runs,
+        {
+            "median": lambda name: 1e3 * float(np.median(_pooled(runs[name], "seconds"))),
+            "95th percentile": lambda name: 1e3 * float(np.percentile(_pooled(runs[name], "seconds"), 95)),
+            "on a bound": lambda name: float(np.mean(_pooled(runs[name], "on_bound"))),
+        },
+    )
+
+
+def _complete(results: Results) -> list[str]:
+    """Optimisers that have all the runs to 20 times the median cost that any has."""
+    counts = {name: len(results.at_cost(name, 20)) for name in results.runs}
+    return [name for name, count in counts.items() if count == max(counts.values())]
+
+
+def _mean(measure: Callable[[str, int], dict[tuple[str, int], float]], point: int) -> Callable[[str], float]:
+    return lambda name: float(np.mean(list(measure(name, point).values()) or [np.nan]))
+
+
+def _pooled(runs: Runs, field: str) -> Array:
+    return np.concatenate([getattr(run, field) for run in runs.values()])
+
+
+def _table(names: Iterable[str], columns: dict[str, Callable[[str], float]]) -> str:
+    """One row a name, one column a measure."""
+    rows = {name: [column(name) for column in columns.values()] for name in names}
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    lines += [f"| {name} | " + " | ".join(f"{value:.3g}" for value in row) + " |" for name, row in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def plots(results: Results, folder: Path) -> None:
+    """Regret against trials and against cost, one small PNG each."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, measure, points, label in (
+        ("regret_trials", results.at_trials, TRIAL_POINTS, "trials"),
+        ("regret_cost", results.at_cost, COST_POINTS, "cost, in times the median"),
+    ):
+        figure, axes = plt.subplots(figsize=(6, 4))
+        for name in results.runs:
+            mine = name == "protein"
+            means = [_mean(measure, point)(name) for point in points]
+            axes.plot(points, means, "o-", label=name, linewidth=2.5 if mine else 1, color="black" if mine else None)
+        axes.set(xlabel=label, ylabel="mean normalised regret", ylim=(0, 1))
+        axes.legend(fontsize=7)
+        figure.tight_layout()
+        figure.savefig(folder / f"{file}.png", dpi=80)
+        plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--suite", choices=["lcbench", "synthetic"], default="lcbench")
+    parser.add_argument("--plots", type=Path, help="folder to write plots to")
+    arguments = parser.parse_args()
+    results = Results(arguments.results, names(arguments.suite))
+    for table in tables(results):
+        print(table)
+    if arguments.plots:
+        plots(results, arguments.plots)
+
+
+if __name__ == "__main__":
+    main()
