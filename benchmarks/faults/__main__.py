@@ -42,7 +42,6 @@ class Fault:
 
 def faults(kills: int) -> list[Fault]:
     """Every fault of the table; each that needs a server starts one of its own."""
-    kill_trials = 40 + 3 * kills
     jumps = ["+2h", "-2h", "+400d", "-1h", "+0"]
 
     def on_server(run: Callable[[PostgresServer, Path], Outcome]) -> Callable[[Path], Outcome]:
@@ -56,12 +55,12 @@ def faults(kills: int) -> list[Fault]:
         Fault(
             f"kill -9, {kills} times at random moments",
             "SQLite",
-            lambda folder: scenarios.kill_9(f"sqlite:///{folder}/store.sqlite", folder, kills, kill_trials),
+            lambda folder: scenarios.kill_9(f"sqlite:///{folder}/store.sqlite", folder, kills),
         ),
         Fault(
             f"kill -9, {kills} times at random moments",
             "PostgreSQL",
-            on_server(lambda server, folder: scenarios.kill_9(server.new_database(), folder, kills, kill_trials)),
+            on_server(lambda server, folder: scenarios.kill_9(server.new_database(), folder, kills)),
         ),
         Fault(
             "server restarted 3 times, away for 5 s",

@@ -180,6 +180,9 @@ class FaultySweep:
     def ended(self) -> int:
         return sum(trial.state.ended for trial in self.trials())
 
+    def complete(self) -> bool:
+        return self.ended() >= self._num_trials
+
     def wait_for(self, ended: int) -> None:
         """Wait until that many trials have ended."""
         deadline = time.monotonic() + _PATIENCE_SECONDS

@@ -21,7 +21,7 @@ COMPLETED = Outcome(TrialState.COMPLETED, 0.5, 2.0, 2.0)
 
 
 def test_kill_9_of_drivers_side_by_side(store_url: str, tmp_path: Path) -> None:
-    verdict = scenarios.kill_9(store_url, tmp_path, kills=5, num_trials=30)
+    verdict = scenarios.kill_9(store_url, tmp_path, kills=5)
     assert verdict.sound, verdict
 
 
