@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import itertools
+import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -32,6 +34,9 @@ BATCH_SECONDS = 0.2
 COUNT_SECONDS = 2.0
 """How often the cluster's nodes are counted."""
 
+ANSWER_SECONDS = 10.0
+"""How long a cluster may take to accept a connection."""
+
 LAST_NEWS_SECONDS = 10.0
 """How long a trial that has ended waits until its progress has arrived."""
 
@@ -39,7 +44,6 @@ _SETTINGS = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would build an environment for every worker
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Says that no other machine will join, and then Ray listens on loopback only."""
@@ -166,24 +170,25 @@ class _Connection:
 
         self._ray: Any = ray
         self._ray._private.worker._worker_logs_enabled = False  # log_to_driver leaves on what nodes say of dead workers
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         variables = thread_variables(cpus) | ({"CUDA_VISIBLE_DEVICES": ""} if gpus == 0 else {})
-        with _signals_kept():
-            if address is None:
-                path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-                ray.init(
-                    address="local",
-                    num_cpus=local_workers * cpus,
-                    include_dashboard=False,
-                    object_store_memory=_SMALL_OBJECT_STORE,
-                    runtime_env={"env_vars": variables | {"PYTHONPATH": path}},
-                    **quiet,
-                )
-            else:
-                try:
-                    ray.init(address=address, runtime_env=_shipped() | {"env_vars": variables}, **quiet)
-                except (ConnectionError, RuntimeError, ValueError) as error:
-                    raise UserError(f"ray_address={address}: {error}") from error
+        if address is None:
+            path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+            place: dict[str, Any] = {
+                "address": "local",
+                "num_cpus": local_workers * cpus,
+                "include_dashboard": False,
+                "object_store_memory": _SMALL_OBJECT_STORE,
+                "runtime_env": {"env_vars": variables | {"PYTHONPATH": path}},
+            }
+        else:
+            _require_answer(address)
+            place = {"address": address, "runtime_env": _shipped() | {"env_vars": variables}}
+        try:
+            with _signals_kept():
+                ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray raises all kinds, the bare one too
+            where = "on this machine" if address is None else f"at ray_address={address}"
+            raise UserError(f"Ray {where} cannot be used: {error}") from error
         if gpus is None:
             gpus = 1.0 if any(node["Resources"].get("GPU") for node in self._nodes()) else 0.0
         self._needs = {"CPU": float(cpus), "GPU": float(gpus)}
@@ -193,6 +198,10 @@ class _Connection:
         )
         mailbox: Any = ray.remote(_Mailbox)
         self._mailbox = mailbox.options(num_cpus=0, scheduling_strategy=here).remote()
+        try:
+            ray.get(self._mailbox.take.remote())
+        except ray.exceptions.RayError as error:
+            raise UserError(f"Ray cannot run this code: {error}") from error
         self._arrived = self._mailbox.arrived.remote()
 
     def room(self) -> int:
@@ -288,8 +297,19 @@ def _shipped() -> dict[str, Any]:
     """The code that goes to other nodes: the working directory, and this package where it is not in there."""
     here, package, data = Path.cwd(), Path(metta.__path__[0]).resolve(), data_dir().resolve()
     excludes = _NOT_SHIPPED + ([f"/{data.relative_to(here)}"] if data.is_relative_to(here) else [])
-    modules = [] if package.is_relative_to(here) else [str(package)]
-    return {"working_dir": str(here), "excludes": excludes, "py_modules": modules}
+    modules = {} if package.is_relative_to(here) else {"py_modules": [str(package)]}
+    return {"working_dir": str(here), "excludes": excludes, **modules}
+
+
+def _require_answer(address: str) -> None:
+    """Raise UserError where nobody listens at the address, for Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"ray_address={address}: no Ray answers there ({error})") from error
 
 
 @contextmanager

@@ -58,7 +58,9 @@ class Probe(Config):
             "threads": int(os.environ["OMP_NUM_THREADS"]),
             "ignores_interrupts": _ignores_interrupts(),
         }
-        return TrialResult(metrics, cost=1.0, artefacts={"gpus": os.environ["CUDA_VISIBLE_DEVICES"]}, stopped=not go_on)
+        return TrialResult(
+            metrics, cost=1.0, artefacts={"gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}, stopped=not go_on
+        )
 
 
 def _ignores_interrupts() -> bool:

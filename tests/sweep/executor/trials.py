@@ -21,7 +21,7 @@ from tests.support.parabola import parabola_definition
 from tests.sweep.executor.probe import TOOL_CLASS, Probe
 from tests.sweep.test_sweep import SilentView
 
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 180.0
 
 
 def probe(number: int, folder: Path, attempt: int = 1, **fields: object) -> TrialSpec:

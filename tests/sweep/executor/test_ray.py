@@ -1,0 +1,89 @@
+"""Ray: a cluster that loses a node in mid-sweep, and what is left when a driver is killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metta.common.errors import UserError
+from metta.sweep.executor import open_executor
+from metta.sweep.executor.ray import RayExecutor
+from tests.sweep.executor.trials import alive, pids, until
+
+ROOT = Path(__file__).parents[3]
+LISTEN, LOOPBACK = "0A", "0100007F"
+"""A TCP state, and 127.0.0.1, as /proc/net writes them."""
+
+
+def test_a_node_that_dies_loses_its_trial_alone_and_it_is_tried_again_elsewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.sweep.executor.lose_a_node", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+    before, *trials, after = [line for line in done.stdout.splitlines() if line]
+    assert (before, after) == ("2 at once", "1 at once")
+    assert sorted(trials) == ["completed 1", "completed 1", "completed 1", "completed 2"]
+
+
+DRIVER = """
+import subprocess, sys
+from pathlib import Path
+from metta.sweep.executor.ray import RayExecutor
+from tests.sweep.executor.trials import go_on, probe
+executor = RayExecutor(num_workers=1)
+executor.submit(probe(0, Path(sys.argv[1]), wait_for="never"), go_on)
+executor.wait()
+"""
+
+
+def test_a_local_ray_listens_on_loopback_and_ends_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=ROOT)
+    until(lambda: pids(tmp_path))
+    ray = _descendants(driver.pid)
+    listening = [address for pid in ray for address in _listening(pid)]
+    driver.kill()
+    driver.wait()
+
+    assert len(ray) > 3
+    assert listening
+    assert all(address.endswith(LOOPBACK) for address in listening), listening
+    until(lambda: not any(alive(pid) for pid in [*ray, *pids(tmp_path)]))
+
+
+def test_a_cluster_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UserError, match=r"ray_address=127\.0\.0\.1:1"):
+        _ = RayExecutor(address="127.0.0.1:1").slots
+
+
+def test_ray_is_chosen_by_its_address() -> None:
+    executor = open_executor(num_workers=3, ray_address="auto", gpus_per_trial=0.5)
+    assert isinstance(executor, RayExecutor)
+    assert executor.slots == 3
+    assert executor.resources == "Ray at auto, 3 trials at once, 1 CPU and 0.5 GPUs each"
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that a process started, and those that they started."""
+    children = [
+        int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()
+    ]
+    return children + [below for child in children for below in _descendants(child)]
+
+
+def _listening(pid: int) -> list[str]:
+    """The addresses that a process listens on, as /proc/net writes them."""
+    sockets = {
+        fields[9]: fields[1].partition(":")[0]
+        for table in ("tcp", "tcp6")
+        for fields in map(str.split, Path(f"/proc/net/{table}").read_text().splitlines()[1:])
+        if fields[3] == LISTEN
+    }
+    try:
+        open_files = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:  # it has ended, or closed one just now
+        return []
+    return [address for inode, address in sockets.items() if f"socket:[{inode}]" in open_files]

@@ -1,0 +1,87 @@
+"""SweepTool with workers: Ctrl-C once and twice, and real training."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from metta.sweep.store import open_store
+from metta.sweep.trial import Trial, TrialState
+from tests.support.small_sweep import small_sweep
+from tests.sweep.executor.probe import write
+from tests.sweep.executor.trials import alive, pids, until
+
+ROOT = Path(__file__).parents[3]
+COMPLETED, QUEUED = TrialState.COMPLETED, TrialState.QUEUED
+
+
+@pytest.fixture(autouse=True)
+def _data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path / "data"))
+
+
+def stored(folder: Path) -> list[Trial]:
+    with closing(open_store(f"sqlite:///{folder / 'data' / 'sweeps.db'}")) as store:
+        return store.trials("s")
+
+
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_ctrl_c_once_finishes_what_runs_and_twice_cancels_it(executor: str, tmp_path: Path) -> None:
+    command = [sys.executable, "tools/run.py", "tests.sweep.executor.trials.probe_sweep"]
+    command += ["--args", "sweep_name=s", f"wait_for={tmp_path / 'end'}"]
+    command += ["--overrides", f"executor={executor}", "num_workers=2"]
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    def interrupt(process: subprocess.Popen[str]) -> None:
+        """Send what a terminal sends: SIGINT to every process of the foreground group."""
+        os.killpg(process.pid, signal.SIGINT)
+
+    process = start()
+    until(lambda: len(pids(tmp_path)) == 2)
+    interrupt(process)
+    assert process.stdout is not None
+    told = ""
+    while "finishing 2 running trials" not in told:
+        told += process.stdout.readline()
+    assert all(alive(pid) for pid in pids(tmp_path))
+    write(tmp_path / "end")
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "run the same command again" in rest
+    assert [(trial.state, trial.attempts) for trial in stored(tmp_path)] == [(COMPLETED, 1)] * 2
+
+    (tmp_path / "end").unlink()
+    process = start()
+    until(lambda: len(pids(tmp_path)) == 4)
+    interrupt(process)
+    assert process.stdout is not None
+    while "finishing 2 running trials" not in process.stdout.readline():
+        pass
+    interrupt(process)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    until(lambda: not any(alive(pid) for pid in pids(tmp_path)))
+    assert [(trial.state, trial.attempts) for trial in stored(tmp_path)] == [(COMPLETED, 1)] * 2 + [(QUEUED, 1)] * 2
+
+
+def test_workers_train_for_real(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert small_sweep("s", num_trials=3).override("num_workers", 2).invoke() == 0
+
+    assert "2 worker processes" in capsys.readouterr().out
+    trials = stored(tmp_path)
+    assert [(trial.state, trial.attempts) for trial in trials] == [(COMPLETED, 1)] * 3
+    assert len({trial.params["trainer.ppo.clip_coef"] for trial in trials}) == 3
+    for trial in trials:
+        assert trial.score == trial.metrics["small/room/heart.gained"]
+        assert Path(trial.artefacts["policy"].removeprefix("file://")).is_relative_to(
+            tmp_path / "data" / "sweeps" / "s"
+        )
