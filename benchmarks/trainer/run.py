@@ -25,10 +25,8 @@ from pathlib import Path
 import numpy as np
 from mettagrid.config.mettagrid_config import MettaGridConfig
 
-from benchmarks.trainer.dense import train_dense
 from experiments.arena import make_env
 from metta.rl.environment import Buffers, Environment, EnvironmentSpec
-from metta.rl.trainer import train
 from metta.rl.trainer_config import TrainerConfig
 from metta.rl.vector_environment import usable_cores
 
@@ -61,12 +59,16 @@ def _play_at_random(env: MettaGridConfig, seed: int) -> float:
 
 def trained_steps_per_second(config: TrainerConfig, env: MettaGridConfig) -> float:
     """Agent steps per second of a whole run, from the start of its workers to its last checkpoint."""
+    from metta.rl.trainer import train
+
     with tempfile.TemporaryDirectory() as run_dir:
         result = train(config, env, Path(run_dir))
     return result.metrics["agent_steps"] / result.seconds
 
 
 def main() -> None:
+    from benchmarks.trainer.dense import train_dense  # workers import this file, and have no use for torch
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500_000, help="agent steps of each training run")

@@ -1,7 +1,8 @@
 """Many environments stepped together, in worker processes that share their arrays with this one.
 
-Worker processes and not threads: mettagrid 0.26.22 holds the GIL while it steps. Torch is not imported here, so that
-workers start quickly and stay small.
+Worker processes and not threads: mettagrid 0.26.22 holds the GIL while it steps. They are forked from a server that has
+imported this module, which takes a second once and not at every start. Torch is not imported here, so that it starts
+quickly and workers stay small.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from typing import Any, Self
 
 import numpy as np
@@ -111,7 +112,8 @@ class VectorEnvironment:
         """
         self.spec = EnvironmentSpec.of(config)
         self.num_environments = num_environments
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
         shapes = SharedArrays.shapes(self.spec, num_environments)
         memory = {name: context.RawArray(c_type, int(np.prod(shapes[name]))) for name, (_, c_type) in _FIELDS.items()}
         self.arrays = SharedArrays.on(memory, self.spec, num_environments)
@@ -120,7 +122,7 @@ class VectorEnvironment:
         self._pending: list[bool] = [True for _ in self.groups]
         self._stats: list[list[dict[str, float]]] = [[] for _ in self.groups]
         self._local: _Stepper | None = None
-        self._workers: list[tuple[SpawnProcess, Connection]] = []
+        self._workers: list[tuple[ForkServerProcess, Connection]] = []
         if num_workers == 0:
             members = [list(range(group.start, group.stop)) for group in self.groups]
             self._local = _Stepper(config, self.arrays, members, num_environments, seed)
