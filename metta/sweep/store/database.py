@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 import re
 import time
@@ -56,6 +57,8 @@ class Database:
     """
 
     def __init__(self, url: str, create: bool = True) -> None:
+        self.troubled_at = -math.inf
+        """When a transaction last had to wait for the database, by the monotonic clock."""
         self._url = _parse(url)
         self.url = _without_secrets(self._url)
         if self._url.get_backend_name() == "sqlite":
@@ -104,7 +107,8 @@ class Database:
                     _log.warning("store %s: it answers again, after %.0f s", self.url, time.monotonic() - start)
                 return result
             except DBAPIError as error:
-                waited = time.monotonic() - start
+                self.troubled_at = time.monotonic()
+                waited = self.troubled_at - start
                 reason = self._explain(error)
                 if not _may_pass(error):
                     raise StoreError(f"store {self.url}: {reason}") from None

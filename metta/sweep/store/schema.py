@@ -49,6 +49,23 @@ def _now_postgresql(element: Any, compiler: Any, **options: Any) -> str:
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
 
 
+class up_since(FunctionElement[float]):
+    """When the database began to answer, in seconds since 1970. SQLite has no server that could have been away."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(up_since, "sqlite")
+def _up_since_sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    return "0.0"
+
+
+@compiles(up_since, "postgresql")
+def _up_since_postgresql(element: Any, compiler: Any, **options: Any) -> str:
+    return "CAST(EXTRACT(EPOCH FROM pg_postmaster_start_time()) AS DOUBLE PRECISION)"
+
+
 class _SqliteDouble(UserDefinedType[float]):
     """SQLite turns NaN into NULL, so NaN is kept as text, which its columns allow."""
 

@@ -6,6 +6,7 @@ file), so changes of one sweep happen one after the other, numbers have no gaps,
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, Select, Table, and_, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from metta.common.errors import nearest
 from metta.sweep.store.database import Database
@@ -32,7 +34,7 @@ from metta.sweep.store.protocol import (
     SweepRecord,
     TrialHistory,
 )
-from metta.sweep.store.schema import attempts, curve_points, drivers, mirrored, now, sweeps, trials
+from metta.sweep.store.schema import attempts, curve_points, drivers, mirrored, now, sweeps, trials, up_since
 from metta.sweep.trial import Progress, Trial, TrialState
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ class SqlStore:
     def __init__(self, url: str, create: bool = True) -> None:
         self._database = Database(url, create)
         self._unsure: set[str] = set()  # tokens whose last commit may have taken place, although it was not confirmed
+        self._joined: set[str] = set()  # drivers of this process: alive, for else nobody would ask
+        self._absent_at = -math.inf  # when this process last found that it had been away itself
 
     @property
     def url(self) -> str:
@@ -91,9 +95,12 @@ class SqlStore:
             if existing is not None:
                 if again and existing.origin == origin:
                     return _sweep_record(existing)
-                raise SweepExistsError(f"store {self.url}: there is a sweep named {name!r} already")
+                raise self._sweep_exists(name)
             values = {"name": name, "config": config, "entry_point": entry_point, "revision": 0, "origin": origin}
-            row = connection.execute(insert(sweeps).values(**values, created_at=now()).returning(sweeps)).one()
+            try:
+                row = connection.execute(insert(sweeps).values(**values, created_at=now()).returning(sweeps)).one()
+            except IntegrityError:  # another process created it since we looked
+                raise self._sweep_exists(name) from None
             return _sweep_record(row)
 
         return self._database.write(operation)
@@ -133,9 +140,12 @@ class SqlStore:
                     "lease_seconds": lease_seconds,
                 }
                 connection.execute(insert(drivers).values(**values, **_sign_of_life()))
-            return _driver(connection.execute(_drivers().where(drivers.c.id == driver_id)).one())
+            row = connection.execute(_drivers().where(drivers.c.id == driver_id)).one()
+            return _driver(row, alive=True)
 
-        return self._database.write(operation)
+        driver = self._database.write(operation)
+        self._joined.add(driver.id)
+        return driver
 
     def leave(self, driver: Driver) -> None:
         def operation(connection: Connection, again: bool) -> None:
@@ -146,17 +156,29 @@ class SqlStore:
             connection.execute(update(drivers).where(drivers.c.id == driver.id).values(left_at=now()))
 
         self._database.write(operation)
+        self._joined.discard(driver.id)
 
     def heartbeat(self, driver: Driver) -> None:
         self._database.write(lambda connection, again: _renew(connection, driver))
 
     def drivers(self, sweep: str) -> list[Driver]:
         def operation(connection: Connection) -> list[Driver]:
-            sweep_id = self._find_sweep(connection, sweep).id
-            query = _drivers().where(drivers.c.sweep_id == sweep_id, drivers.c.left_at.is_(None))
-            return [_driver(row) for row in connection.execute(query.order_by(drivers.c.seen_at)).all()]
+            return self._judge_drivers(connection, self._find_sweep(connection, sweep).id)
 
         return self._database.read(operation)
+
+    def _judge_drivers(self, connection: Connection, sweep_id: int) -> list[Driver]:
+        """The sweep's drivers that have not left, and which of them live.
+
+        A process that was away itself (stopped, or cut off from the database) must not conclude from what it missed
+        that others are dead: until it has been present for as long as a lease, it takes every lease to hold.
+        """
+        query = _drivers().where(drivers.c.sweep_id == sweep_id, drivers.c.left_at.is_(None))
+        rows = connection.execute(query.order_by(drivers.c.seen_at)).all()
+        if any(row.id in self._joined and not _lease_holds(row) for row in rows):
+            self._absent_at = time.monotonic()
+        present_seconds = time.monotonic() - max(self._absent_at, self._database.troubled_at)
+        return [_driver(row, row.id in self._joined or _is_alive(row, present_seconds)) for row in rows]
 
     # ---- attempts
 
@@ -306,15 +328,15 @@ class SqlStore:
 
         def lost(connection: Connection) -> list[tuple[AnyRow, Driver]]:
             """Running attempts of drivers that are gone."""
-            sweep_id = select(sweeps.c.id).where(sweeps.c.name == sweep).scalar_subquery()
-            running = connection.execute(
-                select(attempts).where(attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING)
-            ).all()
+            sweep_id = self._find_sweep(connection, sweep).id
+            held = and_(attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING)
+            running = connection.execute(select(attempts).where(held)).all()
             if not running:
                 return []
-            holders = connection.execute(_drivers().where(drivers.c.sweep_id == sweep_id)).all()
-            gone = {row.id: _driver(row) for row in holders if not _is_alive(row)}
-            return [(attempt, gone[attempt.driver_id]) for attempt in running if attempt.driver_id in gone]
+            holders = {driver.id: driver for driver in self._judge_drivers(connection, sweep_id)}
+            return [
+                (attempt, holders[attempt.driver_id]) for attempt in running if not holders[attempt.driver_id].alive
+            ]
 
         def operation(connection: Connection, again: bool) -> None:
             revision = self._touch(connection, sweep).revision
@@ -423,9 +445,12 @@ class SqlStore:
             if existing is not None:
                 if again and existing.origin == origin:
                     return
-                raise SweepExistsError(f"store {self.url}: there is a sweep named {record.name!r} already")
+                raise self._sweep_exists(record.name)
             created = insert(sweeps).values(**vars(record), origin=origin, revision=1).returning(sweeps.c.id)
-            sweep_id = connection.execute(created).scalar_one()
+            try:
+                sweep_id = connection.execute(created).scalar_one()
+            except IntegrityError:  # another process created it since we looked
+                raise self._sweep_exists(record.name) from None
             for table, rows in _imported_rows(sweep_id, origin, kept).items():
                 if rows:
                     connection.execute(insert(table), rows)
@@ -461,6 +486,9 @@ class SqlStore:
     def _no_sweep(self, connection: Connection, name: str) -> SweepNotFoundError:
         names = connection.scalars(select(sweeps.c.name).order_by(sweeps.c.name)).all()
         return SweepNotFoundError(f"store {self.url}: no sweep is named {name!r}; {nearest(name, names)}")
+
+    def _sweep_exists(self, name: str) -> SweepExistsError:
+        return SweepExistsError(f"store {self.url}: there is a sweep named {name!r} already")
 
     def _touch(self, connection: Connection, whose: str | Driver) -> AnyRow:
         """Raise the revision of a sweep, by its name or a driver of it, and so lock it. Returns id, name, revision."""
@@ -635,27 +663,36 @@ def _renew(connection: Connection, driver: Driver) -> None:
 
 
 def _drivers() -> Select[Any]:
-    """Drivers, with the database's time as `asked_at`."""
-    return select(drivers, now().label("asked_at"))
+    """Drivers, with the database's time, and since when it answers."""
+    return select(drivers, now().label("asked_at"), up_since().label("up_since"))
 
 
-def _is_alive(row: AnyRow) -> bool:
-    """Whether the driver may still hold attempts.
+def _process(row: AnyRow) -> Process:
+    return Process(row.host, row.pid, row.boot, row.process_started)
 
-    On the boot that the driver runs on, whether its process lives is known, and the lease goes by the monotonic clock,
-    which neither jumps nor runs while the machine sleeps. Elsewhere it goes by the database's clock; a time of renewal
-    that lies far in the future shows that this clock was set back, and does not hold the lease.
+
+def _lease_holds(row: AnyRow) -> bool:
+    """Whether the driver was seen within its lease.
+
+    On the boot that the driver runs on, the lease goes by the monotonic clock, which neither jumps nor runs while the
+    machine sleeps. Elsewhere it goes by the database's clock; a time of renewal that lies far in the future shows that
+    this clock was set back, and does not hold the lease.
     """
-    if row.left_at is not None:
-        return False
-    process = Process(row.host, row.pid, row.boot, row.process_started)
-    if process.has_died():
-        return False
-    if process.is_here():
+    if _process(row).is_here():
         return bool(time.monotonic() - row.seen_monotonic <= row.lease_seconds)
     return bool(abs(row.asked_at - row.seen_at) <= row.lease_seconds)
 
 
-def _driver(row: AnyRow) -> Driver:
-    seen_at = datetime.fromtimestamp(row.seen_at, UTC)
-    return Driver(row.id, row.host, row.pid, seen_at, _is_alive(row))
+def _is_alive(row: AnyRow, present_seconds: float) -> bool:
+    """Whether the driver may still hold attempts, as far as a process can tell that has been present for so long.
+
+    While a server was away nobody could renew a lease, so after its start every lease holds once more.
+    """
+    if _process(row).has_died():
+        return False
+    up_seconds = abs(row.asked_at - row.up_since)  # the clock may have been set back since
+    return _lease_holds(row) or min(present_seconds, up_seconds) < row.lease_seconds
+
+
+def _driver(row: AnyRow, alive: bool) -> Driver:
+    return Driver(row.id, row.host, row.pid, datetime.fromtimestamp(row.seen_at, UTC), alive)

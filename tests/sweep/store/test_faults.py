@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import scenarios
-from metta.sweep.store import database, open_store
+from metta.sweep.store import database, open_store, process
 from metta.sweep.store.protocol import Attempt, Driver, Outcome, StaleAttemptError, Store, StoreError
 from metta.sweep.trial import Progress, TrialState
 from tests.support.postgresql import PostgresServer
@@ -51,6 +51,28 @@ def test_a_full_disk(tmp_path: Path) -> None:
     verdict = scenarios.disk_full(tmp_path, seconds=2.0, num_trials=24)
     assert verdict.sound, verdict
     assert any("the disk is full" in message for message in verdict.messages)
+
+
+def test_after_the_server_was_away_every_lease_holds_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with PostgresServer() as server:
+        url = server.new_database()
+        elsewhere = open_store(url)
+        elsewhere.create_sweep("arena", {})
+        with monkeypatch.context() as patch:
+            patch.setattr(process, "_boot", lambda: "another machine")
+            driver = elsewhere.join("arena", lease_seconds=3.0)
+        elsewhere.start(driver, 0, {})
+        elsewhere.close()
+        server.stop()
+        time.sleep(3.0)
+        server.start()
+        store = open_store(url)
+        assert store.release_lost("arena") == []
+        deadline = time.monotonic() + 30
+        while store.release_lost("arena") != [0]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        store.close()
 
 
 # ---- the answer to a commit is lost
@@ -124,9 +146,10 @@ def test_a_trial_is_claimed_once(store: Store, proxy: Proxy, driver: Driver) -> 
     assert store.end(attempt, COMPLETED).params == {"lr": 0.1}
 
 
-def test_lost_attempts_are_released_once(store: Store, proxy: Proxy, driver: Driver) -> None:
-    silent = store.join("arena", lease_seconds=0.0)
-    store.start(silent, 0, {})
+def test_lost_attempts_are_released_once(store: Store, proxy: Proxy, postgres_server: PostgresServer) -> None:
+    other = open_store(postgres_server.url(store.url.rpartition("/")[2]))
+    other.start(other.join("arena", lease_seconds=0.0), 0, {})
+    other.close()
     time.sleep(0.01)
     proxy.lose_next_commit(skip=1)  # of the transaction that only looks for lost attempts
     assert store.release_lost("arena") == [0]

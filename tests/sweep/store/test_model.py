@@ -70,6 +70,7 @@ class StoreMachine(RuleBasedStateMachine):
     """Calls of the store in any order; after each, the store holds what the model holds."""
 
     store: Store
+    drivers_store: Store  # drivers join here: a process does not take its own for dead
     engine: Engine
 
     drivers = Bundle("drivers")
@@ -89,7 +90,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(target=drivers)
     def join(self) -> Driver:
-        driver = self.store.join(self.sweep)
+        driver = self.drivers_store.join(self.sweep)
         self.alive.add(driver.id)
         return driver
 
@@ -237,6 +238,7 @@ class StoreMachine(RuleBasedStateMachine):
 def test_any_sequence_of_calls_agrees_with_the_model(store_url: str) -> None:
     class Machine(StoreMachine):
         store = open_store(store_url)
+        drivers_store = open_store(store_url)
         engine = create_engine(store_url)
 
     run_state_machine_as_test(
@@ -249,4 +251,5 @@ def test_any_sequence_of_calls_agrees_with_the_model(store_url: str) -> None:
         ),
     )
     Machine.store.close()
+    Machine.drivers_store.close()
     Machine.engine.dispose()
