@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metta.rl.tokens import NUM_DIRECTIONS, TokenBatch, Vocabulary
+from metta.rl.tokens import NUM_DIRECTIONS, TokenBatch, Vocabulary, sum_embeddings
 
 TYPICAL_TOKENS = 32
 """Tokens in an observation, about; embeddings start so small that the sum of so many has about unit variance."""
@@ -48,14 +48,7 @@ class Policy(nn.Module):
             tokens: what is observed.
             embeddings: what `embeddings()` gives, where it is known already.
         """
-        sums = functional.embedding_bag(
-            tokens.rows,
-            self.embeddings() if embeddings is None else embeddings,
-            tokens.offsets,
-            mode="sum",
-            per_sample_weights=tokens.weights,
-            include_last_offset=True,
-        )
+        sums = sum_embeddings(self.embeddings() if embeddings is None else embeddings, tokens)
         features = functional.relu(sums + self.embeddings_bias)
         features = functional.relu(self.hidden(features))
         return self.actor(features), self.critic(features).squeeze(-1)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from metta.rl.environment import EMPTY, GLOBAL_LOCATION, EnvironmentSpec
 from metta.rl.policy import Policy
-from metta.rl.tokens import TokenBatch, Vocabulary
+from metta.rl.tokens import TokenBatch, Vocabulary, sum_embeddings
 
 SPEC = EnvironmentSpec(
     num_agents=1,
@@ -61,7 +61,19 @@ def test_an_observation_is_the_sum_of_its_tokens(batch: list[list[tuple[int, int
     assert vocabulary.num_channels == 7
     table = torch.randn(16 * 7, 4, generator=torch.Generator().manual_seed(0))
     tokens = vocabulary.encode(pack(batch))
-    sums = torch.nn.functional.embedding_bag(
+    sums = sum_embeddings(table, tokens)
+    for got, observation in zip(sums, batch, strict=True):
+        torch.testing.assert_close(got, expected_sum(observation, vocabulary, table), atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(observations())
+def test_the_gradient_of_the_sums_is_that_of_torch(batch: list[list[tuple[int, int, int]]]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(16 * 7, 4, generator=generator, requires_grad=True)
+    tokens = Vocabulary(SPEC).encode(pack(batch))
+    upstream = torch.randn(len(tokens), 4, generator=generator)
+    expected = torch.nn.functional.embedding_bag(
         tokens.rows,
         table,
         tokens.offsets,
@@ -69,8 +81,12 @@ def test_an_observation_is_the_sum_of_its_tokens(batch: list[list[tuple[int, int
         per_sample_weights=tokens.weights,
         include_last_offset=True,
     )
-    for got, observation in zip(sums, batch, strict=True):
-        torch.testing.assert_close(got, expected_sum(observation, vocabulary, table), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        torch.autograd.grad(sum_embeddings(table, tokens), table, upstream),
+        torch.autograd.grad(expected, table, upstream),
+        atol=1e-5,
+        rtol=1e-5,
+    )
 
 
 @settings(max_examples=60, deadline=None)
