@@ -26,6 +26,7 @@ class SweepDefinition(Config):
     Attributes:
         protein: the search.
         num_trials: how many trials are to end.
+        max_cost: the budget, in units of the cost metric; None is without limit.
         seed: of the optimiser and of the trials; drawn once when left out, and then kept.
         cost_metric: the metric that is a trial's cost.
         train_overrides: fixed values on every Tool, flat with dotted keys.
@@ -37,6 +38,7 @@ class SweepDefinition(Config):
 
     protein: ProteinConfig
     num_trials: int
+    max_cost: float | None = None
     seed: int | None = None
     cost_metric: str = "seconds"
     train_overrides: dict[str, Any] = {}

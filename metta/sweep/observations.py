@@ -22,7 +22,12 @@ class Learner:
 
     def __init__(self, definition: SweepDefinition) -> None:
         self._metric = definition.protein.metric
-        self._protein = Protein(definition.protein, seed=definition.seed, num_trials=definition.num_trials)
+        self._protein = Protein(
+            definition.protein,
+            seed=definition.seed,
+            num_trials=definition.num_trials,
+            max_cost=definition.max_cost,
+        )
         self._paths = hyperparameter_paths(definition.protein)
         defaults = flatten(definition.tool)
         self._defaults = {path: defaults[path] for path in self._paths if path in defaults}

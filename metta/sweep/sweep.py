@@ -132,7 +132,8 @@ class SweepLoop:
 
         One of each, so that what is suggested is always suggested with all that is known.
         """
-        started = not self._finishing and len(self._running) < self._executor.slots and self._start_one(driver)
+        may_start = not self._finishing and not self._budget_is_spent()
+        started = may_start and len(self._running) < self._executor.slots and self._start_one(driver)
         if self._running:
             more = started and len(self._running) < self._executor.slots
             finished = self._executor.wait(0.0 if more else POLL_SECONDS)
@@ -177,7 +178,12 @@ class SweepLoop:
 
     def _complete(self) -> bool:
         self._read_news()
-        return sum(trial.state.ended for trial in self._trials.values()) >= self._definition.num_trials
+        ended = sum(trial.state.ended for trial in self._trials.values())
+        return ended >= self._definition.num_trials or (self._budget_is_spent() and not self._running)
+
+    def _budget_is_spent(self) -> bool:
+        max_cost = self._definition.max_cost
+        return max_cost is not None and math.fsum(trial.cost or 0.0 for trial in self._trials.values()) >= max_cost
 
     def _read_news(self) -> None:
         revision = self._store.revision(self._name)

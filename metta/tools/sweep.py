@@ -166,6 +166,7 @@ class SweepTool(Tool):
         return SweepDefinition(
             protein=self.sweep.protein,
             num_trials=self.sweep.num_trials,
+            max_cost=self.sweep.max_cost,
             seed=self.seed,
             cost_metric=self.cost_metric,
             train_overrides=self.train_overrides.root,
@@ -208,9 +209,10 @@ class SweepTool(Tool):
         """The first lines: what is searched, over what, and where it is kept."""
         protein = definition.protein
         trials = store.trials(self.sweep_name)
+        budget = "" if definition.max_cost is None else f", {definition.max_cost:,g} of it at most"
         console.print(
             f"[bold]{escape(self.sweep_name)}[/bold]: {definition.num_trials} trials, {protein.goal} "
-            f"{escape(protein.metric)}, cost in {escape(definition.cost_metric)}",
+            f"{escape(protein.metric)}, cost in {escape(definition.cost_metric)}{budget}",
             highlight=False,
         )
         for path, parameter in flatten(protein.parameters).items():

@@ -135,6 +135,13 @@ def test_five_failures_in_a_row_stop_the_sweep_with_the_reason(store: Store) -> 
     assert len(store.trials("s")) == 5
 
 
+def test_a_spent_budget_ends_the_sweep(store: Store) -> None:
+    trials = drive(store, parabola_definition(20, max_cost=4.5))
+
+    assert len(trials) == 5, "each trial costs 1, and the fifth passes 4.5"
+    assert len(drive(store, parabola_definition(20, max_cost=7))) == 7, "a larger budget extends the sweep"
+
+
 def test_another_cost_metric_is_taken_from_the_run(store: Store) -> None:
     trials = drive(store, parabola_definition(3, cost_metric="work"))
 
