@@ -32,6 +32,9 @@ FEW_UPDATES = 10
 REPORT_SECONDS = 0.2
 """Least time between two reports of progress."""
 
+STEPS_PER_THREAD = 4_096
+"""Agent steps in a minibatch for each thread that computes with it; on fewer, threads wait longer than they compute."""
+
 _MAY_CHANGE = ("total_timesteps", "checkpoint_seconds", "num_workers", "device")
 """Settings of the trainer that may differ between attempts of one run."""
 
@@ -130,9 +133,15 @@ def train(
                 # The other cores are the workers'.
                 with torch_threads(1 if plan.num_workers else torch.get_num_threads()):
                     batch, ended = rollout.collect(state.policy, config.ppo, state.generators["actions"])
-                losses = ppo.update(
-                    state.policy, state.optimizer, batch, config.ppo, plan.minibatches, state.generators["minibatches"]
-                )
+                with torch_threads(plan.update_threads(torch.get_num_threads())):
+                    losses = ppo.update(
+                        state.policy,
+                        state.optimizer,
+                        batch,
+                        config.ppo,
+                        plan.minibatches,
+                        state.generators["minibatches"],
+                    )
 
                 episodes.extend(ended)
                 now = time.monotonic()
@@ -220,6 +229,10 @@ class Plan:
             num_workers=min(num_workers, num_environments),
             warnings=warnings,
         )
+
+    def update_threads(self, most: int) -> int:
+        """How many threads, up to `most`, are worth it for minibatches of this size."""
+        return max(1, min(most, self.batch_size // self.minibatches // STEPS_PER_THREAD))
 
     def metrics(self) -> dict[str, float]:
         return {
