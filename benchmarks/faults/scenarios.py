@@ -39,16 +39,16 @@ def refusal(url: str) -> str:
 def kill_9(url: str, folder: Path, kills: int) -> Verdict:
     """kill -9 of a random driver at a random moment, again and again; the same command is started in its place."""
     generator = random.Random(0)
-    with FaultySweep(url, folder, num_trials=20 + 6 * kills, seconds=0.1) as sweep:
+    with FaultySweep(url, folder, num_trials=20 + 8 * kills, seconds=0.25) as sweep:
         sweep.start()
         sweep.wait_for(1)
         done = 0
         while done < kills:
-            sweep.wait_for(sweep.ended() + generator.randrange(6))
+            sweep.wait_for(sweep.ended() + generator.randrange(4))
             time.sleep(generator.uniform(0.0, 0.3))
             done += sweep.kill(generator.randrange(4))
+            assert not sweep.complete(), "the sweep was over before the kills were"
             sweep.start()
-        assert not sweep.complete(), "the sweep was over before the kills were"
         sweep.finish()
         return sweep.verdict()
 
