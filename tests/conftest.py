@@ -1,6 +1,10 @@
 """Settings of the whole suite."""
 
 import os
+import signal
 
 # The networks of the tests are so small that a second thread only waits, and spins while it does.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What runs in the background of a shell ignores Ctrl-C, and so do its children; tests that send one are about others.
+signal.signal(signal.SIGINT, signal.default_int_handler)
