@@ -115,7 +115,11 @@ class TrialHistory:
 
 
 class Store(Protocol):
-    """Trials, durably. Every method that changes something is one transaction."""
+    """Trials, durably. Every method that changes something is one transaction.
+
+    A method waits up to five minutes for a database that is locked, full or away, and logs it; then, or at once where
+    waiting is no use, it raises StoreError.
+    """
 
     @property
     def url(self) -> str:
@@ -134,9 +138,9 @@ class Store(Protocol):
         """Raises SweepExistsError."""
         ...
 
-    def update_sweep(
-        self, name: str, config: Mapping[str, Any], entry_point: Mapping[str, Any] | None = None
-    ) -> None: ...
+    def update_sweep(self, name: str, config: Mapping[str, Any], entry_point: Mapping[str, Any] | None = None) -> None:
+        """Replace the configuration, and the entry point if one is given. Raises the revision."""
+        ...
 
     def remove_sweep(self, name: str) -> None: ...
 
@@ -152,7 +156,9 @@ class Store(Protocol):
         """Renew the driver's lease."""
         ...
 
-    def drivers(self, sweep: str) -> list[Driver]: ...
+    def drivers(self, sweep: str) -> list[Driver]:
+        """The drivers that have not left, those that died without leaving among them."""
+        ...
 
     def start(
         self,
@@ -173,7 +179,11 @@ class Store(Protocol):
         ...
 
     def end(self, attempt: Attempt, outcome: Outcome) -> Trial:
-        """Record how the attempt ended. The trial's cost is `outcome.cost`. Raises StaleAttemptError."""
+        """Record how the attempt ended. The trial's cost is `outcome.cost`. Raises StaleAttemptError.
+
+        After a StoreError nobody knows whether it was recorded: the same call on the same store may be repeated. So
+        with `lose`.
+        """
         ...
 
     def lose(self, attempt: Attempt, reason: str, seconds: float = 0.0) -> Trial:
@@ -181,7 +191,11 @@ class Store(Protocol):
         ...
 
     def release_lost(self, sweep: str) -> list[int]:
-        """Give up the attempts of drivers that are gone; return the numbers of their trials."""
+        """Give up the attempts of drivers that are gone; return the numbers of their trials.
+
+        Gone is a driver whose process is dead (which is known on its own machine), or whose lease ran out while this
+        process and the database were there to see it renewed. A process never gives up its own drivers.
+        """
         ...
 
     def enqueue(self, sweep: str, params: Mapping[str, Any]) -> int:
