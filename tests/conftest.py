@@ -8,3 +8,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What runs in the background of a shell ignores Ctrl-C, and so do its children; tests that send one are about others.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Whoever runs the suite may be logged in to W&B; nothing of it belongs there.
+os.environ["WANDB_MODE"] = "disabled"

@@ -34,7 +34,15 @@ _VARIABLES = ("WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE", "WANDB_DIR", "WANDB
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package", autouse=True)
+def _not_disabled() -> Iterator[None]:
+    """The rest of the suite has nothing to do with W&B."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WANDB_MODE")
+        yield
+
+
+@pytest.fixture(scope="package")
 def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WandbServer]:
     home = tmp_path_factory.mktemp("home")
     with WandbServer() as server, pytest.MonkeyPatch.context() as patch:
