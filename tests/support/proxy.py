@@ -62,11 +62,12 @@ class Proxy:
         while True:
             try:
                 client, _ = listener.accept()
+            except OSError:  # cut
+                return
+            try:
                 server = socket.create_connection(("127.0.0.1", self._target_port))
-            except OSError:
-                if listener.fileno() == -1:
-                    return
-                client.close()  # the server is away
+            except OSError:  # the server is away
+                _reset(client)
                 continue
             self._pairs.append((client, server))
             swallow = threading.Event()

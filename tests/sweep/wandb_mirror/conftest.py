@@ -34,7 +34,7 @@ _VARIABLES = ("WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE", "WANDB_DIR", "WANDB
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _not_disabled() -> Iterator[None]:
     """The rest of the suite has nothing to do with W&B."""
     with pytest.MonkeyPatch.context() as patch:
@@ -42,7 +42,7 @@ def _not_disabled() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WandbServer]:
     home = tmp_path_factory.mktemp("home")
     with WandbServer() as server, pytest.MonkeyPatch.context() as patch:
