@@ -27,7 +27,7 @@ def test_kill_9_of_drivers_side_by_side(store_url: str, tmp_path: Path) -> None:
 
 def test_a_server_that_crashes(tmp_path: Path) -> None:
     with PostgresServer() as server:
-        verdict = scenarios.restarted(server, tmp_path, signal.SIGQUIT, times=1, seconds=1.5, num_trials=24)
+        verdict = scenarios.restarted(server, tmp_path, signal.SIGQUIT, times=1, seconds=3.0, num_trials=24)
     assert verdict.sound, verdict
     assert any("trying again" in message for message in verdict.messages)
     assert any("answers again" in message for message in verdict.messages)
