@@ -1,0 +1,48 @@
+"""The `metta-sweep` command: look at sweeps, steer them and move them, from any terminal that reaches the store.
+
+Each module here is a group of commands and registers them itself. Nothing but the parsers is imported until a command
+runs, so that help and completion come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from metta.common.errors import UserError
+from metta.common.logging import quiet_terminal
+from metta.sweep.cli import control, look, move
+from metta.sweep.cli.command import Commands
+
+GROUPS = (look, control, move)
+"""Modules with a TITLE and a `register(commands)`, in the order of the help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 2 for a mistake in the command, or a sweep's own."""
+    options = make_parser().parse_args(arguments)
+    quiet_terminal()
+    try:
+        return int(options.command(options) or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(
+        prog="metta-sweep",
+        usage="metta-sweep COMMAND ...",
+        description="Look at sweeps, steer them and move them, from any terminal that sees the store.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = Commands(parser)
+    for group in GROUPS:
+        commands.begin(group.TITLE)
+        group.register(commands)
+    parser.epilog = f"{commands.overview()}\n\n`metta-sweep COMMAND --help` says more of each."
+    return parser

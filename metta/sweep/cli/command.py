@@ -1,0 +1,84 @@
+"""What all commands share: how they are registered, open the store, and speak."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from metta.common.data_dir import default_store_url
+
+if TYPE_CHECKING:
+    from metta.sweep.store.protocol import Store
+
+Run = Callable[[argparse.Namespace], int | None]
+"""Runs a command; returns its exit status, or None for 0."""
+
+
+class Commands:
+    """The sub-parsers of `metta-sweep`, in groups."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parsers = parser.add_subparsers(
+            prog=parser.prog, required=True, metavar="COMMAND", help=argparse.SUPPRESS
+        )
+        self._groups: list[tuple[str, dict[str, str]]] = []
+
+    def begin(self, title: str) -> None:
+        """Begin a group: the commands added from here on stand under `title` in the help."""
+        self._groups.append((title, {}))
+
+    def add(self, run: Run, name: str, *arguments: str, store: bool = True) -> argparse.ArgumentParser:
+        """Add a command.
+
+        Args:
+            run: what it does. The first line of its docstring is its line in the overview, all of it its own help.
+            name: of the command.
+            arguments: names of its positional arguments.
+            store: whether it has the option --store.
+
+        Returns:
+            Its parser, for further arguments. --json is there already.
+        """
+        description = inspect.getdoc(run) or ""
+        self._groups[-1][1][name] = description.partition("\n")[0]
+        parser = self._parsers.add_parser(
+            name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        for argument in arguments:
+            parser.add_argument(argument, help="the sweep's name" if argument == "name" else None)
+        if store:
+            parser.add_argument("--store", metavar="URL", default=default_store_url(), help="default: %(default)s")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.set_defaults(command=run)
+        return parser
+
+    def overview(self) -> str:
+        """Every command with its line, by groups."""
+        names = max(len(name) for _, group in self._groups for name in group)
+        blocks = []
+        for title, group in self._groups:
+            lines = [f"  {name:<{names}}  {line}" for name, line in group.items()]
+            blocks.append("\n".join([f"{title}:", *lines]))
+        return "\n\n".join(blocks)
+
+
+def opened(options: argparse.Namespace, create: bool = False) -> closing[Store]:
+    """The store that --store names, closed at the end of the block."""
+    from metta.sweep.store import open_store
+
+    return closing(open_store(options.store, create=create))
+
+
+def say(options: argparse.Namespace, message: str, **facts: Any) -> None:
+    """Print `message`, or with --json the facts."""
+    print(json.dumps(facts) if options.json else message)
+
+
+def notice(message: str) -> None:
+    """Print a remark beside the output."""
+    print(message, file=sys.stderr)

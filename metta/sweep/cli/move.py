@@ -1,0 +1,111 @@
+"""Commands that move sweeps between stores, files and Weights & Biases."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metta.common.errors import UserError
+from metta.sweep.cli.command import Commands, notice, opened, say
+
+if TYPE_CHECKING:
+    from metta.sweep.store.wandb_mirror.config import WandbConfig
+
+TITLE = "move sweeps"
+
+
+def register(commands: Commands) -> None:
+    commands.add(export, "export", "name").add_argument("--to", type=Path, required=True, metavar="FILE")
+    imported = commands.add(import_, "import")
+    imported.add_argument("file", type=Path)
+    imported.add_argument("--name", help="a new name for the sweep, or the sweep that gets a table's trials")
+    copied = commands.add(copy, "copy", "name", store=False)
+    copied.add_argument("--from", dest="source", required=True, metavar="URL")
+    copied.add_argument("--to", dest="target", required=True, metavar="URL")
+    copied.add_argument("--new-name", help="the copy's name")
+    commands.add(rm, "rm", "name").add_argument("--yes", action="store_true", help="really remove it")
+    for parser in (commands.add(sync, "sync", "name"), commands.add(pull, "pull", "name")):
+        parser.add_argument("--entity", help="W&B user or team")
+        parser.add_argument("--project", help="W&B project")
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write a sweep to a file: .json, or a .csv or .parquet table.
+
+    A .json holds all of it; a table holds its trials.
+    """
+    from metta.sweep.store.transfer import export_sweep
+
+    with opened(options) as store:
+        count = export_sweep(store, options.name, options.to)
+    say(options, f"{count} trials written to {options.to}", trials=count)
+
+
+def import_(options: argparse.Namespace) -> None:
+    """Make a sweep from an exported .json, or add a table's trials to one."""
+    from metta.sweep.store.transfer import import_sweep, import_trials
+
+    with opened(options, create=True) as store:
+        if options.file.suffix.lower() == ".json":
+            name = import_sweep(store, options.file, options.name).name
+            say(options, f"sweep {name!r} is in {store.url}", sweep=name)
+        elif options.name is None:
+            raise UserError(f"{options.file} is a table of trials; say which sweep gets them: --name NAME")
+        else:
+            numbers = import_trials(store, options.name, options.file)
+            say(options, f"{len(numbers)} trials added to {options.name!r}", numbers=numbers)
+
+
+def copy(options: argparse.Namespace) -> None:
+    """Copy a sweep from one store to another, with all that is kept of it."""
+    from metta.sweep.store import open_store
+    from metta.sweep.store.transfer import copy_sweep
+
+    with closing(open_store(options.source, create=False)) as source, closing(open_store(options.target)) as target:
+        copy_sweep(source, target, options.name, options.new_name)
+        say(options, f"sweep {options.new_name or options.name!r} is in {target.url}", store=target.url)
+
+
+def rm(options: argparse.Namespace) -> None:
+    """Remove a sweep and its trials from the store.
+
+    The files of its runs stay.
+    """
+    with opened(options) as store:
+        alive = [driver for driver in store.drivers(options.name) if driver.alive]
+        if alive:
+            raise UserError(f"sweep {options.name!r} is being run, by process {alive[0].pid} on {alive[0].host}")
+        trials = len(store.trials(options.name))
+        if not options.yes:
+            raise UserError(f"this removes the {trials} trials of {options.name!r} for good; if you mean it, add --yes")
+        store.remove_sweep(options.name)
+    say(options, f"sweep {options.name!r} and its {trials} trials are removed", trials=trials)
+
+
+def sync(options: argparse.Namespace) -> None:
+    """Send to Weights & Biases what it lacks of a sweep."""
+    from metta.sweep.definition import SweepDefinition
+    from metta.sweep.store.wandb_mirror.mirror import sync as send
+
+    with opened(options) as store:
+        stored = SweepDefinition.model_validate(store.sweep(options.name).config).wandb
+    sent = send(options.store, options.name, _wandb(options, stored), notice)
+    say(options, f"{sent} trials sent", sent=sent)
+
+
+def pull(options: argparse.Namespace) -> None:
+    """Read a sweep that the store lacks from Weights & Biases."""
+    from metta.sweep.store.wandb_mirror.config import WandbConfig
+    from metta.sweep.store.wandb_mirror.mirror import pull as read
+
+    ended = read(options.store, options.name, _wandb(options, WandbConfig()), notice)
+    if ended is None:
+        raise UserError(f"Weights & Biases has no sweep {options.name!r} in that project")
+    say(options, f"sweep {options.name!r} is read, with {ended} trials that ended", ended=ended)
+
+
+def _wandb(options: argparse.Namespace, stored: WandbConfig) -> WandbConfig:
+    chosen = {"enabled": True, "entity": options.entity, "project": options.project}
+    return stored.update({name: value for name, value in chosen.items() if value is not None})
