@@ -12,6 +12,7 @@ import pytest
 from metta.common.errors import UserError
 from metta.sweep.executor import open_executor
 from metta.sweep.executor.ray import RayExecutor
+from tests.support.processes import descendants
 from tests.sweep.executor.trials import alive, pids, until
 
 ROOT = Path(__file__).parents[3]
@@ -43,7 +44,7 @@ executor.wait()
 def test_a_local_ray_listens_on_loopback_and_ends_with_a_driver_that_is_killed(tmp_path: Path) -> None:
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=ROOT)
     until(lambda: pids(tmp_path))
-    ray = _descendants(driver.pid)
+    ray = descendants(driver.pid)
     listening = [address for pid in ray for address in _listening(pid)]
     driver.kill()
     driver.wait()
@@ -64,14 +65,6 @@ def test_ray_is_chosen_by_its_address() -> None:
     assert isinstance(executor, RayExecutor)
     assert executor.slots == 3
     assert executor.resources == "Ray at auto, 3 trials at once, 1 CPU and 0.5 GPUs each"
-
-
-def _descendants(pid: int) -> list[int]:
-    """The processes that a process started, and those that they started."""
-    children = [
-        int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()
-    ]
-    return children + [below for child in children for below in _descendants(child)]
 
 
 def _listening(pid: int) -> list[str]:

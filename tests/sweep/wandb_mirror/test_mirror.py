@@ -25,6 +25,7 @@ from metta.sweep.store.wandb_mirror.mirror import WandbError, mirrored, pull, re
 from metta.sweep.sweep import SweepLoop
 from metta.sweep.trial import Progress, Trial, TrialSpec
 from tests.support.parabola import Parabola
+from tests.support.processes import children, command_line, descendants
 from tests.support.wandb_server import API_KEY, ENTITY, Run, WandbServer
 from tests.sweep.wandb_mirror.conftest import Mirror, RunTrial
 
@@ -278,21 +279,3 @@ def _none_left(server: WandbServer) -> Iterator[None]:
     """No process of ours is left behind."""
     yield
     wait_for(lambda: not [pid for pid in children(os.getpid()) if "wandb_mirror" in command_line(pid)])
-
-
-def children(pid: int) -> list[int]:
-    return [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
-
-
-def descendants(pid: int) -> list[int]:
-    below = children(pid)
-    return below + [other for child in below for other in descendants(child)]
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""
