@@ -18,11 +18,14 @@ class Learner:
 
     Trials of before a changed search space still teach it: a hyperparameter that is no longer searched is left out,
     and one that was not searched yet had the Tool's own value.
+
+    Attributes:
+        protein: the optimiser, as it was told.
     """
 
     def __init__(self, definition: SweepDefinition) -> None:
         self._metric = definition.protein.metric
-        self._protein = Protein(
+        self.protein = Protein(
             definition.protein,
             seed=definition.seed,
             num_trials=definition.num_trials,
@@ -38,21 +41,21 @@ class Learner:
         if trial.state.ended:
             score = score_of(trial, self._metric)
             failed = trial.state is not TrialState.COMPLETED or score is None
-            self._protein.observe(
+            self.protein.observe(
                 params, score, trial.cost, is_failure=failed, number=trial.number, info=trial.suggestion
             )
         else:
-            self._protein.suggested(trial.number, params, info=trial.suggestion)
+            self.protein.suggested(trial.number, params, info=trial.suggestion)
 
     def suggest(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The next hyperparameters, flat with dotted keys, and what Protein says of them."""
-        params, info = self._protein.suggest()
+        params, info = self.protein.suggest()
         return {path: _at(params, path) for path in self._paths}, info
 
     def best(self) -> int | None:
         """Number of the trial that the model recommends, or None before any trial completed."""
         try:
-            return self._protein.best().number
+            return self.protein.best().number
         except LookupError:
             return None
 

@@ -142,6 +142,11 @@ class Surrogate:
         low, middle, high = (self._scale.inverse(mean + step * deviation) for step in (-1.0, 0.0, 1.0))
         return middle, (high - low) / 2.0
 
+    def score_noise(self, points: Array) -> Array:
+        """Standard deviation [n] of single measurements round the score, in its own units."""
+        mean, deviation = self.score.mean(points), math.sqrt(self.score.kernel.noise)
+        return (self._scale.inverse(mean + deviation) - self._scale.inverse(mean - deviation)) / 2.0
+
     def log_cost(self, points: Array) -> Array:
         """Posterior mean of the log cost [n]; 0 while no cost is known."""
         if self.cost is None:

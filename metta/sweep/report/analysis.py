@@ -1,0 +1,192 @@
+"""What the optimiser's model says of a sweep: what to expect of each setting, and what each parameter does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.observations import Learner, score_of
+from metta.sweep.protein import Protein
+from metta.sweep.protein.protein import Importance, Observation, Prediction
+from metta.sweep.protein.space import Categorical, Parameter, Space
+from metta.sweep.trial import Trial
+
+Array = NDArray[np.float64]
+
+SLICE_POINTS = 41
+NEIGHBOURS = 5
+FEW_FORECASTS = 5
+"""Fewer forecasts than this say nothing of a model."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What the model expects as one parameter changes, and all others stay as in the recommended trial.
+
+    Attributes:
+        values: of the parameter, in order.
+        predictions: one for each value.
+    """
+
+    values: list[Any]
+    predictions: list[Prediction]
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """What the optimiser predicted of trials before they ran, beside what was measured; [n] each.
+
+    Attributes:
+        numbers: the trials.
+        predicted: expected scores.
+        deviations: standard deviations of single measurements round these, noise included.
+        measured: scores.
+        costs_predicted, costs_measured: NaN where no cost was predicted.
+    """
+
+    numbers: list[int]
+    predicted: Array
+    deviations: Array
+    measured: Array
+    costs_predicted: Array
+    costs_measured: Array
+
+    @property
+    def rank_correlation(self) -> float | None:
+        """Spearman's, -1..1; None for too few trials, or where either side is all the same."""
+        if len(self.numbers) < FEW_FORECASTS or np.ptp(self.predicted) == 0 or np.ptp(self.measured) == 0:
+            return None
+        return float(spearmanr(self.predicted, self.measured).statistic)
+
+    @property
+    def within_one_deviation(self) -> float | None:
+        """The share measured within one standard deviation of the forecast, of which 0.68 is right; None for few."""
+        if len(self.numbers) < FEW_FORECASTS:
+            return None
+        return float(np.mean(np.abs(self.measured - self.predicted) <= self.deviations))
+
+    @property
+    def cost_error(self) -> float | None:
+        """The median factor, less 1, by which costs were off; None for few."""
+        known = (self.costs_predicted > 0) & (self.costs_measured > 0)
+        if known.sum() < FEW_FORECASTS:
+            return None
+        ratio = np.log(self.costs_measured[known] / self.costs_predicted[known])
+        return math.expm1(float(np.median(np.abs(ratio))))
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the model says of a sweep that has a score.
+
+    Attributes:
+        known: how many trials the model has seen end.
+        recommended: number of the trial whose setting it trusts most.
+        expected: what it expects of each trial with a score, by number.
+        importance: of each parameter, by dotted path.
+        slices: through the recommended setting, by dotted path.
+        forecasts: made before the trials ran.
+        twins: numbers of the scored trials with exactly the recommended setting, itself among them.
+        neighbours: numbers of the scored trials nearest to the recommended setting, its twins left out.
+        at_the_edge: parameters whose recommended value lies at an end of their range, with "min" or "max".
+    """
+
+    known: int
+    recommended: int
+    expected: dict[int, Prediction]
+    importance: dict[str, Importance]
+    slices: dict[str, Slice]
+    forecasts: Forecasts
+    twins: list[int]
+    neighbours: list[int]
+    at_the_edge: dict[str, str]
+
+
+def analyse(definition: SweepDefinition, trials: Sequence[Trial]) -> Analysis | None:
+    """Ask the optimiser's model what it makes of a sweep; None before any trial has a score."""
+    learner = Learner(definition)
+    for trial in trials:
+        learner.tell(trial)
+    protein = learner.protein
+    scored = [each for each in protein.observations if each.score is not None and not each.is_failure]
+    if not scored:
+        return None
+    best = protein.best()
+    space = Space(definition.protein.parameters)
+    predictions = protein.predict_all([each.params for each in scored])
+    expected = {each.number: prediction for each, prediction in zip(scored, predictions, strict=True)}
+    twins, neighbours = _near(space, best, scored)
+    return Analysis(
+        known=len(protein.observations),
+        recommended=best.number,
+        expected=expected,
+        importance=protein.importance(),
+        slices=_slices(protein, space, best),
+        forecasts=_forecasts(definition, trials, expected),
+        twins=twins,
+        neighbours=neighbours,
+        at_the_edge=_at_the_edge(space, best),
+    )
+
+
+def _slices(protein: Protein, space: Space, best: Observation) -> dict[str, Slice]:
+    values = {parameter.path: _grid(parameter) for parameter in space.parameters}
+    asked = [{**best.params, path: value} for path, grid in values.items() for value in grid]
+    answers = iter(protein.predict_all(asked))
+    return {path: Slice(grid, [next(answers) for _ in grid]) for path, grid in values.items()}
+
+
+def _grid(parameter: Parameter) -> list[Any]:
+    if isinstance(parameter, Categorical):
+        return list(parameter.choices)
+    places = np.linspace(0.0, 1.0, SLICE_POINTS)
+    return sorted({parameter.decode(np.array([place])) for place in places})
+
+
+def _forecasts(definition: SweepDefinition, trials: Sequence[Trial], expected: dict[int, Prediction]) -> Forecasts:
+    metric = definition.protein.metric
+    foretold = [
+        (trial, score_of(trial, metric) or 0.0)
+        for trial in trials
+        if trial.number in expected and {"score", "score_std"} <= trial.suggestion.keys()
+    ]
+    said = [trial.suggestion for trial, _ in foretold]
+    return Forecasts(
+        numbers=[trial.number for trial, _ in foretold],
+        predicted=np.array([each["score"] for each in said], float),
+        deviations=np.array(
+            [
+                math.hypot(each["score_std"], expected[trial.number].noise_std)
+                for each, (trial, _) in zip(said, foretold, strict=True)
+            ]
+        ),
+        measured=np.array([score for _, score in foretold]),
+        costs_predicted=np.array([each.get("cost") or math.nan for each in said], float),
+        costs_measured=np.array([trial.cost or math.nan for trial, _ in foretold], float),
+    )
+
+
+def _near(space: Space, best: Observation, scored: Sequence[Observation]) -> tuple[list[int], list[int]]:
+    """Trials with the best one's setting, and those whose settings are nearest, nearest first."""
+    points = np.array([space.encode(each.params) for each in scored])
+    distances = np.sqrt(((points - space.encode(best.params)) ** 2).sum(axis=1))
+    twins = [each.number for each, distance in zip(scored, distances, strict=True) if distance < 1e-9]
+    order = [scored[i].number for i in np.argsort(distances, kind="stable")]
+    return twins, [number for number in order if number not in twins][:NEIGHBOURS]
+
+
+def _at_the_edge(space: Space, best: Observation) -> dict[str, str]:
+    point = space.encode(best.params)
+    ends = {}
+    for parameter, columns in zip(space.parameters, space.slices, strict=True):
+        place = float(point[columns][0])
+        if not isinstance(parameter, Categorical) and not 0.03 < place < 0.97:
+            ends[parameter.path] = "min" if place < 0.5 else "max"
+    return ends

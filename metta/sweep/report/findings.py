@@ -1,0 +1,249 @@
+"""What a sweep found, in plain words: the best setting, how sure that is, what matters, and what to run next."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from metta.common.config import flatten
+from metta.common.data_dir import default_store_url
+from metta.sweep.report.analysis import Analysis
+from metta.sweep.report.console import cost_text
+from metta.sweep.report.plots import parameter_names
+from metta.sweep.report.snapshot import Snapshot, near_the_front
+from metta.sweep.report.standing import ranked
+from metta.sweep.report.summary import next_commands, range_text, short_text
+from metta.sweep.trial import Trial, TrialState
+
+GOOD, FAIR = 0.7, 0.4
+"""Rank correlations of forecasts and measurements from which on a model is called good, or fair."""
+
+HARDLY = 0.05
+"""A parameter with a smaller share of the score's variation hardly matters."""
+
+CONFIRMED_TRIALS, CONFIRMED_SEEDS = 3, 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question and its answer.
+
+    Attributes:
+        question: in a few words.
+        answer: in one line.
+        details: sentences.
+        settings: rows of hyperparameter, value and where it was searched.
+        commands: what to run, with the reason for each.
+    """
+
+    question: str
+    answer: str
+    details: list[str] = field(default_factory=list)
+    settings: list[tuple[str, str, str]] = field(default_factory=list)
+    commands: list[tuple[str, str]] = field(default_factory=list)
+
+
+def findings(sweep: Snapshot) -> list[Finding]:
+    """The four questions that one asks of a sweep, answered."""
+    order = ranked(sweep.trials, sweep.goal)
+    winner = _winner(sweep, order)
+    if winner is None:
+        return [_nothing_yet(sweep), _next(sweep, None)]
+    return [_best(sweep, winner, order), _sureness(sweep, winner, order), _importance(sweep), _next(sweep, winner)]
+
+
+def failure_reasons(sweep: Snapshot) -> list[tuple[str, list[Trial]]]:
+    """Trials that failed, by the last line of their errors, the most frequent first."""
+    failed = sweep.with_state(TrialState.FAILED)
+    groups: dict[str, list[Trial]] = {}
+    for trial in failed:
+        groups.setdefault(last_line(trial.error), []).append(trial)
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
+
+
+def last_line(error: str | None) -> str:
+    """The line of a traceback that says what went wrong."""
+    lines = (error or "").strip().splitlines()
+    return lines[-1] if lines else "no reason was recorded"
+
+
+def _winner(sweep: Snapshot, order: Sequence[Trial]) -> Trial | None:
+    """The trial that the model recommends, or before it has been asked the best one measured."""
+    recommended = sweep.analysis.recommended if sweep.analysis else None
+    return next((trial for trial in order if trial.number == recommended), order[0] if order else None)
+
+
+def _nothing_yet(sweep: Snapshot) -> Finding:
+    states = Counter(trial.state for trial in sweep.trials)
+    if not sweep.trials:
+        return Finding("What was found?", "Nothing yet: no trial has been started.")
+    told = ", ".join(f"{count} {state}" for state, count in states.items())
+    details = [f"Trials so far: {told}."]
+    details += [f"{len(trials)} failed with: {reason}" for reason, trials in failure_reasons(sweep)[:3]]
+    return Finding("What was found?", "Nothing yet: no trial has a score.", details)
+
+
+def _best(sweep: Snapshot, winner: Trial, order: Sequence[Trial]) -> Finding:
+    details = []
+    if winner is order[0]:
+        agreed = ", and the model recommends it too" if sweep.analysis else ""
+        details.append(f"It has the best score of the {len(order)} trials that completed{agreed}.")
+    else:
+        details.append(
+            f"Trial {order[0].number} measured more ({_score(order[0])}), but the model takes some of that for luck, "
+            f"and trusts the setting of trial {winner.number} most."
+        )
+    centre = next((trial for trial in order if trial.suggestion.get("source") == "search centre"), None)
+    if centre is not None and centre.number != winner.number:
+        details.append(_against_centre(winner, centre, sweep.goal))
+    cheaper = _cheaper(sweep, winner)
+    if cheaper is not None and cheaper.cost is not None and winner.cost:
+        details.append(
+            f"For {cheaper.cost / winner.cost:.0%} of its cost, trial {cheaper.number} scored {_score(cheaper)}, "
+            "which is within the noise of it."
+        )
+    parameters = flatten(sweep.definition.protein.parameters)
+    settings = [
+        (path, short_text(winner.params[path]), range_text(parameters[path]) if path in parameters else "")
+        for path in winner.params
+    ]
+    answer = f"Trial {winner.number}: {sweep.metric} {_score(winner)} for {cost_text(winner, sweep.definition)}"
+    return Finding("What is the best setting?", answer, details, settings)
+
+
+def _against_centre(winner: Trial, centre: Trial, goal: str) -> str:
+    gain = (winner.score or 0.0) - (centre.score or 0.0)
+    better = gain > 0 if goal == "maximize" else gain < 0
+    percent = f", {abs(gain / centre.score):.0%}" if centre.score else ""
+    return (
+        f"The middle of the search space (trial {centre.number}) scored {_score(centre)}: "
+        f"it is {abs(gain):.3g}{percent} {'better' if better else 'worse'} than that."
+    )
+
+
+def _cheaper(sweep: Snapshot, winner: Trial) -> Trial | None:
+    """The cheapest trial that costs under 80% of the winner's and whose score is within the noise of its score."""
+    if sweep.analysis is None or winner.number not in sweep.analysis.expected or winner.cost is None:
+        return None
+    close = _indistinguishable(sweep, sweep.analysis, winner)
+    cheap = [trial for trial in close if trial.cost is not None and trial.cost < 0.8 * winner.cost]
+    return min(cheap, key=lambda trial: trial.cost or 0.0, default=None)
+
+
+def _indistinguishable(sweep: Snapshot, analysis: Analysis, winner: Trial) -> list[Trial]:
+    """Other trials that the model expects within the noise of one measurement of the winner, or better."""
+    sign = 1.0 if sweep.goal == "maximize" else -1.0
+    level = sign * analysis.expected[winner.number].score - analysis.expected[winner.number].noise_std
+    return [
+        trial
+        for trial in ranked(sweep.trials, sweep.goal)
+        if trial.number in analysis.expected
+        and trial.number not in analysis.twins
+        and sign * analysis.expected[trial.number].score >= level
+    ]
+
+
+def _sureness(sweep: Snapshot, winner: Trial, order: Sequence[Trial]) -> Finding:
+    question, analysis = "How sure is that?", sweep.analysis
+    if analysis is None or winner.number not in analysis.expected:
+        return Finding(question, "The model has not been asked yet.")
+    expected = analysis.expected[winner.number]
+    low, high = (expected.score + side * 1.96 * expected.score_std for side in (-1, 1))
+    answer = f"Expect {expected.score:.3g} on average: 95% sure of {low:.3g} to {high:.3g}"
+    by_number = {trial.number: trial for trial in order}
+    twins = [_score(by_number[number]) for number in analysis.twins if number in by_number]
+    near = [_score(by_number[number]) for number in analysis.neighbours if number in by_number]
+    details = [
+        f"One run alone differs from the average by about ±{expected.noise_std:.2g} (one standard deviation), "
+        "by the luck of its seed and of its evaluation.",
+        "This setting was run once, so nothing but the model speaks for it yet."
+        if len(twins) < 2
+        else f"This setting was run {len(twins)} times and scored {', '.join(twins)}.",
+    ]
+    if near:
+        details.append(f"The {len(near)} settings nearest to it scored {', '.join(near)}.")
+    rivals = _indistinguishable(sweep, analysis, winner)
+    if rivals:
+        named = ", ".join(str(trial.number) for trial in rivals[:5]) + (", ..." if len(rivals) > 5 else "")
+        details.append(f"{len(rivals)} other trials cannot be told from it within that noise: {named}.")
+    return Finding(question, answer, [*details, _model_quality(analysis)])
+
+
+def _model_quality(analysis: Analysis) -> str:
+    forecasts = analysis.forecasts
+    correlation, within = forecasts.rank_correlation, forecasts.within_one_deviation
+    if correlation is None or within is None:
+        return (
+            f"Only {len(forecasts.numbers)} trials were predicted before they ran: too few to say whether the model is "
+            "any good."
+        )
+    word = "good" if correlation >= GOOD else "fair" if correlation >= FAIR else "poor"
+    advice = "; trust what was measured more than what it says" if word == "poor" else ""
+    cost = "" if forecasts.cost_error is None else f"; it was off on cost by {forecasts.cost_error:.0%} (median)"
+    return (
+        f"The model is {word}{advice}: it predicted {len(forecasts.numbers)} trials before they ran with a rank "
+        f"correlation of {correlation:.2f} (1 is perfect), and {within:.0%} were within one standard deviation "
+        f"(68% would be right){cost}."
+    )
+
+
+def _importance(sweep: Snapshot) -> Finding:
+    question, analysis = "Which parameters matter?", sweep.analysis
+    if analysis is None:
+        return Finding(question, "The model has not been asked yet.")
+    names = parameter_names(sweep)
+    order = sorted(analysis.importance, key=lambda path: -analysis.importance[path].score)
+    strong = [path for path in order if analysis.importance[path].score >= HARDLY]
+    weak = [names[path] for path in order if path not in strong]
+    answer = (
+        ", ".join(f"{names[path]} ({analysis.importance[path].score:.0%})" for path in strong[:3])
+        or "None that the model can see"
+    )
+    details = ["Each number is the share of the score's variation that the parameter takes part in."] if strong else []
+    dearest = max(analysis.importance, key=lambda path: analysis.importance[path].cost)
+    share = analysis.importance[dearest].cost
+    if share >= HARDLY:
+        details.append(f"The cost depends most on {names[dearest]} ({share:.0%}).")
+    if weak:
+        details.append(f"Hardly matter within their ranges: {', '.join(weak)}.")
+    for path, end in analysis.at_the_edge.items():
+        details.append(f"{names[path]} is best at the {end} of its range: a wider range may hold something better.")
+    if analysis.known < 3 * len(order):
+        details.append(f"After {analysis.known} trials this is a first guess.")
+    return Finding(question, answer, details)
+
+
+def _next(sweep: Snapshot, winner: Trial | None) -> Finding:
+    recommended = winner.number if winner else None
+    commands = next_commands(sweep.record, sweep.store_url, sweep.definition, sweep.trials, recommended)
+    chosen = [(reason, command) for reason, command in commands.items()]
+    ended = len(sweep.ended)
+    if winner is None:
+        answer = "Go on until trials have scores"
+    elif ended < sweep.definition.num_trials:
+        answer = f"Go on: {ended} of {sweep.definition.num_trials} trials have ended"
+    else:
+        answer = "Confirm the best on fresh seeds, before you trust or extend it"
+        chosen.insert(0, _confirm(sweep))
+    details = []
+    reasons = failure_reasons(sweep)
+    if reasons and winner is not None:
+        failed = sum(len(trials) for _, trials in reasons)
+        details.append(f"{failed} of {ended} trials failed, most often with: {reasons[0][0]}")
+    if winner is not None and near_the_front(sweep):
+        details.append("Several trials are within noise of the Pareto front; only repeats can tell them apart.")
+    return Finding("What should be run next?", answer, details, commands=chosen)
+
+
+def _confirm(sweep: Snapshot) -> tuple[str, str]:
+    words = ["uv", "run", "metta-sweep", "confirm", sweep.record.name]
+    words += ["--top", str(CONFIRMED_TRIALS), "--seeds", str(CONFIRMED_SEEDS)]
+    if sweep.store_url != default_store_url():
+        words += ["--store", sweep.store_url]
+    return f"retrain the best {CONFIRMED_TRIALS} on {CONFIRMED_SEEDS} fresh seeds and compare them", shlex.join(words)
+
+
+def _score(trial: Trial) -> str:
+    return "none" if trial.score is None else f"{trial.score:.4g}"
