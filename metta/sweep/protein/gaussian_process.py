@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, solve_triangular
-from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs, dtrtrs
 from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
@@ -19,6 +18,8 @@ Groups = NDArray[np.intp]
 
 _SQRT5 = math.sqrt(5.0)
 _JITTER = 1e-8
+_BLOCK = 32768
+"""Covariances computed at a time: as many as the processor's cache holds."""
 
 
 @dataclass(frozen=True)
@@ -75,21 +76,39 @@ class Kernel:
 
     def __call__(self, points: Array, others: Array) -> Array:
         """Covariances [n, m] between points [n, columns] and others [m, columns], without noise."""
-        r = np.sqrt(_squared_distances(points / self.lengths, others / self.lengths))
-        return self._matern(r) + self.linear * ((points - 0.5) @ (others - 0.5).T)
+        result = np.empty((len(points), len(others)))
+        rows = max(1, _BLOCK // max(1, len(others)))
+        for start in range(0, len(points), rows):
+            block = slice(start, start + rows)
+            matern, distance, decay = self._matern(points[block], others)
+            matern += distance
+            matern += 1.0
+            np.multiply(matern, decay, out=result[block])
+        result += (self.linear * (points - 0.5)) @ (others - 0.5).T
+        return result
+
+    def with_slope(self, points: Array, others: Array) -> tuple[Array, Array]:
+        """Covariances [n, m], and c [n, m] such that the Matérn part's gradient in x is -c (x - z) / lengths²."""
+        matern, distance, decay = self._matern(points, others)
+        slope = (5.0 / 3.0 * (1.0 + distance)) * decay
+        matern += distance
+        matern += 1.0
+        matern *= decay
+        matern += (self.linear * (points - 0.5)) @ (others - 0.5).T
+        return matern, slope
 
     def variance(self, points: Array) -> Array:
         """Prior variances [n], without noise."""
         centred = points - 0.5
         return np.asarray(self.signal + self.linear * np.einsum("ij,ij->i", centred, centred))
 
-    def _matern(self, r: Array) -> Array:
-        return np.asarray(self.signal * (1.0 + _SQRT5 * r + 5.0 / 3.0 * r * r) * np.exp(-_SQRT5 * r))
-
-    def slope(self, points: Array, others: Array) -> Array:
-        """c [n, m] such that the Matérn part's gradient in x is -c (x - z) / lengths²."""
-        r = np.sqrt(_squared_distances(points / self.lengths, others / self.lengths))
-        return np.asarray(self.signal * 5.0 / 3.0 * (1.0 + _SQRT5 * r) * np.exp(-_SQRT5 * r))
+    def _matern(self, points: Array, others: Array) -> tuple[Array, Array, Array]:
+        """s² / 3, s and signal * exp(-s), [n, m] each, for s = sqrt(5) r."""
+        scale = _SQRT5 / self.lengths
+        squared = _squared_distances(points * scale, others * scale)
+        distance = np.sqrt(squared)
+        squared /= 3.0
+        return squared, distance, np.exp(math.log(self.signal) - distance)
 
 
 class GaussianProcess:
@@ -105,14 +124,14 @@ class GaussianProcess:
         self.points = points
         self.kernel = kernel
         covariance = kernel(points, points)
-        covariance[np.diag_indices_from(covariance)] += kernel.noise + _JITTER
+        covariance.flat[:: len(points) + 1] += kernel.noise + _JITTER
         self._factor = _cholesky(covariance)
         self.set_targets(targets)
 
     def set_targets(self, targets: Array) -> None:
         """Replace the targets [n]; the points stay (eq. 2.25)."""
         self.targets = targets
-        self.weights = cho_solve((self._factor, True), targets, check_finite=False)
+        self.weights = _solve(self._factor, targets)
 
     def with_fantasies(self, points: Array) -> GaussianProcess:
         """This posterior as if points [n, columns] had been observed to be what it expects of them."""
@@ -124,9 +143,10 @@ class GaussianProcess:
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Posterior means and variances [n], without noise, at points (eq. 2.25, 2.26)."""
         cross = self.kernel(points, self.points)
-        half = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
+        mean = cross @ self.weights
+        half, _ = dtrtrs(self._factor, cross.T, lower=1, overwrite_b=1)
         variance = self.kernel.variance(points) - np.einsum("ij,ij->j", half, half)
-        return cross @ self.weights, np.maximum(variance, 1e-12)
+        return mean, np.maximum(variance, 1e-12)
 
     def mean(self, points: Array) -> Array:
         """Posterior means [n]."""
@@ -134,10 +154,9 @@ class GaussianProcess:
 
     def predict_with_gradients(self, points: Array) -> tuple[Array, Array, Array, Array]:
         """Means [n], variances [n] and their gradients [n, columns] each."""
-        cross = self.kernel(points, self.points)
-        solved = cho_solve((self._factor, True), cross.T, check_finite=False).T
+        cross, slope = self.kernel.with_slope(points, self.points)
+        solved = _solve(self._factor, cross.T).T
         variance = np.maximum(self.kernel.variance(points) - np.einsum("ij,ij->i", cross, solved), 1e-12)
-        slope = self.kernel.slope(points, self.points)
         mean_gradient = self._pull(points, slope, np.broadcast_to(self.weights, slope.shape))
         prior_gradient = 2.0 * self.kernel.linear * (points - 0.5)
         variance_gradient = prior_gradient - 2.0 * self._pull(points, slope, solved)
@@ -145,8 +164,8 @@ class GaussianProcess:
 
     def mean_with_gradient(self, points: Array) -> tuple[Array, Array]:
         """Means [n] and their gradients [n, columns]."""
-        slope = self.kernel.slope(points, self.points)
-        return self.mean(points), self._pull(points, slope, np.broadcast_to(self.weights, slope.shape))
+        cross, slope = self.kernel.with_slope(points, self.points)
+        return cross @ self.weights, self._pull(points, slope, np.broadcast_to(self.weights, slope.shape))
 
     def _pull(self, points: Array, slope: Array, weights: Array) -> Array:
         """Gradient [n, columns] of sum over observations of weights [n, m] times covariance."""
@@ -190,46 +209,46 @@ def _negative_log_likelihood(
     """Negative log marginal likelihood (eq. 5.8) and its gradient (eq. 5.9) in the logarithms of the parameters."""
     kernel = Kernel.of_vector(vector, groups)
     n = len(targets)
-    scaled = points / kernel.lengths
-    r = np.sqrt(_squared_distances(scaled, scaled))
-    decay = kernel.signal * np.exp(-_SQRT5 * r)
-    matern = (1.0 + _SQRT5 * r + 5.0 / 3.0 * r * r) * decay
     centred = points - 0.5
     product = centred @ centred.T
-    covariance = matern + kernel.linear * product
-    covariance[np.diag_indices(n)] += kernel.noise + _JITTER
+    covariance, slope = kernel.with_slope(points, points)
+    covariance.flat[:: n + 1] += kernel.noise + _JITTER
     try:
-        factor = _cholesky(covariance)
+        factor = _cholesky(covariance.copy())
     except np.linalg.LinAlgError:
         return 1e10, np.zeros_like(vector)
-    weights = cho_solve((factor, True), targets, check_finite=False)
+    weights = _solve(factor, targets)
     value = 0.5 * float(targets @ weights) + float(np.log(np.diag(factor)).sum()) + 0.5 * n * math.log(2 * math.pi)
-    inverse, _ = dpotri(factor, lower=1)
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    outer = inverse - np.outer(weights, weights)
-    pull = outer * (5.0 / 3.0 * (1.0 + _SQRT5 * r) * decay)
+    inverse, _ = dpotri(factor, lower=1, overwrite_c=1)
+    # The lower triangle, whose transpose lies in memory as the other matrices do; the rest by symmetry
+    outer = inverse.T + np.tril(inverse, -1) - np.outer(weights, weights)
+    trace, linear = float(np.trace(outer)), kernel.linear * float(np.vdot(outer, product))
+    signal = float(np.vdot(outer, covariance)) - linear - (kernel.noise + _JITTER) * trace
     # sum over pairs of pull times squared difference, a column: both squares, less twice the product
+    pull, scaled = np.multiply(outer, slope, out=slope), points / kernel.lengths
     per_column = 2.0 * (pull.sum(axis=1) @ scaled**2 - np.einsum("ij,ij->j", scaled, pull @ scaled))
-    gradient = np.concatenate(
-        [
-            0.5 * per_column @ one_hot,
-            [
-                0.5 * float(np.vdot(outer, matern)),
-                0.5 * kernel.linear * float(np.vdot(outer, product)),
-                0.5 * kernel.noise * float(np.trace(outer)),
-            ],
-        ]
-    )
-    return value, gradient
+    gradient = [0.5 * per_column @ one_hot, [0.5 * signal, 0.5 * linear, 0.5 * kernel.noise * trace]]
+    return value, np.concatenate(gradient)
 
 
 def _squared_distances(points: Array, others: Array) -> Array:
-    squares = (points**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :] - 2.0 * points @ others.T
-    return np.asarray(np.maximum(squares, 0.0))
+    """[n, m], by one matrix product: |x|² + |z|² - 2 x z."""
+    squares, other_squares = (np.einsum("ij,ij->i", x, x)[:, None] for x in (points, others))
+    left = np.hstack([points, squares, np.ones_like(squares)])
+    right = np.hstack([-2.0 * others, np.ones_like(other_squares), other_squares])
+    product = left @ right.T
+    return np.asarray(np.maximum(product, 0.0, out=product))
 
 
 def _cholesky(covariance: Array) -> Array:
-    factor, failed = dpotrf(covariance, lower=1, clean=1)
+    """Lower factor [n, n] of a symmetric matrix, which is overwritten."""
+    factor, failed = dpotrf(covariance.T, lower=1, clean=1, overwrite_a=1)
     if failed:
         raise np.linalg.LinAlgError("covariance is not positive definite")
     return np.asarray(factor)
+
+
+def _solve(factor: Array, targets: Array) -> Array:
+    """Solve for targets [n] or [n, m], given the lower factor."""
+    solution, _ = dpotrs(factor, targets, lower=1)
+    return np.asarray(solution)

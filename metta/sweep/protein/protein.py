@@ -18,6 +18,7 @@ from metta.sweep.protein.pareto import pareto_front
 from metta.sweep.protein.search import ascend, local_candidates
 from metta.sweep.protein.space import Space
 from metta.sweep.protein.surrogate import MANY_POINTS, Data, Surrogate, log_costs, total_effects
+from metta.sweep.protein.threads import on_one_thread
 from metta.sweep.protein_config import ProteinConfig
 
 Array = NDArray[np.float64]
@@ -237,6 +238,7 @@ class Protein:
             return self._suggest_one()
         return [self._suggest_one() for _ in range(n)]
 
+    @on_one_thread
     def _suggest_one(self) -> Suggestion:
         number = self._next_number
         point, info = self._choose(number)
@@ -384,6 +386,7 @@ class Protein:
         costs = np.array([o.cost for o in scored if o.cost is not None])
         return [scored[i] for i in pareto_front(scores, costs)]
 
+    @on_one_thread
     def best(self, max_cost: float | None = None) -> Observation:
         """The observation whose true score the model believes highest, rather than the luckiest draw.
 
@@ -412,6 +415,7 @@ class Protein:
         """
         return self.predict_all([params])[0]
 
+    @on_one_thread
     def predict_all(self, params: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         """What the model expects of many hyperparameters; as `predict` of each, and much quicker."""
         surrogate = self._surrogate()
@@ -429,6 +433,7 @@ class Protein:
             )
         ]
 
+    @on_one_thread
     def importance(self) -> dict[str, Importance]:
         """How much of the variation of the score and of the cost each parameter takes part in, by dotted path.
 
