@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -15,10 +15,16 @@ from metta.sweep.executor.messages import from_json, to_json
 from metta.sweep.trial import Report, RunTrial, TrialResult, TrialSpec
 
 
-def run_attempt(spec: TrialSpec, report: Report) -> TrialResult:
-    """Import the Tool's class, run the trial, and turn an exception into a result that carries its traceback."""
+def load_run_trial(tool_class: str) -> RunTrial:
+    """The `run_trial` of the class at ``package.module:Class``."""
+    module, _, name = tool_class.partition(":")
+    return cast(RunTrial, getattr(importlib.import_module(module), name).run_trial)
+
+
+def run_attempt(spec: TrialSpec, report: Report, load: Callable[[str], RunTrial] = load_run_trial) -> TrialResult:
+    """Run the trial as its Tool's class does, and turn an exception into a result that carries its traceback."""
     try:
-        return load_run_trial(spec.tool_class)(spec, report)
+        return load(spec.tool_class)(spec, report)
     except Exception:
         return _failure()
 
@@ -42,12 +48,6 @@ def log_path(spec: TrialSpec) -> Path:
 def _failure() -> TrialResult:
     """The result of an attempt that failed with the exception being handled."""
     return TrialResult(metrics={}, cost=0.0, error=traceback.format_exc())
-
-
-def load_run_trial(tool_class: str) -> RunTrial:
-    """The `run_trial` of the class at ``package.module:Class``."""
-    module, _, name = tool_class.partition(":")
-    return cast(RunTrial, getattr(importlib.import_module(module), name).run_trial)
 
 
 @contextmanager

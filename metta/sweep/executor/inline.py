@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from metta.sweep.executor.attempt import run_attempt
+from collections.abc import Callable
+
+from metta.sweep.executor.attempt import load_run_trial, run_attempt
 from metta.sweep.executor.protocol import Finished
-from metta.sweep.trial import Report, TrialSpec
+from metta.sweep.trial import Report, RunTrial, TrialSpec
 
 
 class InlineExecutor:
-    """Runs each attempt inside `wait`. An exception of the attempt is its result; Ctrl-C is the caller's."""
+    """Runs each attempt inside `wait`. An exception of the attempt is its result; Ctrl-C is the caller's.
+
+    Args:
+        load: gives what runs the trials of a Tool's class. What only this process knows can be run here.
+    """
 
     slots = 1
     resources = "in this process, one at a time"
 
-    def __init__(self) -> None:
+    def __init__(self, load: Callable[[str], RunTrial] = load_run_trial) -> None:
+        self._load = load
         self._submitted: list[tuple[TrialSpec, Report]] = []
 
     def submit(self, spec: TrialSpec, report: Report) -> None:
@@ -23,7 +30,7 @@ class InlineExecutor:
         if not self._submitted:
             return None
         spec, report = self._submitted.pop(0)
-        return Finished(spec, run_attempt(spec, report))
+        return Finished(spec, run_attempt(spec, report, self._load))
 
     def cancel(self, number: int) -> None:
         self._submitted = [(spec, report) for spec, report in self._submitted if spec.number != number]

@@ -137,8 +137,8 @@ def next_commands(
     """What to run next, by what it does: resume or extend the sweep, retrain its winner, look at it."""
     elsewhere = "" if store_url == default_store_url() else f"store={shlex.quote(store_url)}"
     commands = {}
-    if record.entry_point is not None:
-        entry_point = EntryPoint.model_validate(record.entry_point)
+    entry_point = EntryPoint.model_validate(record.entry_point) if record.entry_point is not None else None
+    if entry_point is not None and not entry_point.path.startswith("metta.sweep."):
         if elsewhere:
             entry_point = entry_point.model_copy(update={"overrides": {**entry_point.overrides, "store": store_url}})
         if sum(trial.state.ended for trial in trials) < definition.num_trials:
@@ -149,7 +149,7 @@ def next_commands(
     if winner is None:
         order = ranked(trials, definition.protein.goal)
         winner = order[0].number if order else None
-    if winner is not None:
+    if winner is not None and not definition.tool_class.startswith("metta.sweep."):
         arguments = " ".join(filter(None, [f"sweep_name={record.name}", f"trial={winner}", "seed=1", elsewhere]))
         commands[f"retrain trial {winner} on a fresh seed"] = (
             f"uv run ./tools/run.py metta.tools.sweep.retrain --args {arguments}"

@@ -1,0 +1,288 @@
+"""What every kind of sweep shares: its settings, where trials are kept and run, and what a person sees of it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pydantic import Field
+from rich.console import Console
+from rich.markup import escape
+from sqlalchemy.engine import make_url
+
+from metta.common.config import flatten
+from metta.common.data_dir import data_dir, default_store_url
+from metta.common.entry_point import EntryPoint
+from metta.common.errors import UserError
+from metta.common.tool import Tool
+from metta.sweep.definition import OnChange, SweepDefinition, open_sweep
+from metta.sweep.executor import ExecutorName, open_executor
+from metta.sweep.executor.inline import InlineExecutor
+from metta.sweep.executor.protocol import Executor
+from metta.sweep.observations import recommended_trial
+from metta.sweep.report.console import ConsoleView
+from metta.sweep.report.standing import ranked
+from metta.sweep.report.summary import next_commands, print_outcome, range_text, value_text
+from metta.sweep.result import SweepResult
+from metta.sweep.store import open_store
+from metta.sweep.store.protocol import Attempt, Store
+from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
+from metta.sweep.store.wandb_mirror.mirror import mirrored, restore
+from metta.sweep.sweep import SweepLoop, TooManyFailuresError
+from metta.sweep.sweep_config import SweepConfig
+from metta.sweep.trial import Trial, TrialSpec
+
+
+class AbstractSweep(Tool):
+    """Searches hyperparameters, and keeps every trial in a store.
+
+    A kind of sweep says what a trial is: `definition` checks it before anything runs, `prepare` makes it.
+
+    Attributes:
+        sweep: what to search, and for how many trials.
+        sweep_name: the sweep's name in the store; the same name resumes or extends it.
+        cost_metric: the metric that is a trial's cost: "seconds" of training, or any other that the trial measures.
+        seed: of the optimiser and of the trials; drawn once and stored if left out.
+        store: URL of the store.
+        executor: where trials run: "inline" in this process, "local" in worker processes on this machine, or "ray";
+            left out, it is "ray" with a `ray_address`, "local" for more than one worker, and else "inline".
+        num_workers: trials at once; left out, one inline, and elsewhere as many as the resources allow.
+        cpus_per_trial: CPU threads of each trial; left out, the cores divided by the workers.
+        gpus_per_trial: GPUs of each trial, a fraction or a whole number; left out, one where there are GPUs.
+        ray_address: address of a Ray cluster; left out, `ray` starts on this machine.
+        wandb: whether and where the sweep is mirrored in Weights & Biases.
+        on_change: what to do when the stored sweep asked another question: "refuse", or "extend" with what fits.
+    """
+
+    sweep: SweepConfig
+    sweep_name: str
+    cost_metric: str = "seconds"
+    seed: int | None = Field(default=None, ge=0)
+    store: str = Field(default_factory=default_store_url)
+    executor: ExecutorName | None = None
+    num_workers: int | None = Field(default=None, ge=1)
+    cpus_per_trial: int | None = Field(default=None, ge=1)
+    gpus_per_trial: float | None = Field(default=None, ge=0)
+    ray_address: str | None = None
+    wandb: WandbConfig = Field(default_factory=WandbConfig)
+    on_change: OnChange = "refuse"
+
+    @abstractmethod
+    def definition(self) -> SweepDefinition:
+        """Check the whole sweep before anything runs, and describe it for the store.
+
+        Raises:
+            UserError: it cannot run as asked.
+        """
+
+    @abstractmethod
+    def prepare(self, definition: SweepDefinition, attempt: Attempt, seed: int, run_dir: Path) -> TrialSpec:
+        """Put an attempt's hyperparameters and its seed on what is to be run in the folder `run_dir`."""
+
+    def describe(self, metrics: Mapping[str, float]) -> str:
+        """What a trial's metrics mean in the terms of what was trained, in a few words."""
+        return ""
+
+    def invoke(self) -> int:
+        return self._invoke(exclusive=True)
+
+    def work(self) -> int:
+        """Drive the sweep beside its other drivers, and return an exit status."""
+        return self._invoke(exclusive=False)
+
+    def _invoke(self, exclusive: bool) -> int:
+        console = Console()
+        try:
+            self.run(console, exclusive)
+        except TooManyFailuresError as error:
+            console.print(escape(str(error)), style="red", highlight=False)
+            return 1
+        except KeyboardInterrupt:
+            command = f"run the same command again:\n  {self._command()}" if self._entry_point else "invoke it again"
+            console.print(
+                f"\nstopped; every trial that ended is kept. To go on, {command}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+            return 130
+        return 0
+
+    def run(self, console: Console | None = None, exclusive: bool = True) -> SweepResult:
+        """Run the sweep to its end and return what was found.
+
+        Args:
+            console: where to show it; left out, standard output.
+            exclusive: whether to refuse to work beside other drivers.
+
+        Raises:
+            UserError: the sweep cannot run as asked; nothing has run then.
+            TooManyFailuresError: five trials failed in a row.
+            KeyboardInterrupt: it was stopped; every trial that ended is kept.
+        """
+        console = console or Console()
+        definition = self.definition()
+        where = destination(self.wandb)
+
+        def notice(message: str) -> None:
+            console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+        with _terminated_is_interrupted(), closing(self._open_executor()) as executor:
+            restore(self.store, self.sweep_name, self.wandb, notice)
+            with closing(open_store(self.store)) as store:
+                definition = open_sweep(store, self.sweep_name, definition, self._stored_entry_point(), self.on_change)
+                self._introduce(console, store, definition, executor)
+                if where.sentence:
+                    console.print(f"  {where.sentence}", markup=False, highlight=False, soft_wrap=True)
+                with mirrored(self.store, self.sweep_name, self.wandb, notice):
+                    trials = self._drive(console, store, definition, executor, exclusive)
+                recommended = recommended_trial(definition, trials)
+                commands = self._next_commands(store, definition, trials, recommended)
+                print_outcome(console, self.sweep_name, definition, trials, recommended, commands)
+        return SweepResult(self.sweep_name, self.store, definition, trials, recommended)
+
+    def _open_executor(self) -> Executor:
+        return open_executor(
+            self.executor, self.num_workers, self.cpus_per_trial, self.gpus_per_trial, self.ray_address
+        )
+
+    def _next_commands(
+        self, store: Store, definition: SweepDefinition, trials: list[Trial], recommended: int | None
+    ) -> dict[str, str]:
+        return next_commands(store.sweep(self.sweep_name), store.url, definition, trials, recommended)
+
+    def _command(self) -> str:
+        """The command that started this, without a password."""
+        assert self._entry_point is not None
+        overrides = dict(self._entry_point.overrides)
+        if "store" in overrides:
+            overrides["store"] = make_url(self.store).render_as_string(hide_password=True)
+        return self._entry_point.model_copy(update={"overrides": overrides}).command()
+
+    def rebuilt_by(self) -> EntryPoint | None:
+        """What builds this sweep again on another machine, or None if nothing can."""
+        return self._entry_point
+
+    def _stored_entry_point(self) -> dict[str, Any] | None:
+        """What rebuilds this sweep elsewhere. Without the store's URL, which may hold a password."""
+        entry_point = self.rebuilt_by()
+        if entry_point is None:
+            return None
+        overrides = {path: text for path, text in entry_point.overrides.items() if path != "store"}
+        return entry_point.model_copy(update={"overrides": overrides}).model_dump()
+
+    def _drive(
+        self, console: Console, store: Store, definition: SweepDefinition, executor: Executor, exclusive: bool
+    ) -> list[Trial]:
+        root = self._run_root(store)
+
+        def prepare(attempt: Attempt) -> TrialSpec:
+            return self._with_seeds(definition, attempt, root / f"trial_{attempt.number:04d}")
+
+        with ConsoleView(console, definition, self.describe) as view:
+            loop = SweepLoop(self.sweep_name, definition, store, executor, prepare, view, exclusive)
+            if isinstance(executor, InlineExecutor):
+                return loop.run()
+            with _first_interrupt(loop.finish):
+                return loop.run()
+
+    def _with_seeds(self, definition: SweepDefinition, attempt: Attempt, run_dir: Path) -> TrialSpec:
+        return self.prepare(definition, attempt, trial_seed(definition.seed or 0, attempt.number), run_dir)
+
+    def _check_name(self) -> None:
+        if not re.fullmatch(r"[\w.-]{1,100}", self.sweep_name) or self.sweep_name.startswith("."):
+            raise UserError(f"sweep_name {self.sweep_name!r}: only letters, digits, '.', '_' and '-' are possible")
+
+    def _define(self, tool_class: str, tool: dict[str, Any], **more: Any) -> SweepDefinition:
+        """The definition of this sweep of a Tool.
+
+        Args:
+            tool_class, tool, more: fields of `SweepDefinition` that this kind of sweep decides.
+        """
+        self._check_name()
+        return SweepDefinition(
+            protein=self.sweep.protein,
+            num_trials=self.sweep.num_trials,
+            max_cost=self.sweep.max_cost,
+            seed=self.seed,
+            cost_metric=self.cost_metric,
+            wandb=self.wandb,
+            tool_class=tool_class,
+            tool=tool,
+            **more,
+        )
+
+    def _run_root(self, store: Store) -> Path:
+        """The sweep's folder; its time of creation keeps it apart from an earlier sweep of the same name."""
+        created = store.sweep(self.sweep_name).created_at
+        return data_dir().absolute() / "sweeps" / self.sweep_name / f"{created:%Y%m%d-%H%M%S}"
+
+    def _introduce(self, console: Console, store: Store, definition: SweepDefinition, executor: Executor) -> None:
+        """The first lines: what is searched, over what, and where it is kept."""
+        protein = definition.protein
+        trials = store.trials(self.sweep_name)
+        budget = "" if definition.max_cost is None else f", {definition.max_cost:,g} of it at most"
+        console.print(
+            f"[bold]{escape(self.sweep_name)}[/bold]: {definition.num_trials} trials, {protein.goal} "
+            f"{escape(protein.metric)}, cost in {escape(definition.cost_metric)}{budget}",
+            highlight=False,
+        )
+        for path, parameter in flatten(protein.parameters).items():
+            console.print(f"  {path}: {range_text(parameter)}", highlight=False, markup=False)
+        for path, value in definition.train_overrides.items():
+            console.print(f"  {path}: {value_text(value)} (fixed)", highlight=False, markup=False)
+        places = f"  trials: {executor.resources}\n  store: {store.url}\n  runs: {self._run_root(store)}"
+        console.print(places, highlight=False, markup=False, soft_wrap=True)
+        if trials:
+            ended = sum(trial.state.ended for trial in trials)
+            order = ranked(trials, protein.goal)
+            best = f", best {order[0].score:.4g}" if order else ""
+            console.print(f"resuming: {ended} of {definition.num_trials} trials have ended{best}", highlight=False)
+
+
+def trial_seed(sweep_seed: int, number: int) -> int:
+    """The seed that a trial trains with: another for each trial, the same for each of its attempts."""
+    return (sweep_seed * 1_000_003 + number) % 2**31
+
+
+@contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """Treat SIGTERM, by which clusters end a job, as Ctrl-C: the running attempt is recorded as lost."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handler(signal.SIGTERM, interrupt):
+        yield
+
+
+@contextmanager
+def _first_interrupt(action: Callable[[], None]) -> Iterator[None]:
+    """Do `action` at the first Ctrl-C; the second is a KeyboardInterrupt."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        action()
+
+    with _handler(signal.SIGINT, interrupt):
+        yield
+
+
+@contextmanager
+def _handler(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle a signal so; only the main thread can, and elsewhere the signal is its business."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)

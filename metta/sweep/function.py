@@ -1,0 +1,337 @@
+"""Sweep a Python function: `optimize`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, PlainSerializer, ValidationError
+
+from metta.common.config import Config, reasons, unflatten
+from metta.common.entry_point import EntryPoint
+from metta.common.errors import UserError, nearest
+from metta.sweep.abstract_sweep import AbstractSweep
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.executor.inline import InlineExecutor
+from metta.sweep.executor.protocol import Executor
+from metta.sweep.protein_config import ProteinConfig, ProteinSettings
+from metta.sweep.report.summary import value_text
+from metta.sweep.result import SweepResult
+from metta.sweep.store.protocol import Attempt, Store
+from metta.sweep.sweep_config import SweepConfig
+from metta.sweep.trial import Progress, Report, Trial, TrialResult, TrialSpec
+
+Metrics = Mapping[str, float]
+
+
+@dataclass
+class RunningTrial:
+    """What the swept function is given besides its hyperparameters.
+
+    Attributes:
+        number: of the trial in its sweep, from 0.
+        attempt: which try of this trial this is, from 1; an earlier one was lost when its process ended.
+        seed: for random numbers: another for each trial, the same for each of its attempts.
+        run_dir: a folder of this trial alone, the same for each of its attempts, to keep a model or a checkpoint in.
+        artefacts: URIs of what the function made, by name; recorded with the trial.
+        stopped: whether `report` has answered stop.
+    """
+
+    number: int
+    attempt: int
+    seed: int
+    run_dir: Path
+    artefacts: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
+    _report: Report = field(default=lambda progress: True, repr=False)
+    _last: dict[str, float] = field(default_factory=dict, repr=False)
+    _started: float = field(default_factory=time.perf_counter, repr=False)
+
+    def report(self, step: int, metrics: Metrics) -> bool:
+        """Tell how far the trial is: a point of its learning curve.
+
+        Args:
+            step: epochs, updates or whatever the function counts.
+            metrics: measured now, by name.
+
+        Returns:
+            Whether to continue. Where it says no, the function should return soon what it has.
+        """
+        self._last = numbers(metrics)
+        if not self._report(Progress(int(step), None, self.seconds, self._last)):
+            self.stopped = True
+        return not self.stopped
+
+    @property
+    def seconds(self) -> float:
+        """Since the function was called."""
+        return time.perf_counter() - self._started
+
+
+Function = Callable[[dict[str, Any], RunningTrial], Metrics | float | None]
+"""Takes hyperparameters, nested as in `parameters`, and the trial; returns its metrics by name, or the one number that
+is the score. Without any it may return None: then what it reported last counts."""
+
+
+def function_path(function: Function) -> str | None:
+    """Where another process finds a function, as ``module:name``; None if it cannot."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not module or not name or module == "__main__":
+        return None
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return f"{module}:{name}" if found is function else None
+
+
+def load_function(path: str) -> Function:
+    """Import the function at ``module:name``.
+
+    Raises:
+        UserError: there is none.
+    """
+    module, colon, name = path.partition(":")
+    if not colon or not module or not name:
+        raise UserError(f"{path!r} is not MODULE:FUNCTION, such as experiments.sweep_digits:train")
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{path}: {error}") from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise UserError(f"{module} has no {name!r}; {nearest(name, _functions(found))}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise UserError(f"{path} is not a function")
+    return found  # type: ignore[no-any-return]
+
+
+def _functions(module: Any) -> list[str]:
+    return [name for name, value in vars(module).items() if inspect.isfunction(value) and not name.startswith("_")]
+
+
+def _loaded(value: Any) -> Any:
+    return load_function(value) if isinstance(value, str) else value
+
+
+def _written(function: Function) -> str:
+    return function_path(function) or str(getattr(function, "__qualname__", repr(function)))
+
+
+_TOOL = f"{__name__}.FunctionSweep"
+
+FunctionField = Annotated[Function, BeforeValidator(_loaded), PlainSerializer(_written)]
+
+
+class FunctionSweep(AbstractSweep):
+    """Searches the hyperparameters of a Python function, see `optimize`.
+
+    Attributes:
+        function: what is called for each trial, see `Function`; as text, ``module:name``.
+    """
+
+    function: FunctionField
+
+    def definition(self) -> SweepDefinition:
+        _require_two_arguments(self.function)
+        return self._define(f"{__name__}:{FunctionTrial.__name__}", {"function": _written(self.function)})
+
+    def prepare(self, definition: SweepDefinition, attempt: Attempt, seed: int, run_dir: Path) -> TrialSpec:
+        tool = {
+            **definition.tool,
+            "metric": definition.protein.metric,
+            "params": unflatten(attempt.params),
+            "seed": seed,
+        }
+        return TrialSpec(attempt.number, attempt.attempt, definition.tool_class, tool, [], str(run_dir))
+
+    def rebuilt_by(self) -> EntryPoint | None:
+        path = function_path(self.function)
+        if self._entry_point is not None or path is None:
+            return self._entry_point
+        fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"store", "on_change"})
+        texts = {name: value_text(value) for name, value in fields.items()}
+        return EntryPoint(path=_TOOL, args=texts)
+
+    def _open_executor(self) -> Executor:
+        executor = super()._open_executor()
+        if isinstance(executor, InlineExecutor):
+            return InlineExecutor(lambda tool_class: self._run_here)
+        if function_path(self.function) is None:
+            executor.close()
+            raise UserError(_cannot_travel(self.function))
+        return executor
+
+    def _run_here(self, spec: TrialSpec, report: Report) -> TrialResult:
+        return call(self.function, spec, report)
+
+    def _next_commands(
+        self, store: Store, definition: SweepDefinition, trials: list[Trial], recommended: int | None
+    ) -> dict[str, str]:
+        if self._entry_point is not None and self._entry_point.path != _TOOL:
+            return super()._next_commands(store, definition, trials, recommended)
+        more = f"name={self.sweep_name!r}, num_trials={2 * definition.num_trials}"
+        return {"extend the sweep": f"optimize({self.function.__name__}, ..., {more})"}
+
+
+class FunctionTrial:
+    """Runs a trial of a function that was imported by its path."""
+
+    @classmethod
+    def run_trial(cls, spec: TrialSpec, report: Report) -> TrialResult:
+        """Run one attempt; see `metta.sweep.trial.RunTrial`."""
+        return call(load_function(spec.tool["function"]), spec, report)
+
+
+def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
+    """Call a swept function for one attempt, and return what came of it.
+
+    Raises:
+        TypeError: what it returned is no metrics.
+    """
+    run_dir = Path(spec.run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    trial = RunningTrial(spec.number, spec.attempt, spec.tool["seed"], run_dir, _report=report)
+    returned = function(spec.tool["params"], trial)
+    if returned is None and trial._last:
+        metrics = trial._last
+    else:
+        metrics = numbers(returned if isinstance(returned, Mapping) else {spec.tool["metric"]: returned})
+    return TrialResult(metrics, trial.seconds, trial.artefacts, stopped=trial.stopped)
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as plain numbers, whatever library they come from.
+
+    Raises:
+        TypeError: one is no number.
+    """
+    plain: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
+            raise TypeError(f"the metric {name!r} is {value!r}, which is not a number")
+        plain[str(name)] = float(value)
+    return plain
+
+
+def optimize(
+    function: Function,
+    parameters: Mapping[str, Any],
+    metric: str,
+    num_trials: int,
+    *,
+    goal: Literal["maximize", "minimize"] = "maximize",
+    name: str | None = None,
+    settings: ProteinSettings | Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> SweepResult:
+    """Search the hyperparameters of a function, and keep every trial.
+
+    Args:
+        function: called with hyperparameters, nested as `parameters` are, and a `RunningTrial`; returns metrics by
+            name, or one number, which is then the score. With workers it is imported there by its module and name.
+        parameters: what to search: a `ParameterConfig`, or the dict of one, by (dotted or nested) name.
+        metric: the name of the score among the metrics.
+        num_trials: how many trials are to end.
+        goal: whether a larger or a smaller score is better.
+        name: the sweep's name in the store. The same name, called again, goes on with the sweep; left out, each call
+            is a sweep of its own.
+        settings: how Protein searches.
+        fields: of `SweepConfig` (`max_cost`, ...) and of `AbstractSweep` (`num_workers`, `store`, `seed`,
+            `cost_metric`, `wandb`, `on_change`, ...).
+
+    Raises:
+        UserError: the sweep cannot run as asked; nothing has run then.
+        TooManyFailuresError: five trials failed in a row.
+
+    Example:
+        >>> from metta.sweep import optimize
+        >>> def train(config, trial):
+        ...     return {"accuracy": 1 - (config["x"] - 0.3) ** 2}
+        >>> result = optimize(
+        ...     train,
+        ...     parameters={"x": {"min": 0, "max": 1, "distribution": "uniform"}},
+        ...     metric="accuracy",
+        ...     num_trials=20,
+        ... )  # doctest: +SKIP
+        >>> result.best_params, result.best_score  # doctest: +SKIP
+        ({'x': 0.3}, 1.0)
+    """
+    return function_sweep(
+        function, parameters, metric, num_trials, goal=goal, name=name, settings=settings, **fields
+    ).run()
+
+
+def function_sweep(
+    function: Function,
+    parameters: Mapping[str, Any],
+    metric: str,
+    num_trials: int,
+    *,
+    goal: Literal["maximize", "minimize"] = "maximize",
+    name: str | None = None,
+    settings: ProteinSettings | Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> FunctionSweep:
+    """The sweep that `optimize` runs, as a Tool: for an experiment that `tools/run.py` starts. See there."""
+    protein: dict[str, Any] = {"metric": metric, "goal": goal, "parameters": parameters}
+    if settings is not None:
+        protein["settings"] = settings
+    sweep: dict[str, Any] = {"num_trials": num_trials}
+    tool: dict[str, Any] = {"function": function, "sweep_name": name or _new_name(function)}
+    homes: list[tuple[dict[str, Any], type[Config]]] = [
+        (protein, ProteinConfig),
+        (sweep, SweepConfig),
+        (tool, FunctionSweep),
+    ]
+    for field_name, value in fields.items():
+        home = next((values for values, model in homes if field_name in model.model_fields), None)
+        if home is None or field_name in ("protein", "sweep", "sweep_name"):
+            known = [each for _, model in homes for each in model.model_fields]
+            raise UserError(f"optimize has no argument {field_name!r}; {nearest(field_name, known)}")
+        home[field_name] = value
+    try:
+        return FunctionSweep(sweep=SweepConfig(**sweep, protein=ProteinConfig(**protein)), **tool)
+    except ValidationError as error:
+        raise UserError(f"optimize: {reasons(error.errors(include_url=False))}") from None
+
+
+def _new_name(function: Function) -> str:
+    base = re.sub(r"\W+", "", getattr(function, "__name__", "")) or "sweep"
+    return f"{base}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _require_two_arguments(function: Function) -> None:
+    try:
+        inspect.signature(function).bind({}, None)
+    except TypeError as error:
+        name = getattr(function, "__name__", repr(function))
+        raise UserError(
+            f"{name}{inspect.signature(function)} is called as {name}(config, trial), which it does not take: {error}"
+        ) from None
+    except ValueError:  # a function in C that does not tell its arguments
+        return
+
+
+def _cannot_travel(function: Function) -> str:
+    name = getattr(function, "__qualname__", repr(function))
+    if getattr(function, "__module__", None) == "__main__":
+        why = f"{name} is defined in the notebook or script itself"
+    elif "<lambda>" in name:
+        why = "a lambda has no name"
+    elif "<locals>" in name:
+        why = f"{name} is defined within another function"
+    else:
+        why = f"{name} is not what stands under its name in a module"
+    return (
+        f"with workers the function is imported by its module and name, but {why}; "
+        "put it at the top level of a module (a .py file) and import it, or leave num_workers and executor out"
+    )

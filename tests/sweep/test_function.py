@@ -1,0 +1,176 @@
+"""optimize: a function is swept like anything else, inline or in workers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metta.common.errors import UserError
+from metta.sweep import ParameterConfig, RunningTrial, SweepResult, load_sweep, optimize
+from metta.sweep.sweep import TooManyFailuresError
+from metta.sweep.trial import TrialState
+from tests.support.functions import one_argument, parabola
+
+ROOT = Path(__file__).parents[2]
+X = {"x": ParameterConfig(min=0, max=1, distribution="uniform")}
+
+
+@pytest.fixture(autouse=True)
+def _data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path / "data"))
+
+
+def sweep(function: Any, num_trials: int = 3, **fields: Any) -> SweepResult:
+    return optimize(function, parameters=X, metric="accuracy", num_trials=num_trials, seed=1, **fields)
+
+
+def test_a_function_is_swept_inline_and_the_best_is_returned() -> None:
+    result = sweep(parabola, 12)
+
+    assert result.best_score == max(trial.score or 0 for trial in result.trials) > 0.999
+    assert result.best_params == {"x": result.best_trial.params["x"]}
+    assert {trial.metrics["pid"] for trial in result.trials} == {os.getpid()}
+    assert len({trial.metrics["seed"] for trial in result.trials}) == 12, "each trial has a seed of its own"
+    frame = result.to_frame()
+    assert list(frame["score"]) == [trial.score for trial in result.trials]
+    curve = load_sweep(result.store, result.name).curve(0)
+    assert [(point.step, point.metrics) for point in curve] == [(step, {"accuracy": step / 10}) for step in range(3)]
+
+
+def test_parameters_keep_their_nested_shape_and_fixed_values() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def train(config: dict[str, Any], trial: RunningTrial) -> float:
+        seen.append(config)
+        return float(config["optimizer"]["lr"])
+
+    optimize(
+        train,
+        parameters={
+            "optimizer.lr": {"min": 1e-4, "max": 1e-1, "distribution": "log_normal"},
+            "optimizer": {"kind": ParameterConfig(choices=["sgd", "adam"], distribution="categorical")},
+            "epochs": 3,
+        },
+        metric="accuracy",
+        num_trials=2,
+    )
+
+    assert all(set(config) == {"optimizer", "epochs"} and config["epochs"] == 3 for config in seen)
+    assert all(config["optimizer"]["kind"] in ("sgd", "adam") for config in seen)
+    assert all(1e-4 <= config["optimizer"]["lr"] <= 1e-1 for config in seen)
+
+
+def test_a_named_sweep_goes_on_and_extends_and_one_without_a_name_begins_anew() -> None:
+    first = sweep(parabola, 2, name="mine")
+    assert sweep(parabola, 3, name="mine").trials[:2] == first.trials
+    assert len(load_sweep(first.store, "mine").trials()) == 3
+    assert sweep(parabola, 1).name != sweep(parabola, 1).name
+
+
+def test_lambdas_and_closures_run_inline_and_numbers_of_any_library_are_metrics() -> None:
+    assert sweep(lambda config, trial: np.float32(config["x"])).best_score <= 1
+    goal = 0.2
+
+    def closure(config: dict[str, Any], trial: RunningTrial) -> dict[str, Any]:
+        return {"accuracy": np.array(abs(config["x"] - goal))}
+
+    result = sweep(closure, 2)
+    assert result.trials[0].score == abs(result.trials[0].params["x"] - goal)
+
+
+def test_what_was_reported_last_counts_where_nothing_is_returned() -> None:
+    def train(config: dict[str, Any], trial: RunningTrial) -> None:
+        for step in range(3):
+            trial.report(step, {"accuracy": step})
+
+    assert [trial.score for trial in sweep(train).trials] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("returned", [None, {"accuracy": "high"}, "0.5"])
+def test_what_is_no_metric_fails_the_trial_and_says_so(returned: Any) -> None:
+    with pytest.raises(TooManyFailuresError, match=r"the metric 'accuracy' is (None|'high'|'0.5'), which is not"):
+        sweep(lambda config, trial: returned, 9)
+
+
+def test_a_function_makes_files_and_artefacts_in_a_folder_of_its_trial() -> None:
+    def train(config: dict[str, Any], trial: RunningTrial) -> float:
+        model = trial.run_dir / "model.txt"
+        model.write_text(str(config["x"]))
+        trial.artefacts["model"] = model.as_uri()
+        return 1.0
+
+    trials = sweep(train, 2).trials
+    models = [Path(trial.artefacts["model"].removeprefix("file://")) for trial in trials]
+    assert [float(model.read_text()) for model in models] == [trial.params["x"] for trial in trials]
+
+
+def test_workers_import_the_function() -> None:
+    trials = sweep(parabola, 4, num_workers=2).trials
+
+    assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 4
+    processes = {trial.metrics["pid"] for trial in trials}
+    assert os.getpid() not in processes
+    assert 1 <= len(processes) <= 2
+
+
+def test_an_interrupted_sweep_goes_on_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERRUPT", "1")
+    with pytest.raises(KeyboardInterrupt):
+        sweep(parabola, 3, name="mine")
+    monkeypatch.delenv("INTERRUPT")
+    command = [str(Path(sys.executable).with_name("metta-sweep")), "work", "mine"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    trials = load_sweep(f"sqlite:///{tmp_path}/data/sweeps.db", "mine").trials()
+    assert [(trial.state, trial.attempts) for trial in trials] == [
+        (TrialState.COMPLETED, attempts) for attempts in (1, 2, 1)
+    ]
+    assert [trial.metrics["pid"] == os.getpid() for trial in trials] == [True, False, False]
+
+
+def test_a_function_that_cannot_travel_is_refused_before_any_work() -> None:
+    def inner(config: dict[str, Any], trial: RunningTrial) -> float:
+        return 1.0
+
+    for function, why in [(lambda config, trial: 1.0, "a lambda has no name"), (inner, "within another function")]:
+        with pytest.raises(UserError, match=why):
+            sweep(function, num_workers=2)
+    assert not Path(os.environ["METTA_DATA_DIR"], "sweeps.db").exists()
+
+
+def test_a_function_of_the_script_itself_is_refused_with_workers(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from metta.sweep import optimize\n"
+        "def train(config, trial):\n    return config['x']\n"
+        "space = {'x': {'min': 0, 'max': 1, 'distribution': 'uniform'}}\n"
+        "optimize(train, parameters=space, metric='m', num_trials=2, num_workers=2)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert "train is defined in the notebook or script itself" in done.stderr
+
+
+def test_what_cannot_be_meant_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"one_argument.* is called as one_argument\(config, trial\)"):
+        sweep(one_argument)
+    with pytest.raises(UserError, match="did you mean 'num_workers'"):
+        sweep(parabola, num_worker=2)
+    with pytest.raises(UserError, match="num_trials"):
+        sweep(parabola, 0)
+    with pytest.raises(UserError, match=r"min .* must be below max"):
+        optimize(parabola, {"x": {"min": 1, "max": 0, "distribution": "uniform"}}, "accuracy", 3)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, metta.sweep; print([m for m in ('numpy', 'scipy', 'sqlalchemy', 'pydantic') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
