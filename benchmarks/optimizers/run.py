@@ -89,7 +89,9 @@ def main() -> None:
                     for label, horizon in horizons(optimizer, measure.median_cost).items():
                         if (label, seed) in done or (arguments.horizons and label not in ("any", *arguments.horizons)):
                             continue
-                        for row in run(optimizer, black_box, seed, horizon, measure, arguments.max_trials):
+                        # Written when the run is whole, so that one that is interrupted is run again
+                        rows = list(run(optimizer, black_box, seed, horizon, measure, arguments.max_trials))
+                        for row in rows:
                             rounded = {key: f"{value:.7g}" for key, value in row.items()}
                             writer.writerow({"horizon": label, "seed": seed, **rounded})
                         file.flush()
