@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 
 from metta.common.errors import UserError
 from metta.sweep.trial import Progress, Trial, TrialState
 
 MAX_ATTEMPTS = 3
-"""After this many lost attempts a trial is failed."""
+"""After this many lost attempts a trial is failed, and after as many more when it was retried."""
 
 
 class StoreError(UserError):
@@ -29,6 +30,10 @@ class SweepExistsError(StoreError):
 
 class SweepNotFoundError(StoreError):
     """No sweep of that name is in the store."""
+
+
+class TrialStateError(UserError):
+    """The trial is not there, or in a state in which it cannot be done."""
 
 
 class NumberTakenError(Exception):
@@ -58,13 +63,22 @@ class SweepRecord:
 
 @dataclass(frozen=True)
 class Driver:
-    """A registered driver: where it runs and whether its lease holds."""
+    """A registered driver: where it runs, whether its lease holds, and whether it was asked to stop."""
 
     id: str
     host: str
     pid: int
     seen_at: datetime
     alive: bool
+    stopping: bool = False
+
+
+class Instruction(StrEnum):
+    """What a driver is asked to do: go on; start no trial for now; end its running trials and leave."""
+
+    RUN = "run"
+    PAUSE = "pause"
+    STOP = "stop"
 
 
 @dataclass(frozen=True)
@@ -160,6 +174,24 @@ class Store(Protocol):
         """The drivers that have not left, those that died without leaving among them."""
         ...
 
+    def pause(self, sweep: str) -> None:
+        """Ask every driver, those yet to join among them, to start no trial until `resume`."""
+        ...
+
+    def resume(self, sweep: str) -> None:
+        """Take back `pause`, and `stop` for drivers that have not left yet."""
+        ...
+
+    def stop(self, sweep: str) -> list[Driver]:
+        """Ask the drivers that are there to end what they run and leave. Returns those alive."""
+        ...
+
+    def paused(self, sweep: str) -> bool: ...
+
+    def instruction(self, driver: Driver) -> Instruction:
+        """What `pause`, `resume` and `stop` ask of the driver."""
+        ...
+
     def start(
         self,
         driver: Driver,
@@ -198,8 +230,15 @@ class Store(Protocol):
         """
         ...
 
-    def enqueue(self, sweep: str, params: Mapping[str, Any]) -> int:
+    def enqueue(self, sweep: str, params: Mapping[str, Any], suggestion: Mapping[str, Any] | None = None) -> int:
         """Queue a trial with given hyperparameters under the next number, and return that number."""
+        ...
+
+    def retry(self, sweep: str, number: int) -> Trial:
+        """Queue a failed trial again under its number. What it spent so far counts as lost.
+
+        Raises TrialStateError: there is no such trial, or it did not fail.
+        """
         ...
 
     def add(self, sweep: str, params: Mapping[str, Any], outcome: Outcome) -> int:
@@ -219,6 +258,10 @@ class Store(Protocol):
         ...
 
     def curve(self, sweep: str, number: int) -> list[CurvePoint]: ...
+
+    def progress(self, sweep: str) -> dict[int, Progress]:
+        """What was last recorded of each running attempt that has shown progress, by the trial's number."""
+        ...
 
     def histories(self, sweep: str) -> list[TrialHistory]:
         """All that is kept of a sweep's trials, as of one moment, for `import_sweep` of another store.

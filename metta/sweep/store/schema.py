@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     Double,
@@ -23,12 +24,13 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 VERSION_TABLE = "metta_schema_version"
 
 
@@ -123,6 +125,7 @@ sweeps = Table(
     Column("revision", BigInteger, nullable=False),
     Column("origin", String(32), nullable=False),
     Column("created_at", Timestamp, nullable=False),
+    Column("paused", Boolean, nullable=False, server_default=false()),
 )
 
 drivers = Table(
@@ -138,6 +141,7 @@ drivers = Table(
     Column("seen_at", Double, nullable=False),
     Column("seen_monotonic", Double, nullable=False),
     Column("left_at", Timestamp),
+    Column("stopping", Boolean, nullable=False, server_default=false()),
 )
 
 trials = Table(
@@ -176,6 +180,7 @@ attempts = Table(
     Column("reason", AnyText),
     Column("started_at", Timestamp),
     Column("ended_at", Timestamp),
+    Column("total", BigInteger),
     ForeignKeyConstraint(["sweep_id", "number"], ["metta_trials.sweep_id", "metta_trials.number"], ondelete="CASCADE"),
     UniqueConstraint("sweep_id", "number", "attempt"),
     Index("metta_attempts_state", "sweep_id", "state"),

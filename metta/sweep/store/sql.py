@@ -25,6 +25,7 @@ from metta.sweep.store.protocol import (
     Attempt,
     CurvePoint,
     Driver,
+    Instruction,
     NumberTakenError,
     Outcome,
     StaleAttemptError,
@@ -33,6 +34,7 @@ from metta.sweep.store.protocol import (
     SweepNotFoundError,
     SweepRecord,
     TrialHistory,
+    TrialStateError,
 )
 from metta.sweep.store.schema import attempts, curve_points, drivers, mirrored, now, sweeps, trials, up_since
 from metta.sweep.trial import Progress, Trial, TrialState
@@ -167,6 +169,41 @@ class SqlStore:
 
         return self._database.read(operation)
 
+    def pause(self, sweep: str) -> None:
+        self._database.write(lambda connection, again: self._set_paused(connection, sweep, True))
+
+    def resume(self, sweep: str) -> None:
+        def operation(connection: Connection, again: bool) -> None:
+            self._set_paused(connection, sweep, False)
+            self._set_stopping(connection, sweep, False)
+
+        self._database.write(operation)
+
+    def stop(self, sweep: str) -> list[Driver]:
+        def operation(connection: Connection, again: bool) -> list[Driver]:
+            self._set_stopping(connection, sweep, True)
+            return self._judge_drivers(connection, self._find_sweep(connection, sweep).id)
+
+        return [driver for driver in self._database.write(operation) if driver.alive]
+
+    def paused(self, sweep: str) -> bool:
+        return bool(self._database.read(lambda connection: self._find_sweep(connection, sweep)).paused)
+
+    def instruction(self, driver: Driver) -> Instruction:
+        asked = select(drivers.c.stopping, sweeps.c.paused).join(sweeps).where(drivers.c.id == driver.id)
+        row = self._database.read(lambda connection: connection.execute(asked).one_or_none())
+        if row is None:
+            raise self._sweep_removed(driver)
+        return Instruction.STOP if row.stopping else Instruction.PAUSE if row.paused else Instruction.RUN
+
+    def _set_paused(self, connection: Connection, sweep: str, paused: bool) -> None:
+        sweep_id = self._find_sweep(connection, sweep).id
+        connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(paused=paused))
+
+    def _set_stopping(self, connection: Connection, sweep: str, stopping: bool) -> None:
+        there = drivers.c.sweep_id == self._find_sweep(connection, sweep).id, drivers.c.left_at.is_(None)
+        connection.execute(update(drivers).where(*there).values(stopping=stopping))
+
     def _judge_drivers(self, connection: Connection, sweep_id: int) -> list[Driver]:
         """The sweep's drivers that have not left, and which of them live.
 
@@ -263,13 +300,17 @@ class SqlStore:
 
         def operation(connection: Connection, again: bool) -> None:
             held = attempts.c.token == attempt.token
-            state = connection.scalar(select(attempts.c.state).where(held).with_for_update())
+            row = connection.execute(
+                select(attempts.c.state, attempts.c.total).where(held).with_for_update()
+            ).one_or_none()
             written = curve_points.c.origin == origin, curve_points.c.token == attempt.token
             if again and connection.scalar(select(curve_points.c.id).where(*written).limit(1)) is not None:
                 return
-            if state != _RUNNING:
+            if row is None or row.state != _RUNNING:
                 raise _stale(attempt)
             connection.execute(insert(curve_points), points)
+            if row.total != progress[-1].total:
+                connection.execute(update(attempts).where(held).values(total=progress[-1].total))
 
         if points:
             self._database.write(operation)
@@ -351,15 +392,39 @@ class SqlStore:
 
     # ---- trials
 
-    def enqueue(self, sweep: str, params: Mapping[str, Any]) -> int:
-        return self._append(sweep, params, {"state": TrialState.QUEUED})
+    def enqueue(self, sweep: str, params: Mapping[str, Any], suggestion: Mapping[str, Any] | None = None) -> int:
+        return self._append(sweep, params, {"state": TrialState.QUEUED}, suggestion)
+
+    def retry(self, sweep: str, number: int) -> Trial:
+        def operation(connection: Connection, again: bool) -> Trial:
+            row = self._touch(connection, sweep)
+            this = trials.c.sweep_id == row.id, trials.c.number == number
+            state = connection.scalar(select(trials.c.state).where(*this))
+            if state == TrialState.FAILED:
+                ended = attempts.c.sweep_id == row.id, attempts.c.number == number, attempts.c.state == _ENDED
+                connection.execute(update(attempts).where(*ended).values(state=_LOST, reason="retried"))
+                fresh = {"state": TrialState.QUEUED, "score": None, "cost": None, "error": None, "ended_at": None}
+                values = fresh | {"metrics": {}, "artefacts": {}, "revision": row.revision}
+                connection.execute(update(trials).where(*this).values(**values))
+            elif not (again and state in (TrialState.QUEUED, TrialState.RUNNING)):
+                is_not = "is not there" if state is None else f"is {state}"
+                raise TrialStateError(f"{sweep}: trial {number} {is_not}; only a failed trial can be retried")
+            return _read_trial(connection, row.id, number)
+
+        return self._database.write(operation)
 
     def add(self, sweep: str, params: Mapping[str, Any], outcome: Outcome) -> int:
         if not outcome.state.ended:
             raise ValueError(f"an added trial is completed, failed or pruned, not {outcome.state}")
         return self._append(sweep, params, _ending(outcome) | {"ended_at": now()})
 
-    def _append(self, sweep: str, params: Mapping[str, Any], values: dict[str, Any]) -> int:
+    def _append(
+        self,
+        sweep: str,
+        params: Mapping[str, Any],
+        values: dict[str, Any],
+        suggestion: Mapping[str, Any] | None = None,
+    ) -> int:
         origin = _new_id()
 
         def operation(connection: Connection, again: bool) -> int:
@@ -370,7 +435,7 @@ class SqlStore:
                 if number is not None:
                     return int(number)
             number = _next_number(connection, row.id)
-            _insert_trial(connection, row, number, origin, params, {}, values)
+            _insert_trial(connection, row, number, origin, params, suggestion or {}, values)
             return number
 
         return self._database.write(operation)
@@ -405,6 +470,23 @@ class SqlStore:
             return connection.execute(query).all()
 
         return [_curve_point(row) for row in self._database.read(operation)]
+
+    def progress(self, sweep: str) -> dict[int, Progress]:
+        points = curve_points.alias()
+        newest = select(func.max(points.c.id)).where(points.c.token == attempts.c.token)
+        point = curve_points.c.step, curve_points.c.seconds, curve_points.c.metrics
+        query = (
+            select(attempts.c.number, attempts.c.total, *point)
+            .select_from(attempts)
+            .join(curve_points, curve_points.c.id == newest.scalar_subquery())
+        )
+
+        def operation(connection: Connection) -> Sequence[AnyRow]:
+            sweep_id = self._find_sweep(connection, sweep).id
+            return connection.execute(query.where(attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING)).all()
+
+        rows = self._database.read(operation)
+        return {row.number: Progress(row.step, row.total, row.seconds, row.metrics) for row in rows}
 
     # ---- copies
 
@@ -506,7 +588,10 @@ class SqlStore:
             return row
         if isinstance(whose, str):
             raise self._no_sweep(connection, whose)
-        raise SweepNotFoundError(f"store {self.url}: the sweep of driver {whose.id} was removed")
+        raise self._sweep_removed(whose)
+
+    def _sweep_removed(self, driver: Driver) -> SweepNotFoundError:
+        return SweepNotFoundError(f"store {self.url}: the sweep of driver {driver.id} was removed")
 
 
 def _new_id() -> str:
@@ -617,7 +702,7 @@ def _give_up(connection: Connection, attempt: AnyRow, reason: str, seconds: floa
     mine = attempts.c.sweep_id == attempt.sweep_id, attempts.c.number == attempt.number
     losses = connection.scalar(select(func.count()).where(*mine, attempts.c.state == _LOST)) or 0
     values: dict[str, Any] = {"state": TrialState.QUEUED}
-    if losses >= MAX_ATTEMPTS:
+    if losses % MAX_ATTEMPTS == 0:
         error = f"lost {losses} times; the last time: {reason}"
         values = {"state": TrialState.FAILED, "error": error, "ended_at": now()}
     connection.execute(
@@ -695,4 +780,4 @@ def _is_alive(row: AnyRow, present_seconds: float) -> bool:
 
 
 def _driver(row: AnyRow, alive: bool) -> Driver:
-    return Driver(row.id, row.host, row.pid, datetime.fromtimestamp(row.seen_at, UTC), alive)
+    return Driver(row.id, row.host, row.pid, datetime.fromtimestamp(row.seen_at, UTC), alive, row.stopping)

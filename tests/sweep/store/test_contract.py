@@ -15,12 +15,14 @@ from metta.sweep.store.protocol import (
     MAX_ATTEMPTS,
     Attempt,
     Driver,
+    Instruction,
     NumberTakenError,
     Outcome,
     StaleAttemptError,
     Store,
     SweepExistsError,
     SweepNotFoundError,
+    TrialStateError,
 )
 from metta.sweep.trial import Progress, TrialState
 
@@ -250,6 +252,23 @@ def test_the_learning_curve_is_kept_in_order_over_attempts(store: Store, driver:
     assert store.curve("arena", 1) == []
 
 
+def test_progress_is_the_newest_of_each_running_attempt(store: Store, driver: Driver) -> None:
+    first, second = store.start(driver, 0, {}), store.start(driver, 1, {})
+    assert store.progress("arena") == {}
+    store.record_progress(first, [Progress(10, 2**40, 1.0, {"r": 0.1}), Progress(20, 2**40, 2.0, {"r": math.nan})])
+    store.record_progress(second, [Progress(1, None, 0.5)])
+    progress = store.progress("arena")
+    assert repr(progress[0]) == repr(Progress(20, 2**40, 2.0, {"r": math.nan}))
+    assert progress[1] == Progress(1, None, 0.5)
+    store.lose(first, "killed")
+    assert list(store.progress("arena")) == [1]
+    again = store.claim(driver)
+    assert again
+    assert list(store.progress("arena")) == [1], "an earlier attempt's progress is not this one's"
+    store.record_progress(again, [Progress(3, 9, 0.1)])
+    assert store.progress("arena")[0] == Progress(3, 9, 0.1)
+
+
 # ---- lost attempts
 
 
@@ -302,6 +321,92 @@ def test_claim_takes_the_lowest_queued_trial_or_the_one_named(store: Store, driv
     assert store.claim(driver, 1) is None
     assert store.claim(driver, 7) is None
     assert [trial.state.value for trial in store.trials("arena")] == ["running", "running", "queued"]
+
+
+def test_a_failed_trial_is_retried_under_its_number_and_its_cost_is_kept(store: Store, driver: Driver) -> None:
+    attempt = store.start(driver, 0, {"lr": 0.1}, {"source": "x"})
+    store.record_progress(attempt, [Progress(5, 9, 2.0, {"r": 0.1})])
+    store.end(attempt, Outcome(TrialState.FAILED, math.nan, 2.5, 2.5, {"m": 1.0}, {"policy": "p"}, "ValueError: no"))
+    seen = store.revision("arena")
+    trial = store.retry("arena", 0)
+    assert store.trials("arena", changed_since=seen) == [trial]
+    assert (trial.state, trial.attempts, trial.params, trial.suggestion) == (
+        TrialState.QUEUED,
+        1,
+        {"lr": 0.1},
+        {"source": "x"},
+    )
+    assert (trial.score, trial.cost, trial.error, trial.ended_at) == (None, None, None, None)
+    assert (trial.metrics, trial.artefacts) == ({}, {})
+    assert store.seconds_lost("arena", 0) == 2.5
+    assert [point.step for point in store.curve("arena", 0)] == [5]
+    again = store.claim(driver)
+    assert again
+    assert (again.number, again.attempt) == (0, 2)
+    assert store.end(again, COMPLETED).state is TrialState.COMPLETED
+
+
+def test_a_trial_that_was_lost_too_often_has_as_many_attempts_again(store: Store, driver: Driver) -> None:
+    store.lose(store.start(driver, 0, {}), "killed")
+    for _ in range(MAX_ATTEMPTS - 1):
+        attempt = store.claim(driver)
+        assert attempt
+        store.lose(attempt, "killed")
+    assert store.retry("arena", 0).state is TrialState.QUEUED
+    states = []
+    while attempt := store.claim(driver):
+        states.append(store.lose(attempt, "killed").state)
+    assert states == [TrialState.QUEUED] * (MAX_ATTEMPTS - 1) + [TrialState.FAILED]
+
+
+def test_only_a_failed_trial_is_retried(store: Store, driver: Driver) -> None:
+    store.end(store.start(driver, 0, {}), COMPLETED)
+    store.start(driver, 1, {})
+    store.enqueue("arena", {})
+    before = store.revision("arena")
+    for number, problem in ((0, "is completed"), (1, "is running"), (2, "is queued"), (3, "is not there")):
+        with pytest.raises(TrialStateError, match=f"trial {number} {problem}; only a failed trial"):
+            store.retry("arena", number)
+    assert store.revision("arena") == before
+
+
+# ---- steering
+
+
+def test_a_pause_holds_for_every_driver_until_it_is_taken_back(store: Store, driver: Driver, other: Store) -> None:
+    assert store.instruction(driver) is Instruction.RUN
+    assert not store.paused("arena")
+    other.pause("arena")
+    other.pause("arena")
+    late = store.join("arena")
+    assert [store.instruction(each) for each in (driver, late)] == [Instruction.PAUSE] * 2
+    assert store.paused("arena")
+    other.resume("arena")
+    assert [store.instruction(each) for each in (driver, late)] == [Instruction.RUN] * 2
+    assert not store.paused("arena")
+
+
+def test_a_stop_is_for_the_drivers_that_are_there(store: Store, driver: Driver, other: Store) -> None:
+    assert [each.id for each in other.stop("arena")] == [driver.id]
+    late = store.join("arena")
+    assert [store.instruction(each) for each in (driver, late)] == [Instruction.STOP, Instruction.RUN]
+    assert [each.stopping for each in store.drivers("arena")] == [True, False]
+    store.pause("arena")
+    assert [store.instruction(each) for each in (driver, late)] == [Instruction.STOP, Instruction.PAUSE]
+    store.resume("arena")
+    assert [store.instruction(each) for each in (driver, late)] == [Instruction.RUN] * 2
+    store.leave(driver)
+    store.leave(late)
+    assert other.stop("arena") == []
+
+
+def test_steering_needs_a_sweep(store: Store, driver: Driver) -> None:
+    for call in (store.pause, store.resume, store.stop, store.paused, store.progress):
+        with pytest.raises(SweepNotFoundError, match="did you mean 'arena'"):
+            call("arean")
+    store.remove_sweep("arena")
+    with pytest.raises(SweepNotFoundError, match="was removed"):
+        store.instruction(driver)
 
 
 # ---- drivers and leases
@@ -410,7 +515,7 @@ def test_a_clock_set_back_does_not_hold_a_lease_for_ever(
 
 
 def test_enqueued_and_added_trials_take_their_turn_in_the_numbers(store: Store, driver: Driver) -> None:
-    assert store.enqueue("arena", {"lr": 0.1}) == 0
+    assert store.enqueue("arena", {"lr": 0.1}, {"source": "a person"}) == 0
     assert store.add("arena", {"lr": 0.2}, Outcome(TrialState.FAILED, math.nan, 3.0, error="old")) == 1
     assert store.start(driver, 2, {}).number == 2
     queued, added, _ = store.trials("arena")
@@ -420,6 +525,7 @@ def test_enqueued_and_added_trials_take_their_turn_in_the_numbers(store: Store, 
         {"lr": 0.1},
         None,
     )
+    assert queued.suggestion == {"source": "a person"}
     assert (added.state, added.attempts, added.cost, added.error) == (TrialState.FAILED, 0, 3.0, "old")
     assert math.isnan(added.score or 0.0)
     assert added.ended_at

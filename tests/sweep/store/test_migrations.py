@@ -58,6 +58,7 @@ def test_a_store_of_every_older_version_opens_with_its_trials(engine: Engine, st
     (trial,) = store.trials("old")
     assert (trial.state, trial.params, trial.score, trial.cost) == (TrialState.COMPLETED, {"lr": 0.1}, 2.5, 3.0)
     assert store.add("old", {"lr": 0.2}, Outcome(TrialState.FAILED)) == 1
+    assert not store.paused("old")
     store.close()
 
 
@@ -65,24 +66,26 @@ def test_a_store_of_a_later_schema_is_reached_from_this_one(
     engine: Engine, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The way that the next schema will take, tried with a migration made for the test."""
+    version = f"{int(SCHEMA_VERSION) + 1:04d}"
     open_store(store_url).close()
     later = tmp_path / "migrations"
     (later / "versions").mkdir(parents=True)
     ours = Path(database_module.__file__).with_name("migrations")
     for file in [ours / "env.py", *(ours / "versions").glob("*.py")]:
         (later / file.relative_to(ours)).write_text(file.read_text())
-    (later / "versions" / "0002_owner.py").write_text(
-        "import sqlalchemy as sa\nfrom alembic import op\nrevision = '0002'\ndown_revision = '0001'\n"
+    (later / "versions" / f"{version}_owner.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\n"
+        f"revision = '{version}'\ndown_revision = '{SCHEMA_VERSION}'\n"
         "def upgrade():\n"
         "    with op.batch_alter_table('metta_trials') as table:\n"
         "        table.add_column(sa.Column('owner', sa.String(20), server_default='nobody'))\n"
     )
     monkeypatch.setattr("metta.sweep.store.migrations._SCRIPTS", str(later))
-    monkeypatch.setattr(database_module, "SCHEMA_VERSION", "0002")
+    monkeypatch.setattr(database_module, "SCHEMA_VERSION", version)
     store = open_store(store_url)
     store.create_sweep("arena", {})
     store.add("arena", {}, Outcome(TrialState.COMPLETED))
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT owner FROM metta_trials")) == "nobody"
-        assert connection.scalar(text("SELECT version_num FROM metta_schema_version")) == "0002"
+        assert connection.scalar(text("SELECT version_num FROM metta_schema_version")) == version
     store.close()
