@@ -13,6 +13,7 @@ and takes the ore and batteries of the other, unless the other has an armor, whi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from mettagrid.config.action_config import ActionsConfig, ChangeVibeActionConfig
 from mettagrid.config.filter import actorHas, targetHas
@@ -35,6 +36,7 @@ from mettagrid.map_builder.random_map import RandomMapBuilderConfig
 from metta.sim.simulation_config import SimulationConfig
 from metta.tools.sim import SimTool
 from metta.tools.train import TrainTool
+from metta.tools.watch import PlayTool, ReplayTool
 
 RESOURCES = ["ore", "battery", "heart", "laser", "armor"]
 SHAPING = {"ore": 0.1, "battery": 0.5}
@@ -119,6 +121,23 @@ def train(run_name: str = "arena") -> TrainTool:
 def evaluate(policy_uri: str) -> SimTool:
     """Evaluate a policy that was trained on the arena."""
     return SimTool(policy_uri=policy_uri, simulations=simulations())
+
+
+def play(policy_uri: str | None = None, combat: bool = True, seed: int = 0) -> PlayTool:
+    """Show an episode in the terminal; without a policy the agents have learnt nothing."""
+    return PlayTool(simulation=_simulation(combat), policy_uri=policy_uri, seed=seed)
+
+
+def replay(
+    to: Path = Path("arena.gif"), policy_uri: str | None = None, combat: bool = True, seed: int = 0
+) -> ReplayTool:
+    """Write an episode as an animation (``.gif``) or as a replay for mettagrid's viewer (``.json.z``)."""
+    return ReplayTool(simulation=_simulation(combat), policy_uri=policy_uri, seed=seed, to=to)
+
+
+def _simulation(combat: bool) -> SimulationConfig:
+    basic, with_combat = simulations()
+    return with_combat if combat else basic
 
 
 def _station(name: str, takes: dict[str, int], gives: dict[str, int]) -> GridObjectConfig:

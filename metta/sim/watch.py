@@ -1,0 +1,74 @@
+"""Plays one episode for people to look at, in mettagrid's own simulator, which tells those who watch what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mettagrid.config.mettagrid_config import MettaGridConfig
+from mettagrid.map_builder.map_builder import HasSeed
+from mettagrid.renderer.renderer import Renderer
+from mettagrid.simulator.interface import SimulatorEventHandler
+from mettagrid.simulator.simulator import Buffers, Simulation
+
+from metta.rl.environment import TOKEN_DIM
+
+if TYPE_CHECKING:
+    from metta.sim.evaluate import Actor
+
+
+def watch(actor: Actor, env: MettaGridConfig, seed: int, watchers: Sequence[SimulatorEventHandler]) -> dict[str, float]:
+    """Play one episode and return what each agent gained in it, by resource, as the mean over agents.
+
+    Args:
+        actor: the policy that plays.
+        env: the game.
+        seed: of the map, the game's chances and the actions that are drawn; the same seed is the same episode.
+        watchers: told of the start, each step and the end. A `Renderer` among them draws after each step, and the
+            actions that a person gives it replace the policy's.
+    """
+    config = _seeded(env, seed)
+    buffers = _allocate(config)
+    simulation = Simulation(config, seed, event_handlers=watchers, buffers=buffers)
+    renderers = [watcher for watcher in watchers if isinstance(watcher, Renderer)]
+    actor.reset(config.game.num_agents, seed)
+    for renderer in renderers:
+        renderer.render()
+    while not simulation.is_done():
+        actions = actor.act(buffers.observations)
+        for agent, action in zip(simulation.agents(), actions, strict=True):
+            agent.set_action(simulation.action_names[action])
+        for renderer in renderers:
+            renderer.apply_deferred_user_actions()
+        simulation.step()
+        for renderer in renderers:
+            renderer.render()
+    return {name: _gained(simulation, name) for name in config.game.resource_names}
+
+
+def _gained(simulation: Simulation, resource: str) -> float:
+    agents = simulation.episode_stats["agent"]
+    return sum(agent.get(f"{resource}.gained", 0.0) for agent in agents) / len(agents)
+
+
+def _seeded(env: MettaGridConfig, seed: int) -> MettaGridConfig:
+    """The game with its map drawn from the seed, for the simulator's own seed does not reach the map."""
+    config = env.model_copy(deep=True)
+    if isinstance(config.game.map_builder, HasSeed):
+        config.game.map_builder.seed = seed
+    return config
+
+
+def _allocate(config: MettaGridConfig) -> Buffers:
+    """Arrays that the simulator writes into, so that the policy sees what it saw in training."""
+    agents, tokens = config.game.num_agents, config.game.obs.num_tokens
+    return Buffers(
+        observations=np.zeros((agents, tokens, TOKEN_DIM), dtype=np.uint8),
+        terminals=np.zeros(agents, dtype=np.bool_),
+        truncations=np.zeros(agents, dtype=np.bool_),
+        rewards=np.zeros(agents, dtype=np.float32),
+        masks=np.ones(agents, dtype=np.bool_),
+        actions=np.zeros(agents, dtype=np.int32),
+        teacher_actions=np.zeros(agents, dtype=np.int32),
+    )

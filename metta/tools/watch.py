@@ -1,0 +1,113 @@
+"""PlayTool and ReplayTool: look at a policy. Torch and mettagrid's renderers are imported when it plays, not before."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from metta.common.errors import UserError
+from metta.common.tool import Tool
+from metta.sim.simulation_config import SimulationConfig
+
+if TYPE_CHECKING:
+    from mettagrid.simulator.interface import SimulatorEventHandler
+
+    from metta.rl.actor import Actor
+
+UNTRAINED_HIDDEN_SIZE = 128
+
+
+class WatchTool(Tool):
+    """Plays one episode of a simulation for somebody to look at.
+
+    Attributes:
+        simulation: what is played.
+        policy_uri: where the policy is, for example ``file:///runs/mine/checkpoints/000061``; left out, a policy that
+            has learnt nothing plays.
+        seed: of the episode; the same seed is the same map.
+    """
+
+    simulation: SimulationConfig
+    policy_uri: str | None = None
+    seed: int = 0
+
+    def watch(self, watcher: SimulatorEventHandler) -> dict[str, float]:
+        """Play, and return what each agent gained of each resource on average.
+
+        Raises:
+            UserError: there is no such policy, or it does not understand the game.
+        """
+        from metta.sim.watch import watch
+
+        return watch(self._actor(), self.simulation.env, self.seed, [watcher])
+
+    def _actor(self) -> Actor:
+        import torch
+
+        from metta.rl.actor import Actor, require_compatible
+        from metta.rl.checkpoint import load_policy, make_policy
+        from metta.rl.environment import EnvironmentSpec
+
+        spec = EnvironmentSpec.of(self.simulation.env)
+        if self.policy_uri is None:
+            torch.manual_seed(self.seed)
+            return Actor(make_policy(spec, UNTRAINED_HIDDEN_SIZE), spec)
+        actor = load_policy(self.policy_uri)
+        require_compatible(actor.spec, spec, f"simulation {self.simulation.name}")
+        return actor
+
+    def _say(self, gained: dict[str, float]) -> None:
+        amounts = ", ".join(f"{amount:.2f} {name}" for name, amount in gained.items())
+        Console().print(
+            f"{self.simulation.name}: gained per agent: {amounts}", highlight=False, markup=False, soft_wrap=True
+        )
+
+
+class PlayTool(WatchTool):
+    """Shows an episode in the terminal with mettagrid's own renderer: space starts and pauses, ? lists the keys."""
+
+    def invoke(self) -> int:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise UserError("play needs a terminal; to keep an episode in a file, use replay")
+        from mettagrid.renderer.renderer import create_renderer
+
+        self._say(self.watch(create_renderer("unicode")))
+        return 0
+
+
+class ReplayTool(WatchTool):
+    """Writes an episode to a file.
+
+    Attributes:
+        to: ``.gif`` for an animation, ``.json.z`` for a replay that MettaScope, mettagrid's viewer, opens.
+    """
+
+    to: Path
+
+    def invoke(self) -> int:
+        if self.to.name.endswith(".gif"):
+            self._say(self.write_gif())
+        elif self.to.name.endswith(".json.z"):
+            self._say(self.write_replay())
+        else:
+            raise UserError(f"to={self.to}: an episode is written as .gif or as .json.z")
+        Console().print(f"written to {self.to}", highlight=False, markup=False, soft_wrap=True)
+        return 0
+
+    def write_gif(self) -> dict[str, float]:
+        from metta.sim.gif import GifWriter
+
+        return self.watch(GifWriter(self.to, counted=self.simulation.score.removesuffix(".gained")))
+
+    def write_replay(self) -> dict[str, float]:
+        from mettagrid.simulator.replay_log_writer import InMemoryReplayWriter
+
+        writer = InMemoryReplayWriter()  # type: ignore[no-untyped-call]
+        gained = self.watch(writer)
+        self.to.parent.mkdir(parents=True, exist_ok=True)
+        (replay,) = writer.get_completed_replays()
+        replay.write_replay(str(self.to))
+        return gained

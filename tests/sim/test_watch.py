@@ -1,0 +1,104 @@
+"""Episodes for people to look at."""
+
+from __future__ import annotations
+
+import json
+import pty
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mettagrid.simulator.interface import SimulatorEventHandler
+from PIL import Image, ImageSequence
+
+from metta.common.errors import UserError
+from metta.rl.actor import Actor
+from metta.rl.checkpoint import make_policy
+from metta.rl.environment import EnvironmentSpec
+from metta.sim.evaluate import evaluate, evaluation_seeds
+from metta.sim.simulation_config import SimulationConfig
+from metta.sim.watch import watch
+from metta.tools.watch import PlayTool, ReplayTool
+from tests.rl.small import small_env
+
+SIMULATION = SimulationConfig(name="small/room", env=small_env(), num_episodes=1)
+
+
+class Trace(SimulatorEventHandler):
+    """Where the agents went."""
+
+    def __init__(self) -> None:
+        self.places: list[list[tuple[int, int]]] = []
+
+    def on_step(self) -> None:
+        things = self._sim.grid_objects().values()
+        self.places.append([thing["location"] for thing in things if "agent_id" in thing])
+
+
+def untrained() -> Actor:
+    torch.manual_seed(0)
+    spec = EnvironmentSpec.of(SIMULATION.env)
+    return Actor(make_policy(spec, 8), spec)
+
+
+def test_what_is_watched_is_what_is_evaluated() -> None:
+    """The same seed is the same map, the same observations and the same actions as in an evaluation."""
+    (episode,) = evaluate(untrained(), [SIMULATION]).results[0].episodes
+    gained = watch(untrained(), SIMULATION.env, evaluation_seeds(SIMULATION)[0], [])
+    assert gained == {name: pytest.approx(episode.get(f"{name}.gained", 0.0)) for name in gained}
+    assert sum(gained.values()) > 0
+
+
+def test_a_seed_repeats_an_episode() -> None:
+    traces = [Trace(), Trace(), Trace()]
+    for trace, seed in zip(traces, (1, 1, 2), strict=True):
+        watch(untrained(), SIMULATION.env, seed, [trace])
+    first, same, other = (trace.places for trace in traces)
+    assert len(first) == SIMULATION.env.game.max_steps
+    assert first == same != other
+
+
+def test_an_animation_has_a_frame_for_each_step(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "episode.gif"
+    ReplayTool(simulation=SIMULATION, to=path).invoke()
+    with Image.open(path) as animation:
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(animation)]
+    assert len(frames) == SIMULATION.env.game.max_steps
+    assert (frames[0] != frames[-1]).any()
+    assert [file.name for file in path.parent.iterdir()] == ["episode.gif"]
+
+
+def test_a_replay_is_one_that_mettagrid_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "episode.json.z"
+    ReplayTool(simulation=SIMULATION, to=path).invoke()
+    replay = json.loads(zlib.decompress(path.read_bytes()))
+    assert replay["num_agents"] == SIMULATION.env.game.num_agents
+    assert replay["max_steps"] == SIMULATION.env.game.max_steps
+
+
+def test_another_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\.gif or as \.json\.z"):
+        ReplayTool(simulation=SIMULATION, to=tmp_path / "episode.mp4").invoke()
+
+
+def test_play_needs_a_terminal() -> None:
+    with pytest.raises(UserError, match="needs a terminal"):
+        PlayTool(simulation=SIMULATION).invoke()
+
+
+def test_play_shows_the_game_in_a_terminal() -> None:
+    code = "from tests.sim.test_watch import PlayTool, SIMULATION; PlayTool(simulation=SIMULATION).invoke()"
+    ours, theirs = pty.openpty()
+    with open(ours, "r+b", buffering=0) as terminal:
+        process = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs)
+        seen = b""
+        while "🎮".encode() not in seen and b"Step" not in seen:
+            seen += terminal.read(65536)
+        terminal.write(b"q")
+        while b"gained per agent" not in seen:
+            seen += terminal.read(65536)
+        assert process.wait() == 0
