@@ -26,7 +26,7 @@ from metta.sweep.definition import OnChange, SweepDefinition, open_sweep
 from metta.sweep.executor import ExecutorName, open_executor
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.protocol import Executor
-from metta.sweep.observations import recommended_trial
+from metta.sweep.observations import recommended_trial, search_centre
 from metta.sweep.report.console import ConsoleView
 from metta.sweep.report.standing import ranked
 from metta.sweep.report.summary import next_commands, print_outcome, range_text, value_text
@@ -207,6 +207,7 @@ class AbstractSweep(Tool):
             tool_class, tool, more: fields of `SweepDefinition` that this kind of sweep decides.
         """
         self._check_name()
+        search_centre(self.sweep.protein)
         return SweepDefinition(
             protein=self.sweep.protein,
             num_trials=self.sweep.num_trials,

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metta.common.config import flatten
+from metta.common.errors import UserError
+from metta.sweep.constraints import ConstraintError
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein import Protein
-from metta.sweep.protein.space import Space
+from metta.sweep.protein.space import Space, SpaceError
 from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.trial import Trial, TrialState
 
@@ -66,9 +68,16 @@ def hyperparameter_paths(config: ProteinConfig) -> list[str]:
 
 
 def search_centre(config: ProteinConfig) -> dict[str, Any]:
-    """The hyperparameters in the middle of the space, flat with dotted keys."""
-    space = Space(config.parameters)
-    params = space.decode(space.centre)
+    """The hyperparameters in the middle of the space, flat with dotted keys.
+
+    Raises:
+        UserError: no hyperparameters meet the constraints, or a constraint compares what cannot be compared.
+    """
+    space = Space(config.parameters, config.constraints)
+    try:
+        params = space.decode(space.centre)
+    except (ConstraintError, SpaceError) as error:
+        raise UserError(str(error)) from None
     return {path: _at(params, path) for path in hyperparameter_paths(config)}
 
 

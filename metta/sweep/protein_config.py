@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from metta.common.config import Config, flatten
+from metta.sweep.constraints import Constraint
 
 Distribution = Literal[
     "uniform", "int_uniform", "log_normal", "int_log_normal", "uniform_pow2", "logit_normal", "categorical"
@@ -125,6 +126,8 @@ class ProteinConfig(Config):
         parameters: nested like the Tool that is swept, with a `ParameterConfig` at each leaf, or a fixed value.
             Keys may be dotted; they are nested when validated. A mapping that has `distribution`, `choices`, or
             `min` and `max` is read as a `ParameterConfig`, so that a configuration can be rebuilt from its JSON.
+        constraints: conditions that hold for everything that is suggested, as in ``minibatch_size <= batch_size``; see
+            `metta.sweep.constraints`.
         settings: how to search.
     """
 
@@ -132,6 +135,7 @@ class ProteinConfig(Config):
     goal: Literal["maximize", "minimize"] = "maximize"
     method: Literal["bayes"] = "bayes"
     parameters: dict[str, Any]
+    constraints: list[str] = []
     settings: ProteinSettings = Field(default_factory=ProteinSettings)
 
     @field_validator("parameters", mode="before")
@@ -144,6 +148,13 @@ class ProteinConfig(Config):
         if not any(isinstance(leaf, ParameterConfig) for leaf in leaves.values()):
             raise ValueError("parameters: the space is empty: nothing in it is a ParameterConfig")
         return parameters
+
+    @model_validator(mode="after")
+    def _check_constraints(self) -> Self:
+        paths = flatten(self.parameters)
+        for text in self.constraints:
+            Constraint.parse(text, paths)
+        return self
 
 
 def same(one: JsonValue, other: JsonValue) -> bool:

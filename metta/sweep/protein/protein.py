@@ -129,7 +129,7 @@ class Protein:
         self.seed = secrets.randbits(32) if seed is None else seed
         self.num_trials = num_trials
         self.max_cost = max_cost
-        self._space = Space(config.parameters)
+        self._space = Space(config.parameters, config.constraints)
         self._sign = 1.0 if config.goal == "maximize" else -1.0
         self._trials: dict[int, _Trial] = {}
 
@@ -275,6 +275,9 @@ class Protein:
         """The Pareto-optimal hyperparameters, within the bounds, that were tried least often; the best of those."""
         front = self._front(data)[::-1]
         points = self._space.snap(data.points[front])
+        points = points[self._space.allows(points)]
+        if not len(points):
+            return self._random(data)
         tried = [int((np.abs(data.points - point).max(axis=1) < 1e-9).sum()) for point in points]
         return np.asarray(points[int(np.argmin(tried))])
 
@@ -333,14 +336,17 @@ class Protein:
         front = self._front(data)[-MAX_CENTRES:]
         centres = space.snap(data.points[front])
         local = local_candidates(space, centres, settings.suggestions_per_pareto, settings.global_search_scale, rng)
-        everywhere = space.place(rng.random((settings.random_suggestions, space.dimension)))
+        everywhere = space.random(settings.random_suggestions, rng)
         candidates = np.vstack([everywhere, local])
         grown = np.concatenate([np.full(len(everywhere), -1), np.repeat(front, settings.suggestions_per_pareto)])
+        allowed = space.allows(candidates)
+        candidates, grown = candidates[allowed], grown[allowed]
         values = acquisition(candidates)
         starts = np.argsort(-values, kind="stable")[:ASCENTS]
         refined = ascend(space, candidates[starts], acquisition.with_gradient, ASCENT_STEPS)
-        candidates, grown = np.vstack([refined, candidates]), np.concatenate([grown[starts], grown])
-        values = np.concatenate([acquisition(refined), values])
+        allowed = space.allows(refined)
+        candidates, grown = np.vstack([refined[allowed], candidates]), np.concatenate([grown[starts][allowed], grown])
+        values = np.concatenate([acquisition(refined)[allowed], values])
         chosen = self._first_new(candidates, np.argsort(-values, kind="stable"), np.vstack([data.points, pending]))
         info = self._describe(surrogate, candidates[chosen])
         known = [n for n, t in sorted(self._trials.items()) if t.observation]

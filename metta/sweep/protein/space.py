@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metta.common.config import flatten, unflatten
+from metta.sweep.constraints import Constraint
 from metta.sweep.protein_config import ParameterConfig, same
 
 Array = NDArray[np.float64]
@@ -27,6 +28,9 @@ Array = NDArray[np.float64]
 AUTO_SCALE = 0.2
 LOG_RATIO = 8.0
 _ONE_HOT = math.sqrt(0.5)
+_BLOCK = 1024
+_MOST_DRAWS = 64 * _BLOCK
+"""Points that are drawn at most in search of those that meet the constraints."""
 
 
 class SpaceError(ValueError):
@@ -189,6 +193,7 @@ class Space:
 
     Args:
         parameters: nested, as in `ProteinConfig.parameters`.
+        constraints: conditions between them. What the space draws meets all of them.
 
     Attributes:
         parameters: the parameters that are searched, in the order given.
@@ -198,8 +203,9 @@ class Space:
         continuous: [columns], whether a column may take any value of 0..1.
     """
 
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, parameters: Mapping[str, Any], constraints: Sequence[str] = ()) -> None:
         self._template = flatten(parameters)
+        self._constraints = [Constraint.parse(text, self._template) for text in constraints]
         self.parameters: list[Parameter] = [
             (Categorical if leaf.distribution == "categorical" else Numeric).of(path, leaf)
             for path, leaf in self._template.items()
@@ -215,8 +221,33 @@ class Space:
 
     @property
     def centre(self) -> Array:
-        """The search centre, [columns]."""
-        return self.encode({parameter.path: parameter.centre for parameter in self.parameters})
+        """The search centre, [columns]; where it does not meet the constraints, a point nearby that does."""
+        centre = self.encode({parameter.path: parameter.centre for parameter in self.parameters})
+        if self.allows(self.snap(centre[None]))[0]:
+            return centre
+        points = self._allowed(_BLOCK // 4, np.full(self.dimension, 0.5))
+        return np.asarray(points[np.argmin(np.linalg.norm(points - centre, axis=1))])
+
+    def allows(self, points: Array) -> NDArray[np.bool_]:
+        """Whether points [n, columns] meet every constraint, [n].
+
+        Raises:
+            ConstraintError: see `Constraint.holds`.
+        """
+        allowed = np.ones(len(points), dtype=bool)
+        for constraint in self._constraints:
+            values = {path: self._values(path, points) for path in constraint.paths}
+            allowed &= np.asarray(constraint.holds(values), dtype=bool)
+        return allowed
+
+    def _values(self, path: str, points: Array) -> Any:
+        """The values of a hyperparameter at points [n, columns]: numbers as floats, anything else as objects."""
+        for parameter, columns in zip(self.parameters, self.slices, strict=True):
+            if parameter.path == path:
+                values = [parameter.decode(point) for point in points[:, columns]]
+                plain = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+                return np.array(values, dtype=float) if plain else _objects(values)
+        return self._template[path]
 
     def encode(self, params: Mapping[str, Any]) -> Array:
         """Turn hyperparameters, nested or flat, into a point [columns]; outside the cube if out of bounds.
@@ -255,17 +286,55 @@ class Space:
         (Roberts 2018, "The unreasonable effectiveness of quasirandom sequences").
 
         Args:
+            indices: which points; only those that meet the constraints are counted.
             shift: [dimension], where the sequence starts.
         """
+        if not self._constraints:
+            return self._sequence(indices, shift)
+        allowed = self._allowed(int(max(indices)) + 1, shift)
+        return np.asarray(allowed[np.asarray(indices) % len(allowed)])
+
+    def random(self, count: int, rng: np.random.Generator) -> Array:
+        """Up to `count` random points that meet the constraints, and at least one, [., columns]."""
+        points = self.place(rng.random((count, self.dimension)))
+        allowed = points[self.allows(points)]
+        draws = count
+        while len(allowed) < count and draws < min(8 * count, _MOST_DRAWS):
+            points = self.place(rng.random((count, self.dimension)))
+            allowed = np.vstack([allowed, points[self.allows(points)]])
+            draws += count
+        return allowed[:count] if len(allowed) else self._allowed(1, rng.random(self.dimension))
+
+    def _sequence(self, indices: Sequence[int] | NDArray[np.int64], shift: Array) -> Array:
         ratio = 2.0
         for _ in range(40):
             ratio = (1.0 + ratio) ** (1.0 / (self.dimension + 1))
         steps = ratio ** -np.arange(1.0, self.dimension + 1)
         return self.place((shift + np.outer(np.asarray(indices) + 1.0, steps)) % 1.0)
 
+    def _allowed(self, count: int, shift: Array) -> Array:
+        """The first points of the sequence that meet the constraints: `count`, or as many as are found."""
+        found: list[Array] = []
+        for start in range(0, _MOST_DRAWS, _BLOCK):
+            points = self._sequence(np.arange(start, start + _BLOCK), shift)
+            found.append(points[self.allows(points)])
+            if sum(map(len, found)) >= count:
+                break
+        allowed = np.vstack(found)
+        if not len(allowed):
+            texts = "; ".join(constraint.text for constraint in self._constraints)
+            raise SpaceError(f"of {_MOST_DRAWS} points of the space none meets the constraints: {texts}")
+        return allowed[:count]
+
     def place(self, uniform: Array) -> Array:
         """Turn uniform numbers [n, dimension], one a parameter, into points [n, columns] that decode exactly."""
         return self.snap(np.hstack([p.place(uniform[:, j]) for j, p in enumerate(self.parameters)]))
+
+
+def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 _MISSING = object()
