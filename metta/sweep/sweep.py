@@ -21,6 +21,7 @@ from metta.sweep.observations import Learner, measured
 from metta.sweep.store.protocol import (
     Attempt,
     Driver,
+    Instruction,
     NumberTakenError,
     Outcome,
     StaleAttemptError,
@@ -104,6 +105,8 @@ class SweepLoop:
         self._running: dict[int, _Running] = {}
         self._failures_in_a_row = 0
         self._finishing = False
+        self._instruction = Instruction.RUN
+        self._asked_at = -math.inf
 
     def run(self) -> list[Trial]:
         """Work until the sweep is complete and return its trials.
@@ -111,7 +114,7 @@ class SweepLoop:
         Raises:
             SweepBusyError: another driver is alive, and this one is exclusive.
             TooManyFailuresError: five trials failed in a row.
-            KeyboardInterrupt: `finish` was called, and the sweep is not complete.
+            KeyboardInterrupt: `finish` was called or the store says to stop, and the sweep is not complete.
         """
         with self._lease() as driver:
             try:
@@ -132,17 +135,35 @@ class SweepLoop:
 
         One of each, so that what is suggested is always suggested with all that is known.
         """
-        may_start = not self._finishing and not self._budget_is_spent()
+        self._ask(driver)
+        finishing = self._finishing or self._instruction is Instruction.STOP
+        may_start = not finishing and self._instruction is Instruction.RUN and not self._budget_is_spent()
         started = may_start and len(self._running) < self._executor.slots and self._start_one(driver)
         if self._running:
             more = started and len(self._running) < self._executor.slots
             finished = self._executor.wait(0.0 if more else POLL_SECONDS)
             if finished is not None:
                 self._record(finished)
-        elif self._finishing:
+        elif finishing:
             raise KeyboardInterrupt
         else:
             time.sleep(POLL_SECONDS)
+
+    def _ask(self, driver: Driver) -> None:
+        """Read from the store, now and then, what somebody at another terminal asks of this driver."""
+        if time.monotonic() - self._asked_at < POLL_SECONDS:
+            return
+        self._asked_at = time.monotonic()
+        before, self._instruction = self._instruction, self._store.instruction(driver)
+        if self._instruction is not before:
+            running = f"{len(self._running)} running {'trial' if len(self._running) == 1 else 'trials'}"
+            self._view.notice(
+                {
+                    Instruction.RUN: "going on",
+                    Instruction.PAUSE: f"paused with {running}; go on with: metta-sweep resume {self._name}",
+                    Instruction.STOP: f"asked to stop: finishing {running}",
+                }[self._instruction]
+            )
 
     def _ordered(self) -> list[Trial]:
         return [trial for _, trial in sorted(self._trials.items())]
