@@ -539,31 +539,49 @@ def predicted_against_measured(sweep: Snapshot) -> Data:
 def learning_curves(sweep: Snapshot) -> Data:
     order = [trial.number for trial in ranked(sweep.trials, sweep.goal) if trial.number in sweep.curves]
     running = {trial.number for trial in sweep.with_state(TrialState.RUNNING)}
-    metric = curve_metric(sweep.metric, [point for points in sweep.curves.values() for point in points])
+    return _curves(sweep, list(sweep.curves), order[0] if order else None, running)
+
+
+def trial_curve(number: int) -> Plot:
+    """The plot of one trial's learning curve."""
+    return Plot(f"How trial {number} learnt", "", lambda sweep: _curves(sweep, [number], number, set()))
+
+
+def _curves(sweep: Snapshot, numbered: Sequence[int], best: int | None, running: set[int]) -> Data:
+    metric = curve_metric(sweep.metric, [point for number in numbered for point in sweep.curves[number]])
     traces: list[Data] = []
-    best = order[0] if order else None
-    for number in sorted(sweep.curves, key=lambda number: (number == best, number in running, -number)):
+    for number in sorted(numbered, key=lambda number: (number == best, number in running, -number)):
         points = [point for point in sweep.curves[number] if metric in point.metrics]
-        if not points:
-            continue
         lead = number == best or number in running
         label = f"trial {number}" + (" (runs)" if number in running else "")
+        if not points:
+            continue
         traces.append(
             {
                 "type": "scatter",
-                "mode": "lines+text" if lead else "lines",
+                "mode": "lines",
                 "name": label,
                 "x": [point.step for point in points],
                 "y": numbers(point.metrics[metric] for point in points),
-                "text": [*[""] * (len(points) - 1), f" {label}"] if lead else None,
-                "textposition": "middle left",
                 "customdata": [number] * len(points),
                 "line": {"color": ACCENT if number == best else NEUTRAL, "width": 2.5 if lead else 1.2},
                 "opacity": 1.0 if lead else 0.5,
                 "hovertemplate": f"trial {number}<br>%{{x:.4s}} steps: %{{y:.4g}}<extra></extra>",
-                "cliponaxis": False,
             }
         )
+        if lead and len(numbered) > 1:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "text",
+                    "x": [points[-1].step],
+                    "y": numbers([points[-1].metrics[metric]]),
+                    "text": [f"{label} "],
+                    "textposition": "top left",
+                    "textfont": {"color": ACCENT if number == best else NEUTRAL},
+                    "hoverinfo": "skip",
+                }
+            )
     layout = {
         "xaxis": {"title": {"text": "steps"}, "tickformat": "~s", "rangemode": "tozero"},
         "yaxis": {"title": {"text": _text(metric)}},

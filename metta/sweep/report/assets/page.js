@@ -1,0 +1,320 @@
+"use strict";
+// What the report and the dashboard share. Data becomes text nodes only, never markup.
+
+const NUMBER = 0, STATE = 1, STANDING = 2, SCORE = 3, COST = 4;  // columns of a trial's row
+const PAGE_ROWS = 100;
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+function element(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+function short(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value !== "number") return String(value);
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  const size = Math.abs(value);
+  return size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+}
+
+/* ---- figures */
+
+class Figures {
+  // Cards of plots, each drawn when it comes into view: `load(name)` promises a figure's data.
+  constructor(container, templates, load) {
+    this.container = container;
+    this.templates = templates;
+    this.load = load;
+    this.cards = new Map();
+    this.watcher = new IntersectionObserver((entries) => {
+      for (const entry of entries) {
+        const card = this.cards.get(entry.target.dataset.name);
+        card.visible = entry.isIntersecting;
+        if (card.visible) this.draw(card);
+      }
+    }, { rootMargin: "150px" });
+    dark.addEventListener("change", () => this.refresh());
+  }
+
+  add(name, title, caption, wide) {
+    const plot = element("div", { className: "plot" });
+    const holder = element("section", { className: "card figure" + (wide ? " wide" : "") },
+      element("h3", { textContent: title }), caption ? element("p", { textContent: caption }) : null, plot);
+    holder.dataset.name = name;
+    this.container.append(holder);
+    this.cards.set(name, { name, plot, holder, visible: false, stale: true, busy: false, figure: null });
+    this.watcher.observe(holder);
+  }
+
+  refresh() {  // what is shown may have changed
+    for (const card of this.cards.values()) {
+      card.stale = true;
+      if (card.visible) this.draw(card);
+    }
+  }
+
+  async draw(card) {
+    if (!card.stale || card.busy) return;
+    card.stale = false;
+    card.busy = true;
+    try {
+      await drawFigure(card.plot, await this.load(card.name), this.templates);
+      card.holder.dataset.drawn = "yes";
+    } catch (error) {
+      card.stale = true;
+      console.error(card.name, error);
+    } finally {
+      card.busy = false;
+    }
+  }
+}
+
+async function drawFigure(plot, figure, templates) {
+  const narrow = innerWidth < 760;
+  const layout = { ...figure.layout, template: templates[dark.matches ? "dark" : "light"], autosize: true };
+  if (narrow && layout.height > 380) layout.height = 380;
+  const previous = plot.figureText;
+  plot.figureText = JSON.stringify([figure, dark.matches]);
+  if (plot.figureText === previous) return;
+  const config = { displaylogo: false, responsive: true, displayModeBar: narrow ? false : "hover",
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"], scrollZoom: false };
+  await Plotly.react(plot, structuredClone(figure.data), layout, config);
+  if (previous !== undefined) return;
+  plot.on("plotly_click", (event) => {
+    const data = event.points[0].customdata;
+    const number = Array.isArray(data) ? data[0] : data;
+    if (Number.isInteger(number)) location.hash = `trial=${number}`;
+  });
+  if (layout.dragmode === "select") makeBrush(plot);
+}
+
+// Parallel coordinates: boxes that are drawn over axes leave only the trials that pass through all of them.
+function makeBrush(plot) {
+  let working = false;
+  plot.on("plotly_relayout", async (change) => {
+    if (working || !Object.keys(change).some((key) => key.startsWith("selections"))) return;
+    working = true;
+    const boxes = plot.layout.selections || [];
+    const original = JSON.parse(plot.figureText)[0].data;
+    const axes = plot.layout.xaxis.tickvals.length, length = axes + 1;
+    const passes = (trace, start) => boxes.every((box) => {
+      const [left, right] = [Math.min(box.x0, box.x1), Math.max(box.x0, box.x1)];
+      const [low, high] = [Math.min(box.y0, box.y1), Math.max(box.y0, box.y1)];
+      for (let axis = 0; axis < axes; axis++) {
+        const y = trace.y[start + axis];
+        if (axis >= left && axis <= right && (y === null || y < low || y > high)) return false;
+      }
+      return true;
+    });
+    const ys = original.map((trace) => {
+      const y = [];
+      for (let start = 0; start < trace.y.length; start += length) {
+        const kept = passes(trace, start);
+        for (let i = 0; i < length; i++) y.push(kept ? trace.y[start + i] : null);
+      }
+      return y;
+    });
+    const opacity = boxes.length ? [0.6, 0.9, 1] : original.map((trace) => trace.opacity);
+    await Plotly.restyle(plot, { y: ys, opacity });
+    working = false;
+  });
+  plot.on("plotly_doubleclick", () => Plotly.relayout(plot, { selections: [] }));
+}
+
+/* ---- the table of trials */
+
+class TrialTable {
+  // columns: [{label, title, text}]; rows: arrays of values in their order.
+  constructor(container, columns, sort) {
+    this.columns = columns;
+    this.sort = sort;
+    this.page = 0;
+    this.rows = [];
+    this.search = element("input", { type: "search", placeholder: "search: failed   learning_rate>0.001   score>2" });
+    this.search.setAttribute("aria-label", "search trials");
+    this.search.addEventListener("input", () => { this.page = 0; this.show(); });
+    this.count = element("span", { className: "hint" });
+    this.previous = element("button", { textContent: "‹ previous", onclick: () => { this.page--; this.show(); } });
+    this.next = element("button", { textContent: "next ›", onclick: () => { this.page++; this.show(); } });
+    this.head = element("tr");
+    this.body = element("tbody");
+    columns.forEach((column, index) => {
+      const button = element("button", { textContent: column.label, title: column.title, onclick: () => this.sortBy(index) });
+      this.head.append(element("th", { className: column.text ? "text" : "", scope: "col" }, button));
+    });
+    const table = element("table", { className: "trials" }, element("thead", {}, this.head), this.body);
+    container.replaceChildren(
+      element("div", { className: "tools" }, this.search, this.count, this.previous, this.next),
+      element("div", { className: "scroll" }, table));
+  }
+
+  update(rows) {
+    this.rows = rows;
+    this.show();
+  }
+
+  sortBy(index) {
+    const first = index === NUMBER || this.columns[index].text ? 1 : -1;
+    this.sort = { index, direction: this.sort.index === index ? -this.sort.direction : first };
+    this.page = 0;
+    this.show();
+  }
+
+  show() {
+    const { index, direction } = this.sort;
+    const empty = (value) => value === null || value === "" || value === undefined;
+    const found = this.rows.filter(matcher(this.search.value, this.columns)).sort((one, other) => {
+      const [a, b] = [one[index], other[index]];
+      if (empty(a) || empty(b)) return empty(a) - empty(b) || one[NUMBER] - other[NUMBER];
+      const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+      return direction * order || one[NUMBER] - other[NUMBER];
+    });
+    const pages = Math.max(1, Math.ceil(found.length / PAGE_ROWS));
+    this.page = Math.min(Math.max(this.page, 0), pages - 1);
+    const start = this.page * PAGE_ROWS, shown = found.slice(start, start + PAGE_ROWS);
+    this.count.textContent = found.length === 0 ? "no trial matches"
+      : pages === 1 ? `${found.length} of ${this.rows.length} trials`
+      : `${start + 1}–${start + shown.length} of ${found.length} trials`;
+    this.previous.disabled = this.page === 0;
+    this.next.disabled = this.page === pages - 1;
+    this.previous.hidden = this.next.hidden = pages === 1;
+    [...this.head.children].forEach((cell, i) =>
+      cell.setAttribute("aria-sort", i !== index ? "none" : direction > 0 ? "ascending" : "descending"));
+    this.body.replaceChildren(...shown.map((row) => this.rowElement(row)));
+  }
+
+  rowElement(row) {
+    const cells = this.columns.map((column, i) => {
+      const cell = element("td", { textContent: short(row[i]) });
+      if (column.text) cell.classList.add("text");
+      if (i === STATE && row[i] === "failed") cell.classList.add("failed");
+      if (i === STANDING) cell.classList.add({ best: "best", Pareto: "front" }[row[i]] || "quiet");
+      return cell;
+    });
+    const link = element("a", { href: `#trial=${row[NUMBER]}`, textContent: row[NUMBER] });
+    cells[NUMBER].replaceChildren(link);
+    return element("tr", { onclick: () => { location.hash = `trial=${row[NUMBER]}`; } }, ...cells);
+  }
+}
+
+// A word is a comparison such as score>2, or text that must be somewhere in the row.
+function matcher(query, columns) {
+  const tests = query.trim().toLowerCase().split(/\s+/).filter(Boolean).map((word) => {
+    const parts = word.match(/^(.+?)(<=|>=|<|>|=)(.+)$/);
+    const index = parts ? columns.findIndex((column) =>
+      [column.label, column.title, column.title.split(".").pop()].some((name) => name.toLowerCase() === parts[1])) : -1;
+    if (index < 0) return (row) => row.some((value) => short(value).toLowerCase().includes(word));
+    const wanted = Number(parts[3]);
+    const compare = {
+      "<": (value) => value < wanted, ">": (value) => value > wanted,
+      "<=": (value) => value <= wanted, ">=": (value) => value >= wanted,
+      "=": (value) => value === wanted || String(value).toLowerCase() === parts[3],
+    }[parts[2]];
+    return (row) => row[index] !== null && row[index] !== "" && compare(row[index]);
+  });
+  return (row) => tests.every((test) => test(row));
+}
+
+/* ---- failures, and a trial's page */
+
+function showFailures(container, groups) {
+  container.replaceChildren(...groups.map((group) => element("details", {},
+    element("summary", {}, element("b", { textContent: group.reason }),
+      ` — ${group.numbers.length} trial${group.numbers.length === 1 ? "" : "s"}`),
+    trialLinks(group.numbers), element("pre", { textContent: group.error }))));
+  if (!groups.length) container.replaceChildren(element("p", { className: "hint", textContent: "No trial has failed." }));
+}
+
+function trialLinks(numbers) {
+  const shown = numbers.slice(0, 60);
+  const links = shown.map((number) => element("a", { href: `#trial=${number}`, textContent: `trial ${number}` }));
+  return element("div", { className: "links" }, ...links, numbers.length > shown.length ? "…" : null);
+}
+
+function settingsTable(rows) {
+  return element("table", { className: "settings" }, element("tbody", {}, ...rows.map((row) =>
+    element("tr", {}, ...row.map((text) => element("td", { textContent: text }))))));
+}
+
+function commandElement(reason, command) {
+  return element("div", { className: "command" }, element("p", { textContent: reason }),
+    element("div", {}, element("pre", { textContent: command }),
+      element("button", { className: "copy", textContent: "copy", type: "button" })));
+}
+
+// `trial` is a trial's detail; its learning curve is drawn if there is one.
+async function showTrial(container, trial, templates) {
+  const card = (title, ...content) => element("section", { className: "card" }, element("h3", { textContent: title }), ...content);
+  const grid = element("div", { className: "trial-grid" },
+    card("What happened", settingsTable(trial.facts)),
+    card("Hyperparameters", settingsTable(trial.params)));
+  const wide = (made) => { made.classList.add("wide"); grid.append(made); return made; };
+  if (trial.error) wide(card("Error", element("pre", { textContent: trial.error })));
+  const plot = trial.curve ? element("div", { className: "plot" }) : null;
+  if (plot) wide(card("Learning curve", plot));
+  wide(card("Run it again", ...trial.commands.map(([reason, command]) => commandElement(reason, command))));
+  if (trial.metrics.length) {
+    wide(card("Everything measured", element("div", { className: "metrics" }, ...trial.metrics.map(([name, value]) =>
+      element("div", {}, element("span", { textContent: name }), short(value))))));
+  }
+  container.replaceChildren(
+    element("a", { className: "back", href: "#", textContent: "‹ all trials" }),
+    element("h2", { textContent: `Trial ${trial.number}` }), grid);
+  if (plot) await drawFigure(plot, trial.curve, templates);
+}
+
+function chosenTrial() {
+  const found = location.hash.match(/^#trial=(\d+)$/);
+  return found ? Number(found[1]) : null;
+}
+
+addEventListener("click", async (event) => {
+  if (!event.target.classList.contains("copy")) return;
+  const text = event.target.parentElement.querySelector("pre").textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    event.target.textContent = "copied";
+  } catch {
+    getSelection().selectAllChildren(event.target.parentElement.querySelector("pre"));
+    event.target.textContent = "selected";
+  }
+  setTimeout(() => { event.target.textContent = "copy"; }, 1500);
+});
+
+function setStandings(rows, standing) {
+  const front = new Set(standing.front);
+  for (const row of rows) {
+    row[STANDING] = row[NUMBER] === standing.best ? "best" : front.has(row[NUMBER]) ? "Pareto" : "";
+  }
+}
+
+// Shows the trial that the address names, or the overview. `find` gives a trial's detail, now or later.
+function route(find, templates) {
+  const overview = document.getElementById("overview"), page = document.getElementById("trial");
+  let left = 0;  // where the overview was scrolled to
+  const show = async () => {
+    const number = chosenTrial();
+    if (number !== null && page.hidden) left = scrollY;
+    overview.hidden = number !== null;
+    page.hidden = number === null;
+    if (number === null) {
+      page.replaceChildren();
+      scrollTo(0, left);
+      return;
+    }
+    scrollTo(0, 0);
+    try {
+      const trial = await find(number);
+      if (trial === undefined) throw new Error(`there is no trial ${number}`);
+      if (chosenTrial() === number) await showTrial(page, trial, templates);
+    } catch (error) {
+      page.replaceChildren(element("a", { className: "back", href: "#", textContent: "‹ all trials" }),
+        element("p", { className: "notice", textContent: error.message }));
+    }
+  };
+  addEventListener("hashchange", show);
+  show();
+  return show;
+}

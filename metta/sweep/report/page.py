@@ -1,0 +1,234 @@
+"""What the report's page and the dashboard's show: as JSON data for the script, and as HTML for what is in words."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import math
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from metta.common.data_dir import default_store_url
+from metta.common.errors import UserError
+from metta.sweep.report import plots
+from metta.sweep.report.console import cost_text
+from metta.sweep.report.findings import Finding, failure_reasons, last_line
+from metta.sweep.report.snapshot import Snapshot
+from metta.sweep.report.standing import pareto_front, ranked
+from metta.sweep.report.summary import value_text
+from metta.sweep.report.theme import DARK, LIGHT
+from metta.sweep.trial import Trial, TrialState
+
+TEMPLATES = {"light": {"layout": LIGHT["layout"]}, "dark": {"layout": DARK["layout"]}}
+WIDE_PLOTS = ("score_against_cost", "parallel_coordinates")
+LONGEST_ERROR = 20_000
+"""Characters of an error that are shown: from its end, where the reason stands."""
+
+
+def asset(name: str) -> str:
+    """A file of the page's own."""
+    return files("metta.sweep.report").joinpath("assets", name).read_text()
+
+
+@cache
+def plotly_js() -> bytes:
+    """plotly.js, compressed with gzip, as plotly's Python package ships it.
+
+    Raises:
+        UserError: plotly is not installed.
+    """
+    found = importlib.util.find_spec("plotly")
+    if found is None or not found.submodule_search_locations:
+        raise UserError("plots need plotly; install metta-sweep[dashboard]")
+    path = Path(found.submodule_search_locations[0], "package_data", "plotly.min.js")
+    return gzip.compress(path.read_bytes(), mtime=0)
+
+
+def body(title: str, beside_title: str, facts: str, findings: str, foot: str) -> str:
+    """The page's body, up to its scripts. All arguments but `title` are HTML."""
+    return f"""
+<header><div class="inner">
+<h1>{escape(title)}</h1>{beside_title}
+<div class="facts" id="facts">{facts}</div>
+<div class="bar" id="bar"><div></div></div>
+</div></header>
+<main id="overview">
+<section class="findings" id="findings">{findings}</section>
+<section class="card running" id="running" hidden></section>
+<h2>How the sweep went</h2>
+<div class="figures" id="figures"></div>
+<h2>Each parameter against the score</h2>
+<p class="facts">Dots are trials, the large one the recommended trial. The line is what the model expects as one \
+parameter alone changes from there, with its 95% interval.</p>
+<div class="figures small" id="parameters"></div>
+<h2>Trials</h2>
+<section class="card" id="trials"></section>
+<h2>Failures</h2>
+<section class="card" id="failures"></section>
+<footer>{foot}</footer>
+</main>
+<main id="trial" hidden></main>
+"""
+
+
+def findings_html(findings: Sequence[Finding]) -> str:
+    """The answers as HTML; everything in them is escaped."""
+    return "".join(_finding_html(finding) for finding in findings)
+
+
+def _finding_html(finding: Finding) -> str:
+    parts = [
+        f'<p class="question">{escape(finding.question)}</p>',
+        f'<p class="answer">{escape(finding.answer)}</p>',
+    ]
+    if finding.details:
+        parts.append("<ul>" + "".join(f"<li>{escape(detail)}</li>" for detail in finding.details) + "</ul>")
+    if finding.settings:
+        rows = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in finding.settings)
+        parts.append('<table class="settings">' + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>")
+    for reason, command in finding.commands:
+        parts.append(
+            f'<div class="command"><p>{escape(reason)}</p><div><pre>{escape(command)}</pre>'
+            '<button class="copy" type="button">copy</button></div></div>'
+        )
+    return f'<section class="card finding">{"".join(parts)}</section>'
+
+
+def facts_html(sweep: Snapshot) -> str:
+    """The sweep in one line."""
+    counts = Counter(trial.state for trial in sweep.trials)
+    spent = math.fsum(trial.cost for trial in sweep.trials if trial.cost is not None and math.isfinite(trial.cost))
+    unit = "s" if sweep.definition.cost_metric == "seconds" else sweep.definition.cost_metric
+    budget = "" if sweep.definition.max_cost is None else f" of {sweep.definition.max_cost:,.0f}"
+    pairs = [
+        (f"{len(sweep.ended)} of {sweep.definition.num_trials}", "trials ended"),
+        *((f"{counts[state]:,}", str(state)) for state in TrialState if counts[state]),
+        (f"{spent:,.0f}{budget} {unit}", "spent"),
+        (sweep.metric, f"{sweep.goal}d"),
+    ]
+    return "".join(f"<span><b>{escape(value)}</b> {escape(name)}</span>" for value, name in pairs)
+
+
+def progress(sweep: Snapshot) -> float:
+    """The share of the sweep's trials that ended, 0..1."""
+    return min(1.0, len(sweep.ended) / sweep.definition.num_trials)
+
+
+def plot_list(sweep: Snapshot) -> list[dict[str, Any]]:
+    """Every plot's name, title and caption, and where it stands."""
+    names = plots.parameter_names(sweep)
+    listed = []
+    for name, plot in plots.all_plots(sweep).items():
+        own = name.startswith(plots.PARAMETER)
+        title = names[name.removeprefix(plots.PARAMETER)] if own else plot.title
+        caption = "" if own else plot.caption
+        listed.append({"name": name, "title": title, "caption": caption, "parameter": own, "wide": name in WIDE_PLOTS})
+    return listed
+
+
+def columns(sweep: Snapshot) -> list[dict[str, Any]]:
+    """The columns of the table of trials, in the order of `row`."""
+    metric = {"label": sweep.metric, "title": sweep.metric, "text": False}
+    cost = {"label": f"cost ({sweep.definition.cost_metric})", "title": "cost", "text": False}
+    text = [{"label": name, "title": name, "text": name != "trial"} for name in ("trial", "state", "standing")]
+    names = plots.parameter_names(sweep).items()
+    return [*text, metric, cost, *({"label": label, "title": path, "text": False} for path, label in names)]
+
+
+def row(trial: Trial, paths: Sequence[str]) -> list[Any]:
+    """A trial's row of the table; its standing is filled in where the whole sweep is known."""
+    params = [_cell(trial.params.get(path)) for path in paths]
+    return [trial.number, str(trial.state), "", *plots.numbers([trial.score, trial.cost]), *params]
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value_text(value)
+    return plots.numbers([value])[0]
+
+
+def standing(sweep: Snapshot) -> dict[str, Any]:
+    """The best trial's number and those on the Pareto front."""
+    order = ranked(sweep.trials, sweep.goal)
+    return {"best": order[0].number if order else None, "front": sorted(pareto_front(sweep.trials, sweep.goal))}
+
+
+def failures(sweep: Snapshot) -> list[dict[str, Any]]:
+    """What went wrong, the most frequent reason first, with the trials and the latest error in full."""
+    return [
+        {
+            "reason": reason,
+            "numbers": [trial.number for trial in reversed(trials)],
+            "error": (trials[-1].error or reason)[-LONGEST_ERROR:],
+        }
+        for reason, trials in failure_reasons(sweep)
+    ]
+
+
+def details(sweep: Snapshot) -> list[dict[str, Any]]:
+    """All trials' details; what was measured besides the score, of the trials only whose curves are at hand."""
+    where = standing(sweep)
+    return [detail(sweep, trial, where, trial.number in sweep.curves) for trial in sweep.trials]
+
+
+def detail(sweep: Snapshot, trial: Trial, where: dict[str, Any], with_metrics: bool = True) -> dict[str, Any]:
+    """What is known of a trial, for its page; `where` is the sweep's `standing`."""
+    has_curve = bool(sweep.curves.get(trial.number))
+    return {
+        "number": trial.number,
+        "facts": _facts(sweep, trial, where),
+        "params": [[path, value_text(value)] for path, value in trial.params.items()],
+        "error": (trial.error or "")[-LONGEST_ERROR:],
+        "metrics": sorted([name, _finite(value)] for name, value in trial.metrics.items()) if with_metrics else [],
+        "commands": [["Train again with these hyperparameters", _retrain(sweep, trial)]],
+        "curve": plots.trial_curve(trial.number).build(sweep) if has_curve else None,
+    }
+
+
+def _facts(sweep: Snapshot, trial: Trial, where: dict[str, Any]) -> list[list[str]]:
+    facts = [["state", str(trial.state)]]
+    if trial.score is not None:
+        error = trial.metrics.get(f"{sweep.metric}.stderr")
+        about = "" if error is None else f" ± {error:.2g} (standard error of its evaluation)"
+        facts.append([sweep.metric, f"{trial.score:.6g}{about}"])
+    if trial.cost is not None:
+        facts.append(["cost", cost_text(trial, sweep.definition)])
+    if trial.number == where["best"]:
+        facts.append(["standing", "the best score measured"])
+    elif trial.number in where["front"]:
+        facts.append(["standing", "on the Pareto front"])
+    said = trial.suggestion
+    if "source" in said:
+        facts.append(["where it came from", str(said["source"])])
+    if "score" in said and "score_std" in said:
+        cost = f", for {said['cost']:.4g} {sweep.definition.cost_metric}" if said.get("cost") else ""
+        facts.append(["predicted before it ran", f"{said['score']:.4g} ± {said['score_std']:.2g}{cost}"])
+    expected = sweep.analysis.expected.get(trial.number) if sweep.analysis else None
+    if expected is not None:
+        facts.append(["the model now expects", f"{expected.score:.4g} ± {expected.score_std:.2g}"])
+    if trial.attempts > 1:
+        facts.append(["attempts", str(trial.attempts)])
+    for name, moment in (("started", trial.started_at), ("ended", trial.ended_at)):
+        if moment is not None:
+            facts.append([name, f"{moment:%Y-%m-%d %H:%M:%S} UTC"])
+    if trial.error:
+        facts.append(["error", last_line(trial.error)])
+    return [*facts, *([name, uri] for name, uri in trial.artefacts.items())]
+
+
+def _retrain(sweep: Snapshot, trial: Trial) -> str:
+    words = ["uv", "run", "./tools/run.py", "metta.tools.sweep.retrain", "--args"]
+    words += [f"sweep_name={sweep.record.name}", f"trial={trial.number}"]
+    if sweep.store_url != default_store_url():
+        words.append(f"store={sweep.store_url}")
+    return shlex.join(words)
+
+
+def _finite(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
