@@ -1,0 +1,217 @@
+"""Sweeps made of Optuna's studies, and studies made of sweeps."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from metta.common.config import flatten
+from metta.common.errors import UserError, nearest
+from metta.sweep.abstract_sweep import AbstractSweep
+from metta.sweep.definition import SweepDefinition, open_sweep
+from metta.sweep.interop.optuna import DURATION, cost_of
+from metta.sweep.observations import Learner, hyperparameter_paths, score_of
+from metta.sweep.protein_config import ParameterConfig
+from metta.sweep.store import open_store
+from metta.sweep.store.loaded import LoadedSweep
+from metta.sweep.store.protocol import CurvePoint, Outcome
+from metta.sweep.trial import Trial, TrialState
+
+ARTEFACT = "optuna"
+_STATES = {
+    OptunaState.COMPLETE: TrialState.COMPLETED,
+    OptunaState.PRUNED: TrialState.PRUNED,
+    OptunaState.FAIL: TrialState.FAILED,
+}
+_OPTUNA_STATES = {state: other for other, state in _STATES.items()}
+
+
+# ---- From a study
+
+
+def import_study(
+    study: Study, sweep: AbstractSweep, cost: str = DURATION, names: Mapping[str, str] | None = None
+) -> list[int]:
+    """Add a study's finished trials to a sweep, which learns from them and counts them among its own.
+
+    The sweep is made if the store has none of that name. What was imported before is passed over, so a study that
+    goes on can be imported again. So are trials that failed before they had all their parameters.
+
+    Args:
+        study: of one objective, in the direction of the sweep's goal.
+        sweep: any kind of sweep, before it is run.
+        cost: what a trial cost, in the unit of the sweep's cost metric: "duration" in seconds, or a user attribute.
+        names: dotted paths of the sweep by the study's parameter names, where these differ.
+
+    Returns:
+        The numbers of the trials in the sweep.
+
+    Raises:
+        UserError: a study that does not fit the sweep, with the trial that does not; nothing has been added then.
+        SweepChangedError: the store has a sweep of that name that asks another question.
+    """
+    definition = sweep.definition()
+    _check_direction(study, definition)
+    outcomes = _outcomes(study, definition, cost, names or {})
+    with closing(open_store(sweep.store)) as store:
+        open_sweep(store, sweep.sweep_name, definition, sweep._stored_entry_point(), sweep.on_change)
+        known = {trial.artefacts.get(ARTEFACT) for trial in store.trials(sweep.sweep_name)}
+        return [
+            store.add(sweep.sweep_name, params, outcome)
+            for params, outcome in outcomes
+            if outcome.artefacts[ARTEFACT] not in known
+        ]
+
+
+def _check_direction(study: Study, definition: SweepDefinition) -> None:
+    if len(study.directions) != 1:
+        raise UserError(f"study {study.study_name!r} has {len(study.directions)} objectives; a sweep has one")
+    goal = "maximize" if study.direction is StudyDirection.MAXIMIZE else "minimize"
+    if goal != definition.protein.goal:
+        raise UserError(
+            f"study {study.study_name!r} is to {goal}, but the sweep is to {definition.protein.goal} "
+            f"{definition.protein.metric}"
+        )
+
+
+def _outcomes(
+    study: Study, definition: SweepDefinition, cost: str, names: Mapping[str, str]
+) -> list[tuple[dict[str, Any], Outcome]]:
+    """Parameters and outcomes of the finished trials that the sweep can learn from, each checked by telling of it."""
+    learner, paths = Learner(definition), hyperparameter_paths(definition.protein)
+    outcomes = []
+    for trial in study.get_trials(deepcopy=False, states=tuple(_STATES)):
+        params = {names.get(name, name): value for name, value in trial.params.items()}
+        outcome = _outcome(study, trial, definition.protein.metric, cost)
+        try:
+            for path in params:
+                if path not in paths:
+                    raise UserError(f"the sweep has no parameter {path!r}; {nearest(path, paths)}")
+            learner.tell(Trial(trial.number, outcome.state, params, score=outcome.score, cost=outcome.cost))
+        except (UserError, ValueError) as error:
+            if outcome.state is TrialState.COMPLETED:
+                raise UserError(f"study {study.study_name!r}, trial {trial.number}: {error}") from None
+            continue
+        outcomes.append((params, outcome))
+    return outcomes
+
+
+def _outcome(study: Study, trial: FrozenTrial, metric: str, cost: str) -> Outcome:
+    score, state, error = trial.value, _STATES[trial.state], None
+    if state is TrialState.COMPLETED and score is not None and not math.isfinite(score):
+        state, error = TrialState.FAILED, f"the score {metric} is {score}"
+    elif state is TrialState.FAILED:
+        error = f"trial {trial.number} of study {study.study_name!r} failed"
+    return Outcome(
+        state=state,
+        score=score,
+        cost=cost_of(trial, cost),
+        seconds=trial.duration.total_seconds() if trial.duration else 0.0,
+        metrics={} if score is None else {metric: score},
+        artefacts={ARTEFACT: f"optuna:{study.study_name}/{trial.number}"},
+        error=error,
+    )
+
+
+# ---- To a study
+
+
+def export_study(sweep: LoadedSweep, storage: str | BaseStorage | None = None, study_name: str | None = None) -> Study:
+    """Make an Optuna study of a sweep's ended trials, for Optuna's plots, importances and dashboard.
+
+    Each trial has its learning curve as intermediate values, and `cost`, `attempts`, `number` (in the sweep), `error`
+    and its metrics (as ``metrics.NAME``) as user attributes. Ranges are wide enough for all trials; powers of two
+    become whole numbers on a log scale, and choices that are lists or mappings become JSON text.
+
+    Args:
+        sweep: as `load_sweep` loads it.
+        storage: Optuna's storage or the URL of one; left out, the study is in memory.
+        study_name: the sweep's name if left out.
+
+    Raises:
+        UserError: the storage has a study of that name.
+    """
+    definition = SweepDefinition.model_validate(sweep.record.config)
+    trials = [trial for trial in sweep.trials() if trial.state.ended]
+    name = study_name or sweep.record.name
+    try:
+        study = optuna.create_study(storage=storage, study_name=name, direction=definition.protein.goal)
+    except optuna.exceptions.DuplicatedStudyError:
+        raise UserError(f"there is a study {name!r} already; give another study_name, or delete that one") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([definition.protein.metric])
+    space = {
+        path: _distribution(config, [trial.params[path] for trial in trials if path in trial.params])
+        for path, config in flatten(definition.protein.parameters).items()
+        if isinstance(config, ParameterConfig)
+    }
+    for trial in trials:
+        study.add_trial(_frozen(trial, space, definition.protein.metric, sweep.curve(trial.number)))
+    return study
+
+
+def _distribution(config: ParameterConfig, values: Sequence[Any]) -> BaseDistribution:
+    """Optuna's distribution that holds the range and all values."""
+    if config.distribution == "categorical":
+        assert config.choices is not None
+        return CategoricalDistribution(list(dict.fromkeys(map(_scalar, [*config.choices, *values]))))
+    assert config.min is not None
+    assert config.max is not None
+    low, high = min(config.min, *values, config.max), max(config.max, *values, config.min)
+    whole = config.distribution in ("int_uniform", "int_log_normal") or (
+        config.distribution == "uniform_pow2" and low >= 1
+    )
+    log = config.distribution in ("log_normal", "int_log_normal", "uniform_pow2") and low > 0
+    if whole:
+        return IntDistribution(int(low), int(high), log=log)
+    return FloatDistribution(low, high, log=log)
+
+
+def _scalar(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def _frozen(
+    trial: Trial, space: Mapping[str, BaseDistribution], metric: str, curve: Sequence[CurvePoint]
+) -> FrozenTrial:
+    ended = trial.ended_at or trial.started_at or trial.created_at
+    assert ended is not None
+    attributes = {
+        "number": trial.number,
+        "cost": trial.cost,
+        "attempts": trial.attempts,
+        "error": trial.error,
+        **{f"metrics.{name}": value for name, value in trial.metrics.items()},
+    }
+    params = {path: _scalar(value) for path, value in trial.params.items() if path in space}
+    return FrozenTrial(
+        number=-1,
+        trial_id=-1,
+        state=_OPTUNA_STATES[trial.state],
+        value=None if trial.state is TrialState.FAILED else score_of(trial, metric),
+        datetime_start=_local(trial.started_at or ended),
+        datetime_complete=_local(ended),
+        params=params,
+        distributions={path: space[path] for path in params},
+        user_attrs={name: value for name, value in attributes.items() if value is not None},
+        system_attrs={},
+        intermediate_values={point.step: point.metrics[metric] for point in curve if metric in point.metrics},
+    )
+
+
+def _local(moment: datetime) -> datetime:
+    """Optuna's times are those of the local clock, without a zone."""
+    return moment.astimezone().replace(tzinfo=None)
