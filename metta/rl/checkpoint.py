@@ -41,7 +41,6 @@ class TrainingState:
     Attributes:
         policy: the network.
         optimizer: of its weights.
-        generators: of random numbers, by what they are for.
         updates: batches learnt from.
         agent_steps: summed over agents and environments.
         seconds: of training, in all attempts.
@@ -50,7 +49,6 @@ class TrainingState:
 
     policy: Policy
     optimizer: torch.optim.Optimizer
-    generators: dict[str, torch.Generator]
     updates: int = 0
     agent_steps: int = 0
     seconds: float = 0.0
@@ -80,7 +78,7 @@ def save(run_dir: Path, state: TrainingState, spec: EnvironmentSpec, settings: d
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     save_file(_on_cpu(state.policy.state_dict()), temporary / "policy.safetensors")
-    save_file(_on_cpu(_training_tensors(state)), temporary / "training.safetensors")
+    save_file(_on_cpu(_optimizer_tensors(state.optimizer)), temporary / "training.safetensors")
     hidden_size = state.policy.hidden.out_features
     _write_json(temporary / "policy.json", {"hidden_size": hidden_size, "environment": asdict(spec)})
     counters = {name: getattr(state, name) for name in ("updates", "agent_steps", "seconds", "metrics")}
@@ -109,8 +107,6 @@ def restore(checkpoint: Path, state: TrainingState) -> None:
     """Put what a checkpoint holds into the state of a run made with the same settings."""
     state.policy.load_state_dict(load_file(checkpoint / "policy.safetensors"))
     tensors = load_file(checkpoint / "training.safetensors")
-    for name, generator in state.generators.items():
-        generator.set_state(tensors.pop(f"generator.{name}"))
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         _, parameter, slot = name.split(".")
@@ -148,12 +144,10 @@ def load_policy(uri: str, device: str = "cpu") -> Actor:
     return Actor(policy.to(device).eval(), spec)
 
 
-def _training_tensors(state: TrainingState) -> dict[str, Tensor]:
-    """Everything but the policy that is a tensor: ``generator.<name>`` and ``optimizer.<parameter>.<slot>``."""
-    tensors = {f"generator.{name}": generator.get_state() for name, generator in state.generators.items()}
-    for parameter, slots in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{parameter}.{slot}": tensor for slot, tensor in slots.items()}
-    return tensors
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Its state as tensors named ``optimizer.<parameter>.<slot>``."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{index}.{slot}": tensor for index, slots in state.items() for slot, tensor in slots.items()}
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

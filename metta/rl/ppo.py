@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metta.rl.policy import Policy
+from metta.rl.ranks import Ranks
 from metta.rl.tokens import TokenBatch
 from metta.rl.trainer_config import PPOConfig
+
+ALONE = Ranks()
 
 
 class TrainingDiverged(RuntimeError):
@@ -81,20 +85,29 @@ def generalized_advantages(
     return advantages
 
 
+def normalized_advantages(minibatches: Sequence[Tensor], ranks: Ranks) -> list[Tensor]:
+    """Advantage normalisation over each minibatch, which is made of the parts of all ranks, in one collective."""
+    moments = [torch.stack([part.mean(), part.square().mean()]) for part in (each.double() for each in minibatches)]
+    (averaged,) = ranks.average([torch.stack(moments)])
+    means, squares = averaged.unbind(dim=1)
+    deviations = (squares - means.square()).clamp(min=0).sqrt()
+    return [
+        ((advantages - mean) / (deviation + 1e-8)).float()
+        for advantages, mean, deviation in zip(minibatches, means, deviations, strict=True)
+    ]
+
+
 def ppo_loss(policy: Policy, batch: Batch, config: PPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a minibatch, and what to look at while it falls."""
+    """The loss of a minibatch whose advantages are normalised, and what to look at while it falls."""
     logits, values = policy(batch.tokens)
     all_log_probs = functional.log_softmax(logits, dim=-1)
     log_probs = all_log_probs.gather(1, batch.actions[:, None]).squeeze(1)
     log_ratio = log_probs - batch.log_probs
     ratio = log_ratio.exp()
 
-    # Advantage normalisation, over the minibatch.
-    advantages = (batch.advantages - batch.advantages.mean()) / (batch.advantages.std(correction=0) + 1e-8)
-
     # Clipped surrogate objective (equation 7), to be maximised.
     clipped_ratio = ratio.clamp(1 - config.clip_coef, 1 + config.clip_coef)
-    policy_loss = -torch.min(ratio * advantages, clipped_ratio * advantages).mean()
+    policy_loss = -torch.min(ratio * batch.advantages, clipped_ratio * batch.advantages).mean()
 
     # Clipped value loss: a value that moved further than the clip gains nothing by moving on.
     clipped_values = batch.values + (values - batch.values).clamp(-config.clip_coef, config.clip_coef)
@@ -123,8 +136,14 @@ def update(
     config: PPOConfig,
     num_minibatches: int,
     generator: torch.Generator,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Learn from a batch: `config.update_epochs` passes in shuffled minibatches of equal size, within one.
+
+    Args:
+        batch: this rank's part of the batch; those of all ranks have one size.
+        generator: of this rank's part of the minibatches.
+        ranks: who learns together. A minibatch is made of a part from each.
 
     Returns:
         the mean over all minibatches of what `ppo_loss` measures, of ``grad_norm`` (before clipping), and
@@ -133,23 +152,34 @@ def update(
     Raises:
         TrainingDiverged: a loss or gradient is not finite. The policy is as it was before that minibatch.
     """
+    parameters = list(policy.parameters())
     totals: dict[str, float] = {}
     for _ in range(config.update_epochs):
-        shuffled = torch.randperm(len(batch), generator=generator)
-        for indices in shuffled.tensor_split(num_minibatches):
-            loss, measures = ppo_loss(policy, batch.select(indices.to(batch.actions.device)), config)
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            measures["grad_norm"] = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
-            values = torch.stack(list(measures.values())).tolist()
-            _require_finite(dict(zip(measures, values, strict=True)))
+        shuffled = torch.randperm(len(batch), generator=generator).to(batch.actions.device)
+        chosen = shuffled.tensor_split(num_minibatches)
+        advantages = normalized_advantages([batch.advantages[indices] for indices in chosen], ranks)
+        for indices, normalized in zip(chosen, advantages, strict=True):
+            loss, measures = ppo_loss(policy, replace(batch.select(indices), advantages=normalized), config)
+            gradients = torch.autograd.grad(loss, parameters)
+            *averages, measured = ranks.average([*gradients, torch.stack(list(measures.values()))])
+            for parameter, gradient in zip(parameters, averages, strict=True):
+                parameter.grad = gradient
+            grad_norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            values = {**dict(zip(measures, measured.tolist(), strict=True)), "grad_norm": float(grad_norm)}
+            _require_finite(values)
             optimizer.step()
-            for name, value in zip(measures, values, strict=True):
+            for name, value in values.items():
                 totals[name] = totals.get(name, 0.0) + value
     means = {name: total / (config.update_epochs * num_minibatches) for name, total in totals.items()}
-    spread = float(batch.returns.var(correction=0))
-    unexplained = float((batch.returns - batch.values).var(correction=0))
-    return means | {"explained_variance": 1 - unexplained / spread if spread > 0 else 0.0}
+    return means | {"explained_variance": _explained_variance(batch, ranks)}
+
+
+def _explained_variance(batch: Batch, ranks: Ranks) -> float:
+    """How much of the variance of the returns the values foretell."""
+    samples = torch.stack([batch.returns, batch.returns - batch.values]).double()
+    means, squares = ranks.average([samples.mean(dim=1), samples.square().mean(dim=1)])
+    spread, unexplained = (squares - means.square()).tolist()
+    return 1 - unexplained / spread if spread > 0 else 0.0
 
 
 def _require_finite(measures: dict[str, float]) -> None:

@@ -8,9 +8,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mettagrid.config.mettagrid_config import MettaGridConfig
 
@@ -19,7 +21,9 @@ from metta.common.errors import UserError
 from metta.rl import checkpoint, ppo
 from metta.rl.checkpoint import TrainingState, make_policy
 from metta.rl.environment import EnvironmentSpec
+from metta.rl.launch import is_launched, launched_ranks, started_ranks
 from metta.rl.policy import Policy
+from metta.rl.ranks import Ranks
 from metta.rl.rollout import Rollout
 from metta.rl.threads import torch_threads
 from metta.rl.tokens import Vocabulary
@@ -35,7 +39,12 @@ REPORT_SECONDS = 0.2
 STEPS_PER_THREAD = 4_096
 """Agent steps in a minibatch for each thread that computes with it; on fewer, threads wait longer than they compute."""
 
-_MAY_CHANGE = ("total_timesteps", "checkpoint_seconds", "num_workers", "device")
+STEPS_PER_RANK = 512
+"""Agent steps in a rank's part of a minibatch; on fewer, ranks wait for each other longer than they compute."""
+
+ENVIRONMENTS_PER_RANK = 2
+
+_MAY_CHANGE = ("total_timesteps", "checkpoint_seconds", "num_ranks", "num_workers", "device")
 """Settings of the trainer that may differ between attempts of one run."""
 
 
@@ -83,8 +92,11 @@ def train(
 ) -> TrainingResult:
     """Train a policy, going on from the newest checkpoint in `run_dir` if there is one.
 
-    An attempt that goes on has the weights, the optimizer's state, the random generators and the counters of the one
-    before; its environments start new episodes.
+    An attempt that goes on has the weights, the optimizer's state and the counters of the one before; its environments
+    start new episodes.
+
+    `config.num_ranks` processes train together, which are started here; where a launcher such as torchrun has made this
+    process one of several ranks, they are those, and all of them call this.
 
     Args:
         config: hyperparameters.
@@ -99,28 +111,51 @@ def train(
         episodes: ``reward`` and ``episode_length``, and the agents' stats with ``train/`` before the name.
 
     Raises:
-        UserError: the run in `run_dir` was made with other settings.
+        UserError: the run in `run_dir` was made with other settings, or the ranks don't fit the machine or the batch.
         TrainingDiverged: a loss is not finite.
         WorkerError: an environment failed.
+        RankFailedError, RankLostError: another rank failed, one that this process started or one beside it.
     """
+    on_gpu = _on_gpu(config)
+    if is_launched():
+        with launched_ranks(on_gpu) as ranks:
+            if config.num_ranks not in (None, ranks.size):
+                raise UserError(f"trainer.num_ranks={config.num_ranks}, but the launcher started {ranks.size} ranks")
+            return train_as_rank(config, env, run_dir, report, ranks)
     spec = EnvironmentSpec.of(env)
-    plan = Plan.of(config, spec)
-    for warning in plan.warnings:
+    number = config.num_ranks or _worthwhile_ranks(config, spec, on_gpu)
+    Plan.of(config, spec, Ranks(size=number))  # what cannot be is refused before anything starts
+    with started_ranks(number, partial(train_as_rank, config, env, run_dir, _go_on), on_gpu) as ranks:
+        return train_as_rank(config, env, run_dir, report, ranks)
+
+
+def train_as_rank(
+    config: TrainerConfig,
+    env: MettaGridConfig,
+    run_dir: Path,
+    report: Callable[[TrainingProgress], bool],
+    ranks: Ranks,
+) -> TrainingResult:
+    """Train as one of the ranks, each of which calls this; see `train`. Only rank 0 reports and writes checkpoints."""
+    spec = EnvironmentSpec.of(env)
+    plan = Plan.of(config, spec, ranks)
+    for warning in plan.warnings if ranks.leads else ():
         logger.warning(warning)
     settings = {"trainer": config.model_dump(mode="json"), "env": env.model_dump(mode="json")}
-    state = _initial_state(config, spec)
-    earlier = checkpoint.latest(run_dir)
+    state = _initial_state(config, spec, ranks)
+    earlier = ranks.of_leader(checkpoint.latest(run_dir))
     if earlier is not None:
         _require_same(checkpoint.settings_of(earlier), settings, run_dir)
         checkpoint.restore(earlier, state)
         logger.info("resumed from %s at %d agent steps", earlier, state.agent_steps)
+    actions, minibatches = _generators(config, state, ranks)
     seconds_before, steps_before = state.seconds, state.agent_steps
     stopped = False
     episodes: deque[dict[str, float]] = deque(maxlen=plan.num_environments)
 
     if state.updates < plan.updates:
-        seed = [config.seed, state.updates]
-        with VectorEnvironment(env, plan.num_environments, plan.num_workers, seed) as environments:
+        seed, part = [config.seed, state.updates], ranks.part(plan.num_environments)
+        with VectorEnvironment(env, plan.num_environments, plan.num_workers, seed, part) as environments:
             rollout = Rollout(environments, Vocabulary(spec), plan.horizon)
             # From here on, for a first run in a process also waits for torch to load its compiler.
             started = saved = time.monotonic()
@@ -131,22 +166,19 @@ def train(
                     group["lr"] = learning_rate
 
                 # The other cores are the workers'.
-                with torch_threads(1 if plan.num_workers else torch.get_num_threads()):
-                    batch, ended = rollout.collect(state.policy, config.ppo, state.generators["actions"])
-                with torch_threads(plan.update_threads(torch.get_num_threads())):
+                with torch_threads(1 if plan.num_workers else ranks.cores):
+                    batch, ended = rollout.collect(state.policy, config.ppo, actions)
+                with torch_threads(plan.update_threads(ranks)):
                     losses = ppo.update(
-                        state.policy,
-                        state.optimizer,
-                        batch,
-                        config.ppo,
-                        plan.minibatches,
-                        state.generators["minibatches"],
+                        state.policy, state.optimizer, batch, config.ppo, plan.minibatches, minibatches, ranks
                     )
 
-                episodes.extend(ended)
+                played = ranks.gather((ended, rollout.reward_per_step))
+                for ended, _ in played:
+                    episodes.extend(ended)
                 now = time.monotonic()
                 state.updates += 1
-                state.agent_steps += len(batch)
+                state.agent_steps += plan.batch_size
                 state.seconds = seconds_before + now - started
                 state.metrics |= {
                     "agent_steps": state.agent_steps,
@@ -155,22 +187,24 @@ def train(
                     "updates": state.updates,
                     "learning_rate": learning_rate,
                     **plan.metrics(),
+                    "num_ranks": ranks.size,
                     **losses,
-                    "reward_per_step": rollout.reward_per_step,
+                    "reward_per_step": sum(reward for _, reward in played) / ranks.size,
                     **_episode_metrics(episodes),
                 }
-                if now - reported >= REPORT_SECONDS or state.updates == plan.updates:
+                if ranks.leads and (now - reported >= REPORT_SECONDS or state.updates == plan.updates):
                     reported = now
                     logger.info("%s", " ".join(f"{name}={value:.5g}" for name, value in state.metrics.items()))
                     progress = TrainingProgress(
                         state.agent_steps, plan.updates * plan.batch_size, now - started, state.metrics
                     )
                     stopped = not report(progress) and state.updates < plan.updates
-                if now - saved >= config.checkpoint_seconds:
+                if ranks.leads and now - saved >= config.checkpoint_seconds:
                     checkpoint.save(run_dir, state, spec, settings)
                     saved = time.monotonic()
+                stopped = ranks.of_leader(stopped)
 
-    folder = checkpoint.save(run_dir, state, spec, settings)
+    folder = ranks.of_leader(checkpoint.save(run_dir, state, spec, settings) if ranks.leads else run_dir)
     return TrainingResult(
         policy_uri=folder.resolve().as_uri(),
         metrics=state.metrics,
@@ -190,7 +224,7 @@ class Plan:
         horizon: steps of each environment per batch.
         batch_size: agent steps per batch.
         minibatches: minibatches per pass over a batch.
-        num_workers: processes that step environments.
+        num_workers: processes that step the environments of each rank.
         warnings: what is questionable about the settings.
     """
 
@@ -203,8 +237,13 @@ class Plan:
     warnings: list[str]
 
     @classmethod
-    def of(cls, config: TrainerConfig, spec: EnvironmentSpec) -> Plan:
-        num_environments, horizon = round_batch(config.batch_size, spec.num_agents, config.num_environments)
+    def of(cls, config: TrainerConfig, spec: EnvironmentSpec, ranks: Ranks) -> Plan:
+        if ranks.size > config.num_environments:
+            raise UserError(
+                f"trainer.num_ranks: {ranks.size} ranks have only {config.num_environments} environments to share; "
+                "raise trainer.num_environments"
+            )
+        num_environments, horizon = round_batch(config.batch_size, spec.num_agents, config.num_environments, ranks.size)
         batch_size = num_environments * horizon * spec.num_agents
         updates = math.ceil(config.total_timesteps / config.batch_size)
         warnings = []
@@ -218,21 +257,20 @@ class Plan:
                 f"minibatch_size {config.minibatch_size:,} is more than the batch of {batch_size:,}, "
                 "so each batch is one minibatch"
             )
-        cores = usable_cores()
-        num_workers = (cores if cores > 1 else 0) if config.num_workers is None else config.num_workers
+        num_workers = (ranks.cores if ranks.cores > 1 else 0) if config.num_workers is None else config.num_workers
         return cls(
             updates=updates,
             num_environments=num_environments,
             horizon=horizon,
             batch_size=batch_size,
             minibatches=max(1, round(batch_size / config.minibatch_size)),
-            num_workers=min(num_workers, num_environments),
+            num_workers=min(num_workers, num_environments // ranks.size),
             warnings=warnings,
         )
 
-    def update_threads(self, most: int) -> int:
-        """How many threads, up to `most`, are worth it for minibatches of this size."""
-        return max(1, min(most, self.batch_size // self.minibatches // STEPS_PER_THREAD))
+    def update_threads(self, ranks: Ranks) -> int:
+        """How many threads are worth it for a rank's part of minibatches of this size."""
+        return max(1, min(ranks.cores, self.batch_size // self.minibatches // ranks.size // STEPS_PER_THREAD))
 
     def metrics(self) -> dict[str, float]:
         return {
@@ -243,17 +281,45 @@ class Plan:
         }
 
 
-def _initial_state(config: TrainerConfig, spec: EnvironmentSpec) -> TrainingState:
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    )
+def _on_gpu(config: TrainerConfig) -> bool:
+    return config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+
+
+def _worthwhile_ranks(config: TrainerConfig, spec: EnvironmentSpec, on_gpu: bool) -> int:
+    """One rank for each GPU, or on a CPU for each core, if its part of minibatches and environments is not tiny."""
+    num_environments, _ = round_batch(config.batch_size, spec.num_agents, config.num_environments)
+    if on_gpu:
+        return min(max(1, torch.cuda.device_count()), num_environments)
+    by_minibatch = min(config.minibatch_size, config.batch_size) // STEPS_PER_RANK
+    return max(1, min(usable_cores(), num_environments // ENVIRONMENTS_PER_RANK, by_minibatch))
+
+
+def _initial_state(config: TrainerConfig, spec: EnvironmentSpec, ranks: Ranks) -> TrainingState:
+    device = _device(config, ranks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         policy = make_policy(spec, config.policy.hidden_size).to(device)
-    generators = {"actions": torch.Generator(device), "minibatches": torch.Generator()}
-    for generator in generators.values():
-        generator.manual_seed(config.seed)
-    return TrainingState(policy, _make_optimizer(policy, config.optimizer), generators)
+    return TrainingState(policy, _make_optimizer(policy, config.optimizer))
+
+
+def _device(config: TrainerConfig, ranks: Ranks) -> torch.device:
+    if not _on_gpu(config):
+        return torch.device("cpu")
+    if ranks.local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"trainer.num_ranks: rank {ranks.local_rank} of this machine has no GPU of its own; "
+            f"it has {torch.cuda.device_count()}"
+        )
+    torch.cuda.set_device(ranks.local_rank)
+    return torch.device("cuda", ranks.local_rank)
+
+
+def _generators(config: TrainerConfig, state: TrainingState, ranks: Ranks) -> tuple[torch.Generator, torch.Generator]:
+    """What draws this rank's actions, and its minibatches; each attempt has its own."""
+    sequence = np.random.SeedSequence([config.seed, state.updates, ranks.rank])
+    actions, minibatches = (int(number) for number in sequence.generate_state(2))
+    device = state.policy.embeddings_bias.device
+    return torch.Generator(device).manual_seed(actions), torch.Generator().manual_seed(minibatches)
 
 
 def _make_optimizer(policy: Policy, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -298,3 +364,7 @@ def _require_same(before: dict[str, Any], now: dict[str, Any], run_dir: Path) ->
             + (f"; and {len(changed) - 6} more" if len(changed) > 6 else "")
             + "\nchoose another run name, or delete its checkpoints"
         )
+
+
+def _go_on(progress: TrainingProgress) -> bool:
+    return True

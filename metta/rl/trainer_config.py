@@ -53,17 +53,23 @@ class TrainerConfig(Config):
     policy: PolicyConfig = PolicyConfig()
     anneal_learning_rate: bool = Field(False, description="lower the learning rate linearly to 0 over the run")
     num_environments: int = Field(16, ge=1, description="most environments that step together")
+    num_ranks: int | None = Field(
+        None,
+        ge=1,
+        description="processes that train together; unset is one for each GPU, or on a CPU for each core if that pays",
+    )
     num_workers: int | None = Field(
-        None, ge=0, description="processes that step environments; 0 is this process, unset is by the cores it may use"
+        None, ge=0, description="processes that step a rank's environments; 0 is the rank itself, unset is by its cores"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is cuda where there is one")
     checkpoint_seconds: float = Field(15.0, ge=0, description="least time between checkpoints")
 
 
-def round_batch(batch_size: int, num_agents: int, num_environments: int) -> tuple[int, int]:
+def round_batch(batch_size: int, num_agents: int, num_environments: int, num_ranks: int = 1) -> tuple[int, int]:
     """Choose how many environments roll out how many steps so that a batch is as near `batch_size` as they allow.
 
-    A small batch uses fewer environments, so that at least `MIN_HORIZON` steps follow each other in it.
+    A small batch uses fewer environments, so that at least `MIN_HORIZON` steps follow each other in it. Each rank has
+    as many as any other, and at least one.
 
     Returns:
         environments and horizon; ``environments * num_agents * horizon`` is the effective batch size.
@@ -72,6 +78,7 @@ def round_batch(batch_size: int, num_agents: int, num_environments: int) -> tupl
         >>> round_batch(10_000, num_agents=24, num_environments=16)
         (16, 26)
     """
-    environments = min(num_environments, max(1, batch_size // (num_agents * MIN_HORIZON)))
+    environments = min(num_environments, batch_size // (num_agents * MIN_HORIZON))
+    environments = max(1, environments // num_ranks) * num_ranks
     horizon = max(1, round(batch_size / (environments * num_agents)))
     return environments, horizon

@@ -101,17 +101,27 @@ class VectorEnvironment:
         ...         environments.send(group)
     """
 
-    def __init__(self, config: MettaGridConfig, num_environments: int, num_workers: int, seed: Sequence[int]) -> None:
+    def __init__(
+        self,
+        config: MettaGridConfig,
+        num_environments: int,
+        num_workers: int,
+        seed: Sequence[int],
+        part: range | None = None,
+    ) -> None:
         """Start the workers; the first `receive` of a group waits for its first observations.
 
         Args:
             config: of every environment.
             num_environments: at least 1.
-            num_workers: processes to start, at most `num_environments`; 0 steps in this process.
+            num_workers: processes to start, at most one for each environment; 0 steps in this process.
             seed: fixes every episode of every environment.
+            part: which of the environments are here, the others being elsewhere; all if left out.
         """
         self.spec = EnvironmentSpec.of(config)
-        self.num_environments = num_environments
+        numbers = range(num_environments) if part is None else part
+        seeds = _Seeds(config, num_environments, numbers.start, list(seed))
+        num_environments = self.num_environments = len(numbers)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         shapes = SharedArrays.shapes(self.spec, num_environments)
@@ -125,15 +135,15 @@ class VectorEnvironment:
         self._workers: list[tuple[ForkServerProcess, Connection]] = []
         if num_workers == 0:
             members = [list(range(group.start, group.stop)) for group in self.groups]
-            self._local = _Stepper(config, self.arrays, members, num_environments, seed)
+            self._local = _Stepper(config, self.arrays, members, seeds)
             return
-        with _interrupts_held():  # a Ctrl-C at the terminal reaches workers too; only this process answers it
+        with interrupts_held():  # a Ctrl-C at the terminal reaches workers too; only this process answers it
             for worker in range(min(num_workers, num_environments)):
                 members = [list(range(group.start, group.stop))[worker::num_workers] for group in self.groups]
                 ours, theirs = context.Pipe()
                 process = context.Process(
                     target=_work,
-                    args=(theirs, config, memory, members, num_environments, list(seed)),
+                    args=(theirs, config, memory, members, num_environments, seeds),
                     daemon=True,
                     name=f"environments-{worker}",
                 )
@@ -208,6 +218,33 @@ class VectorEnvironment:
         raise WorkerError(f"worker process {worker}, which steps environments, died: {how}") from None
 
 
+@dataclass(frozen=True)
+class _Seeds:
+    """What fixes the episodes of environments, by the number of each among all environments.
+
+    Attributes:
+        config: of every environment.
+        total: environments, here and elsewhere.
+        first: number of the first one that is here.
+        seed: of all.
+    """
+
+    config: MettaGridConfig
+    total: int
+    first: int
+    seed: list[int]
+
+    def generator(self, index: int) -> np.random.Generator:
+        """Draws the seeds of an environment's episodes."""
+        return np.random.default_rng([*self.seed, self.first + index])
+
+    def first_length(self, index: int) -> int | None:
+        """Where to cut its first episode so that episodes don't all end together, None for nowhere."""
+        steps = self.config.game.max_steps
+        length = steps * (self.first + index + 1) // self.total
+        return length if self.config.desync_episodes and 0 < length < steps else None
+
+
 class _Stepper:
     """The environments of one worker, by group."""
 
@@ -216,14 +253,13 @@ class _Stepper:
         config: MettaGridConfig,
         arrays: SharedArrays,
         members: list[list[int]],
-        num_environments: int,
-        seed: Sequence[int],
+        seeds: _Seeds,
     ) -> None:
         self._arrays = arrays
         self._members = members
         self._environments = {index: Environment(config, arrays.buffers(index)) for group in members for index in group}
-        self._generators = {index: np.random.default_rng([*seed, index]) for index in self._environments}
-        self._first_lengths = {index: _first_length(config, index, num_environments) for index in self._environments}
+        self._generators = {index: seeds.generator(index) for index in self._environments}
+        self._first_lengths = {index: seeds.first_length(index) for index in self._environments}
         for index in self._environments:
             self._reset(index)
 
@@ -255,25 +291,19 @@ class _Stepper:
         self._environments[index].reset(int(self._generators[index].integers(2**31 - 1)))
 
 
-def _first_length(config: MettaGridConfig, index: int, num_environments: int) -> int | None:
-    """Where to cut an environment's first episode so that episodes don't all end together, None for nowhere."""
-    length = config.game.max_steps * (index + 1) // num_environments
-    return length if config.desync_episodes and 0 < length < config.game.max_steps else None
-
-
 def _work(
     connection: Connection,
     config: MettaGridConfig,
     memory: dict[str, Any],
     members: list[list[int]],
     num_environments: int,
-    seed: list[int],
+    seeds: _Seeds,
 ) -> None:
     """Main function of a worker process: step a group when told to, until the parent closes the pipe or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         arrays = SharedArrays.on(memory, EnvironmentSpec.of(config), num_environments)
-        stepper = _Stepper(config, arrays, members, num_environments, seed)
+        stepper = _Stepper(config, arrays, members, seeds)
         for _ in members:  # the first observations of each group
             connection.send([])
         while True:
@@ -286,7 +316,7 @@ def _work(
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Hold SIGINT back from this thread and from processes started within, which keep it held for good."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

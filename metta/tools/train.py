@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,6 +19,7 @@ from metta.common.entry_point import EntryPoint, load_target
 from metta.common.errors import UserError, nearest
 from metta.common.logging import log_to_file
 from metta.common.tool import Tool
+from metta.rl.launch import leads, prepare
 from metta.rl.trainer_config import TrainerConfig
 from metta.sim import metrics as simulation_metrics
 from metta.sim.round_trip import EnvironmentConfig
@@ -28,6 +30,7 @@ from metta.sweep.report.live_lines import LiveLines
 from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
 from metta.sweep.store.wandb_mirror.training import TrainingLog, logged_training
 from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
+from metta.tools.watch import ReplayTool
 
 if TYPE_CHECKING:
     from metta.rl.trainer import TrainingProgress
@@ -44,6 +47,7 @@ TRAINING_METRICS = (
     "batch_size",
     "minibatch_size",
     "num_environments",
+    "num_ranks",
     "horizon",
     "learning_rate",
     "loss",
@@ -61,6 +65,16 @@ PLAIN_PROGRESS_SECONDS = 10.0
 """Without a terminal, how often a run says how far it has come."""
 
 
+class EvaluationConfig(Config):
+    """What an evaluation leaves besides its metrics.
+
+    Attributes:
+        gif: draw an episode of the last simulation, as the run's artefact ``gif``.
+    """
+
+    gif: bool = False
+
+
 class TrainTool(Tool):
     """Trains a policy and evaluates it.
 
@@ -69,6 +83,7 @@ class TrainTool(Tool):
         trainer: hyperparameters.
         env: the game that is trained on.
         simulations: what the policy is evaluated on; none is possible.
+        evaluation: what the evaluation leaves besides its metrics.
         wandb: whether and where to log a run that no sweep records.
     """
 
@@ -76,6 +91,7 @@ class TrainTool(Tool):
     trainer: TrainerConfig = TrainerConfig()
     env: EnvironmentConfig
     simulations: list[SimulationConfig] = []
+    evaluation: EvaluationConfig = EvaluationConfig()
     wandb: WandbConfig = Field(default_factory=WandbConfig)
 
     @property
@@ -84,7 +100,7 @@ class TrainTool(Tool):
         return data_dir() / "runs" / self.run_name
 
     def run(self, report: Report, run_dir: Path | None = None) -> TrialResult:
-        """Train, evaluate, and return what came of it.
+        """Train, evaluate, and return what came of it. Of several ranks that a launcher started the first evaluates.
 
         Args:
             report: told of progress; answers whether to continue. Training that is stopped is not evaluated.
@@ -95,10 +111,13 @@ class TrainTool(Tool):
             TrainingDiverged, WorkerError: see `metta.rl.trainer.train`.
         """
         folder = run_dir or self.run_dir
-        with log_to_file(folder / "train.log"):
+        log = "train.log" if leads() else f"train.rank{os.environ['RANK']}.log"
+        with log_to_file(folder / log):
             return self._run(report, folder)
 
     def _run(self, report: Report, run_dir: Path) -> TrialResult:
+        if self.trainer.num_ranks != 1:
+            prepare()
         from metta.rl.actor import require_compatible
         from metta.rl.environment import EnvironmentSpec
         from metta.rl.trainer import train
@@ -113,14 +132,17 @@ class TrainTool(Tool):
         trained = train(self.trainer, self.env, run_dir, forward)
         unseen = {f"train/{stat}": 0.0 for stat in _agent_stats(self)}
         metrics = {**unseen, **trained.metrics}
-        if self.simulations and not trained.stopped:
+        artefacts = {"policy": trained.policy_uri}
+        if self.simulations and not trained.stopped and leads():
             evaluation = self._evaluate(trained.policy_uri)
             _write_episodes(run_dir / "episodes.json", evaluation)
             metrics |= evaluation.metrics()
+            if self.evaluation.gif:
+                artefacts["gif"] = self._draw_episode(trained.policy_uri, run_dir)
         return TrialResult(
             metrics=metrics,
             cost=trained.seconds,
-            artefacts={"policy": trained.policy_uri},
+            artefacts=artefacts,
             stopped=trained.stopped,
         )
 
@@ -129,6 +151,11 @@ class TrainTool(Tool):
         from metta.sim.evaluate import evaluate
 
         return evaluate(load_policy(policy_uri), self.simulations)
+
+    def _draw_episode(self, policy_uri: str, run_dir: Path) -> str:
+        path = (run_dir / "episode.gif").absolute()
+        ReplayTool(simulation=self.simulations[-1], policy_uri=policy_uri, to=path).write_gif()
+        return path.as_uri()
 
     @classmethod
     def run_trial(cls, spec: TrialSpec, report: Report) -> TrialResult:
@@ -177,6 +204,9 @@ class TrainTool(Tool):
         return f"per agent {amounts}" if amounts else ""
 
     def invoke(self) -> int:
+        if not leads():
+            self.run(lambda progress: True)
+            return 0
         console = Console()
 
         def notice(message: str) -> None:

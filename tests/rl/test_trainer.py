@@ -207,11 +207,11 @@ def test_a_policy_that_is_not_there(uri: str, reason: str) -> None:
 def _state(seed: int) -> checkpoint.TrainingState:
     torch.manual_seed(seed)
     policy = checkpoint.make_policy(EnvironmentSpec.of(small_env()), hidden_size=4)
-    generators = {"actions": torch.Generator().manual_seed(seed)}
-    return checkpoint.TrainingState(policy, torch.optim.Adam(policy.parameters(), lr=0.1), generators)
+    return checkpoint.TrainingState(policy, torch.optim.Adam(policy.parameters(), lr=0.1))
 
 
 def _learn_something(state: checkpoint.TrainingState) -> None:
+    generator = torch.Generator().manual_seed(0)
     for parameter in state.policy.parameters():
-        parameter.grad = torch.randn(parameter.shape, generator=state.generators["actions"])
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
     state.optimizer.step()

@@ -1,0 +1,199 @@
+"""Where ranks come from: this process alone, processes that it starts, or a launcher such as torchrun."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metta.rl.vector_environment import interrupts_held, usable_cores
+
+if TYPE_CHECKING:
+    from metta.rl.ranks import Ranks
+
+Work = Callable[["Ranks"], object]
+"""What each rank does."""
+
+START_SECONDS = 120.0
+_CLOSE_SECONDS = 5.0
+_PRELOADED = ["metta.rl.trainer", "torch._dynamo"]
+_groups = itertools.count()
+
+
+class RankFailedError(RuntimeError):
+    """A rank that this process started raised (its traceback is in the message) or died."""
+
+
+def is_launched() -> bool:
+    """Whether a launcher made this process one of several ranks."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+
+
+def leads() -> bool:
+    """Whether this process is rank 0 or on its own: the one that reports, evaluates and records."""
+    return not is_launched() or os.environ["RANK"] == "0"
+
+
+def prepare() -> None:
+    """Start what ranks are forked from, if this process may start any, and don't wait for it to be ready.
+
+    It imports torch on another core while this process does, which is seconds that ranks need not wait for.
+    """
+    if usable_cores() > 1 and not is_launched():
+        _context()
+        from multiprocessing.forkserver import ensure_running
+
+        with interrupts_held():
+            ensure_running()
+
+
+@contextmanager
+def launched_ranks(on_gpu: bool) -> Iterator[Ranks]:
+    """Be the rank that the launcher says. The ranks of a process group that is there already are taken as they are."""
+    import torch.distributed as dist
+    from torch._C._distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    from metta.rl.ranks import Ranks, joined
+
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+    cores = usable_cores() if "OMP_NUM_THREADS" in os.environ else max(1, usable_cores() // local_size)
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    ranks = Ranks(rank, size, int(os.environ.get("LOCAL_RANK", rank)), cores)
+    if dist.is_initialized():
+        yield ranks
+        return
+    store, _, _ = next(rendezvous("env://"))
+    with joined(ranks, PrefixStore(f"training {next(_groups)}", store), on_gpu):
+        yield ranks
+
+
+@contextmanager
+def started_ranks(size: int, work: Work, on_gpu: bool) -> Iterator[Ranks]:
+    """Be rank 0 of `size`, the others of which are processes that are started here and do `work`.
+
+    They end when this process leaves or dies, however it dies, and a Ctrl-C at the terminal is left to this process.
+
+    Args:
+        size: how many ranks; 1 starts none.
+        work: what the other ranks do; picklable.
+        on_gpu: each rank has a GPU of its own.
+
+    Raises:
+        RankFailedError: a rank raised or died.
+    """
+    from metta.rl.ranks import RankLostError, Ranks
+
+    cores = max(1, usable_cores() // size)
+    if size == 1:
+        yield Ranks(cores=cores)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "store"
+        others = [_RankProcess(Ranks(rank, size, rank, cores), store, work, on_gpu) for rank in range(1, size)]
+        try:
+            for other in others:
+                other.wait_until_ready()
+            with _joined_here(Ranks(0, size, 0, cores), store, on_gpu) as ranks:
+                yield ranks
+        except RankLostError as error:
+            raise RankFailedError(_first_failure(others) or str(error)) from error
+        finally:
+            for other in others:
+                other.close()
+
+
+@contextmanager
+def _joined_here(ranks: Ranks, path: Path, on_gpu: bool) -> Iterator[Ranks]:
+    """Join other processes of this machine, through a file."""
+    from torch._C._distributed_c10d import FileStore
+
+    from metta.rl.ranks import joined
+
+    with joined(ranks, FileStore(str(path), ranks.size), on_gpu, on_loopback=True):
+        yield ranks
+
+
+class _RankProcess:
+    """A process that is one of the ranks, and this end of the pipe to it."""
+
+    def __init__(self, ranks: Ranks, store: Path, work: Work, on_gpu: bool) -> None:
+        context = _context()
+        self.rank = ranks.rank
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(
+            target=_be_rank, args=(theirs, ranks, store, work, on_gpu), name=f"rank-{ranks.rank}"
+        )
+        with interrupts_held(), theirs:
+            self.process.start()
+
+    def wait_until_ready(self) -> None:
+        if not self.connection.poll(START_SECONDS):
+            raise RankFailedError(f"rank {self.rank} did not start within {START_SECONDS:g} s")
+        try:
+            self.connection.recv_bytes()
+        except (EOFError, OSError):
+            raise RankFailedError(self.failure()) from None
+
+    def failure(self) -> str | None:
+        """What ended it, or None if it is there or ended because of another rank."""
+        with suppress(EOFError, OSError):
+            if self.connection.poll(_CLOSE_SECONDS):
+                return f"rank {self.rank} failed:\n{self.connection.recv_bytes().decode()}"
+        self.process.join(_CLOSE_SECONDS)
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            return f"rank {self.rank} died: signal {signal.Signals(-code).name}"
+        return None if code in (None, 0) else f"rank {self.rank} died: exit status {code}"
+
+    def close(self) -> None:
+        """End it. Without this end of the pipe it ends by itself."""
+        self.connection.close()
+        self.process.join(_CLOSE_SECONDS)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _first_failure(others: list[_RankProcess]) -> str | None:
+    return next((failure for other in others if (failure := other.failure())), None)
+
+
+def _be_rank(connection: Connection, ranks: Ranks, store: Path, work: Work, on_gpu: bool) -> None:
+    """Main function of a rank's process."""
+    from metta.rl.ranks import RankLostError
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
+    connection.send_bytes(b"ready")
+    try:
+        with _joined_here(ranks, store, on_gpu):
+            work(ranks)
+    except RankLostError:
+        return
+    except Exception:
+        connection.send_bytes(traceback.format_exc().encode())
+        raise SystemExit(1) from None
+
+
+def _end_with(connection: Connection) -> None:
+    """End this process when rank 0 closes the pipe or dies, whatever it is doing."""
+    with suppress(EOFError, OSError):
+        connection.recv_bytes()
+    os._exit(1)
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context

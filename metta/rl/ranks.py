@@ -1,0 +1,139 @@
+"""Data parallelism: processes that train one policy together, each on its part of the environments.
+
+Each process is a rank. All of them run the same code on different experience and average their gradients, so that
+every one makes the same step. What a rank needs of the others is here; `metta.rl.launch` says where they come from.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import Store
+
+Value = TypeVar("Value")
+
+COLLECTIVE_SECONDS = 300.0
+"""How long a rank waits for the others before it gives up. Ranks that die are noticed at once where gloo is used."""
+
+
+class RankLostError(RuntimeError):
+    """Another rank ended, or was not heard of for `COLLECTIVE_SECONDS`."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The ranks as one of them sees them. Every method but `part` is a collective: all ranks call it, in one order.
+
+    Attributes:
+        rank: number of this one; 0 leads: it reports, evaluates and writes checkpoints.
+        size: how many there are.
+        local_rank: number among those on this machine, which is that of its GPU.
+        cores: CPU cores that this rank may use.
+
+    Example:
+        >>> Ranks(rank=1, size=2).part(16)
+        range(8, 16)
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    cores: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def part(self, number: int) -> range:
+        """Which of a number of things, divided evenly, are this rank's."""
+        return range(self.rank * number // self.size, (self.rank + 1) * number // self.size)
+
+    def average(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The mean over ranks of each tensor; all are of one type and travel together.
+
+        Raises:
+            RankLostError: as the other collectives do.
+        """
+        if self.size == 1:
+            return list(tensors)
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        with _lost_ranks_raised():
+            dist.all_reduce(flat)
+        flat /= self.size
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def gather(self, value: Value) -> list[Value]:
+        """The values of all ranks, by rank."""
+        if self.size == 1:
+            return [value]
+        gathered: list[Value | None] = [None] * self.size
+        with _lost_ranks_raised():
+            dist.all_gather_object(gathered, value)
+        return cast(list[Value], gathered)
+
+    def of_leader(self, value: Value) -> Value:
+        """The value of rank 0."""
+        if self.size == 1:
+            return value
+        values = [value]
+        with _lost_ranks_raised():
+            dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+
+@contextmanager
+def joined(ranks: Ranks, store: Store, on_gpu: bool, on_loopback: bool = False) -> Iterator[None]:
+    """Make the collectives of `ranks` work within.
+
+    Args:
+        ranks: this process among the others, each of which joins too.
+        store: where ranks find each other; one that no group has used before.
+        on_gpu: gradients travel by NCCL between GPUs, else by gloo.
+        on_loopback: all ranks are on this machine, and listen to nobody else.
+    """
+    os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a rank that waits too long raises, and is not aborted
+    loopback = {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"} if on_loopback else {}
+    with _environment(loopback), _lost_ranks_raised():
+        dist.init_process_group(
+            backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+            store=store,
+            rank=ranks.rank,
+            world_size=ranks.size,
+            timeout=timedelta(seconds=COLLECTIVE_SECONDS),
+        )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _lost_ranks_raised() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankLostError(f"another rank was lost: {error}") from error
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
