@@ -19,7 +19,7 @@ TITLE = "move sweeps"
 def register(commands: Commands) -> None:
     commands.add(export, "export", "name").add_argument("--to", type=Path, required=True, metavar="FILE")
     imported = commands.add(import_, "import")
-    imported.add_argument("file", type=Path)
+    imported.add_argument("file", metavar="FILE|URL", help="a path, https://..., s3://..., or the URL of a store")
     imported.add_argument("--name", help="a new name for the sweep, or the sweep that gets a table's trials")
     copied = commands.add(copy, "copy", "name", store=False)
     copied.add_argument("--from", dest="source", required=True, metavar="URL")
@@ -44,18 +44,40 @@ def export(options: argparse.Namespace) -> None:
 
 
 def import_(options: argparse.Namespace) -> None:
-    """Make a sweep from an exported .json, or add a table's trials to one."""
-    from metta.sweep.store.transfer import import_sweep, import_trials
+    """Make a sweep from an exported .json, or add a table's trials to one.
 
-    with opened(options, create=True) as store:
-        if options.file.suffix.lower() == ".json":
-            name = import_sweep(store, options.file, options.name).name
-            say(options, f"sweep {name!r} is in {store.url}", sweep=name)
-        elif options.name is None:
-            raise UserError(f"{options.file} is a table of trials; say which sweep gets them: --name NAME")
-        else:
+    Of another store, every sweep is copied, or the one that --name says.
+    """
+    from metta.sweep.store.transfer import import_trials, is_store, read_sweep, suffix
+
+    if is_store(options.file):
+        names = _import_store(options)
+        say(options, f"{len(names)} sweeps copied: {', '.join(names)}", sweeps=names)
+    elif suffix(options.file) == ".json":
+        record, histories = read_sweep(options.file, options.name)  # before a store is made for it
+        with opened(options, create=True) as store:
+            store.import_sweep(record, histories)
+            say(options, f"sweep {record.name!r} is in {store.url}", sweep=record.name)
+    elif options.name is None:
+        raise UserError(f"{options.file} is a table of trials; say which sweep gets them: --name NAME")
+    else:
+        with opened(options) as store:
             numbers = import_trials(store, options.name, options.file)
-            say(options, f"{len(numbers)} trials added to {options.name!r}", numbers=numbers)
+        say(options, f"{len(numbers)} trials added to {options.name!r}", numbers=numbers)
+
+
+def _import_store(options: argparse.Namespace) -> list[str]:
+    from metta.sweep.store import open_store
+    from metta.sweep.store.transfer import copy_sweep
+
+    with closing(open_store(options.file, create=False)) as source:
+        names = [record.name for record in source.sweeps()] if options.name is None else [options.name]
+        with opened(options, create=True) as target:
+            if taken := {record.name for record in target.sweeps()} & set(names):
+                raise UserError(f"store {target.url}: there is a sweep named {min(taken)!r} already; nothing is copied")
+            for name in names:
+                copy_sweep(source, target, name)
+    return names
 
 
 def copy(options: argparse.Namespace) -> None:

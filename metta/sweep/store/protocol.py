@@ -83,13 +83,14 @@ class Instruction(StrEnum):
 
 @dataclass(frozen=True)
 class Attempt:
-    """The right to run and to record one attempt of a trial."""
+    """The right to run and to record one attempt of a trial. `suggestion` is what was said of its params."""
 
     sweep: str
     number: int
     attempt: int
     token: str
     params: dict[str, Any]
+    suggestion: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -276,6 +277,10 @@ class Store(Protocol):
         The trials are numbered 0, 1, 2, ... in their order, and none is running: one that was is queued again.
         Raises SweepExistsError.
         """
+        ...
+
+    def mirrors(self, sweep: str) -> list[str]:
+        """The mirrors of which something is noted."""
         ...
 
     def mirrored(self, sweep: str, mirror: str) -> dict[str, str]:

@@ -240,7 +240,7 @@ class SqlStore:
                 values = {"state": TrialState.RUNNING, "attempts": 1, "started_at": now()}
                 _insert_trial(connection, sweep, number, token, params, suggestion or {}, values)
                 _insert_attempt(connection, sweep.id, number, 1, token, driver)
-            return Attempt(sweep.name, number, 1, token, dict(params))
+            return Attempt(sweep.name, number, 1, token, dict(params), dict(suggestion or {}))
 
         return self._database.write(operation)
 
@@ -262,12 +262,12 @@ class SqlStore:
             if again:
                 done = connection.execute(select(attempts).where(attempts.c.token == token)).one_or_none()
                 if done is not None:
-                    params = connection.scalar(select(trials.c.params).where(mine, trials.c.number == done.number))
-                    return Attempt(sweep.name, done.number, done.attempt, token, params or {})
+                    trial = _read_trial(connection, sweep.id, done.number)
+                    return Attempt(sweep.name, done.number, done.attempt, token, trial.params, trial.suggestion)
             claimed = find(connection)
             if claimed is None:
                 return None
-            trial = connection.execute(
+            row = connection.execute(
                 update(trials)
                 .where(mine, trials.c.number == claimed)
                 .values(
@@ -276,10 +276,10 @@ class SqlStore:
                     started_at=now(),
                     revision=sweep.revision,
                 )
-                .returning(trials.c.attempts, trials.c.params)
+                .returning(trials.c.attempts, trials.c.params, trials.c.suggestion)
             ).one()
-            _insert_attempt(connection, sweep.id, claimed, trial.attempts, token, driver)
-            return Attempt(sweep.name, claimed, trial.attempts, token, trial.params)
+            _insert_attempt(connection, sweep.id, claimed, row.attempts, token, driver)
+            return Attempt(sweep.name, claimed, row.attempts, token, row.params, row.suggestion)
 
         if self._database.read(find) is None:  # without a lock: most polls find nothing
             return None
@@ -538,6 +538,13 @@ class SqlStore:
                     connection.execute(insert(table), rows)
 
         self._database.write(operation)
+
+    def mirrors(self, sweep: str) -> list[str]:
+        def operation(connection: Connection) -> list[str]:
+            mine = mirrored.c.sweep_id == self._find_sweep(connection, sweep).id
+            return list(connection.scalars(select(mirrored.c.mirror).where(mine).distinct().order_by("mirror")))
+
+        return self._database.read(operation)
 
     def mirrored(self, sweep: str, mirror: str) -> dict[str, str]:
         def operation(connection: Connection) -> Sequence[AnyRow]:

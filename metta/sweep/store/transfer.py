@@ -1,4 +1,7 @@
-"""Move sweeps: whole between stores and as JSON, their trials as tables in CSV and Parquet."""
+"""Move sweeps: whole between stores and as JSON, their trials as tables in CSV and Parquet.
+
+What is read is a path or a URL: ``https://...``, or any that fsspec knows where that is installed.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,6 +25,7 @@ from metta.sweep.store.protocol import Outcome, Store, SweepRecord, TrialHistory
 from metta.sweep.trial import Trial, TrialState
 
 _FORMAT = "metta-sweep 1"
+_ANSWER_SECONDS = 60.0
 _PREFIXES = {"params": "params.", "metrics": "metrics.", "artefacts": "artefacts."}
 _PLAIN_COLUMNS = ("number", "state", "score", "cost", "attempts", "error", "created_at", "started_at", "ended_at")
 
@@ -31,12 +37,17 @@ class TransferError(UserError):
 def copy_sweep(source: Store, target: Store, name: str, new_name: str | None = None) -> None:
     """Copy a sweep with all that is kept of it. A trial that runs in `source` is queued in `target`.
 
+    Under its own name it is the same sweep for its mirrors as well, and what they hold is not sent again.
+
     Raises:
         SweepNotFoundError: `source` has no such sweep.
         SweepExistsError: `target` has a sweep of that name.
     """
     record = source.sweep(name)
     target.import_sweep(_renamed(record, new_name), source.histories(name))
+    if new_name in (None, name):
+        for mirror in source.mirrors(name):
+            target.set_mirrored(name, mirror, source.mirrored(name, mirror))
 
 
 def export_sweep(store: Store, name: str, path: Path) -> int:
@@ -60,27 +71,23 @@ def export_sweep(store: Store, name: str, path: Path) -> int:
     return len(histories)
 
 
-def import_sweep(store: Store, path: Path, new_name: str | None = None) -> SweepRecord:
-    """Make a sweep in the store from a ``.json`` file of `export_sweep`, under its own or a new name.
+def read_sweep(place: str | Path, new_name: str | None = None) -> tuple[SweepRecord, list[TrialHistory]]:
+    """Read a sweep from a ``.json`` file of `export_sweep`, for `Store.import_sweep`, under its own or a new name.
 
     Raises:
         TransferError: the file cannot be read, or is no such file.
-        SweepExistsError: the store has a sweep of that name.
     """
     try:
-        whole = encoding.loads(_read_text(path))
+        whole = encoding.loads(_read_text(place))
         if whole["format"] != _FORMAT:
-            raise TransferError(f"{path}: its format is {whole['format']!r}, not {_FORMAT!r}")
+            raise TransferError(f"{place}: its format is {whole['format']!r}, not {_FORMAT!r}")
         record = _record_adapter.validate_python(whole["sweep"])
-        histories = _histories_adapter.validate_python(whole["trials"])
+        return _renamed(record, new_name), _histories_adapter.validate_python(whole["trials"])
     except (json.JSONDecodeError, LookupError, TypeError, ValidationError):
-        raise TransferError(f"{path}: not a sweep exported as JSON") from None
-    record = _renamed(record, new_name)
-    store.import_sweep(record, histories)
-    return record
+        raise TransferError(f"{place}: not a sweep exported as JSON") from None
 
 
-def import_trials(store: Store, sweep: str, path: Path) -> list[int]:
+def import_trials(store: Store, sweep: str, place: str | Path) -> list[int]:
     """Add the trials of a ``.csv`` or ``.parquet`` table to a sweep under its next numbers; return these.
 
     Trials that have ended are added as such, others are enqueued. Needed are the columns `state` and ``params.*``;
@@ -89,21 +96,36 @@ def import_trials(store: Store, sweep: str, path: Path) -> list[int]:
     Raises:
         TransferError: the table cannot be read, with the row that is wrong. Then nothing has been added.
     """
-    readers: dict[str, Callable[[Path], list[dict[str, Any]]]] = {".csv": _read_csv, ".parquet": _read_parquet}
-    read = readers.get(path.suffix.lower())
+    readers: dict[str, Callable[[str | Path], list[dict[str, Any]]]] = {".csv": _read_csv, ".parquet": _read_parquet}
+    read = readers.get(suffix(place))
     if read is None:
-        raise TransferError(f"{path}: the file's name must end in {', '.join(readers)}")
-    table = read(path)
+        raise TransferError(f"{place}: the file's name must end in {', '.join(readers)}")
+    table = read(place)
     parsed = []
     for line, cells in enumerate(table, start=1):
         try:
             parsed.append(_outcome(cells))
         except (ValueError, KeyError) as error:
             reason = f"no column {error}" if isinstance(error, KeyError) else str(error)
-            raise TransferError(f"{path}: row {line}: {reason}") from None
+            raise TransferError(f"{place}: row {line}: {reason}") from None
     return [
         store.add(sweep, params, outcome) if outcome else store.enqueue(sweep, params) for params, outcome in parsed
     ]
+
+
+def suffix(place: str | Path) -> str:
+    """How the name of a file ends, be it a path or a URL, in lower case."""
+    path = urlsplit(place).path if is_url(place) else str(place)
+    return Path(path).suffix.lower()
+
+
+def is_store(place: str) -> bool:
+    """Whether a URL is that of a store, not of a file."""
+    return is_url(place) and urlsplit(place).scheme.partition("+")[0] in ("sqlite", "postgresql")
+
+
+def is_url(place: str | Path) -> TypeGuard[str]:
+    return isinstance(place, str) and "://" in place
 
 
 def rows(trials: Iterable[Trial]) -> list[dict[str, Any]]:
@@ -189,10 +211,10 @@ def _write_csv(path: Path, record: SweepRecord, histories: list[TrialHistory]) -
         writer.writerows([_cell(value) for value in row.values()] for row in table)
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    table = list(csv.DictReader(io.StringIO(_read_text(path), newline=""), restkey=""))
+def _read_csv(place: str | Path) -> list[dict[str, Any]]:
+    table = list(csv.DictReader(io.StringIO(_read_text(place), newline=""), restkey=""))
     if any("" in row for row in table):
-        raise TransferError(f"{path}: not a table: a row has more cells than there are columns")
+        raise TransferError(f"{place}: not a table: a row has more cells than there are columns")
     return [{name: _parse(cell) for name, cell in row.items()} for row in table]
 
 
@@ -216,14 +238,32 @@ def _parse(cell: str | None) -> Any:
         return cell
 
 
-def _read_text(path: Path) -> str:
+# ---- reading
+
+
+def _read_text(place: str | Path) -> str:
     try:
-        with path.open(encoding="utf-8", newline="") as file:  # an error's text may hold any end of line
-            return file.read()
-    except OSError as error:
-        raise TransferError(f"{path}: cannot be read: {error.strerror}") from None
+        return _read_bytes(place).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise TransferError(f"{path}: not a text file") from None
+        raise TransferError(f"{place}: not a text file") from None
+
+
+def _read_bytes(place: str | Path) -> bytes:
+    try:
+        if not is_url(place):
+            return Path(place).read_bytes()
+        if urlsplit(place).scheme in ("http", "https", "file"):
+            with urlopen(place, timeout=_ANSWER_SECONDS) as answer:
+                return bytes(answer.read())
+        fsspec = importlib.import_module("fsspec")
+        with fsspec.open(place) as file:
+            return bytes(file.read())
+    except OSError as error:
+        raise TransferError(f"{place}: cannot be read: {error.strerror or error}") from None
+    except ImportError as error:
+        raise TransferError(f"{place}: cannot be read without the package {error.name}; pip install it") from None
+    except ValueError as error:
+        raise TransferError(f"{place}: cannot be read: {error}") from None
 
 
 # ---- Parquet
@@ -237,14 +277,12 @@ def _write_parquet(path: Path, record: SweepRecord, histories: list[TrialHistory
     parquet.write_table(arrow.table(columns), path)
 
 
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
+def _read_parquet(place: str | Path) -> list[dict[str, Any]]:
     arrow, parquet = _pyarrow()
     try:
-        table: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-    except FileNotFoundError:
-        raise TransferError(f"{path}: there is no such file") from None
+        table: list[dict[str, Any]] = parquet.read_table(io.BytesIO(_read_bytes(place))).to_pylist()
     except arrow.ArrowInvalid:
-        raise TransferError(f"{path}: not a Parquet file") from None
+        raise TransferError(f"{place}: not a Parquet file") from None
     return [{name: _parse(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in table]
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib
 import math
+import threading
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,9 +19,10 @@ from hypothesis import strategies as st
 
 from metta.common.errors import UserError
 from metta.sweep import load_sweep
+from metta.sweep.cli import main as metta_sweep
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Outcome, Store, StoreError, SweepExistsError, SweepNotFoundError
-from metta.sweep.store.transfer import TransferError, copy_sweep, export_sweep, import_sweep, import_trials
+from metta.sweep.store.transfer import TransferError, copy_sweep, export_sweep, import_trials, read_sweep
 from metta.sweep.trial import Progress, TrialState
 
 
@@ -83,15 +88,28 @@ def test_a_copied_sweep_goes_on(sweep: Store, other: Store) -> None:
     assert other.start(driver, 5, {}).number == 5
 
 
+def test_a_copy_is_the_same_sweep_for_its_mirrors_unless_it_is_renamed(sweep: Store, other: Store) -> None:
+    sweep.set_mirrored("arena", "here", {"0": "a", "sweep": "b"})
+    sweep.set_mirrored("arena", "there", {"1": "c"})
+    copy_sweep(sweep, other, "arena")
+    assert {mirror: other.mirrored("arena", mirror) for mirror in other.mirrors("arena")} == {
+        "here": {"0": "a", "sweep": "b"},
+        "there": {"1": "c"},
+    }
+    copy_sweep(sweep, other, "arena", "second")
+    assert other.mirrors("second") == []
+
+
 def test_json_holds_the_whole_sweep(sweep: Store, other: Store, tmp_path: Path) -> None:
     path = tmp_path / "arena.json"
     assert export_sweep(sweep, "arena", path) == 5
-    assert import_sweep(other, path) == sweep.sweep("arena")
+    other.import_sweep(*read_sweep(path))
+    assert other.sweep("arena") == sweep.sweep("arena")
     assert repr(other.histories("arena")) == repr(sweep.histories("arena"))
-    import_sweep(other, path, "second")
+    other.import_sweep(*read_sweep(path, "second"))
     assert ended(other, "second") == ended(sweep)
     with pytest.raises(SweepExistsError):
-        import_sweep(other, path)
+        other.import_sweep(*read_sweep(path, "second"))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -112,7 +130,7 @@ def test_an_empty_sweep(store: Store, other: Store, tmp_path: Path, suffix: str)
     path = tmp_path / f"arena.{suffix}"
     assert export_sweep(store, "arena", path) == 0
     if suffix == "json":
-        import_sweep(other, path)
+        other.import_sweep(*read_sweep(path))
     else:
         other.create_sweep("arena", {})
         assert import_trials(other, "arena", path) == []
@@ -159,7 +177,7 @@ def _as_number(value: Any) -> str:
     [
         ("t.xlsx", None, "must end in"),
         ("t.csv", None, "No such file"),
-        ("t.parquet", None, "no such file"),
+        ("t.parquet", None, "No such file"),
         ("t.csv", b"\xff\xfe", "not a text file"),
         ("t.parquet", b"number,state", "not a Parquet file"),
         ("t.csv", b"number,params.lr\n0,1\n", "row 1: no column 'state'"),
@@ -180,11 +198,55 @@ def test_a_wrong_table_is_refused_whole(
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": "metta-sweep 9"}', "nonsense"])
-def test_json_of_something_else_is_refused(other: Store, tmp_path: Path, content: str) -> None:
+def test_json_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(TransferError, match=r"x\.json"):
-        import_sweep(other, tmp_path / "x.json")
-    assert other.sweeps() == []
+        read_sweep(tmp_path / "x.json")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """The address under which `tmp_path` is served."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_files_are_read_from_a_url(sweep: Store, other: Store, tmp_path: Path, site: str) -> None:
+    for suffix in ("json", "csv", "parquet"):
+        export_sweep(sweep, "arena", tmp_path / f"arena.{suffix}")
+    other.import_sweep(*read_sweep(f"{site}/arena.json?version=3"))
+    assert import_trials(other, "arena", f"{site}/arena.csv") == [5, 6, 7, 8, 9]
+    assert import_trials(other, "arena", (tmp_path / "arena.parquet").as_uri()) == [10, 11, 12, 13, 14]
+    for place, reason in (
+        (f"{site}/none.json", "HTTP Error 404"),
+        (f"{site.rpartition(':')[0]}:9/a.json", "refused"),
+        ("no-such-place://a.json", "Protocol not known: no-such-place"),
+    ):
+        with pytest.raises(TransferError, match=f"{place}: cannot be read: .*{reason}"):
+            read_sweep(place)
+
+
+def test_the_command_imports_files_and_stores(
+    sweep: Store, tmp_path: Path, store_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path}/fresh.sqlite"
+    assert metta_sweep(["import", "arena.json", "--store", url]) == 2
+    assert "error: arena.json: cannot be read: No such file" in capsys.readouterr().err
+    assert metta_sweep(["import", "arena.csv", "--name", "arena", "--store", url]) == 2
+    assert not (tmp_path / "fresh.sqlite").exists(), "nothing is made for what cannot be read"
+
+    sweep.create_sweep("second", {})
+    assert metta_sweep(["import", store_url, "--name", "arena", "--store", url]) == 0
+    assert metta_sweep(["import", store_url, "--store", url]) == 2
+    assert "a sweep named 'arena' already" in capsys.readouterr().err
+    with closing(open_store(url)) as fresh:
+        assert [record.name for record in fresh.sweeps()] == ["arena"]
+        assert ended(fresh) == ended(sweep)
 
 
 def test_a_file_that_cannot_be_written(sweep: Store, tmp_path: Path) -> None:
