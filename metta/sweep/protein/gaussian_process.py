@@ -18,7 +18,7 @@ Groups = NDArray[np.intp]
 
 _SQRT5 = math.sqrt(5.0)
 _JITTER = 1e-8
-_BLOCK = 32768
+_BLOCK = 16384
 """Covariances computed at a time: as many as the processor's cache holds."""
 
 
@@ -76,39 +76,59 @@ class Kernel:
 
     def __call__(self, points: Array, others: Array) -> Array:
         """Covariances [n, m] between points [n, columns] and others [m, columns], without noise."""
-        result = np.empty((len(points), len(others)))
-        rows = max(1, _BLOCK // max(1, len(others)))
+        return self.with_basis(points, self.basis(others))
+
+    def basis(self, others: Array) -> tuple[Array, Array]:
+        """What is needed of others [m, columns] for covariances with them: two matrices [columns + 2 or columns, m]."""
+        scaled = others * (_SQRT5 / self.lengths)
+        squares = np.einsum("ij,ij->i", scaled, scaled)
+        return np.vstack([-2.0 * scaled.T, np.ones_like(squares), squares]), self.linear * (others - 0.5).T
+
+    def with_basis(self, points: Array, basis: tuple[Array, Array]) -> Array:
+        """Covariances [n, m] between points [n, columns] and those that the basis was made of."""
+        scaled, centred = self._scaled(points), points - 0.5
+        result = np.empty((len(points), basis[0].shape[1]))
+        rows = max(1, _BLOCK // max(1, result.shape[1]))
+        scratch = np.empty((min(rows, len(points)), result.shape[1]))
         for start in range(0, len(points), rows):
             block = slice(start, start + rows)
-            matern, distance, decay = self._matern(points[block], others)
-            matern += distance
+            matern = result[block]
+            other = scratch[: len(matern)]
+            np.maximum(np.matmul(scaled[block], basis[0], out=matern), 0.0, out=matern)
+            np.sqrt(matern, out=other)
+            matern /= 3.0
+            matern += other
             matern += 1.0
-            np.multiply(matern, decay, out=result[block])
-        result += (self.linear * (points - 0.5)) @ (others - 0.5).T
+            matern *= np.exp(np.subtract(math.log(self.signal), other, out=other), out=other)
+            matern += np.matmul(centred[block], basis[1], out=other)
         return result
 
-    def with_slope(self, points: Array, others: Array) -> tuple[Array, Array]:
+    def with_slope(self, points: Array, basis: tuple[Array, Array]) -> tuple[Array, Array]:
         """Covariances [n, m], and c [n, m] such that the Matérn part's gradient in x is -c (x - z) / lengths²."""
-        matern, distance, decay = self._matern(points, others)
-        slope = (5.0 / 3.0 * (1.0 + distance)) * decay
-        matern += distance
-        matern += 1.0
-        matern *= decay
-        matern += (self.linear * (points - 0.5)) @ (others - 0.5).T
-        return matern, slope
+        squared = self._scaled(points) @ basis[0]
+        np.maximum(squared, 0.0, out=squared)
+        distance = np.sqrt(squared)
+        decay = np.exp(math.log(self.signal) - distance)
+        distance += 1.0
+        squared /= 3.0
+        squared += distance
+        squared *= decay
+        squared += (points - 0.5) @ basis[1]
+        distance *= decay
+        distance *= 5.0 / 3.0
+        return squared, distance
+
+    def _scaled(self, points: Array) -> Array:
+        """[n, columns + 2], whose product with a basis is 5 r²: |s|² - 2 s z + |z|²."""
+        scaled = np.empty((len(points), points.shape[1] + 2))
+        inner = np.multiply(points, _SQRT5 / self.lengths, out=scaled[:, :-2])
+        scaled[:, -2], scaled[:, -1] = np.einsum("ij,ij->i", inner, inner), 1.0
+        return scaled
 
     def variance(self, points: Array) -> Array:
         """Prior variances [n], without noise."""
         centred = points - 0.5
         return np.asarray(self.signal + self.linear * np.einsum("ij,ij->i", centred, centred))
-
-    def _matern(self, points: Array, others: Array) -> tuple[Array, Array, Array]:
-        """s² / 3, s and signal * exp(-s), [n, m] each, for s = sqrt(5) r."""
-        scale = _SQRT5 / self.lengths
-        squared = _squared_distances(points * scale, others * scale)
-        distance = np.sqrt(squared)
-        squared /= 3.0
-        return squared, distance, np.exp(math.log(self.signal) - distance)
 
 
 class GaussianProcess:
@@ -123,7 +143,8 @@ class GaussianProcess:
     def __init__(self, points: Array, targets: Array, kernel: Kernel) -> None:
         self.points = points
         self.kernel = kernel
-        covariance = kernel(points, points)
+        self._basis, self._centred = kernel.basis(points), points - 0.5
+        covariance = kernel.with_basis(points, self._basis)
         covariance.flat[:: len(points) + 1] += kernel.noise + _JITTER
         self._factor = _cholesky(covariance)
         self.set_targets(targets)
@@ -142,7 +163,7 @@ class GaussianProcess:
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Posterior means and variances [n], without noise, at points (eq. 2.25, 2.26)."""
-        cross = self.kernel(points, self.points)
+        cross = self.kernel.with_basis(points, self._basis)
         mean = cross @ self.weights
         half, _ = dtrtrs(self._factor, cross.T, lower=1, overwrite_b=1)
         variance = self.kernel.variance(points) - np.einsum("ij,ij->j", half, half)
@@ -150,28 +171,33 @@ class GaussianProcess:
 
     def mean(self, points: Array) -> Array:
         """Posterior means [n]."""
-        return np.asarray(self.kernel(points, self.points) @ self.weights)
+        return np.asarray(self.kernel.with_basis(points, self._basis) @ self.weights)
+
+    @property
+    def fitted(self) -> Array:
+        """Posterior means [n] at the observations: K weights, where (K + noise) weights are the targets."""
+        return np.asarray(self.targets - (self.kernel.noise + _JITTER) * self.weights)
 
     def predict_with_gradients(self, points: Array) -> tuple[Array, Array, Array, Array]:
         """Means [n], variances [n] and their gradients [n, columns] each."""
-        cross, slope = self.kernel.with_slope(points, self.points)
+        cross, slope = self.kernel.with_slope(points, self._basis)
         solved = _solve(self._factor, cross.T).T
         variance = np.maximum(self.kernel.variance(points) - np.einsum("ij,ij->i", cross, solved), 1e-12)
-        mean_gradient = self._pull(points, slope, np.broadcast_to(self.weights, slope.shape))
+        mean_gradient = self._pull(points, slope, self.weights)
         prior_gradient = 2.0 * self.kernel.linear * (points - 0.5)
         variance_gradient = prior_gradient - 2.0 * self._pull(points, slope, solved)
         return cross @ self.weights, variance, mean_gradient, variance_gradient
 
     def mean_with_gradient(self, points: Array) -> tuple[Array, Array]:
         """Means [n] and their gradients [n, columns]."""
-        cross, slope = self.kernel.with_slope(points, self.points)
-        return cross @ self.weights, self._pull(points, slope, np.broadcast_to(self.weights, slope.shape))
+        cross, slope = self.kernel.with_slope(points, self._basis)
+        return cross @ self.weights, self._pull(points, slope, self.weights)
 
     def _pull(self, points: Array, slope: Array, weights: Array) -> Array:
-        """Gradient [n, columns] of sum over observations of weights [n, m] times covariance."""
+        """Gradient [n, columns] of sum over observations of weights, [m] or [n, m], times covariance."""
         weighted = slope * weights
         matern = (weighted @ self.points - points * weighted.sum(axis=1)[:, None]) / self.kernel.lengths**2
-        return np.asarray(matern + self.kernel.linear * (weights @ (self.points - 0.5)))
+        return np.asarray(matern + self.kernel.linear * (weights @ self._centred))
 
 
 def fit(points: Array, targets: Array, groups: Groups, prior: Prior, starts: list[Array], max_steps: int) -> Array:
@@ -211,7 +237,7 @@ def _negative_log_likelihood(
     n = len(targets)
     centred = points - 0.5
     product = centred @ centred.T
-    covariance, slope = kernel.with_slope(points, points)
+    covariance, slope = kernel.with_slope(points, kernel.basis(points))
     covariance.flat[:: n + 1] += kernel.noise + _JITTER
     try:
         factor = _cholesky(covariance.copy())
@@ -229,15 +255,6 @@ def _negative_log_likelihood(
     per_column = 2.0 * (pull.sum(axis=1) @ scaled**2 - np.einsum("ij,ij->j", scaled, pull @ scaled))
     gradient = [0.5 * per_column @ one_hot, [0.5 * signal, 0.5 * linear, 0.5 * kernel.noise * trace]]
     return value, np.concatenate(gradient)
-
-
-def _squared_distances(points: Array, others: Array) -> Array:
-    """[n, m], by one matrix product: |x|² + |z|² - 2 x z."""
-    squares, other_squares = (np.einsum("ij,ij->i", x, x)[:, None] for x in (points, others))
-    left = np.hstack([points, squares, np.ones_like(squares)])
-    right = np.hstack([-2.0 * others, np.ones_like(other_squares), other_squares])
-    product = left @ right.T
-    return np.asarray(np.maximum(product, 0.0, out=product))
 
 
 def _cholesky(covariance: Array) -> Array:

@@ -133,7 +133,7 @@ class Surrogate:
     @property
     def best(self) -> float:
         """The highest posterior mean at an observation, in the score model's units."""
-        return float(np.max(self.score.mean(self.score.points)))
+        return float(np.max(self.score.fitted))
 
     def predict_score(self, points: Array) -> tuple[Array, Array]:
         """Mean and standard deviation [n] of the score, in its own units."""
