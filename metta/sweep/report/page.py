@@ -17,12 +17,12 @@ from typing import Any
 from metta.common.data_dir import default_store_url
 from metta.common.errors import UserError
 from metta.sweep.report import plots
-from metta.sweep.report.console import cost_text
 from metta.sweep.report.findings import Finding, failure_reasons, last_line
 from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.standing import pareto_front, ranked
 from metta.sweep.report.summary import value_text
 from metta.sweep.report.theme import DARK, LIGHT
+from metta.sweep.report.words import cost_text
 from metta.sweep.trial import Trial, TrialState
 
 TEMPLATES = {"light": {"layout": LIGHT["layout"]}, "dark": {"layout": DARK["layout"]}}
@@ -185,7 +185,7 @@ def detail(sweep: Snapshot, trial: Trial, where: dict[str, Any], with_metrics: b
         "facts": _facts(sweep, trial, where),
         "params": [[path, value_text(value)] for path, value in trial.params.items()],
         "error": (trial.error or "")[-LONGEST_ERROR:],
-        "metrics": sorted([name, _finite(value)] for name, value in trial.metrics.items()) if with_metrics else [],
+        "metrics": sorted([name, finite(value)] for name, value in trial.metrics.items()) if with_metrics else [],
         "commands": [["Train again with these hyperparameters", _retrain(sweep, trial)]],
         "curve": plots.trial_curve(trial.number).build(sweep) if has_curve else None,
     }
@@ -230,5 +230,6 @@ def _retrain(sweep: Snapshot, trial: Trial) -> str:
     return shlex.join(words)
 
 
-def _finite(value: float) -> float | str:
+def finite(value: float) -> float | str:
+    """A number as strict JSON has it: NaN and infinities as text."""
     return value if math.isfinite(value) else str(value)

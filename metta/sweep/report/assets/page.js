@@ -38,21 +38,24 @@ class Figures {
     dark.addEventListener("change", () => this.refresh());
   }
 
-  add(name, title, caption, wide) {
+  add(name, title, caption, wide, container = this.container) {
     const plot = element("div", { className: "plot" });
     const holder = element("section", { className: "card figure" + (wide ? " wide" : "") },
       element("h3", { textContent: title }), caption ? element("p", { textContent: caption }) : null, plot);
     holder.dataset.name = name;
-    this.container.append(holder);
+    container.append(holder);
     this.cards.set(name, { name, plot, holder, visible: false, stale: true, busy: false, figure: null });
     this.watcher.observe(holder);
   }
 
   refresh() {  // what is shown may have changed
-    for (const card of this.cards.values()) {
-      card.stale = true;
-      if (card.visible) this.draw(card);
-    }
+    for (const name of this.cards.keys()) this.refreshOnly(name);
+  }
+
+  refreshOnly(name) {
+    const card = this.cards.get(name);
+    card.stale = true;
+    if (card.visible) this.draw(card);
   }
 
   async draw(card) {
@@ -65,9 +68,9 @@ class Figures {
     } catch (error) {
       card.stale = true;
       console.error(card.name, error);
-    } finally {
-      card.busy = false;
     }
+    card.busy = false;
+    if (card.stale && card.visible && card.holder.dataset.drawn) setTimeout(() => this.draw(card), 1000);
   }
 }
 

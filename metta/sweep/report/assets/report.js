@@ -24,10 +24,10 @@ async function start() {
   showFailures(document.getElementById("failures"), data.failures);
   route((number) => byNumber.get(number), data.templates);
   await loadPlotly();
-  const all = data.plots.filter((plot) => !plot.parameter), own = data.plots.filter((plot) => plot.parameter);
-  for (const [id, list] of [["figures", all], ["parameters", own]]) {
-    const figures = new Figures(document.getElementById(id), data.templates, async (name) => data.figures[name]);
-    for (const plot of list) figures.add(plot.name, plot.title, plot.caption, plot.wide);
+  const figures = new Figures(document.getElementById("figures"), data.templates, async (name) => data.figures[name]);
+  const parameters = document.getElementById("parameters");
+  for (const plot of data.plots) {
+    figures.add(plot.name, plot.title, plot.caption, plot.wide, plot.parameter ? parameters : undefined);
   }
 }
 

@@ -1,0 +1,78 @@
+"""Commands that show sweeps in the browser and on paper."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from metta.common.errors import UserError
+from metta.sweep.cli.command import Commands, opened, say
+
+TITLE = "sweeps in the browser and on paper"
+PORT = 8765
+
+
+def register(commands: Commands) -> None:
+    served = commands.add(dashboard, "dashboard")
+    served.add_argument("name", nargs="?", help="the sweep to open at; the latest if left out")
+    served.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    served.add_argument("--port", type=int, default=PORT, help="port to listen on, 0 for any (default: %(default)s)")
+    served.add_argument("--no-browser", action="store_true", help="only print the address")
+    written = commands.add(report, "report", "name")
+    written.add_argument("--to", type=Path, metavar="FILE", help="default: NAME.html")
+    written.add_argument("--png", type=Path, metavar="FOLDER", help="write the plots as PNG files there, too")
+
+
+def dashboard(options: argparse.Namespace) -> None:
+    """Open a page in the browser that shows sweeps, live while they run.
+
+    It only shows: nothing can be changed from it. On another address than loopback it asks for a token, which is
+    part of the address that is printed.
+    """
+    import webbrowser
+    from urllib.parse import urlencode
+
+    from metta.sweep.store import open_store
+
+    try:
+        from metta.sweep.report.dashboard import server
+        from metta.sweep.report.page import plotly_js
+    except ImportError as error:
+        raise UserError(f"the dashboard needs {error.name}; install metta-sweep[dashboard]") from None
+    plotly_js()
+    store = open_store(options.store, create=False)
+    if options.name is not None:
+        store.sweep(options.name)
+    token = None if server.is_loopback(options.host) else server.new_token()
+    listening = server.bind(options.host, options.port)
+    query = {"sweep": options.name, "token": token}
+    words = urlencode({key: value for key, value in query.items() if value is not None})
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    address = f"http://{host}:{listening.getsockname()[1]}/" + (f"?{words}" if words else "")
+    say(options, f"the dashboard is at {address}  (Ctrl-C ends it)", address=address)
+    sys.stdout.flush()
+    if not options.no_browser and _has_screen():
+        webbrowser.open(address)
+    server.serve(store, listening, token)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write a sweep as one HTML file that opens offline, with its plots as PNG files on request."""
+    from metta.sweep.report.paper import write_images, write_report
+    from metta.sweep.report.snapshot import take_snapshot
+    from metta.sweep.store.loaded import LoadedSweep
+
+    with opened(options) as store:
+        snapshot = take_snapshot(LoadedSweep(store, store.sweep(options.name)))
+    path = options.to or Path(f"{options.name}.html")
+    write_report(snapshot, path)
+    images = [] if options.png is None else write_images(snapshot, options.png)
+    told = f"{path} is written" + (f", and {len(images)} plots in {options.png}" if images else "")
+    say(options, told, report=str(path), images=[str(image) for image in images])
+
+
+def _has_screen() -> bool:
+    """Without a screen a browser would be one for the terminal, which it would take over."""
+    return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())

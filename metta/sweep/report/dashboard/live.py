@@ -1,0 +1,227 @@
+"""A sweep that is looked at while it runs: read anew in small pieces, and thought about in the background."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.report import page, plots
+from metta.sweep.report.analysis import Analysis, analyse
+from metta.sweep.report.findings import findings
+from metta.sweep.report.snapshot import Snapshot, curve_numbers
+from metta.sweep.store.protocol import CurvePoint, Store
+from metta.sweep.trial import Trial, TrialState
+
+log = logging.getLogger(__name__)
+
+REST = 5.0
+"""The optimiser's model is asked again after this many times as long as its last answer took."""
+
+CURVE_SECONDS = 2.0
+"""How long a running trial's learning curve is taken to be fresh."""
+
+
+class LiveSweep:
+    """One sweep of a store, kept up to date. Threads may share it.
+
+    Each reading takes from the store only the trials that changed since the last one. What the model says is worked
+    out in a background thread, from which `snapshot` takes the latest answer.
+    """
+
+    def __init__(self, store: Store, name: str, thinkers: ThreadPoolExecutor) -> None:
+        self._store = store
+        self._name = name
+        self._thinkers = thinkers
+        self._lock = threading.RLock()
+        self._trials: dict[int, Trial] = {}
+        self._changed: dict[int, int] = {}  # revision up to which each trial is known
+        self._created_at: Any = None
+        self._revision = 0
+        self._snapshot: Snapshot | None = None
+        self._analysis: Analysis | None = None
+        self._analysed = -1  # revision of the analysis
+        self._thinking = False
+        self._think_at = 0.0
+        self._curves: dict[int, _Curve] = {}
+        self._built: dict[str, Any] = {}
+        self._built_version = ""
+
+    def snapshot(self) -> Snapshot:
+        """The sweep as it is now, with what the model last said of it.
+
+        Raises:
+            SweepNotFoundError: it was removed.
+            StoreError: the store cannot be read.
+        """
+        with self._lock:
+            revision = self._store.revision(self._name)
+            if self._snapshot is None or revision != self._revision:
+                self._read(revision)
+            self._think()
+            assert self._snapshot is not None
+            return self._snapshot
+
+    @property
+    def version(self) -> str:
+        """A text that changes whenever what is shown may have changed."""
+        return f"{self._revision}.{self._analysed}"
+
+    def built(self, key: str, build: Callable[[Snapshot], Any]) -> Any:
+        """What `build` makes of the snapshot, made once for each version."""
+        with self._lock:
+            snapshot = self.snapshot()
+            if self._built_version != self.version:
+                self._built, self._built_version = {}, self.version
+            if key not in self._built:
+                self._built[key] = build(snapshot)
+            return self._built[key]
+
+    def rows(self, since: int) -> dict[str, Any]:
+        """Rows of the table of trials that changed after revision `since`, and the revision they are of."""
+        with self._lock:
+            snapshot = self.snapshot()
+            paths = list(plots.searched(snapshot))
+            changed = [number for number, revision in self._changed.items() if revision > since]
+            return {"revision": self._revision, "rows": [page.row(self._trials[n], paths) for n in sorted(changed)]}
+
+    def with_curves(self, only: int | None = None) -> Snapshot:
+        """The snapshot with the learning curves that its plot shows, or with one trial's."""
+        with self._lock:
+            snapshot = self.snapshot()
+            chosen = curve_numbers(snapshot.trials, snapshot.goal) if only is None else [only]
+            return replace(snapshot, curves={number: self._curve(self._trials[number]) for number in chosen})
+
+    def trial(self, number: int) -> Trial | None:
+        with self._lock:
+            self.snapshot()
+            return self._trials.get(number)
+
+    def running(self) -> list[dict[str, Any]]:
+        """How the running trials are doing."""
+        with self._lock:
+            snapshot = self.snapshot()
+            return [self._progress(trial) for trial in snapshot.with_state(TrialState.RUNNING)[:32]]
+
+    def _progress(self, trial: Trial) -> dict[str, Any]:
+        points = self._curve(trial)
+        last = points[-1] if points else None
+        metric = plots.curve_metric(self._snapshot.metric if self._snapshot else "", points)
+        return {
+            "number": trial.number,
+            "step": last.step if last else None,
+            "speed": last.metrics.get("steps_per_second") if last else None,
+            "metric": metric if last else None,
+            "value": page.finite(last.metrics[metric]) if last and metric in last.metrics else None,
+        }
+
+    def _read(self, revision: int) -> None:
+        record = self._store.sweep(self._name)
+        if record.created_at != self._created_at or revision < self._revision:  # another sweep of the same name
+            self._trials, self._changed, self._curves = {}, {}, {}
+            self._revision, self._analysis, self._analysed = 0, None, -1
+            self._created_at = record.created_at
+        for trial in self._store.trials(self._name, changed_since=self._revision):
+            self._trials[trial.number] = trial
+            self._changed[trial.number] = revision
+        self._revision = revision
+        self._snapshot = Snapshot(
+            record=record,
+            store_url=self._store.url,
+            definition=SweepDefinition.model_validate(record.config),
+            trials=[trial for _, trial in sorted(self._trials.items())],
+            analysis=self._analysis,
+        )
+
+    def _think(self) -> None:
+        """Ask the model in the background, unless it has seen these trials, is at it, or has a rest to take."""
+        if self._analysed == self._revision or self._thinking or time.monotonic() < self._think_at:
+            return
+        assert self._snapshot is not None
+        self._thinking = True
+        self._thinkers.submit(self._analyse, self._snapshot, self._revision)
+
+    def _analyse(self, snapshot: Snapshot, revision: int) -> None:
+        start = time.monotonic()
+        try:
+            analysis = analyse(snapshot.definition, snapshot.trials)
+            with self._lock:
+                if self._snapshot is not None and snapshot.record.created_at == self._created_at:
+                    self._analysis, self._analysed = analysis, revision
+                    self._snapshot = replace(self._snapshot, analysis=analysis)
+        except Exception:  # the page goes on without it, and asks again when trials have changed
+            log.exception("sweep %r: the model cannot be asked", self._name)
+            self._analysed = revision
+        finally:
+            self._thinking = False
+            self._think_at = time.monotonic() + REST * (time.monotonic() - start)
+
+    def _curve(self, trial: Trial) -> list[CurvePoint]:
+        known = self._curves.get(trial.number)
+        key = (trial.state, trial.attempts)
+        fresh = known is not None and (trial.state.ended or time.monotonic() - known.read_at < CURVE_SECONDS)
+        if known is None or known.key != key or not fresh:
+            known = _Curve(key, time.monotonic(), self._store.curve(self._name, trial.number))
+            self._curves[trial.number] = known
+        return known.points
+
+
+@dataclass(frozen=True)
+class _Curve:
+    key: tuple[TrialState, int]
+    read_at: float
+    points: list[CurvePoint]
+
+
+class LiveStore:
+    """The sweeps of a store, each kept up to date from when it is first asked for."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._sweeps: dict[str, LiveSweep] = {}
+        self._thinkers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="analysis")
+
+    @property
+    def url(self) -> str:
+        return self._store.url
+
+    def names(self) -> list[str]:
+        """The sweeps' names, the latest first."""
+        return [record.name for record in reversed(self._store.sweeps())]
+
+    def sweep(self, name: str) -> LiveSweep:
+        """Raises SweepNotFoundError."""
+        with self._lock:
+            if name not in self._sweeps:
+                self._store.sweep(name)
+                self._sweeps[name] = LiveSweep(self._store, name, self._thinkers)
+            return self._sweeps[name]
+
+    def close(self) -> None:
+        self._thinkers.shutdown(wait=True, cancel_futures=True)
+        self._store.close()
+
+
+def overview(live: LiveSweep) -> dict[str, Any]:
+    """What the page shows of a sweep, besides its plots and the rows of its table."""
+
+    def build(sweep: Snapshot) -> dict[str, Any]:
+        return {
+            "name": sweep.record.name,
+            "facts": page.facts_html(sweep),
+            "findings": page.findings_html(findings(sweep)),
+            "progress": page.progress(sweep),
+            "first": -1 if sweep.goal == "maximize" else 1,
+            "columns": page.columns(sweep),
+            "standing": page.standing(sweep),
+            "failures": page.failures(sweep),
+            "plots": page.plot_list(sweep),
+        }
+
+    return {**live.built("overview", build), "version": live.version}
