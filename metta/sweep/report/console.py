@@ -1,22 +1,69 @@
-"""A sweep as one sees it in the terminal: a live line for what trains, and one line for each trial that ended."""
+"""A sweep as its driver shows it: a line for each trial that ended, and at the foot how the sweep goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 
 from metta.sweep.definition import SweepDefinition
-from metta.sweep.report.live_lines import LiveLines
+from metta.sweep.report.live_view import LiveSweep, live_lines, plain_lines
 from metta.sweep.report.standing import pareto_front, ranked
+from metta.sweep.report.tally import tally
+from metta.sweep.report.words import cost_text, last_line
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.trial import Progress, Trial, TrialState
 
-PLAIN_PROGRESS_SECONDS = 60.0
-"""Without a terminal, how often trials that train say so."""
+REDRAW_SECONDS = 0.5
+PLAIN_SECONDS = 60.0
+"""Without a terminal, how often it is said how the sweep goes on."""
+
+
+class Foot:
+    """Lines at the foot of a terminal that are written over; without one, plain lines now and then.
+
+    Args:
+        console: where to write.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._drawn_at = -math.inf if console.is_terminal else time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, sweep: LiveSweep, at_once: bool = False) -> None:
+        """Show how the sweep goes on, unless that was done just now.
+
+        Args:
+            sweep: what is known of it.
+            at_once: redraw in any case, for what is there is wrong by now.
+        """
+        console, now = self._console, time.monotonic()
+        if not console.is_terminal:
+            if now - self._drawn_at >= PLAIN_SECONDS:
+                self._drawn_at = now
+                for line in plain_lines(sweep):
+                    console.print(line, highlight=False, markup=False, soft_wrap=True)
+        elif at_once or now - self._drawn_at >= REDRAW_SECONDS:
+            self._drawn_at = now
+            size, ascii_only = console.size, console.options.ascii_only
+            self._live.update(live_lines(sweep, size.width, max(4, size.height - 4), ascii_only), refresh=True)
 
 
 class ConsoleView:
@@ -26,41 +73,66 @@ class ConsoleView:
         console: where to write.
         definition: of the sweep.
         describe: what a trial's metrics mean in the terms of what was trained, in a few words.
+        trials: what the sweep has already.
     """
 
     def __init__(
-        self, console: Console, definition: SweepDefinition, describe: Callable[[Mapping[str, float]], str]
+        self,
+        console: Console,
+        definition: SweepDefinition,
+        describe: Callable[[Mapping[str, float]], str],
+        trials: Sequence[Trial] = (),
     ) -> None:
         self._console = console
         self._definition = definition
         self._describe = describe
-        self._lines = LiveLines(console, PLAIN_PROGRESS_SECONDS)
+        self._foot = Foot(console)
+        self._sweep = LiveSweep(definition, tally(definition, trials))
 
     def __enter__(self) -> Self:
-        self._lines.__enter__()
+        self._foot.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lines.__exit__(kind, error, trace)
+        self._foot.__exit__(kind, error, trace)
 
     def notice(self, message: str) -> None:
         self._console.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def started(self, attempt: Attempt) -> None:
-        again = f", attempt {attempt.attempt}" if attempt.attempt > 1 else ""
-        self._lines.show(attempt.number, f"trial {attempt.number}{again}: starting")
+        self._sweep.running[attempt.number] = None
+        self._sweep.suggested = attempt.number, attempt.suggestion
+        self._foot.show(self._sweep, at_once=True)
 
     def progressed(self, number: int, progress: Progress) -> None:
-        self._lines.show(number, f"trial {number}: {progress_line(progress, self._describe)}")
+        self._sweep.running[number] = progress
+        self._foot.show(self._sweep)
 
     def ended(self, trial: Trial, trials: list[Trial]) -> None:
-        done = sum(each.state.ended for each in trials)
-        total = self._definition.num_trials
-        line = ended_line(trial, trials, self._definition, self._describe)
-        self._lines.remove(trial.number)
-        self._console.print(f"[dim]{done:>{len(str(total))}}/{total}[/dim]  {line}", highlight=False)
+        self._sweep.running.pop(trial.number, None)
+        self._sweep.tallied = tally(self._definition, trials)
+        print_ended(self._console, trial, trials, self._definition, self._describe)
+        self._foot.show(self._sweep, at_once=True)
+
+
+def print_ended(
+    console: Console,
+    trial: Trial,
+    trials: Sequence[Trial],
+    definition: SweepDefinition,
+    describe: Callable[[Mapping[str, float]], str] = lambda metrics: "",
+) -> None:
+    """One trial's outcome on one line."""
+    total = definition.num_trials
+    done = f"[dim]{sum(each.state.ended for each in trials):>{len(str(total))}}/{total}[/dim]"
+    line = ended_line(trial, trials, definition, describe)
+    if console.is_terminal:
+        cut = trial.state is TrialState.COMPLETED  # but never an error
+        console.print(f"{done}  {line}", highlight=False, no_wrap=cut, overflow="ellipsis" if cut else "fold")
+    else:
+        console.print(f"{done}  {line}", highlight=False, soft_wrap=True)
 
 
 def progress_line(progress: Progress, describe: Callable[[Mapping[str, float]], str]) -> str:
@@ -80,15 +152,18 @@ def progress_line(progress: Progress, describe: Callable[[Mapping[str, float]], 
 
 
 def ended_line(
-    trial: Trial, trials: list[Trial], definition: SweepDefinition, describe: Callable[[Mapping[str, float]], str]
+    trial: Trial,
+    trials: Sequence[Trial],
+    definition: SweepDefinition,
+    describe: Callable[[Mapping[str, float]], str],
 ) -> str:
     """One trial's outcome on one line, as rich markup."""
     name = f"trial {trial.number:<3}"
     if trial.state is TrialState.QUEUED:
         return f"{name} [yellow]lost, to be tried again[/yellow]"
     if trial.state is not TrialState.COMPLETED:
-        reason = (trial.error or "").strip().splitlines() or [""]
-        return f"{name} [red]{trial.state}[/red]: {escape(reason[-1])}"
+        reason = escape(last_line(trial.error)) if trial.error else ""
+        return f"{name} [red]{trial.state}[/red]: {reason}" if reason else f"{name} [red]{trial.state}[/red]"
     goal = definition.protein.goal
     best = ranked(trials, goal)
     standing = ""
@@ -98,12 +173,3 @@ def ended_line(
         standing = "[green]on the Pareto front[/green]"
     facts = [name, f"{escape(definition.protein.metric)} [bold]{trial.score:.4g}[/bold]", cost_text(trial, definition)]
     return "  ".join(part for part in [*facts, standing, f"[dim]{escape(describe(trial.metrics))}[/dim]"] if part)
-
-
-def cost_text(trial: Trial, definition: SweepDefinition) -> str:
-    """A trial's cost with its unit."""
-    if trial.cost is None:
-        return "no cost"
-    if definition.cost_metric == "seconds":
-        return f"{trial.cost:.1f} s"
-    return f"{trial.cost:,.4g} {definition.cost_metric}"

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from metta.common.config import flatten
 from metta.common.data_dir import default_store_url
 from metta.sweep.report.analysis import Analysis
-from metta.sweep.report.console import cost_text
 from metta.sweep.report.plots import parameter_names
 from metta.sweep.report.snapshot import Snapshot, near_the_front
 from metta.sweep.report.standing import ranked
 from metta.sweep.report.summary import next_commands, range_text, short_text
+from metta.sweep.report.words import cost_text
 from metta.sweep.trial import Trial, TrialState
 
 GOOD, FAIR = 0.7, 0.4

@@ -18,8 +18,8 @@ from metta.common.data_dir import default_store_url
 from metta.common.entry_point import EntryPoint
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein_config import ParameterConfig
-from metta.sweep.report.console import cost_text
 from metta.sweep.report.standing import pareto_front, ranked
+from metta.sweep.report.words import cost_text
 from metta.sweep.store.protocol import SweepRecord
 from metta.sweep.trial import Trial, TrialState
 

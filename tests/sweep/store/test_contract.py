@@ -278,7 +278,7 @@ def test_a_lost_attempt_is_tried_again_under_its_number_with_a_new_token(store: 
     assert (trial.state, trial.attempts, trial.error) == (TrialState.QUEUED, 1, None)
     second = store.claim(driver)
     assert second
-    assert (second.number, second.attempt, second.params) == (0, 2, {"lr": 0.1})
+    assert (second.number, second.attempt, second.params, second.suggestion) == (0, 2, {"lr": 0.1}, {"source": "x"})
     assert second.token != first.token
     with pytest.raises(StaleAttemptError):
         store.end(first, Outcome(TrialState.FAILED, error="late"))

@@ -1,0 +1,79 @@
+"""How amounts, and what the optimiser says, are put in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.trial import Progress, Trial
+
+_SOURCES = {
+    "search centre": "the middle of the search space",
+    "random": "drawn from the whole space",
+    "resample": "a repetition of the setting tried least on the Pareto front",
+}
+
+
+def duration_text(seconds: float) -> str:
+    """``38 s``, ``4 min 05 s``, ``2 h 10 min`` or ``3 d 4 h``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s" if whole < 600 else f"{round(whole / 60)} min"
+    if whole < 172_800:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def total_text(cost: float, definition: SweepDefinition) -> str:
+    """The cost of many trials with its unit."""
+    if definition.cost_metric == "seconds":
+        return duration_text(cost)
+    return f"{cost:,.4g} {definition.cost_metric}"
+
+
+def cost_text(trial: Trial, definition: SweepDefinition) -> str:
+    """A trial's cost with its unit."""
+    return "no cost" if trial.cost is None else one_cost_text(trial.cost, definition)
+
+
+def one_cost_text(cost: float, definition: SweepDefinition) -> str:
+    """The cost of one trial with its unit."""
+    if definition.cost_metric == "seconds":
+        return f"{cost:.1f} s"
+    return f"{cost:,.4g} {definition.cost_metric}"
+
+
+def last_line(error: str | None) -> str:
+    """The line of a traceback that says what went wrong."""
+    lines = (error or "").strip().splitlines()
+    return lines[-1].strip() if lines else "no reason was recorded"
+
+
+def suggestion_text(suggestion: Mapping[str, Any], definition: SweepDefinition) -> str:
+    """Where a trial's hyperparameters come from, and what the optimiser expects of them."""
+    source = suggestion.get("source")
+    if source is None:
+        return "given by hand"
+    if source != "model":
+        fallback = f" ({suggestion['fallback']})" if suggestion.get("fallback") else ""
+        return f"{_SOURCES.get(source, source)}{fallback}"
+    parent = suggestion.get("pareto_point")
+    origin = "model" if parent is None else f"model, near trial {parent}"
+    expected = f"{definition.protein.metric} {suggestion['score']:.4g} +/- {suggestion['score_std']:.2g}"
+    if suggestion.get("cost") is not None:
+        expected += f" for {one_cost_text(suggestion['cost'], definition)}"
+    doubt = f", {suggestion['success']:.0%} sure not to fail" if suggestion.get("success", 1.0) < 0.9 else ""
+    return f"{origin}: expects {expected}{doubt}"
+
+
+def current_metric(progress: Progress, definition: SweepDefinition) -> tuple[str, float] | None:
+    """What best says how well a running trial does: the sweep's own metric, the reward, or what else it measures."""
+    metrics = progress.metrics
+    for name in (definition.protein.metric, "reward", *metrics):
+        if name in metrics and name != "steps_per_second" and not math.isnan(metrics[name]):
+            return name, metrics[name]
+    return None
