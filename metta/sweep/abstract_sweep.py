@@ -8,6 +8,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,6 +32,7 @@ from metta.sweep.report.console import ConsoleView
 from metta.sweep.report.standing import ranked
 from metta.sweep.report.summary import next_commands, print_outcome, range_text, value_text
 from metta.sweep.result import SweepResult
+from metta.sweep.retention import remove_policies, trial_folder
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt, Store
 from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
@@ -184,17 +186,24 @@ class AbstractSweep(Tool):
         root = self._run_root(store)
 
         def prepare(attempt: Attempt) -> TrialSpec:
-            return self._with_seeds(definition, attempt, root / f"trial_{attempt.number:04d}")
+            return self._with_seeds(definition, attempt, trial_folder(root, attempt.number))
 
-        with ConsoleView(console, definition, self.describe) as view:
-            loop = SweepLoop(self.sweep_name, definition, store, executor, prepare, view, exclusive)
+        def tidy(trials: list[Trial]) -> None:
+            remove_policies(trials, definition.keep_policies, definition.protein.goal, root)
+
+        with ConsoleView(console, definition, self.describe, store.trials(self.sweep_name)) as view:
+            loop = SweepLoop(self.sweep_name, definition, store, executor, prepare, view, exclusive, tidy)
             if isinstance(executor, InlineExecutor):
                 return loop.run()
             with _first_interrupt(loop.finish):
                 return loop.run()
 
     def _with_seeds(self, definition: SweepDefinition, attempt: Attempt, run_dir: Path) -> TrialSpec:
-        return self.prepare(definition, attempt, trial_seed(definition.seed or 0, attempt.number), run_dir)
+        seeds = [
+            trial_seed(definition.seed or 0, attempt.number, repeat) for repeat in range(definition.seeds_per_trial)
+        ]
+        first, *others = [self.prepare(definition, attempt, seed, run_dir) for seed in seeds]
+        return replace(first, repeats=[spec.tool for spec in others])
 
     def _check_name(self) -> None:
         if not re.fullmatch(r"[\w.-]{1,100}", self.sweep_name) or self.sweep_name.startswith("."):
@@ -212,6 +221,10 @@ class AbstractSweep(Tool):
             protein=self.sweep.protein,
             num_trials=self.sweep.num_trials,
             max_cost=self.sweep.max_cost,
+            max_hours=self.sweep.max_hours,
+            trial_timeout=self.sweep.trial_timeout,
+            seeds_per_trial=self.sweep.seeds_per_trial,
+            keep_policies=self.sweep.keep_policies,
             seed=self.seed,
             cost_metric=self.cost_metric,
             wandb=self.wandb,
@@ -248,9 +261,9 @@ class AbstractSweep(Tool):
             console.print(f"resuming: {ended} of {definition.num_trials} trials have ended{best}", highlight=False)
 
 
-def trial_seed(sweep_seed: int, number: int) -> int:
-    """The seed that a trial trains with: another for each trial, the same for each of its attempts."""
-    return (sweep_seed * 1_000_003 + number) % 2**31
+def trial_seed(sweep_seed: int, number: int, repeat: int = 0) -> int:
+    """The seed that a trial trains with: another for each trial and repeat, the same for each of its attempts."""
+    return (sweep_seed * 1_000_003 + number + repeat * 7_368_787) % 2**31
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pydantic import Field
 from metta.common.config import Config, flatten
 from metta.common.errors import UserError
 from metta.sweep.protein_config import ProteinConfig
+from metta.sweep.retention import KeepPolicies
 from metta.sweep.store.protocol import Store, SweepExistsError, SweepNotFoundError
 from metta.sweep.store.wandb_mirror.config import WandbConfig
 
@@ -27,6 +28,7 @@ class SweepDefinition(Config):
         protein: the search.
         num_trials: how many trials are to end.
         max_cost: the budget, in units of the cost metric; None is without limit.
+        max_hours, trial_timeout, seeds_per_trial, keep_policies: see `SweepConfig`.
         seed: of the optimiser and of the trials; drawn once when left out, and then kept.
         cost_metric: the metric that is a trial's cost.
         train_overrides: fixed values on every Tool, flat with dotted keys.
@@ -39,6 +41,10 @@ class SweepDefinition(Config):
     protein: ProteinConfig
     num_trials: int
     max_cost: float | None = None
+    max_hours: float | None = None
+    trial_timeout: float | None = None
+    seeds_per_trial: int = 1
+    keep_policies: KeepPolicies = "all"
     seed: int | None = None
     cost_metric: str = "seconds"
     train_overrides: dict[str, Any] = {}
@@ -57,6 +63,7 @@ class SweepDefinition(Config):
                 "metric": protein["metric"],
                 "goal": protein["goal"],
                 "cost_metric": whole["cost_metric"],
+                "seeds_per_trial": whole["seeds_per_trial"],
                 "train_overrides": whole["train_overrides"],
                 "evaluation_simulations": whole["simulations"],
             }

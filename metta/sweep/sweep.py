@@ -28,10 +28,12 @@ from metta.sweep.store.protocol import (
     Store,
     StoreError,
 )
-from metta.sweep.trial import Progress, Report, Trial, TrialSpec, TrialState
+from metta.sweep.trial import Progress, Report, Trial, TrialResult, TrialSpec, TrialState
 
 LEASE_SECONDS = 60.0
 MAX_FAILURES_IN_A_ROW = 5
+GRACE_SECONDS = 10.0
+"""How long a trial that ran out of time may take to stop before its worker is killed."""
 POLL_SECONDS = 1.0
 PROGRESS_SECONDS = 2.0
 """How often a trial's progress is saved, at most."""
@@ -64,6 +66,8 @@ class _Running:
     """An attempt that this driver runs."""
 
     attempt: Attempt
+    started_at: float = field(default_factory=time.monotonic)
+    spec: TrialSpec | None = None
     seconds: float = 0.0
     unsaved: list[Progress] = field(default_factory=list)
     saved_at: float = 0.0
@@ -80,6 +84,7 @@ class SweepLoop:
         prepare: puts an attempt's hyperparameters on a fresh Tool and returns what a worker needs.
         view: where to show what happens.
         exclusive: whether to refuse to work beside other drivers.
+        tidy: called with all trials each time that one has ended.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class SweepLoop:
         prepare: Callable[[Attempt], TrialSpec],
         view: SweepView,
         exclusive: bool = True,
+        tidy: Callable[[list[Trial]], None] = lambda trials: None,
     ) -> None:
         self._name = name
         self._definition = definition
@@ -99,6 +105,8 @@ class SweepLoop:
         self._prepare = prepare
         self._view = view
         self._exclusive = exclusive
+        self._tidy = tidy
+        self._stops_at = math.inf
         self._learner = Learner(definition)
         self._trials: dict[int, Trial] = {}
         self._revision = 0
@@ -116,6 +124,8 @@ class SweepLoop:
             TooManyFailuresError: five trials failed in a row.
             KeyboardInterrupt: `finish` was called or the store says to stop, and the sweep is not complete.
         """
+        if self._definition.max_hours is not None:
+            self._stops_at = time.monotonic() + 3600.0 * self._definition.max_hours
         with self._lease() as driver:
             try:
                 while not self._complete():
@@ -144,6 +154,7 @@ class SweepLoop:
             finished = self._executor.wait(0.0 if more else POLL_SECONDS)
             if finished is not None:
                 self._record(finished)
+            self._end_overdue()
         elif finishing:
             raise KeyboardInterrupt
         else:
@@ -203,6 +214,9 @@ class SweepLoop:
         return ended >= self._definition.num_trials or (self._budget_is_spent() and not self._running)
 
     def _budget_is_spent(self) -> bool:
+        """Whether no trial may be started any more, for want of money or of time."""
+        if time.monotonic() >= self._stops_at:
+            return True
         max_cost = self._definition.max_cost
         return max_cost is not None and math.fsum(trial.cost or 0.0 for trial in self._trials.values()) >= max_cost
 
@@ -220,9 +234,11 @@ class SweepLoop:
         attempt = self._next_attempt(driver)
         if attempt is None:
             return False
-        self._running[attempt.number] = _Running(attempt, saved_at=time.monotonic())
+        running = self._running[attempt.number] = _Running(attempt, saved_at=time.monotonic())
         self._view.started(attempt)
-        self._executor.submit(self._prepare(attempt), self._report_for(attempt.number))
+        running.spec = self._prepare(attempt)
+        running.started_at = time.monotonic()
+        self._executor.submit(running.spec, self._report_for(attempt.number))
         return True
 
     def _next_attempt(self, driver: Driver) -> Attempt | None:
@@ -246,17 +262,34 @@ class SweepLoop:
             running.seconds = progress.seconds
             running.unsaved.append(progress)
             self._view.progressed(number, progress)
+            on_time = self._seconds_overdue(running) < 0
             if time.monotonic() - running.saved_at < max(PROGRESS_SECONDS, len(self._running) / SAVES_PER_SECOND):
-                return True
+                return on_time
             try:
                 self._save_progress(running)
             except StoreError as error:
                 self._view.notice(f"progress of trial {number} waits for the store: {error}")
             except StaleAttemptError:
                 return False
-            return True
+            return on_time
 
         return report
+
+    def _seconds_overdue(self, running: _Running) -> float:
+        """Seconds for which an attempt has run longer than a trial may; negative while it may go on."""
+        limit = self._definition.trial_timeout
+        return -math.inf if limit is None else time.monotonic() - running.started_at - limit
+
+    def _end_overdue(self) -> None:
+        """Kill what was told to stop for running too long, and did not."""
+        for number, running in list(self._running.items()):
+            if running.spec is not None and self._seconds_overdue(running) > GRACE_SECONDS:
+                self._executor.cancel(number)
+                seconds = time.monotonic() - running.started_at
+                self._record(Finished(running.spec, TrialResult({}, seconds, error=self._timeout_error("was killed"))))
+
+    def _timeout_error(self, what: str) -> str:
+        return f"it ran longer than trial_timeout={self._definition.trial_timeout:g} seconds and {what}"
 
     def _save_progress(self, running: _Running) -> None:
         running.saved_at = time.monotonic()
@@ -282,6 +315,7 @@ class SweepLoop:
         del self._running[number]
         self._read_news()
         self._view.ended(trial, self._ordered())
+        self._tidy(self._ordered())
         self._count_failures(trial)
 
     def _persist(self, number: int, write: Callable[[], Any]) -> Any:
@@ -308,14 +342,17 @@ class SweepLoop:
         else:
             cost = result.metrics.get(cost_metric)
         error = result.error
-        if error is None and score is None and not result.stopped:
+        if error is None and result.stopped and self._seconds_overdue(running) >= 0:
+            error = self._timeout_error("was stopped")
+        elif error is None and score is None and not result.stopped:
             error = f"the run did not measure {metric!r}"
         elif error is None and score is not None and not math.isfinite(score):
             error = f"the score {metric} is {score}"
         elif error is None and (cost is None or not math.isfinite(cost)) and not result.stopped:
             error = f"the cost {cost_metric} is {cost}"
         state = TrialState.FAILED if error else TrialState.PRUNED if result.stopped else TrialState.COMPLETED
-        return Outcome(state, score, cost, seconds, result.metrics, result.artefacts, error)
+        metrics = result.metrics | {f"{name}.std": spread for name, spread in result.spread.items() if name == metric}
+        return Outcome(state, score, cost, seconds, metrics, result.artefacts, error)
 
     def _count_failures(self, trial: Trial) -> None:
         if trial.state is not TrialState.FAILED:

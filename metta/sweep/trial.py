@@ -34,6 +34,7 @@ class TrialSpec:
         tool: the Tool's fields as JSON-compatible data; the hyperparameters are already on it.
         simulations: the simulations to evaluate on, as JSON-compatible data; empty means the Tool's own.
         run_dir: folder for checkpoints, logs and results; the same for every attempt of a trial.
+        repeats: `tool` once more for each further seed; the trial's result is then the mean over all of them.
     """
 
     number: int
@@ -42,6 +43,7 @@ class TrialSpec:
     tool: dict[str, Any]
     simulations: list[dict[str, Any]]
     run_dir: str
+    repeats: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class TrialResult:
         artefacts: URIs of what was made, by name (``"policy"`` is the trained policy).
         error: the traceback of an attempt that failed, else None.
         stopped: the attempt ended early because `report` answered stop.
+        spread: for a mean over several seeds, the standard deviation of each metric over them.
     """
 
     metrics: dict[str, float]
@@ -79,6 +82,7 @@ class TrialResult:
     artefacts: dict[str, str] = field(default_factory=dict)
     error: str | None = None
     stopped: bool = False
+    spread: dict[str, float] = field(default_factory=dict)
 
 
 Report = Callable[[Progress], bool]

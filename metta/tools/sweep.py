@@ -39,7 +39,10 @@ class SweepTool(AbstractSweep):
         """
         self._check_name()
         tool = self._fresh_tool(self.sweep_name)
-        tool.model_copy(deep=True).update(search_centre(self.sweep.protein))
+        centre = search_centre(self.sweep.protein)
+        tool.model_copy(deep=True).update(centre)
+        if self.sweep.seeds_per_trial > 1 and "trainer.seed" in {**self.train_overrides.root, **centre}:
+            raise UserError(f"seeds_per_trial={self.sweep.seeds_per_trial}: trainer.seed is set, so all would be alike")
         simulations = self._simulations(tool)
         for metric in (self.sweep.protein.metric, self.cost_metric):
             tool.check_metric(metric, simulations)

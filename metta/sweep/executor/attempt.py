@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from metta.sweep.executor.messages import from_json, to_json
+from metta.sweep.executor.repeats import run_repeats
 from metta.sweep.trial import Report, RunTrial, TrialResult, TrialSpec
 
 
@@ -24,7 +25,8 @@ def load_run_trial(tool_class: str) -> RunTrial:
 def run_attempt(spec: TrialSpec, report: Report, load: Callable[[str], RunTrial] = load_run_trial) -> TrialResult:
     """Run the trial as its Tool's class does, and turn an exception into a result that carries its traceback."""
     try:
-        return load(spec.tool_class)(spec, report)
+        run_trial = load(spec.tool_class)
+        return run_repeats(run_trial, spec, report) if spec.repeats else run_trial(spec, report)
     except Exception:
         return _failure()
 

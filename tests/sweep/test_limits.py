@@ -1,0 +1,165 @@
+"""Time-outs, hours, seeds and what is kept: for every kind of sweep, tried on functions."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metta.common.errors import UserError
+from metta.sweep import RunningTrial, SweepResult, load_sweep, optimize
+from metta.sweep import sweep as loop
+from metta.sweep.definition import SweepChangedError
+from metta.sweep.trial import TrialState
+from tests.support.functions import hang, parabola
+from tests.support.small_sweep import small_sweep
+from tests.sweep.executor.trials import alive, until
+
+X = {"x": {"min": 0, "max": 1, "distribution": "uniform"}}
+
+
+@pytest.fixture(autouse=True)
+def _data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path / "data"))
+
+
+def sweep(function: Any, num_trials: int = 3, **fields: Any) -> SweepResult:
+    return optimize(function, parameters=X, metric="accuracy", num_trials=num_trials, seed=1, **fields)
+
+
+def test_a_trial_that_runs_too_long_is_told_to_stop_and_fails() -> None:
+    def train(config: dict[str, Any], trial: RunningTrial) -> float | None:
+        if trial.number != 1:
+            return 0.5
+        step = 0
+        while trial.report(step, {"accuracy": 0.1}):
+            step += 1
+            time.sleep(0.01)
+        return None
+
+    trials = sweep(train, 3, trial_timeout=0.1).trials
+
+    assert [trial.state for trial in trials] == [TrialState.COMPLETED, TrialState.FAILED, TrialState.COMPLETED]
+    assert trials[1].error == "it ran longer than trial_timeout=0.1 seconds and was stopped"
+    assert trials[1].score == 0.1
+    assert trials[1].cost is not None
+    assert trials[1].cost >= 0.1
+
+
+def test_a_worker_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(loop, "GRACE_SECONDS", 3.0)
+    result = sweep(hang, 1, trial_timeout=0.1, executor="local", num_workers=1)
+
+    (trial,) = result.trials
+    assert trial.state is TrialState.FAILED
+    assert trial.error == "it ran longer than trial_timeout=0.1 seconds and was killed"
+    started = [int(path.read_text()) for path in (tmp_path / "data").glob("sweeps/*/*/trial_0000/pid")]
+    until(lambda: not any(alive(pid) for pid in started))
+
+
+def test_no_trial_starts_after_max_hours_and_the_sweep_goes_on_when_run_again() -> None:
+    def train(config: dict[str, Any], trial: RunningTrial) -> float:
+        time.sleep(0.3)
+        return float(config["x"])
+
+    first = sweep(train, 100, max_hours=1 / 3600, name="mine").trials
+    assert len(first) < 100
+    assert all(trial.state is TrialState.COMPLETED for trial in first)
+    assert sweep(train, len(first) + 1, name="mine").trials[:-1] == first
+
+
+def seeded(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
+    return {"accuracy": trial.seed % 1000, "x": config["x"]}
+
+
+def test_the_mean_of_several_seeds_is_the_score_and_their_spread_is_recorded() -> None:
+    seen: list[tuple[int, int, Path]] = []
+
+    def train(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
+        seen.append((trial.number, trial.seed, trial.run_dir))
+        trial.report(5, {"accuracy": 0.0})
+        trial.artefacts["model"] = (trial.run_dir / "model").as_uri()
+        return seeded(config, trial)
+
+    result = sweep(train, 2, seeds_per_trial=3)
+
+    assert len({seed for _, seed, _ in seen}) == len({folder for *_, folder in seen}) == 6
+    for trial in result.trials:
+        scores = [seed % 1000 for number, seed, _ in seen if number == trial.number]
+        assert trial.score == pytest.approx(statistics.fmean(scores))
+        assert trial.metrics["accuracy.std"] == pytest.approx(statistics.stdev(scores))
+        assert "x.std" not in trial.metrics
+        assert sorted(trial.artefacts) == ["model", "model.seed_1", "model.seed_2"]
+    assert [point.step for point in load_sweep(result.store, result.name).curve(0)] == [5, 10, 15]
+
+
+def test_a_lost_attempt_does_not_run_its_finished_seeds_again() -> None:
+    calls: list[int] = []
+
+    def train(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
+        calls.append(trial.seed)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return seeded(config, trial)
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(train, 1, seeds_per_trial=2, name="mine")
+    (trial,) = sweep(train, 1, seeds_per_trial=2, name="mine").trials
+
+    first, lost, again = calls
+    assert lost == again
+    assert trial.score == pytest.approx((first % 1000 + again % 1000) / 2)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_a_seed_without_a_finite_score_fails_the_trial(odd: float) -> None:
+    def train(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
+        return {"accuracy": odd if trial.run_dir.name == "seed_1" else 1.0}
+
+    (trial,) = sweep(train, 1, seeds_per_trial=3).trials
+    assert (trial.state, trial.error) == (TrialState.FAILED, f"the score accuracy is {odd}")
+
+
+def test_more_seeds_are_another_question() -> None:
+    sweep(parabola, 1, name="mine")
+    with pytest.raises(SweepChangedError, match="seeds_per_trial: 1 -> 2"):
+        sweep(parabola, 2, name="mine", seeds_per_trial=2)
+
+
+def test_a_train_tool_of_one_seed_has_no_several() -> None:
+    tool = small_sweep("s").override("sweep.seeds_per_trial", 2)
+    assert tool.definition().seeds_per_trial == 2
+    with pytest.raises(UserError, match=r"trainer\.seed is set"):
+        tool.override("train_overrides.trainer.seed", 3).definition()
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("best", {2}), ("pareto", {0, 2}), ("all", {0, 1, 2, 3, 4})])
+def test_policies_that_are_not_to_be_kept_are_removed(keep: str, kept: set[int], tmp_path: Path) -> None:
+    scores, costs = [0.5, 0.4, 0.9, 0.8, None], [1.0, 2.0, 3.0, 4.0, 5.0]
+    outside = tmp_path / "outside"
+    outside.touch()
+    folders: list[Path] = []
+
+    def train(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
+        folders.append(trial.run_dir)
+        policy = trial.run_dir / "checkpoints" / "7"
+        policy.mkdir(parents=True)
+        trial.artefacts |= {"policy": policy.as_uri(), "elsewhere": outside.as_uri(), "remote": "s3://bucket/policy"}
+        (trial.run_dir / "train.log").touch()
+        score = scores[trial.number]
+        if score is None:
+            raise RuntimeError("after its checkpoint")
+        return {"accuracy": score, "price": costs[trial.number]}
+
+    sweep(train, 5, keep_policies=keep, cost_metric="price")
+
+    def has(name: str) -> set[int]:
+        return {number for number, folder in enumerate(folders) if (folder / name).exists()}
+
+    assert has("checkpoints") == kept
+    assert has("train.log") == {0, 1, 2, 3, 4}
+    assert outside.exists()
