@@ -28,6 +28,9 @@ Suggestion = tuple[dict[str, Any], dict[str, Any]]
 MAX_CENTRES = 8
 ASCENTS = 4
 ASCENT_STEPS = 20
+MAX_FIT_INTERVAL = 10
+MAX_COVARIANCES = 200_000
+"""Covariances of candidates with observations that a suggestion may take: past 130 observations, fewer candidates."""
 IMPORTANCE_SAMPLES = 512
 
 log = logging.getLogger(__name__)
@@ -318,9 +321,13 @@ class Protein:
         return min(limits)
 
     def _fit_steps(self, number: int, observations: int) -> dict[str, int]:
-        """Steps of each model's fit: the score's every time, the others' by turns, fewer the more is known."""
-        steps = 20 if observations <= MANY_POINTS else 5
-        return {"score": steps, "success" if number % 4 == 3 else "cost" if number % 2 == 0 else "": steps}
+        """Steps of each model's fit: fewer, by turns and less often, the more is known."""
+        others = "success" if number % 4 == 3 else "cost" if number % 2 == 0 else ""
+        if observations < 2 * MANY_POINTS:
+            steps = 20 if observations <= MANY_POINTS else 5
+            return {"score": steps, others: steps}
+        turn, rest = divmod(number, min(observations // MANY_POINTS, MAX_FIT_INTERVAL))
+        return {("score", "cost", "score", "success")[turn % 4]: 5} if rest == 0 else {}
 
     def _from_model(self, number: int, data: Data, pending: Array) -> tuple[Array, dict[str, Any]]:
         settings, space = self.config.settings, self._space
@@ -335,10 +342,13 @@ class Protein:
         )
         front = self._front(data)[-MAX_CENTRES:]
         centres = space.snap(data.points[front])
-        local = local_candidates(space, centres, settings.suggestions_per_pareto, settings.global_search_scale, rng)
-        everywhere = space.random(settings.random_suggestions, rng)
+        wanted = settings.random_suggestions + len(front) * settings.suggestions_per_pareto
+        share = min(1.0, MAX_COVARIANCES / (wanted * len(surrogate.score.points)))
+        each, anywhere = (math.ceil(share * n) for n in (settings.suggestions_per_pareto, settings.random_suggestions))
+        local = local_candidates(space, centres, each, settings.global_search_scale, rng)
+        everywhere = space.random(anywhere, rng)
         candidates = np.vstack([everywhere, local])
-        grown = np.concatenate([np.full(len(everywhere), -1), np.repeat(front, settings.suggestions_per_pareto)])
+        grown = np.concatenate([np.full(anywhere, -1), np.repeat(front, each)])
         allowed = space.allows(candidates)
         candidates, grown = candidates[allowed], grown[allowed]
         values = acquisition(candidates)
