@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, Select, Table, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Insert, Row, Select, Table, and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from metta.common.errors import nearest
@@ -60,6 +60,35 @@ _TRIAL_COLUMNS = (
     trials.c.started_at,
     trials.c.ended_at,
 )
+
+# The statements that write a trial are built once, for building one takes as long as the database takes for it. Values
+# that a statement does not name come with its execution, under the names of their columns.
+_TOUCH = update(sweeps).values(revision=sweeps.c.revision + 1).returning(sweeps.c.id, sweeps.c.name, sweeps.c.revision)
+_TOUCH_BY_NAME = _TOUCH.where(sweeps.c.name == bindparam("whose"))
+_TOUCH_BY_DRIVER = _TOUCH.where(
+    sweeps.c.id == select(drivers.c.sweep_id).where(drivers.c.id == bindparam("whose")).scalar_subquery()
+)
+_RENEW = (
+    update(drivers)
+    .where(drivers.c.id == bindparam("driver"), drivers.c.left_at.is_(None))
+    .values(seen_at=now(), seen_monotonic=bindparam("monotonic"))
+)
+_LAST_NUMBER = select(func.max(trials.c.number)).where(trials.c.sweep_id == bindparam("sweep"))
+_START_TRIAL = insert(trials).values(created_at=now(), started_at=now())
+_START_ATTEMPT = insert(attempts).values(started_at=now())
+_END_TRIAL = (
+    update(trials)
+    .where(trials.c.sweep_id == bindparam("of_sweep"), trials.c.number == bindparam("of_number"))
+    .values(ended_at=now())
+    .returning(*_TRIAL_COLUMNS)
+)
+_END_ATTEMPT = (
+    update(attempts)
+    .where(attempts.c.token == bindparam("held"), attempts.c.state == _RUNNING)
+    .values(state=_ENDED, ended_at=now())
+)
+_APPEND_QUEUED = insert(trials).values(created_at=now())
+_APPEND_ENDED = insert(trials).values(created_at=now(), ended_at=now())
 
 
 class SqlStore:
@@ -237,8 +266,8 @@ class SqlStore:
                 next_number = _next_number(connection, sweep.id)
                 if number != next_number:
                     raise NumberTakenError(f"{sweep.name}: the next trial is number {next_number}, not {number}")
-                values = {"state": TrialState.RUNNING, "attempts": 1, "started_at": now()}
-                _insert_trial(connection, sweep, number, token, params, suggestion or {}, values)
+                values = {"state": TrialState.RUNNING, "attempts": 1}
+                _insert_trial(connection, _START_TRIAL, sweep, number, token, params, suggestion or {}, values)
                 _insert_attempt(connection, sweep.id, number, 1, token, driver)
             return Attempt(sweep.name, number, 1, token, dict(params), dict(suggestion or {}))
 
@@ -321,22 +350,12 @@ class SqlStore:
 
         def operation(connection: Connection, again: bool) -> Trial:
             sweep = self._touch(connection, attempt.sweep)
-            ended = connection.execute(
-                update(attempts)
-                .where(attempts.c.token == attempt.token, attempts.c.state == _RUNNING)
-                .values(state=_ENDED, seconds=outcome.seconds, ended_at=now())
-            ).rowcount
-            if not ended:
+            if not connection.execute(_END_ATTEMPT, {"held": attempt.token, "seconds": outcome.seconds}).rowcount:
                 if again and _attempt_state(connection, attempt) == _ENDED:
                     return _read_trial(connection, sweep.id, attempt.number)
                 raise _stale(attempt)
-            row = connection.execute(
-                update(trials)
-                .where(trials.c.sweep_id == sweep.id, trials.c.number == attempt.number)
-                .values(**_ending(outcome), ended_at=now(), revision=sweep.revision)
-                .returning(*_TRIAL_COLUMNS)
-            ).one()
-            return _trial(row)
+            this = {"of_sweep": sweep.id, "of_number": attempt.number, "revision": sweep.revision}
+            return _trial(connection.execute(_END_TRIAL, this | _ending(outcome)).one())
 
         return self._record(attempt, operation)
 
@@ -393,7 +412,7 @@ class SqlStore:
     # ---- trials
 
     def enqueue(self, sweep: str, params: Mapping[str, Any], suggestion: Mapping[str, Any] | None = None) -> int:
-        return self._append(sweep, params, {"state": TrialState.QUEUED}, suggestion)
+        return self._append(_APPEND_QUEUED, sweep, params, suggestion or {}, {"state": TrialState.QUEUED})
 
     def retry(self, sweep: str, number: int) -> Trial:
         def operation(connection: Connection, again: bool) -> Trial:
@@ -416,14 +435,15 @@ class SqlStore:
     def add(self, sweep: str, params: Mapping[str, Any], outcome: Outcome) -> int:
         if not outcome.state.ended:
             raise ValueError(f"an added trial is completed, failed or pruned, not {outcome.state}")
-        return self._append(sweep, params, _ending(outcome) | {"ended_at": now()})
+        return self._append(_APPEND_ENDED, sweep, params, {}, _ending(outcome))
 
     def _append(
         self,
+        statement: Insert,
         sweep: str,
         params: Mapping[str, Any],
+        suggestion: Mapping[str, Any],
         values: dict[str, Any],
-        suggestion: Mapping[str, Any] | None = None,
     ) -> int:
         origin = _new_id()
 
@@ -435,7 +455,7 @@ class SqlStore:
                 if number is not None:
                     return int(number)
             number = _next_number(connection, row.id)
-            _insert_trial(connection, row, number, origin, params, suggestion or {}, values)
+            _insert_trial(connection, statement, row, number, origin, params, suggestion, values)
             return number
 
         return self._database.write(operation)
@@ -581,16 +601,8 @@ class SqlStore:
 
     def _touch(self, connection: Connection, whose: str | Driver) -> AnyRow:
         """Raise the revision of a sweep, by its name or a driver of it, and so lock it. Returns id, name, revision."""
-        if isinstance(whose, str):
-            where = sweeps.c.name == whose
-        else:
-            where = sweeps.c.id == select(drivers.c.sweep_id).where(drivers.c.id == whose.id).scalar_subquery()
-        row = connection.execute(
-            update(sweeps)
-            .where(where)
-            .values(revision=sweeps.c.revision + 1)
-            .returning(sweeps.c.id, sweeps.c.name, sweeps.c.revision)
-        ).one_or_none()
+        statement, key = (_TOUCH_BY_NAME, whose) if isinstance(whose, str) else (_TOUCH_BY_DRIVER, whose.id)
+        row = connection.execute(statement, {"whose": key}).one_or_none()
         if row is not None:
             return row
         if isinstance(whose, str):
@@ -636,7 +648,7 @@ def _curve_point(row: AnyRow) -> CurvePoint:
 
 
 def _next_number(connection: Connection, sweep_id: int) -> int:
-    last = connection.scalar(select(func.max(trials.c.number)).where(trials.c.sweep_id == sweep_id))
+    last = connection.scalar(_LAST_NUMBER, {"sweep": sweep_id})
     return 0 if last is None else last + 1
 
 
@@ -657,6 +669,7 @@ def _ending(outcome: Outcome) -> dict[str, Any]:
 
 def _insert_trial(
     connection: Connection,
+    statement: Insert,
     sweep: AnyRow,
     number: int,
     origin: str,
@@ -674,9 +687,8 @@ def _insert_trial(
         "attempts": 0,
         "metrics": {},
         "artefacts": {},
-        "created_at": now(),
     }
-    connection.execute(insert(trials).values(**(row | values)))
+    connection.execute(statement, row | values)
 
 
 def _insert_attempt(
@@ -691,7 +703,7 @@ def _insert_attempt(
         "state": _RUNNING,
         "seconds": 0.0,
     }
-    connection.execute(insert(attempts).values(**row, started_at=now()))
+    connection.execute(_START_ATTEMPT, row)
 
 
 def _attempt_state(connection: Connection, attempt: Attempt) -> str | None:
@@ -749,8 +761,7 @@ def _sign_of_life() -> dict[str, Any]:
 
 
 def _renew(connection: Connection, driver: Driver) -> None:
-    mine = and_(drivers.c.id == driver.id, drivers.c.left_at.is_(None))
-    if not connection.execute(update(drivers).where(mine).values(**_sign_of_life())).rowcount:
+    if not connection.execute(_RENEW, {"driver": driver.id, "monotonic": time.monotonic()}).rowcount:
         raise StoreError(f"driver {driver.id} has left its sweep, or the sweep was removed")
 
 
