@@ -94,12 +94,12 @@ class ProteinSettings(Config):
         num_random_samples: trials before the models take over, after the search centre. Where a budget is given they
             are drawn at the cheap end of the space; more of them help where the first scores are all equal.
         suggestions_per_pareto: candidates round each trial of the Pareto front, for each suggestion. Fewer are
-            quicker; past 130 observations there are fewer anyhow.
+            quicker; past 83 observations there are fewer anyhow.
         expansion_rate: how far beyond the costs seen so far a suggestion may be predicted to cost, as a share of
             their logarithmic range. Smaller is safer where an unforeseen cost would hurt.
         max_suggestion_cost: predicted costs above this count as ever less worth having; None for no limit.
         global_search_scale: width of the candidates round the Pareto front, relative to each parameter's `scale`.
-        random_suggestions: candidates from the whole space, for each suggestion. Fewer are quicker; past 130
+        random_suggestions: candidates from the whole space, for each suggestion. Fewer are quicker; past 83
             observations there are fewer anyhow.
         resample_frequency: every so many suggestions, repeat the hyperparameters on the Pareto front that were
             tried least often; 0 never does. For scores so noisy that one trial says little.

@@ -222,9 +222,16 @@ def fit(points: Array, targets: Array, groups: Groups, prior: Prior, starts: lis
         return value + 0.5 * float(offset @ offset), gradient + offset / deviations
 
     bounds = list(zip(means - 5 * deviations, means + 5 * deviations, strict=True))
-    options = {"maxiter": max_steps, "ftol": 1e-6}
     results = [
-        minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options) for start in starts
+        minimize(
+            objective,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": max_steps, "ftol": 1e-6},
+        )
+        for start in starts
     ]
     return np.asarray(min(results, key=lambda result: float(result.fun)).x)
 

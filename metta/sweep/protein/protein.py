@@ -29,8 +29,8 @@ MAX_CENTRES = 8
 ASCENTS = 4
 ASCENT_STEPS = 20
 MAX_FIT_INTERVAL = 10
-MAX_COVARIANCES = 200_000
-"""Covariances of candidates with observations that a suggestion may take: past 130 observations, fewer candidates."""
+MAX_COVARIANCES = 128_000
+"""Covariances of candidates with observations that a suggestion may take: past 83 observations, fewer candidates."""
 IMPORTANCE_SAMPLES = 512
 
 log = logging.getLogger(__name__)

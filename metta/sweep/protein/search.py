@@ -50,8 +50,14 @@ def ascend(space: Space, starts: Array, acquisition: AcquisitionGradient, max_st
     if not free.any():
         return starts
     first = starts[:, free].ravel()
-    options = {"maxiter": max_steps, "ftol": 1e-5}
-    result = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * first.size, options=options)
+    result = minimize(
+        objective,
+        first,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0.0, 1.0)] * first.size,
+        options={"maxiter": max_steps, "ftol": 1e-5},
+    )
     points = starts.copy()
     points[:, free] = result.x.reshape(len(starts), -1)
     return space.snap(points)
