@@ -14,8 +14,9 @@ from metta.sweep.cli.command import Commands, opened, say
 
 if TYPE_CHECKING:
     from metta.sweep.definition import SweepDefinition
+    from metta.sweep.store.protocol import Store
 
-TITLE = "steer a sweep"
+TITLE = "steer sweeps"
 
 
 class SweepDriver(Protocol):
@@ -25,12 +26,75 @@ class SweepDriver(Protocol):
 
 
 def register(commands: Commands) -> None:
+    commands.add(pause, "pause", "name")
+    commands.add(resume, "resume", "name")
+    commands.add(stop, "stop", "name")
+    commands.add(retry, "retry", "name").add_argument(
+        "numbers", nargs="+", type=int, metavar="NUMBER", help="numbers of failed trials"
+    )
     commands.add(work, "work", "name")
     queued, added = commands.add(enqueue, "enqueue", "name"), commands.add(add, "add", "name")
     for parser in (queued, added):
         parser.add_argument("params", nargs="+", metavar="PATH=VALUE", help="hyperparameters")
     added.add_argument("--score", type=float, required=True, help="the metric as measured")
     added.add_argument("--cost", type=float, required=True, help="in the unit of the sweep's cost metric")
+
+
+def pause(options: argparse.Namespace) -> None:
+    """Start no further trial of a sweep until it is resumed.
+
+    Trials that run go on to their end, and the drivers wait.
+    """
+    with opened(options) as store:
+        store.pause(options.name)
+        drivers = _alive(store, options.name)
+    waiting = f"{_count(drivers, 'driver')} will start no further trial" if drivers else "nobody works on it now"
+    say(
+        options,
+        f"{options.name} is paused: {waiting}; go on with: metta-sweep resume {options.name}",
+        paused=True,
+        drivers=drivers,
+    )
+
+
+def resume(options: argparse.Namespace) -> None:
+    """Go on with a paused sweep, or one that was asked to stop and has not yet.
+
+    A sweep that has stopped, and whose drivers are gone, is gone on with by the command that started it, or by work.
+    """
+    with opened(options) as store:
+        store.resume(options.name)
+        drivers = _alive(store, options.name)
+        command = _command(store, options.name)
+    going = f"{_count(drivers, 'driver')} of it" if drivers else f"nobody works on it now{command}"
+    say(options, f"{options.name} goes on: {going}", paused=False, drivers=drivers)
+
+
+def stop(options: argparse.Namespace) -> None:
+    """Have a running sweep finish the trials that run, start no new one, and end.
+
+    Works from any terminal that reaches the store.
+    """
+    with opened(options) as store:
+        drivers = len(store.stop(options.name))
+        command = _command(store, options.name)
+    asked = f"{_count(drivers, 'driver')} will finish what runs, and end" if drivers else "nobody works on it now"
+    say(options, f"{options.name}: {asked}{command}", drivers=drivers)
+
+
+def retry(options: argparse.Namespace) -> None:
+    """Queue failed trials again, under their numbers.
+
+    What they have cost so far still counts.
+    """
+    with opened(options) as store:
+        for number in options.numbers:
+            store.retry(options.name, number)
+        drivers = _alive(store, options.name)
+        command = "" if drivers else _command(store, options.name)
+    several = len(options.numbers) > 1
+    told = f"trial{'s' * several} {', '.join(map(str, options.numbers))} {'are' if several else 'is'} queued again"
+    say(options, told + command, numbers=options.numbers, drivers=drivers)
 
 
 def work(options: argparse.Namespace) -> int:
@@ -79,6 +143,25 @@ def add(options: argparse.Namespace) -> None:
         outcome = Outcome(TrialState.COMPLETED, score=options.score, cost=options.cost)
         number = store.add(options.name, _hyperparameters(definition, options.params), outcome)
     say(options, f"trial {number} is added", number=number)
+
+
+def _alive(store: Store, name: str) -> int:
+    return sum(driver.alive for driver in store.drivers(name))
+
+
+def _command(store: Store, name: str) -> str:
+    """How to go on with the sweep, where the store knows."""
+    from metta.common.entry_point import EntryPoint
+    from metta.sweep.report.summary import with_store
+
+    entry_point = store.sweep(name).entry_point
+    if entry_point is None:
+        return ""
+    return f"\nto go on with it:\n  {with_store(EntryPoint.model_validate(entry_point), store.url).command()}"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _hyperparameters(definition: SweepDefinition, pairs: Sequence[str]) -> dict[str, Any]:

@@ -9,42 +9,84 @@ from typing import TYPE_CHECKING, Any
 from metta.sweep.cli.command import Commands, opened
 
 if TYPE_CHECKING:
-    from metta.sweep.store.protocol import Store
+    from rich.console import Console
+
+    from metta.sweep.definition import SweepDefinition
+    from metta.sweep.store.protocol import Store, SweepRecord
+    from metta.sweep.trial import Trial
 
 TITLE = "look at sweeps"
 
+STATES = ("queued", "running", "completed", "failed", "pruned")
+MANY, BEST = 50, 20
+"""Of more trials than `MANY`, `show` shows the `BEST`."""
+
+MODEL_TRIALS = 1_000
+"""Up to so many trials the model is asked for its recommendation without being told to; beyond, that takes a while."""
+
 
 def register(commands: Commands) -> None:
-    commands.add(show, "show", "name")
+    shown = commands.add(show, "show", "name")
+    shown.add_argument("--top", type=int, metavar="N", help="only the first N: the best, or as --sort says")
+    shown.add_argument("--state", action="append", default=[], choices=STATES, help="only these; may be repeated")
+    shown.add_argument("--pareto", action="store_true", help="only the Pareto front of score and cost")
+    shown.add_argument(
+        "--sort", metavar="BY", help="score, number, cost, attempts, ended, a hyperparameter or a metric"
+    )
+    commands.add(watch, "watch", "name")
     commands.add(list_sweeps, "list")
 
 
 def show(options: argparse.Namespace) -> None:
-    """Every trial of a sweep, the best one, and what to run next."""
-    from rich.console import Console
+    """The trials of a sweep, the best one, and what to run next.
 
+    Of more than 50 trials the 20 best are shown, unless you say which: --top 100, --state failed, --pareto.
+    """
     from metta.sweep.definition import SweepDefinition
-    from metta.sweep.observations import recommended_trial
-    from metta.sweep.report.summary import next_commands, print_outcome, print_trials, sweep_as_json
+    from metta.sweep.report.selection import select
+    from metta.sweep.report.summary import print_trials, sweep_as_json
+    from metta.sweep.trial import TrialState
 
     with opened(options) as store:
         record = store.sweep(options.name)
         definition = SweepDefinition.model_validate(record.config)
         trials = store.trials(options.name)
+    asked = options.top or options.state or options.pareto or options.sort
+    top = BEST if not asked and not options.json and len(trials) > MANY else options.top
+    states = [TrialState(state) for state in options.state]
+    goal = definition.protein.goal
+    chosen = select(trials, goal, states=states, pareto=options.pareto, sort=options.sort, top=top)
     if options.json:
-        print(json.dumps(sweep_as_json(options.name, definition, trials), indent=2, allow_nan=False))
+        print(json.dumps(sweep_as_json(options.name, definition, trials, chosen), indent=2, allow_nan=False))
         return
-    console = Console()
-    print_trials(console, definition, trials)
-    recommended = recommended_trial(definition, trials)
-    commands = next_commands(record, store.url, definition, trials, recommended)
-    print_outcome(console, options.name, definition, trials, recommended, commands)
+    console = _console()
+    print_trials(console, definition, trials, chosen)
+    if not asked:
+        if len(chosen) < len(trials):
+            console.print(f"the {len(chosen)} best of {len(trials):,} trials; --top {len(trials)} shows all")
+        _print_outcome(console, store, record, definition, trials)
+
+
+def watch(options: argparse.Namespace) -> None:
+    """Follow a sweep as it goes on, from any machine that reaches the store.
+
+    Ends when the sweep does; Ctrl-C ends only the watching. With --json, a line for each change.
+    """
+    from metta.sweep.report.followed import watch as follow
+    from metta.sweep.report.followed import watch_json
+
+    with opened(options) as store:
+        if options.json:
+            watch_json(store, options.name)
+            return
+        console = _console()
+        followed = follow(console, store, options.name)
+        _print_outcome(console, store, store.sweep(options.name), followed.live.definition, followed.trials)
 
 
 def list_sweeps(options: argparse.Namespace) -> None:
     """The sweeps in the store: how far they are, and their best score."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -63,7 +105,24 @@ def list_sweeps(options: argparse.Namespace) -> None:
             "yes" if row["running"] else "",
             row["created_at"],
         )
-    Console().print(table if rows else f"no sweeps in {store.url}", highlight=False)
+    _console().print(table if rows else f"no sweeps in {store.url}", highlight=False)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _print_outcome(
+    console: Console, store: Store, record: SweepRecord, definition: SweepDefinition, trials: list[Trial]
+) -> None:
+    from metta.sweep.observations import recommended_trial
+    from metta.sweep.report.summary import next_commands, print_outcome
+
+    recommended = recommended_trial(definition, trials) if len(trials) <= MODEL_TRIALS else None
+    commands = next_commands(record, store.url, definition, trials, recommended)
+    print_outcome(console, record.name, definition, trials, recommended, commands)
 
 
 def _sweep_row(store: Store, name: str) -> dict[str, Any]:

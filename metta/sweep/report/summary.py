@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,20 +24,46 @@ from metta.sweep.store.protocol import SweepRecord
 from metta.sweep.trial import Trial, TrialState
 
 
-def print_trials(console: Console, definition: SweepDefinition, trials: Sequence[Trial]) -> None:
-    """A row for each trial: number, score, cost, standing (or the state, unless completed) and hyperparameters."""
+def print_trials(
+    console: Console, definition: SweepDefinition, trials: Sequence[Trial], shown: Sequence[Trial] | None = None
+) -> None:
+    """A row for each trial: number, score, cost, standing (or the state, unless completed) and hyperparameters.
+
+    Hyperparameters that the console has no room for are left out, and it is said which.
+
+    Args:
+        console: where to.
+        definition: of the sweep.
+        trials: all of the sweep, for who is best among them.
+        shown: those to show, in their order; all if left out.
+    """
+    shown = trials if shown is None else shown
+    paths = short_names([path for trial in shown for path in trial.params])
+    room = len(paths)
+    table = _table(definition, trials, shown, paths)
+    while room > 1 and console.measure(table, options=console.options.update(width=10_000)).minimum > console.width:
+        room -= 1
+        table = _table(definition, trials, shown, dict(list(paths.items())[:room]))
+    console.print(table)
+    left_out = list(paths.values())[room:]
+    if left_out:
+        console.print(f"no room for {', '.join(left_out)}", style="dim", highlight=False, markup=False)
+
+
+def _table(
+    definition: SweepDefinition, trials: Sequence[Trial], shown: Sequence[Trial], paths: Mapping[str, str]
+) -> Table:
     goal = definition.protein.goal
     order = ranked(trials, goal)
     best = order[0].number if order else None
     front = pareto_front(trials, goal)
-    paths = short_names([path for trial in trials for path in trial.params])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in ("trial", definition.protein.metric, "cost"):
         table.add_column(escape(heading), justify="right", vertical="bottom", no_wrap=True)
     table.add_column("", no_wrap=True)
     for name in paths.values():
         table.add_column(escape(name.replace("_", "\n")), justify="right", no_wrap=True)
-    for trial in trials:
+    for trial in shown:
         standing = "best" if trial.number == best else "Pareto" if trial.number in front else ""
         state = "" if trial.state is TrialState.COMPLETED else str(trial.state)
         table.add_row(
@@ -48,7 +74,7 @@ def print_trials(console: Console, definition: SweepDefinition, trials: Sequence
             *(escape(short_text(trial.params.get(path))) for path in paths),
             style="green" if standing else "red" if trial.state is TrialState.FAILED else None,
         )
-    console.print(table)
+    return table
 
 
 def print_outcome(
@@ -96,8 +122,17 @@ def _print_winner(console: Console, title: str, trial: Trial, definition: SweepD
         console.print(f"  policy: {trial.artefacts['policy']}", highlight=False, markup=False, soft_wrap=True)
 
 
-def sweep_as_json(name: str, definition: SweepDefinition, trials: Sequence[Trial]) -> dict[str, Any]:
-    """The sweep and every trial as strict JSON data; NaN and infinities become strings."""
+def sweep_as_json(
+    name: str, definition: SweepDefinition, trials: Sequence[Trial], shown: Sequence[Trial] | None = None
+) -> dict[str, Any]:
+    """The sweep and trials of it as strict JSON data; NaN and infinities become strings.
+
+    Args:
+        name: of the sweep.
+        definition: of the sweep.
+        trials: all of the sweep.
+        shown: those to tell, in their order; all if left out.
+    """
     order = ranked(trials, definition.protein.goal)
     front = pareto_front(trials, definition.protein.goal)
     return {
@@ -109,25 +144,28 @@ def sweep_as_json(name: str, definition: SweepDefinition, trials: Sequence[Trial
         "seed": definition.seed,
         "best": order[0].number if order else None,
         "trials": [
-            {
-                "number": trial.number,
-                "state": str(trial.state),
-                "params": trial.params,
-                "score": _strict(trial.score),
-                "cost": _strict(trial.cost),
-                "pareto": trial.number in front,
-                "attempts": trial.attempts,
-                "metrics": {metric: _strict(value) for metric, value in trial.metrics.items()},
-                "suggestion": trial.suggestion,
-                "policy_uri": trial.artefacts.get("policy"),
-                "artefacts": trial.artefacts,
-                "created_at": _time(trial.created_at),
-                "started_at": _time(trial.started_at),
-                "ended_at": _time(trial.ended_at),
-                "error": trial.error,
-            }
-            for trial in trials
+            trial_as_json(trial) | {"pareto": trial.number in front} for trial in (trials if shown is None else shown)
         ],
+    }
+
+
+def trial_as_json(trial: Trial) -> dict[str, Any]:
+    """A trial as strict JSON data; NaN and infinities become strings."""
+    return {
+        "number": trial.number,
+        "state": str(trial.state),
+        "params": strict_data(trial.params),
+        "score": strict(trial.score),
+        "cost": strict(trial.cost),
+        "attempts": trial.attempts,
+        "metrics": {metric: strict(value) for metric, value in trial.metrics.items()},
+        "suggestion": strict_data(trial.suggestion),
+        "policy_uri": trial.artefacts.get("policy"),
+        "artefacts": trial.artefacts,
+        "created_at": _time(trial.created_at),
+        "started_at": _time(trial.started_at),
+        "ended_at": _time(trial.ended_at),
+        "error": trial.error,
     }
 
 
@@ -135,12 +173,10 @@ def next_commands(
     record: SweepRecord, store_url: str, definition: SweepDefinition, trials: Sequence[Trial], recommended: int | None
 ) -> dict[str, str]:
     """What to run next, by what it does: resume or extend the sweep, retrain its winner, look at it."""
-    elsewhere = "" if store_url == default_store_url() else f"store={shlex.quote(store_url)}"
     commands = {}
     entry_point = EntryPoint.model_validate(record.entry_point) if record.entry_point is not None else None
     if entry_point is not None and not entry_point.path.startswith("metta.sweep."):
-        if elsewhere:
-            entry_point = entry_point.model_copy(update={"overrides": {**entry_point.overrides, "store": store_url}})
+        entry_point = with_store(entry_point, store_url)
         if sum(trial.state.ended for trial in trials) < definition.num_trials:
             commands["go on with the sweep"] = entry_point.command()
         else:
@@ -149,15 +185,38 @@ def next_commands(
     if winner is None:
         order = ranked(trials, definition.protein.goal)
         winner = order[0].number if order else None
-    if winner is not None and not definition.tool_class.startswith("metta.sweep."):
-        arguments = " ".join(filter(None, [f"sweep_name={record.name}", f"trial={winner}", "seed=1", elsewhere]))
-        commands[f"retrain trial {winner} on a fresh seed"] = (
-            f"uv run ./tools/run.py metta.tools.sweep.retrain --args {arguments}"
-        )
-    commands["see every trial"] = " ".join(
-        filter(None, [f"uv run metta-sweep show {record.name}", elsewhere.replace("store=", "--store ")])
-    )
+    if winner is not None:
+        retrain = retrain_command(record.name, store_url, definition, winner, seed=1)
+        commands |= {f"retrain trial {winner} on a fresh seed": retrain} if retrain else {}
+    commands["see every trial"] = metta_sweep_command(store_url, "show", record.name)
     return commands
+
+
+def retrain_command(
+    name: str, store_url: str, definition: SweepDefinition, number: int, seed: int | None = None
+) -> str | None:
+    """The command that trains once more with a trial's hyperparameters, with its own seed or another.
+
+    None for a sweep of a function, which only its sweep can call.
+    """
+    if definition.tool_class.startswith("metta.sweep."):
+        return None
+    args = {"sweep_name": name, "trial": str(number)} | ({} if seed is None else {"seed": str(seed)})
+    args |= {} if store_url == default_store_url() else {"store": store_url}
+    return EntryPoint(path="metta.tools.sweep.retrain", args=args).command()
+
+
+def metta_sweep_command(store_url: str, *words: str) -> str:
+    """A command of metta-sweep on a store."""
+    store = [] if store_url == default_store_url() else ["--store", store_url]
+    return shlex.join(["uv", "run", "metta-sweep", *words, *store])
+
+
+def with_store(entry_point: EntryPoint, store_url: str) -> EntryPoint:
+    """The entry point, which is kept without the store's URL, with it where it is not the default."""
+    if store_url == default_store_url():
+        return entry_point
+    return entry_point.model_copy(update={"overrides": {**entry_point.overrides, "store": store_url}})
 
 
 def _with_num_trials(entry_point: EntryPoint, num_trials: int) -> EntryPoint:
@@ -202,8 +261,18 @@ def value_text(value: Any) -> str:
     return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def _strict(value: float | None) -> float | str | None:
+def strict(value: float | None) -> float | str | None:
+    """A number as strict JSON has it: NaN and the infinities as text."""
     return value if value is None or math.isfinite(value) else str(value)
+
+
+def strict_data(value: Any) -> Any:
+    """JSON data of any shape with its numbers as `strict` has them."""
+    if isinstance(value, Mapping):
+        return {key: strict_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict_data(item) for item in value]
+    return strict(value) if isinstance(value, float) else value
 
 
 def _time(moment: datetime | None) -> str | None:

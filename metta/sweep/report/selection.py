@@ -1,0 +1,89 @@
+"""Some of a sweep's trials, in an order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from metta.common.errors import UserError, nearest
+from metta.sweep.report.standing import Goal, pareto_front, ranked
+from metta.sweep.trial import Trial, TrialState
+
+SORTS: dict[str, Callable[[Trial], Any]] = {
+    "number": lambda trial: trial.number,
+    "cost": lambda trial: trial.cost,
+    "attempts": lambda trial: trial.attempts,
+    "ended": lambda trial: trial.ended_at,
+}
+"""What trials can be sorted by, besides the score, hyperparameters and metrics."""
+
+
+def select(
+    trials: Sequence[Trial],
+    goal: Goal,
+    *,
+    states: Collection[TrialState] = (),
+    pareto: bool = False,
+    sort: str | None = None,
+    top: int | None = None,
+) -> list[Trial]:
+    """Some of the trials, by number unless something else is asked for.
+
+    Args:
+        trials: all of the sweep.
+        goal: which scores are good.
+        states: only trials in one of these.
+        pareto: only trials on the Pareto front.
+        sort: "score" (the best first), one of `SORTS`, or a hyperparameter or metric, by its full name or any
+            unique ending of it. What a trial lacks comes last.
+        top: only the first so many, in the order of `sort`, or of the score.
+
+    Raises:
+        UserError: nothing is called `sort`.
+    """
+    chosen = list(trials)
+    if pareto:
+        front = pareto_front(trials, goal)
+        chosen = [trial for trial in chosen if trial.number in front]
+    if states:
+        chosen = [trial for trial in chosen if trial.state in states]
+    if sort is None and (top is not None or pareto):
+        sort = "score"
+    if sort == "score":
+        order = ranked(chosen, goal)
+        scored = {trial.number for trial in order}
+        chosen = order + [trial for trial in chosen if trial.number not in scored]
+    elif sort is not None:
+        key = _key(sort, trials)
+        chosen = sorted((t for t in chosen if key(t) is not None), key=key) + [t for t in chosen if key(t) is None]
+    return chosen[:top]
+
+
+def _key(sort: str, trials: Sequence[Trial]) -> Callable[[Trial], Any]:
+    if sort in SORTS:
+        return SORTS[sort]
+    params = {name for trial in trials for name in trial.params}
+    metrics = {name for trial in trials for name in trial.metrics}
+    name = unique_ending(
+        sort, [*params, *(metrics - params)], f"trials cannot be sorted by {sort!r}", ["score", *SORTS]
+    )
+
+    def key(trial: Trial) -> Any:
+        value = trial.params.get(name) if name in params else trial.metrics.get(name)
+        return value if value is None or name in metrics - params else (isinstance(value, str), value)
+
+    return key
+
+
+def unique_ending(name: str, names: Collection[str], problem: str, others: Sequence[str] = ()) -> str:
+    """The one of `names` that is `name`, or whose ending after a dot or slash is.
+
+    Raises:
+        UserError: there is none, or more than one; it begins with `problem`.
+    """
+    if name in names:
+        return name
+    meant = [each for each in names if each.endswith((f".{name}", f"/{name}"))]
+    if len(meant) != 1:
+        raise UserError(f"{problem}; {nearest(name, meant or [*others, *names])}")
+    return meant[0]
