@@ -11,23 +11,24 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from rich.console import Console
 from rich.markup import escape
 from sqlalchemy.engine import make_url
 
-from metta.common.config import flatten
+from metta.common.config import Config, flatten, reasons
 from metta.common.data_dir import data_dir, default_store_url
 from metta.common.entry_point import EntryPoint
-from metta.common.errors import UserError
+from metta.common.errors import UserError, nearest
 from metta.common.tool import Tool
 from metta.sweep.definition import OnChange, SweepDefinition, open_sweep
 from metta.sweep.executor import ExecutorName, open_executor
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.protocol import Executor
 from metta.sweep.observations import recommended_trial, search_centre
+from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.report.console import ConsoleView
 from metta.sweep.report.standing import ranked
 from metta.sweep.report.summary import next_commands, print_outcome, range_text, value_text
@@ -172,6 +173,12 @@ class AbstractSweep(Tool):
         """What builds this sweep again on another machine, or None if nothing can."""
         return self._entry_point
 
+    def _from_fields(self) -> EntryPoint:
+        """What builds this sweep again out of its fields, for one that is nothing else but its fields."""
+        fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"store", "on_change"})
+        texts = {name: value_text(value) for name, value in fields.items()}
+        return EntryPoint(path=f"{type(self).__module__}.{type(self).__name__}", args=texts)
+
     def _stored_entry_point(self) -> dict[str, Any] | None:
         """What rebuilds this sweep elsewhere. Without the store's URL, which may hold a password."""
         entry_point = self.rebuilt_by()
@@ -259,6 +266,31 @@ class AbstractSweep(Tool):
             order = ranked(trials, protein.goal)
             best = f", best {order[0].score:.4g}" if order else ""
             console.print(f"resuming: {ended} of {definition.num_trials} trials have ended{best}", highlight=False)
+
+
+AnySweep = TypeVar("AnySweep", bound=AbstractSweep)
+
+
+def assemble(kind: type[AnySweep], fields: Mapping[str, Any], where: str) -> AnySweep:
+    """Make a sweep from fields of its own, of its `SweepConfig` and of its `ProteinConfig`, all in one.
+
+    Args:
+        where: what the fields were given to, for error messages.
+
+    Raises:
+        UserError: a field that does not exist, with the nearest ones, or a value that does not fit.
+    """
+    homes: list[tuple[type[Config], dict[str, Any]]] = [(ProteinConfig, {}), (SweepConfig, {}), (kind, {})]
+    names = [name for model, _ in homes for name in model.model_fields if name not in ("protein", "sweep")]
+    for name, value in fields.items():
+        if name not in names:
+            raise UserError(f"{where}: there is no {name!r}; {nearest(name, names)}")
+        next(values for model, values in homes if name in model.model_fields)[name] = value
+    (_, protein), (_, sweep), (_, tool) = homes
+    try:
+        return kind(sweep=SweepConfig(**sweep, protein=ProteinConfig(**protein)), **tool)
+    except ValidationError as error:
+        raise UserError(f"{where}: {reasons(error.errors(include_url=False))}") from None
 
 
 def trial_seed(sweep_seed: int, number: int, repeat: int = 0) -> int:

@@ -13,20 +13,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, PlainSerializer, ValidationError
+from pydantic import BeforeValidator, PlainSerializer
 
-from metta.common.config import Config, reasons, unflatten
+from metta.common.config import unflatten
 from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError, nearest
-from metta.sweep.abstract_sweep import AbstractSweep
+from metta.sweep.abstract_sweep import AbstractSweep, assemble
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.protocol import Executor
-from metta.sweep.protein_config import ProteinConfig, ProteinSettings
-from metta.sweep.report.summary import value_text
+from metta.sweep.protein_config import ProteinSettings
 from metta.sweep.result import SweepResult
 from metta.sweep.store.protocol import Attempt, Store
-from metta.sweep.sweep_config import SweepConfig
 from metta.sweep.trial import Progress, Report, Trial, TrialResult, TrialSpec
 
 Metrics = Mapping[str, float]
@@ -157,9 +155,7 @@ class FunctionSweep(AbstractSweep):
         path = function_path(self.function)
         if self._entry_point is not None or path is None:
             return self._entry_point
-        fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"store", "on_change"})
-        texts = {name: value_text(value) for name, value in fields.items()}
-        return EntryPoint(path=_TOOL, args=texts)
+        return self._from_fields()
 
     def _open_executor(self) -> Executor:
         executor = super()._open_executor()
@@ -282,26 +278,10 @@ def function_sweep(
     **fields: Any,
 ) -> FunctionSweep:
     """The sweep that `optimize` runs, as a Tool: for an experiment that `tools/run.py` starts. See there."""
-    protein: dict[str, Any] = {"metric": metric, "goal": goal, "parameters": parameters}
+    given = {"metric": metric, "goal": goal, "parameters": parameters, "num_trials": num_trials, "function": function}
     if settings is not None:
-        protein["settings"] = settings
-    sweep: dict[str, Any] = {"num_trials": num_trials}
-    tool: dict[str, Any] = {"function": function, "sweep_name": name or _new_name(function)}
-    homes: list[tuple[dict[str, Any], type[Config]]] = [
-        (protein, ProteinConfig),
-        (sweep, SweepConfig),
-        (tool, FunctionSweep),
-    ]
-    for field_name, value in fields.items():
-        home = next((values for values, model in homes if field_name in model.model_fields), None)
-        if home is None or field_name in ("protein", "sweep", "sweep_name"):
-            known = [each for _, model in homes for each in model.model_fields]
-            raise UserError(f"optimize has no argument {field_name!r}; {nearest(field_name, known)}")
-        home[field_name] = value
-    try:
-        return FunctionSweep(sweep=SweepConfig(**sweep, protein=ProteinConfig(**protein)), **tool)
-    except ValidationError as error:
-        raise UserError(f"optimize: {reasons(error.errors(include_url=False))}") from None
+        given["settings"] = settings
+    return assemble(FunctionSweep, {**given, **fields, "sweep_name": name or _new_name(function)}, "optimize")
 
 
 def _new_name(function: Function) -> str:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from metta.common.errors import UserError
 from metta.common.logging import quiet_terminal
-from metta.sweep.cli import browse, control, look, move
+from metta.sweep.cli import browse, control, look, move, run
 from metta.sweep.cli.command import Commands
 
-GROUPS = (look, browse, control, move)
+GROUPS = (run, look, browse, control, move)
 """Modules with a TITLE and a `register(commands)`, in the order of the help."""
 
 

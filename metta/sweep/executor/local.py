@@ -125,7 +125,13 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **share.environment, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+                env={
+                    **os.environ,
+                    **share.environment,
+                    "METTA_PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+                    "PYTHONPATH": path,
+                    "PYTHONUNBUFFERED": "1",
+                },
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )

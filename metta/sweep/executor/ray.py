@@ -178,7 +178,9 @@ class _Connection:
                 "num_cpus": local_workers * cpus,
                 "include_dashboard": False,
                 "object_store_memory": _SMALL_OBJECT_STORE,
-                "runtime_env": {"env_vars": variables | {"PYTHONPATH": path}},
+                "runtime_env": {
+                    "env_vars": variables | {"PYTHONPATH": path, "METTA_PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+                },
             }
         else:
             _require_answer(address)

@@ -1,0 +1,102 @@
+"""CommandSweep: search the hyperparameters of any program; `from_file` reads it from YAML."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from metta.common.config import flatten
+from metta.common.entry_point import EntryPoint
+from metta.common.errors import UserError
+from metta.sweep.abstract_sweep import AbstractSweep, assemble
+from metta.sweep.command.program import Program
+from metta.sweep.command.trial import CommandTrial
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.interop.wandb_yaml import is_wandb_sweep, read_wandb_sweep
+from metta.sweep.interop.yaml_file import read_yaml
+from metta.sweep.protein_config import ParameterConfig
+from metta.sweep.store.protocol import Attempt, Store
+from metta.sweep.trial import Trial, TrialSpec
+
+
+class CommandSweep(AbstractSweep):
+    """Searches the hyperparameters of a program in any language.
+
+    Attributes:
+        program: how it is called, and where its metrics are.
+    """
+
+    program: Program
+
+    def definition(self) -> SweepDefinition:
+        leaves = flatten(self.sweep.protein.parameters)
+        searched = [path for path, leaf in leaves.items() if isinstance(leaf, ParameterConfig)]
+        self.program.check(list(leaves), searched)
+        tool_class = f"{CommandTrial.__module__}:{CommandTrial.__name__}"
+        return self._define(tool_class, {"program": self.program.model_dump(mode="json")})
+
+    def prepare(self, definition: SweepDefinition, attempt: Attempt, seed: int, run_dir: Path) -> TrialSpec:
+        tool = {
+            **definition.tool,
+            "params": attempt.params,
+            "seed": seed,
+            "metric": definition.protein.metric,
+            "timeout": definition.trial_timeout,
+        }
+        return TrialSpec(attempt.number, attempt.attempt, definition.tool_class, tool, [], str(run_dir))
+
+    def rebuilt_by(self) -> EntryPoint:
+        """The fields: on another machine the file may not be there, or say something else."""
+        return self._from_fields()
+
+    def _command(self) -> str:
+        if self._entry_point is None or "file" not in self._entry_point.args:
+            return f"metta-sweep work {self.sweep_name}"
+        return run_command(self._entry_point)
+
+    def _next_commands(
+        self, store: Store, definition: SweepDefinition, trials: list[Trial], recommended: int | None
+    ) -> dict[str, str]:
+        commands = super()._next_commands(store, definition, trials, recommended)
+        if self._entry_point is None or "file" not in self._entry_point.args:
+            return commands
+        args = {**self._entry_point.args, "num_trials": str(2 * definition.num_trials)}
+        return {"extend the sweep": run_command(self._entry_point.model_copy(update={"args": args})), **commands}
+
+
+def run_command(entry_point: EntryPoint) -> str:
+    """The command that runs what `from_file` reads, without the store's URL, which may hold a password."""
+    words = ["metta-sweep", "run", entry_point.args["file"]]
+    options = {name: text for name, text in entry_point.args.items() if name != "file"}
+    words += [f"--{name.replace('_', '-')}={text}" for name, text in options.items()]
+    overrides = [f"{path}={text}" for path, text in entry_point.overrides.items() if path != "store"]
+    return shlex.join([*words, *(["--overrides", *overrides] if overrides else [])])
+
+
+def from_file(file: str, name: str | None = None, num_trials: int | None = None) -> CommandSweep:
+    """Read a sweep of a program from YAML: our own form, or W&B's as it is.
+
+    Args:
+        file: its path. Without a `name` in it, the sweep is named like the file.
+        name: in place of the file's.
+        num_trials: in place of the file's.
+
+    Raises:
+        UserError: the file cannot be read, or asks for what does not exist.
+    """
+    data = read_yaml(Path(file))
+    fields = read_wandb_sweep(data, file) if is_wandb_sweep(data) else data
+    if num_trials is not None:
+        fields["num_trials"] = num_trials
+    if "num_trials" not in fields:
+        key = "run_cap" if fields.get("style") == "wandb" else "num_trials"
+        raise UserError(f"{file}: how many trials? give {key} in the file, or --num-trials N")
+    if fields.pop("random_search", False):
+        fields["settings"] = {"num_random_samples": fields["num_trials"], "seed_with_search_center": False}
+    own = {key: fields.pop(key) for key in list(fields) if key in Program.model_fields}
+    if "command" not in own:
+        raise UserError(f"{file}: 'command' is missing: how to call the program, such as: python train.py ${{args}}")
+    sweep_name = name or fields.pop("name", None) or re.sub(r"[^\w.-]+", "-", Path(file).stem)
+    fields.pop("name", None)
+    return assemble(CommandSweep, {**fields, "program": own, "sweep_name": sweep_name}, file)
