@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ HARDLY = 0.05
 """A parameter with a smaller share of the score's variation hardly matters."""
 
 CONFIRMED_TRIALS, CONFIRMED_SEEDS = 3, 5
+
+LONGEST_REASON = 300
+_NUMBER = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -55,18 +59,21 @@ def findings(sweep: Snapshot) -> list[Finding]:
 
 
 def failure_reasons(sweep: Snapshot) -> list[tuple[str, list[Trial]]]:
-    """Trials that failed, by the last line of their errors, the most frequent first."""
-    failed = sweep.with_state(TrialState.FAILED)
+    """Trials that failed, by what went wrong, the most frequent first: the latest one's reason, and the trials.
+
+    Reasons that differ in their numbers only are one.
+    """
     groups: dict[str, list[Trial]] = {}
-    for trial in failed:
-        groups.setdefault(last_line(trial.error), []).append(trial)
-    return sorted(groups.items(), key=lambda group: -len(group[1]))
+    for trial in sweep.with_state(TrialState.FAILED):
+        groups.setdefault(_NUMBER.sub("#", last_line(trial.error)), []).append(trial)
+    ordered = sorted(groups.values(), key=len, reverse=True)
+    return [(last_line(trials[-1].error), trials) for trials in ordered]
 
 
 def last_line(error: str | None) -> str:
     """The line of a traceback that says what went wrong."""
     lines = (error or "").strip().splitlines()
-    return lines[-1] if lines else "no reason was recorded"
+    return lines[-1][:LONGEST_REASON] if lines else "no reason was recorded"
 
 
 def _winner(sweep: Snapshot, order: Sequence[Trial]) -> Trial | None:
@@ -89,7 +96,7 @@ def _best(sweep: Snapshot, winner: Trial, order: Sequence[Trial]) -> Finding:
     details = []
     if winner is order[0]:
         agreed = ", and the model recommends it too" if sweep.analysis else ""
-        details.append(f"It has the best score of the {len(order)} trials that completed{agreed}.")
+        details.append(f"It has the best score of the {len(order):,} trials that completed{agreed}.")
     else:
         details.append(
             f"Trial {order[0].number} measured more ({_score(order[0])}), but the model takes some of that for luck, "
@@ -116,10 +123,9 @@ def _best(sweep: Snapshot, winner: Trial, order: Sequence[Trial]) -> Finding:
 def _against_centre(winner: Trial, centre: Trial, goal: str) -> str:
     gain = (winner.score or 0.0) - (centre.score or 0.0)
     better = gain > 0 if goal == "maximize" else gain < 0
-    percent = f", {abs(gain / centre.score):.0%}" if centre.score else ""
     return (
-        f"The middle of the search space (trial {centre.number}) scored {_score(centre)}: "
-        f"it is {abs(gain):.3g}{percent} {'better' if better else 'worse'} than that."
+        f"The middle of the search space, trial {centre.number}, scored {_score(centre)}: this is {abs(gain):.3g} "
+        f"{'better' if better else 'worse'}."
     )
 
 
@@ -166,8 +172,8 @@ def _sureness(sweep: Snapshot, winner: Trial, order: Sequence[Trial]) -> Finding
         details.append(f"The {len(near)} settings nearest to it scored {', '.join(near)}.")
     rivals = _indistinguishable(sweep, analysis, winner)
     if rivals:
-        named = ", ".join(str(trial.number) for trial in rivals[:5]) + (", ..." if len(rivals) > 5 else "")
-        details.append(f"{len(rivals)} other trials cannot be told from it within that noise: {named}.")
+        named = ", ".join(str(trial.number) for trial in rivals[:5]) + (" and more" if len(rivals) > 5 else "")
+        details.append(f"{len(rivals):,} other trials cannot be told from it within that noise: {named}.")
     return Finding(question, answer, [*details, _model_quality(analysis)])
 
 
@@ -183,7 +189,7 @@ def _model_quality(analysis: Analysis) -> str:
     advice = "; trust what was measured more than what it says" if word == "poor" else ""
     cost = "" if forecasts.cost_error is None else f"; it was off on cost by {forecasts.cost_error:.0%} (median)"
     return (
-        f"The model is {word}{advice}: it predicted {len(forecasts.numbers)} trials before they ran with a rank "
+        f"The model is {word}{advice}: it predicted {len(forecasts.numbers):,} trials before they ran with a rank "
         f"correlation of {correlation:.2f} (1 is perfect), and {within:.0%} were within one standard deviation "
         f"(68% would be right){cost}."
     )
@@ -209,7 +215,8 @@ def _importance(sweep: Snapshot) -> Finding:
     if weak:
         details.append(f"Hardly matter within their ranges: {', '.join(weak)}.")
     for path, end in analysis.at_the_edge.items():
-        details.append(f"{names[path]} is best at the {end} of its range: a wider range may hold something better.")
+        side = "lower" if end == "min" else "upper"
+        details.append(f"{names[path]} is best at the {side} end of its range: a wider one may hold something better.")
     if analysis.known < 3 * len(order):
         details.append(f"After {analysis.known} trials this is a first guess.")
     return Finding(question, answer, details)
@@ -220,10 +227,12 @@ def _next(sweep: Snapshot, winner: Trial | None) -> Finding:
     commands = next_commands(sweep.record, sweep.store_url, sweep.definition, sweep.trials, recommended)
     chosen = [(reason, command) for reason, command in commands.items()]
     ended = len(sweep.ended)
-    if winner is None:
+    if ended and len(sweep.with_state(TrialState.FAILED)) == ended:
+        answer = "Mend what makes the trials fail, and then go on"
+    elif winner is None:
         answer = "Go on until trials have scores"
     elif ended < sweep.definition.num_trials:
-        answer = f"Go on: {ended} of {sweep.definition.num_trials} trials have ended"
+        answer = f"Go on: {ended:,} of {sweep.definition.num_trials:,} trials have ended"
     else:
         answer = "Confirm the best on fresh seeds, before you trust or extend it"
         chosen.insert(0, _confirm(sweep))
@@ -231,7 +240,10 @@ def _next(sweep: Snapshot, winner: Trial | None) -> Finding:
     reasons = failure_reasons(sweep)
     if reasons and winner is not None:
         failed = sum(len(trials) for _, trials in reasons)
-        details.append(f"{failed} of {ended} trials failed, most often with: {reasons[0][0]}")
+        details.append(
+            f"{failed:,} of {ended:,} trials failed; most often, such as trial {reasons[0][1][-1].number}: "
+            f"{reasons[0][0]}"
+        )
     if winner is not None and near_the_front(sweep):
         details.append("Several trials are within noise of the Pareto front; only repeats can tell them apart.")
     return Finding("What should be run next?", answer, details, commands=chosen)

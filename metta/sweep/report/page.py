@@ -61,12 +61,12 @@ def body(title: str, beside_title: str, facts: str, findings: str, foot: str) ->
 <main id="overview">
 <section class="findings" id="findings">{findings}</section>
 <section class="card running" id="running" hidden></section>
-<h2>How the sweep went</h2>
-<div class="figures" id="figures"></div>
-<h2>Each parameter against the score</h2>
+<section class="plots"><h2>How the sweep went</h2>
+<div class="figures" id="figures"></div></section>
+<section class="plots"><h2>Each parameter against the score</h2>
 <p class="facts">Dots are trials, the large one the recommended trial. The line is what the model expects as one \
 parameter alone changes from there, with its 95% interval.</p>
-<div class="figures small" id="parameters"></div>
+<div class="figures small" id="parameters"></div></section>
 <h2>Trials</h2>
 <section class="card" id="trials"></section>
 <h2>Failures</h2>
@@ -107,7 +107,7 @@ def facts_html(sweep: Snapshot) -> str:
     unit = "s" if sweep.definition.cost_metric == "seconds" else sweep.definition.cost_metric
     budget = "" if sweep.definition.max_cost is None else f" of {sweep.definition.max_cost:,.0f}"
     pairs = [
-        (f"{len(sweep.ended)} of {sweep.definition.num_trials}", "trials ended"),
+        (f"{len(sweep.ended):,} of {sweep.definition.num_trials:,}", "trials ended"),
         *((f"{counts[state]:,}", str(state)) for state in TrialState if counts[state]),
         (f"{spent:,.0f}{budget} {unit}", "spent"),
         (sweep.metric, f"{sweep.goal}d"),
@@ -134,7 +134,7 @@ def plot_list(sweep: Snapshot) -> list[dict[str, Any]]:
 
 def columns(sweep: Snapshot) -> list[dict[str, Any]]:
     """The columns of the table of trials, in the order of `row`."""
-    metric = {"label": sweep.metric, "title": sweep.metric, "text": False}
+    metric = {"label": sweep.metric, "title": "score", "text": False}
     cost = {"label": f"cost ({sweep.definition.cost_metric})", "title": "cost", "text": False}
     text = [{"label": name, "title": name, "text": name != "trial"} for name in ("trial", "state", "standing")]
     names = plots.parameter_names(sweep).items()

@@ -39,6 +39,7 @@ WIDE_RATIO = 20.0
 """Costs whose largest is more than this times the smallest are shown on a log scale."""
 
 SHOWN_ERROR_BARS = 300
+MOST_OF_THE_BEST = 40
 CURVE_METRICS = ("reward", "loss")
 """What a learning curve shows of a run that does not report the sweep's metric while it trains."""
 
@@ -96,7 +97,7 @@ def score_against_cost(sweep: Snapshot) -> Data:
     traces = []
     if on_front:
         traces.append(_band(sweep, on_front, max(trial.cost or 0.0 for trial in trials)))
-    traces.append(_dots(rest, "others", {"color": NEUTRAL, "size": 6, "opacity": 0.45}))
+    traces.append(_dots(rest, "other trials", _cloud(len(rest))))
     within = [trial for trial in trials if trial.number in near]
     traces.append(_dots(within, "within noise of the front", {"color": ACCENT, "size": 7, "opacity": 0.55}))
     traces.append(
@@ -106,7 +107,7 @@ def score_against_cost(sweep: Snapshot) -> Data:
             ),
             "mode": "lines+markers+text",
             "line": {"color": ACCENT, "width": 2, "shape": "hv"},
-            "text": _front_labels(on_front),
+            "text": _front_labels(trials, on_front, _is_wide([trial.cost or 0.0 for trial in trials])),
             "textposition": "top left" if sweep.goal == "maximize" else "bottom left",
             "cliponaxis": False,
         }
@@ -121,10 +122,28 @@ def score_against_cost(sweep: Snapshot) -> Data:
     return {"data": [trace for trace in traces if trace], "layout": _or_empty(layout, trials)}
 
 
-def _front_labels(on_front: Sequence[Trial]) -> list[str]:
-    """Numbers, of so many of the trials as do not crowd each other."""
-    step = max(1, math.ceil(len(on_front) / 12))
-    return [f"{trial.number}" if (len(on_front) - 1 - i) % step == 0 else "" for i, trial in enumerate(on_front)]
+def _front_labels(trials: Sequence[Trial], on_front: Sequence[Trial], log: bool) -> list[str]:
+    """Numbers of the trials on the front, from the dearest on, of those that are not too near to one that has it."""
+    places = {
+        trial.number: (x, y)
+        for trial, x, y in zip(
+            trials,
+            _shares([math.log(trial.cost or 1.0) if log else trial.cost or 0.0 for trial in trials]),
+            _shares([trial.score or 0.0 for trial in trials]),
+            strict=True,
+        )
+    }
+    labelled: list[int] = []
+    for trial in reversed(on_front):
+        x, y = places[trial.number]
+        if all(abs(x - places[n][0]) > 0.06 or abs(y - places[n][1]) > 0.07 for n in labelled):
+            labelled.append(trial.number)
+    return [str(trial.number) if trial.number in labelled else "" for trial in on_front]
+
+
+def _shares(values: Sequence[float]) -> list[float]:
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    return [(value - low) / ((high - low) or 1.0) for value in values]
 
 
 def _band(sweep: Snapshot, on_front: Sequence[Trial], dearest: float) -> Data:
@@ -208,7 +227,7 @@ def best_against_spent(sweep: Snapshot) -> Data:
     line = [*steps, (spent, best, -1)] if steps else []
     trials = [trial for _, trial in shown]
     traces = [
-        {**_dots(trials, "trials", {"color": NEUTRAL, "size": 5, "opacity": 0.45}), "x": numbers(x for x, _ in shown)},
+        {**_dots(trials, "trials", _cloud(len(trials))), "x": numbers(x for x, _ in shown)},
         {
             "type": "scatter",
             "mode": "lines",
@@ -243,17 +262,17 @@ def best_against_spent(sweep: Snapshot) -> Data:
 
 @plot(
     "All parameters at once",
-    "Each line is a trial, from its cost and hyperparameters to its score. Blue are the best tenth; where blue lines "
+    "Each line is a trial, from its cost and hyperparameters to its score. Blue are the best of them; where blue lines "
     "bundle, that range is good. Drag a box over an axis to pick out the trials that pass through it; double-click to "
     "show all.",
 )
 def parallel_coordinates(sweep: Snapshot) -> Data:
     trials = [trial for trial in ranked(sweep.trials, sweep.goal) if trial.cost is not None]
     axes = [_parallel_cost(sweep, trials), *_parallel_parameters(sweep, trials), _parallel_score(sweep, trials)]
-    top = max(1, round(0.1 * len(trials)))
+    top = min(len(trials), max(3, round(0.1 * len(trials))), MOST_OF_THE_BEST)
     groups = [
-        ("the other trials", range(top, len(trials)), {"color": NEUTRAL, "width": 1}, _faintness(len(trials))),
-        ("the best tenth", range(1, top), {"color": ACCENT, "width": 1.5}, 0.8),
+        ("other trials", range(top, len(trials)), {"color": NEUTRAL, "width": 0.7}, 0.3),
+        (f"the best {top}", range(1, top), {"color": ACCENT, "width": 1.2}, 0.8),
         ("the best trial", range(min(1, len(trials))), {"color": ACCENT, "width": 4}, 1.0),
     ]
     traces = [
@@ -300,7 +319,8 @@ def parallel_coordinates(sweep: Snapshot) -> Data:
         "annotations": ticks if trials else [],
         "dragmode": "select",
         "height": 420,
-        **_legend(),
+        "showlegend": True,
+        "legend": {"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top"},
     }
     return {"data": traces, "layout": _or_empty(layout, trials)}
 
@@ -310,10 +330,6 @@ class _ParallelAxis:
     name: str
     heights: list[float]
     ticks: list[tuple[float, str]]
-
-
-def _faintness(lines: int) -> float:
-    return min(0.5, max(0.05, 12.0 / max(lines, 1)))
 
 
 def _parallel_cost(sweep: Snapshot, trials: Sequence[Trial]) -> _ParallelAxis:
@@ -353,7 +369,7 @@ def _numeric_axis(name: str, values: Sequence[float], log: bool, bounds: tuple[f
     def height(value: float) -> float:
         return (scale(value) - scale(low)) / span if math.isfinite(value) and (value > 0 or not log) else math.nan
 
-    ticks = [(share, f"{inverse(scale(low) + share * span):.3g}") for share in (0.0, 0.5, 1.0)]
+    ticks = [(share, _tick_text(inverse(scale(low) + share * span))) for share in (0.0, 0.5, 1.0)]
     return _ParallelAxis(name, numbers(height(value) for value in values), ticks)
 
 
@@ -374,7 +390,7 @@ def parameter_against_score(path: str) -> Plot:
             cut = sweep.analysis.slices[path]
             traces += _slice_traces([place(value) for value in cut.values], cut.predictions, parameter)
         for group, label, marker in (
-            (others, "trials", {"color": NEUTRAL, "size": 5, "opacity": 0.5}),
+            (others, "trials", _cloud(len(others))),
             (chosen, "recommended", {"color": ACCENT, "size": 11, "line": {"width": 1.5, "color": "#ffffff"}}),
         ):
             jitter = 0.0 if parameter.choices is None else 0.5
@@ -465,7 +481,7 @@ def importance(sweep: Snapshot) -> Data:
         "barmode": "group",
         "bargap": 0.35,
         "bargroupgap": 0.08,
-        "height": max(240, 130 + 52 * len(order)),
+        "height": max(360, 90 + 48 * len(order)),
         **_legend(),
     }
     layout["legend"]["traceorder"] = "reversed"
@@ -494,7 +510,7 @@ def predicted_against_measured(sweep: Snapshot) -> Data:
         "x": numbers(forecasts.predicted),
         "y": numbers(forecasts.measured),
         "customdata": forecasts.numbers,
-        "marker": {"color": ACCENT, "size": 7, "opacity": 0.7},
+        "marker": {**_cloud(len(forecasts.numbers)), "color": ACCENT},
         "hovertemplate": "trial %{customdata}<br>predicted %{x:.4g}<br>measured %{y:.4g}<extra></extra>",
         "name": "trials",
     }
@@ -612,9 +628,18 @@ PARAMETER = "parameter:"
 
 
 def all_plots(sweep: Snapshot) -> dict[str, Plot]:
-    """Every plot of a sweep by name: those of `OVERVIEW`, and each parameter against the score."""
+    """Every plot of a sweep by name: those of `OVERVIEW`, and each parameter against the score.
+
+    Those that would be empty are left out.
+    """
     own = {f"{PARAMETER}{path}": parameter_against_score(path) for path in searched(sweep)}
-    return {**OVERVIEW, **own}
+    scored = bool(ranked(sweep.trials, sweep.goal))
+    empty = {
+        "importance": sweep.analysis is None,
+        "predicted_against_measured": sweep.analysis is None or not sweep.analysis.forecasts.numbers,
+        "learning_curves": not sweep.trials,
+    }
+    return {name: plot for name, plot in {**OVERVIEW, **own}.items() if not empty.get(name, not scored)}
 
 
 def searched(sweep: Snapshot) -> dict[str, ParameterConfig]:
@@ -631,6 +656,11 @@ def parameter_names(sweep: Snapshot) -> dict[str, str]:
 def numbers(values: Iterable[float | None] | np.ndarray[Any, Any]) -> list[Any]:
     """Numbers for a figure, to six digits; what is not finite is a gap."""
     return [None if value is None or not math.isfinite(value) else float(f"{value:.6g}") for value in values]
+
+
+def _cloud(count: int) -> Data:
+    """The marker of trials that are many: the more, the smaller and fainter."""
+    return {"color": NEUTRAL, "size": 4 if count > 1000 else 6, "opacity": 0.35 if count > 1000 else 0.55}
 
 
 def _dots(trials: Sequence[Trial], name: str, marker: Data) -> Data:
@@ -671,14 +701,30 @@ def _parameter_axis(parameter: ParameterConfig) -> Data:
             "ticktext": [_text(_value_text(choice)) for choice in parameter.choices],
             "range": [-0.5, count - 0.5],
         }
-    return (
-        {"type": "log", **_LOG_TICKS}
-        if _is_log(parameter)
-        else {"tickformat": "~s" if (parameter.max or 0) >= 1e4 else ""}
-    )
+    if _is_log(parameter):
+        return _log_axis([parameter.min or 0.0, parameter.max or 0.0])
+    return _linear_axis([parameter.max or 0.0])
 
 
-_LOG_TICKS: Data = {"dtick": "D2", "exponentformat": "power"}
+def _linear_axis(values: Sequence[float]) -> Data:
+    return {"tickformat": "~s" if max(values, default=0.0) >= 1e4 else ""}
+
+
+def _log_axis(values: Sequence[float]) -> Data:
+    """A log axis with a tick at each power of ten, or where these are few at 1, 2 and 5 times it."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    steps = (1,) if high - low > 1.5 else (1, 2, 5)
+    ticks = [step * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for step in steps]
+    return {"type": "log", "tickvals": ticks, "ticktext": [_tick_text(tick) for tick in ticks]}
+
+
+def _tick_text(value: float) -> str:
+    """Three digits, as people write them: 0.001, 1e-5, 32,800."""
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        digits = float(f"{value:.3g}")
+        return f"{digits:,.0f}" if abs(digits) >= 1000 else f"{digits:g}"
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def _is_log(parameter: ParameterConfig) -> bool:
@@ -715,8 +761,8 @@ def _score_range(trials: Sequence[Trial]) -> list[float] | None:
 def _cost_axis(sweep: Snapshot, costs: Sequence[float], title: str) -> Data:
     axis: Data = {"title": {"text": f"{title}{_unit_in_brackets(sweep)}"}}
     if _is_wide(costs):
-        return {**axis, "type": "log", **_LOG_TICKS}
-    return {**axis, "tickformat": "~s" if max(costs, default=0.0) >= 1e4 else ""}
+        return {**axis, **_log_axis(costs)}
+    return {**axis, **_linear_axis(costs)}
 
 
 def _unit_in_brackets(sweep: Snapshot) -> str:
@@ -733,7 +779,7 @@ def _text(text: str) -> str:
 
 
 def _legend() -> Data:
-    return {"showlegend": True, "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}}
+    return {"showlegend": True, "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}}
 
 
 def _or_empty(layout: Data, shown: Sequence[Any], why: str = "no trial has a score yet") -> Data:

@@ -33,7 +33,7 @@ class Dashboard {
     const { version, running } = await get("version", { name: this.name });
     this.showRunning(running);
     if (version === this.version) {
-      if (running.length && this.figures) this.figures.refreshOnly("learning_curves");
+      if (running.length) this.figures.refreshOnly("learning_curves");
       return;
     }
     const [overview, changed] = await Promise.all([
@@ -51,7 +51,8 @@ class Dashboard {
     byId("findings").innerHTML = overview.findings;
     document.querySelector("#bar div").style.width = `${100 * overview.progress}%`;
     showFailures(byId("failures"), overview.failures);
-    if (this.figures) this.figures.refresh();
+    this.figures.list(overview.plots);
+    this.figures.refresh();
     this.version = version;
   }
 
@@ -59,12 +60,9 @@ class Dashboard {
     document.title = `${this.name} · Metta Sweep`;
     document.querySelector("h1").textContent = this.name;
     this.table = new TrialTable(byId("trials"), overview.columns, { index: SCORE, direction: overview.first });
-    plotlyLoaded.then(() => {
-      const load = (figure) => get("figure", { name: this.name, figure });
-      this.figures = new Figures(byId("figures"), this.templates, load);
-      for (const plot of overview.plots) {
-        this.figures.add(plot.name, plot.title, plot.caption, plot.wide, plot.parameter ? byId("parameters") : undefined);
-      }
+    this.figures = new Figures(byId("figures"), byId("parameters"), this.templates, async (figure) => {
+      await plotlyLoaded;
+      return get("figure", { name: this.name, figure });
     });
     route((number) => get("trial", { name: this.name, number }), this.templates);
   }

@@ -23,14 +23,18 @@ function short(value) {
 
 class Figures {
   // Cards of plots, each drawn when it comes into view: `load(name)` promises a figure's data.
-  constructor(container, templates, load) {
-    this.container = container;
+  // Overview plots stand in one container, those of single parameters in another.
+  constructor(overview, parameters, templates, load) {
+    this.overview = overview;
+    this.parameters = parameters;
     this.templates = templates;
     this.load = load;
     this.cards = new Map();
+    this.listed = "";
     this.watcher = new IntersectionObserver((entries) => {
       for (const entry of entries) {
         const card = this.cards.get(entry.target.dataset.name);
+        if (!card) continue;
         card.visible = entry.isIntersecting;
         if (card.visible) this.draw(card);
       }
@@ -38,14 +42,28 @@ class Figures {
     dark.addEventListener("change", () => this.refresh());
   }
 
-  add(name, title, caption, wide, container = this.container) {
+  list(plots) {  // which plots there are: those that are new appear, and those that are gone disappear
+    const listed = plots.map((plot) => plot.name).join("\n");
+    if (listed === this.listed) return;
+    this.listed = listed;
+    for (const [name, card] of this.cards) {
+      if (plots.some((plot) => plot.name === name)) continue;
+      card.holder.remove();
+      this.cards.delete(name);
+    }
+    for (const plot of plots) {
+      if (!this.cards.has(plot.name)) this.cards.set(plot.name, this.card(plot));
+      (plot.parameter ? this.parameters : this.overview).append(this.cards.get(plot.name).holder);
+    }
+  }
+
+  card({ name, title, caption, wide }) {
     const plot = element("div", { className: "plot" });
     const holder = element("section", { className: "card figure" + (wide ? " wide" : "") },
       element("h3", { textContent: title }), caption ? element("p", { textContent: caption }) : null, plot);
     holder.dataset.name = name;
-    container.append(holder);
-    this.cards.set(name, { name, plot, holder, visible: false, stale: true, busy: false, figure: null });
     this.watcher.observe(holder);
+    return { name, plot, holder, visible: false, stale: true, busy: false };
   }
 
   refresh() {  // what is shown may have changed
@@ -54,6 +72,7 @@ class Figures {
 
   refreshOnly(name) {
     const card = this.cards.get(name);
+    if (!card) return;
     card.stale = true;
     if (card.visible) this.draw(card);
   }

@@ -24,11 +24,8 @@ async function start() {
   showFailures(document.getElementById("failures"), data.failures);
   route((number) => byNumber.get(number), data.templates);
   await loadPlotly();
-  const figures = new Figures(document.getElementById("figures"), data.templates, async (name) => data.figures[name]);
-  const parameters = document.getElementById("parameters");
-  for (const plot of data.plots) {
-    figures.add(plot.name, plot.title, plot.caption, plot.wide, plot.parameter ? parameters : undefined);
-  }
+  const [overview, parameters] = ["figures", "parameters"].map((id) => document.getElementById(id));
+  new Figures(overview, parameters, data.templates, async (name) => data.figures[name]).list(data.plots);
 }
 
 start().catch((error) => {

@@ -143,6 +143,7 @@ def _page(request: Request) -> Response:
     head = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>Metta Sweep</title>\n'
+        '<link rel="icon" href="data:,">\n'
         '<link rel="stylesheet" href="/assets/style.css">\n'
         '<script src="/assets/page.js" defer></script>\n<script src="/assets/dashboard.js" defer></script>\n'
         '<script src="/assets/plotly.js" id="plotly" async></script>\n</head>\n<body>'
