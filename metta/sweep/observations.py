@@ -54,10 +54,10 @@ class Learner:
         params, info = self.protein.suggest()
         return {path: _at(params, path) for path in self._paths}, info
 
-    def best(self) -> int | None:
-        """Number of the trial that the model recommends, or None before any trial completed."""
+    def best(self, max_cost: float | None = None) -> int | None:
+        """Number of the trial, of those that cost no more, which the model recommends; None if none completed."""
         try:
-            return self.protein.best().number
+            return self.protein.best(max_cost).number
         except LookupError:
             return None
 
@@ -81,12 +81,17 @@ def search_centre(config: ProteinConfig) -> dict[str, Any]:
     return {path: _at(params, path) for path in hyperparameter_paths(config)}
 
 
-def recommended_trial(definition: SweepDefinition, trials: Sequence[Trial]) -> int | None:
-    """The trial whose hyperparameters the model trusts most: the best measured score may be luck."""
+def recommended_trial(
+    definition: SweepDefinition, trials: Sequence[Trial], max_cost: float | None = None
+) -> int | None:
+    """The trial, of those that cost no more, whose hyperparameters the model trusts most.
+
+    The best measured score may be luck.
+    """
     learner = Learner(definition)
     for trial in trials:
         learner.tell(trial)
-    return learner.best()
+    return learner.best(max_cost)
 
 
 def measured(metrics: Mapping[str, float], metric: str) -> float | None:

@@ -16,6 +16,11 @@ _SOURCES = {
 }
 
 
+def number_text(value: float) -> str:
+    """A number to four digits, or to the last whole one: ``0.01234``, ``12.3``, ``400,000``."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
 def duration_text(seconds: float) -> str:
     """``38 s``, ``4 min 05 s``, ``2 h 10 min`` or ``3 d 4 h``."""
     whole = round(seconds)

@@ -1,0 +1,143 @@
+"""One trial in words: what it tried, how it went, and the command that repeats it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from metta.common.config import flatten
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.report.chart import chart
+from metta.sweep.report.standing import pareto_front, ranked
+from metta.sweep.report.summary import range_text, strict, trial_as_json, value_text
+from metta.sweep.report.words import cost_text, duration_text, number_text, suggestion_text
+from metta.sweep.store.protocol import CurvePoint
+from metta.sweep.trial import Trial, TrialState
+
+CURVE_HEIGHT = 12
+FEW_METRICS = 12
+
+
+def print_trial(
+    console: Console,
+    definition: SweepDefinition,
+    trials: Sequence[Trial],
+    trial: Trial,
+    curve: Sequence[CurvePoint],
+    commands: dict[str, str],
+) -> None:
+    """All that is known of a trial.
+
+    Args:
+        console: where to.
+        definition: of its sweep.
+        trials: all of the sweep.
+        trial: the one to show.
+        curve: its learning curve.
+        commands: what to run next, by what it does.
+    """
+
+    def say(text: str, style: str | None = None) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True, style=style)
+
+    say(f"trial {trial.number}: {_outcome(definition, trials, trial)}", "bold")
+    say(_times(trial))
+    say(f"hyperparameters: {suggestion_text(trial.suggestion, definition)}", "bold")
+    parameters = flatten(definition.protein.parameters)
+    for path, value in trial.params.items():
+        place = f"  (from {range_text(parameters[path])})" if path in parameters else ""
+        say(f"  {path}={value_text(value)}{'' if '(fixed)' in place else place}")
+    if trial.metrics:
+        say("measured:", "bold")
+        for line in _measured(definition, trial):
+            say(f"  {line}")
+    name = curve_metric(curve, definition)
+    if name is not None:
+        say(f"learning curve: {name}", "bold")
+        for line in chart({"*": curve_points(curve, name)}, min(console.width, 80), CURVE_HEIGHT, "step"):
+            say(line)
+    if trial.error:
+        say("error:", "bold red")
+        say(trial.error.rstrip(), "red")
+    for artefact, uri in trial.artefacts.items():
+        say(f"{artefact}: {uri}")
+    for what, command in commands.items():
+        say(f"{what}:")
+        say(f"  {command}", "bold")
+
+
+def trial_with_curve_as_json(trial: Trial, curve: Sequence[CurvePoint], commands: dict[str, str]) -> dict[str, Any]:
+    """The same as strict JSON data."""
+    points = [
+        {
+            "attempt": point.attempt,
+            "step": point.step,
+            "seconds": strict(point.seconds),
+            "metrics": {name: strict(value) for name, value in point.metrics.items()},
+        }
+        for point in curve
+    ]
+    return trial_as_json(trial) | {"curve": points, "commands": commands}
+
+
+def curve_metric(curve: Sequence[CurvePoint], definition: SweepDefinition) -> str | None:
+    """What a learning curve is drawn of: the sweep's metric, the reward, or the first thing that was measured."""
+    measured = dict.fromkeys(name for point in curve for name, value in point.metrics.items() if math.isfinite(value))
+    return next((name for name in (definition.protein.metric, "reward", *measured) if name in measured), None)
+
+
+def curve_points(curve: Sequence[CurvePoint], metric: str) -> list[tuple[float, float]]:
+    """A metric over steps. What a lost attempt showed is left out where a later one did the same steps again."""
+    points: list[tuple[float, float]] = []
+    for point in curve:
+        while points and points[-1][0] >= point.step:
+            points.pop()
+        if math.isfinite(point.metrics.get(metric, math.nan)):
+            points.append((point.step, point.metrics[metric]))
+    return points
+
+
+def _outcome(definition: SweepDefinition, trials: Sequence[Trial], trial: Trial) -> str:
+    if trial.state is not TrialState.COMPLETED or trial.score is None:
+        score = "" if trial.score is None else f", {definition.protein.metric} {trial.score:.4g}"
+        return f"{trial.state}{score}"
+    order = [each.number for each in ranked(trials, definition.protein.goal)]
+    told = f"{definition.protein.metric} {trial.score:.4g} for {cost_text(trial, definition)}"
+    if trial.number in order:
+        place = order.index(trial.number) + 1
+        told += ", the best score" if place == 1 else f", number {place} of {len(order)}"
+    if trial.number in pareto_front(trials, definition.protein.goal):
+        told += ", on the Pareto front"
+    return told
+
+
+def _times(trial: Trial) -> str:
+    told = [f"{trial.attempts} attempt{'' if trial.attempts == 1 else 's'}"]
+    if trial.started_at:
+        told.append(f"started {trial.started_at:%Y-%m-%d %H:%M:%S} UTC")
+        if trial.ended_at:
+            told.append(f"took {duration_text((trial.ended_at - trial.started_at).total_seconds())}")
+    return ", ".join(told)
+
+
+def _measured(definition: SweepDefinition, trial: Trial) -> list[str]:
+    """The score, each simulation with what was gained in it, and the first numbers of the training."""
+    metrics, chosen = trial.metrics, dict[str, str]()
+    for name in (definition.protein.metric, *definition.simulations):
+        if name in metrics:
+            gained = {
+                stat.removesuffix(".gained"): value
+                for stat, value in ((each.removeprefix(f"{name}/"), metrics[each]) for each in metrics)
+                if stat.endswith(".gained") and "/" not in stat and name in definition.simulations
+            }
+            amounts = ", ".join(f"{value:.2f} {stat}" for stat, value in gained.items())
+            chosen[name] = f"{name} {metrics[name]:.4g}" + (f"  per agent gained: {amounts}" if amounts else "")
+    plain = [name for name in metrics if "/" not in name and name not in chosen][:FEW_METRICS]
+    lines = [*chosen.values()]
+    if plain:
+        lines.append(", ".join(f"{name} {number_text(metrics[name])}" for name in plain))
+    rest = len(metrics) - len(chosen) - len(plain)
+    return [*lines, f"and {rest} more numbers, which --json shows"] if rest > 0 else lines
