@@ -26,6 +26,7 @@ class Policy(nn.Module):
         super().__init__()
         places, channels = len(vocabulary.directions), vocabulary.num_channels
         spread = 1 / math.sqrt(TYPICAL_TOKENS)
+        self.placeless_embeddings = nn.Parameter(torch.randn(vocabulary.num_placeless, hidden_size) * spread)
         self.place_embeddings = nn.Parameter(torch.randn(places, channels, hidden_size) * spread / 2)
         self.direction_embeddings = nn.Parameter(torch.randn(NUM_DIRECTIONS, channels, hidden_size) * spread)
         self.embeddings_bias = nn.Parameter(torch.zeros(hidden_size))
@@ -39,7 +40,7 @@ class Policy(nn.Module):
     def embeddings(self) -> Tensor:
         """The table that tokens are looked up in, [rows, hidden]; see `Vocabulary`."""
         of_directions = (self.lies_in @ self.direction_embeddings.flatten(1)).view_as(self.place_embeddings)
-        return (self.place_embeddings + of_directions).flatten(0, 1)
+        return torch.cat([self.placeless_embeddings, (self.place_embeddings + of_directions).flatten(0, 1)])
 
     def forward(self, tokens: TokenBatch, embeddings: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the actions' logits [batch, actions] and the values [batch].

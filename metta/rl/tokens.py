@@ -21,6 +21,11 @@ from metta.rl.environment import EMPTY, GLOBAL_LOCATION, EnvironmentSpec
 IGNORED_FEATURES = ("agent_id",)
 """Features no policy is shown: agents are numbered anew in each episode."""
 
+PLACELESS_FEATURES = frozenset(
+    ["episode_completion_pct", "last_action", "last_action_move", "last_reward", "goal"]
+    + [f"lp:{side}" for side in ("north", "south", "east", "west")]
+)
+"""Features that tell of the agent's whole situation, so that a row for each place would be wasted on them."""
 
 NUM_DIRECTIONS = 19
 """Nine by the signs of rows and columns away, each split by which of both is more; the last is of global tokens."""
@@ -117,12 +122,16 @@ def _offsets(lengths: Tensor) -> Tensor:
 class Vocabulary:
     """Which row of the embedding table stands for a token, and how much it counts.
 
-    There is a row for each place in the view (and one place for the global tokens) and channel. A feature whose value
-    is a name (a tag, an action, a vibe) has one channel for each name; a feature whose value is an amount has one
-    channel that counts 1 + log2(amount) / 8: that there is any matters most. Amounts of 0 and empty tokens have none.
+    There is a row for each place in the view (and one place for the global tokens) and channel, and one row for each
+    channel of the features that have no place. A feature whose value is a name (a tag, an action, a vibe) has one
+    channel for each name; a feature whose value is an amount has one channel that counts 1 + log2(amount) / 8: that
+    there is any matters most. The higher digits of an amount count in its channel. Amounts of 0 and empty tokens have
+    no row.
 
     Attributes:
-        num_channels: channels; row ``place * num_channels + channel`` of the table stands for a channel at a place.
+        num_channels: channels that have places.
+        num_placeless: channels without; they have the first rows. After them, row
+            ``num_placeless + place * num_channels + channel`` stands for a channel at a place.
         directions: int64 [places], in which of `NUM_DIRECTIONS` directions from the agent each place lies.
     """
 
@@ -130,30 +139,41 @@ class Vocabulary:
         names_of = {"tag": spec.tags, "last_action": spec.actions, "vibe": spec.vibes}
         self._weights = np.zeros(256 * 256, dtype=np.float32)
         self._channels = np.zeros(256 * 256, dtype=np.int32)
+        self._has_place = np.ones(256 * 256, dtype=np.int32)
+        self.num_channels = self.num_placeless = 0
         amounts = np.arange(1, 256)
-        self.num_channels = 0
-        for feature, name in enumerate(spec.features):
+        channels: dict[str, int] = {}
+        for feature, full_name in enumerate(spec.features):
+            name, digit = _digit(full_name)
             if name in IGNORED_FEATURES:
                 continue
-            first = feature * 256
-            if names := names_of.get(name):
-                values = np.arange(len(names))
-                self._weights[first + values] = 1
-                self._channels[first + values] = self.num_channels + values
-                self.num_channels += len(names)
+            meanings = feature * 256 + (np.arange(len(names_of[name])) if names_of.get(name) else amounts)
+            if names_of.get(name):
+                self._weights[meanings] = 1
+                self._channels[meanings] = self._new_channels(name, len(meanings)) + np.arange(len(meanings))
             else:
-                self._weights[first + amounts] = 1 + np.log2(amounts) / 8
-                self._channels[first + amounts] = self.num_channels
-                self.num_channels += 1
+                self._weights[meanings] = 1 + digit + np.log2(amounts) / 8  # = 1 + log2(256^digit amount) / 8
+                if name not in channels:
+                    channels[name] = self._new_channels(name, 1)
+                self._channels[meanings] = channels[name]
+            self._has_place[meanings] = name not in PLACELESS_FEATURES
         height, width = spec.view
-        self._places = np.zeros(256, dtype=np.int32)
+        places = np.zeros(256, dtype=np.int32)
         rows, columns = np.divmod(np.arange(height * width), width)
-        self._places[rows << 4 | columns] = np.arange(height * width)
-        self._places[GLOBAL_LOCATION] = height * width
-        self._places *= self.num_channels
+        places[rows << 4 | columns] = np.arange(height * width)
+        places[GLOBAL_LOCATION] = height * width
+        self._first_rows = self.num_placeless + places * self.num_channels
         self.directions: npt.NDArray[np.int64] = np.append(
             _directions(rows - height // 2, columns - width // 2), NUM_DIRECTIONS - 1
         )
+
+    def _new_channels(self, name: str, number: int) -> int:
+        """Make channels for a feature, and return the first."""
+        if name in PLACELESS_FEATURES:
+            self.num_placeless += number
+            return self.num_placeless - number
+        self.num_channels += number
+        return self.num_channels - number
 
     def encode(self, observations: npt.NDArray[np.uint8]) -> TokenBatch:
         """Look up the tokens of observations (uint8 [batch, tokens, 3])."""
@@ -164,12 +184,18 @@ class Vocabulary:
         meanings = tokens[:, 1].astype(np.int32) << 8 | tokens[:, 2]
         weights = self._weights[meanings]
         counted = weights > 0
-        rows = self._places[tokens[:, 0]] + self._channels[meanings]
+        rows = self._first_rows[tokens[:, 0]] * self._has_place[meanings] + self._channels[meanings]
         counted_before = np.concatenate([[0], np.cumsum(counted)])
         offsets = counted_before[np.concatenate([[0], np.cumsum(present.sum(axis=1))])].astype(np.int32)
         return TokenBatch(
             torch.from_numpy(rows[counted]), torch.from_numpy(weights[counted]), torch.from_numpy(offsets)
         )
+
+
+def _digit(feature: str) -> tuple[str, int]:
+    """A feature's name without its digit, and the digit: ``inv:ore:p1`` is how many times 256 ore there are."""
+    name, separator, digit = feature.rpartition(":p")
+    return (name, int(digit)) if separator and digit.isdigit() else (feature, 0)
 
 
 def _directions(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -27,7 +27,7 @@ from mettagrid.config.mettagrid_config import MettaGridConfig
 from metta.rl.environment import TOKEN_DIM, Buffers, Environment, EnvironmentSpec
 
 NUM_GROUPS = 2
-"""Environments step in this many groups in turn: while one steps, the policy looks at the other."""
+"""Environments step in this many groups in turn: while workers step one, the policy looks at the other."""
 
 _CLOSE_SECONDS = 5.0
 _FIELDS: dict[str, tuple[npt.DTypeLike, Any]] = {
@@ -89,7 +89,7 @@ class SharedArrays:
 
 
 class VectorEnvironment:
-    """Environments that start a new episode by themselves, stepped in `NUM_GROUPS` groups.
+    """Environments that start a new episode by themselves, stepped in `groups`.
 
     Whatever the number of workers, a seed gives the same episodes.
 
@@ -127,7 +127,8 @@ class VectorEnvironment:
         shapes = SharedArrays.shapes(self.spec, num_environments)
         memory = {name: context.RawArray(c_type, int(np.prod(shapes[name]))) for name, (_, c_type) in _FIELDS.items()}
         self.arrays = SharedArrays.on(memory, self.spec, num_environments)
-        bounds = [round(part * num_environments / NUM_GROUPS) for part in range(NUM_GROUPS + 1)]
+        num_groups = NUM_GROUPS if num_workers else 1
+        bounds = [round(index * num_environments / num_groups) for index in range(num_groups + 1)]
         self.groups = [slice(start, stop) for start, stop in itertools.pairwise(bounds) if stop > start]
         self._pending: list[bool] = [True for _ in self.groups]
         self._stats: list[list[dict[str, float]]] = [[] for _ in self.groups]

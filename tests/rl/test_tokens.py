@@ -42,15 +42,18 @@ def pack(batch: list[list[tuple[int, int, int]]]) -> np.ndarray:
 
 
 def expected_sum(tokens: list[tuple[int, int, int]], vocabulary: Vocabulary, table: torch.Tensor) -> torch.Tensor:
-    """The sum of embeddings of one observation, a token at a time: 3 tags, 2 actions, ore, vibe are 7 channels."""
+    """The sum of embeddings of one observation, a token at a time: 3 tags, ore, vibe have places, 2 actions none."""
     total = torch.zeros(table.shape[1])
     for location, feature, value in tokens:
         if feature == 3 or (feature in (2, 4) and value == 0):
             continue
+        if feature == 1:
+            total += table[value]
+            continue
         place = 15 if location == GLOBAL_LOCATION else LOCATIONS.index(location)
-        channel = {0: value, 1: 3 + value, 2: 5, 4: 6}[feature]
-        weight = 1.0 if feature in (0, 1) else 1 + float(np.log2(value)) / 8
-        total += weight * table[place * 7 + channel]
+        channel = {0: value, 2: 3, 4: 4}[feature]
+        weight = 1.0 if feature == 0 else 1 + float(np.log2(value)) / 8
+        total += weight * table[2 + place * 5 + channel]
     return total
 
 
@@ -58,8 +61,8 @@ def expected_sum(tokens: list[tuple[int, int, int]], vocabulary: Vocabulary, tab
 @given(observations())
 def test_an_observation_is_the_sum_of_its_tokens(batch: list[list[tuple[int, int, int]]]) -> None:
     vocabulary = Vocabulary(SPEC)
-    assert vocabulary.num_channels == 7
-    table = torch.randn(16 * 7, 4, generator=torch.Generator().manual_seed(0))
+    assert (vocabulary.num_placeless, vocabulary.num_channels) == (2, 5)
+    table = torch.randn(2 + 16 * 5, 4, generator=torch.Generator().manual_seed(0))
     tokens = vocabulary.encode(pack(batch))
     sums = sum_embeddings(table, tokens)
     for got, observation in zip(sums, batch, strict=True):
@@ -70,7 +73,7 @@ def test_an_observation_is_the_sum_of_its_tokens(batch: list[list[tuple[int, int
 @given(observations())
 def test_the_gradient_of_the_sums_is_that_of_torch(batch: list[list[tuple[int, int, int]]]) -> None:
     generator = torch.Generator().manual_seed(0)
-    table = torch.randn(16 * 7, 4, generator=generator, requires_grad=True)
+    table = torch.randn(2 + 16 * 5, 4, generator=generator, requires_grad=True)
     tokens = Vocabulary(SPEC).encode(pack(batch))
     upstream = torch.randn(len(tokens), 4, generator=generator)
     expected = torch.nn.functional.embedding_bag(
@@ -105,6 +108,15 @@ def test_selecting_from_joined_batches_is_encoding_the_selected(
         torch.testing.assert_close(getattr(selected, name), getattr(direct, name))
 
 
+def test_a_higher_digit_is_a_larger_amount_of_the_same() -> None:
+    spec = EnvironmentSpec(1, 4, (3, 3), ("noop",), ("inv:ore", "inv:ore:p1"), (), ())
+    vocabulary = Vocabulary(spec)
+    assert vocabulary.num_channels == 1
+    tokens = vocabulary.encode(np.array([[(17, 0, 255)], [(17, 1, 1)], [(17, 1, 2)]], dtype=np.uint8))
+    assert len(set(tokens.rows.tolist())) == 1
+    torch.testing.assert_close(tokens.weights, torch.tensor([2.0, 2.0, 2.125]), atol=1e-3, rtol=0)
+
+
 def test_places_are_grouped_by_direction() -> None:
     directions = Vocabulary(SPEC).directions
     grid = directions[:-1].reshape(3, 5)  # the agent is in the middle
@@ -119,7 +131,7 @@ def test_what_is_learnt_of_a_direction_holds_for_all_its_places() -> None:
     policy = Policy(vocabulary, num_actions=2, hidden_size=8)
     with torch.no_grad():
         policy.place_embeddings.zero_()
-        near, far, left = (policy.embeddings().view(16, 7, 8)[place] for place in (8, 9, 5))
+        near, far, left = (policy.embeddings()[2:].view(16, 5, 8)[place] for place in (8, 9, 5))
     torch.testing.assert_close(near, far)
     assert not torch.allclose(near, left)
 

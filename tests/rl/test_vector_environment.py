@@ -20,11 +20,11 @@ def play(num_workers: int, steps: int = 25) -> list[np.ndarray]:
     with VectorEnvironment(small_env(), num_environments=3, num_workers=num_workers, seed=[1]) as environments:
         arrays = environments.arrays
         for _ in range(steps):
+            ended = sum(len(environments.receive(group)) for group in environments.groups)
+            seen += [arrays.observations.copy(), arrays.rewards.copy(), np.array(ended)]
+            seen += [arrays.truncations.copy(), arrays.terminals.copy()]
+            arrays.actions[:] = generator.integers(0, 5, size=arrays.actions.shape)
             for group in environments.groups:
-                stats = environments.receive(group)
-                seen += [arrays.observations[group].copy(), arrays.rewards[group].copy(), np.array(len(stats))]
-                seen += [arrays.truncations[group].copy(), arrays.terminals[group].copy()]
-                arrays.actions[group] = generator.integers(0, 5, size=arrays.actions[group].shape)
                 environments.send(group)
     return seen
 
