@@ -104,7 +104,7 @@ def _optuna_distribution(config: ParameterConfig) -> Any:
     import optuna
 
     if config.choices is not None:
-        return optuna.distributions.CategoricalDistribution(config.choices)
+        return optuna.distributions.CategoricalDistribution(cast(Any, config.choices))
     assert config.min is not None
     assert config.max is not None
     log = config.distribution in ("log_normal", "int_log_normal")

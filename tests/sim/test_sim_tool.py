@@ -18,7 +18,7 @@ SIMULATIONS = [SimulationConfig(name=f"arena/{name}", env=ENV, num_episodes=2) f
 def policy_uri(tmp_path: Path) -> str:
     spec = EnvironmentSpec.of(ENV)
     policy = checkpoint.make_policy(spec, hidden_size=8)
-    state = checkpoint.TrainingState(policy, torch.optim.Adam(policy.parameters()), generators={})
+    state = checkpoint.TrainingState(policy, torch.optim.Adam(policy.parameters()))
     return checkpoint.save(tmp_path, state, spec, settings={}).as_uri()
 
 

@@ -116,3 +116,8 @@ def test_the_spec_is_plain_json(tmp_path: Path) -> None:
 
     again = json.loads(json.dumps(asdict(spec(tmp_path, tool()))))
     assert TrainTool.model_validate(again["tool"]) == tool()
+
+
+def test_an_episode_is_drawn_where_asked(tmp_path: Path) -> None:
+    result = TrainTool.run_trial(spec(tmp_path, tool().override("evaluation.gif", True)), lambda progress: True)
+    assert Path(result.artefacts["gif"].removeprefix("file://")).read_bytes().startswith(b"GIF89a")
