@@ -118,12 +118,13 @@ class AbstractSweep(Tool):
             return 130
         return 0
 
-    def run(self, console: Console | None = None, exclusive: bool = True) -> SweepResult:
+    def run(self, console: Console | None = None, exclusive: bool = True, outcome: bool = True) -> SweepResult:
         """Run the sweep to its end and return what was found.
 
         Args:
             console: where to show it; left out, standard output.
             exclusive: whether to refuse to work beside other drivers.
+            outcome: whether to say in the end what was found.
 
         Raises:
             UserError: the sweep cannot run as asked; nothing has run then.
@@ -147,8 +148,9 @@ class AbstractSweep(Tool):
                 with mirrored(self.store, self.sweep_name, self.wandb, notice):
                     trials = self._drive(console, store, definition, executor, exclusive)
                 recommended = recommended_trial(definition, trials)
-                commands = self._next_commands(store, definition, trials, recommended)
-                print_outcome(console, self.sweep_name, definition, trials, recommended, commands)
+                if outcome:
+                    commands = self._next_commands(store, definition, trials, recommended)
+                    print_outcome(console, self.sweep_name, definition, trials, recommended, commands)
         return SweepResult(self.sweep_name, self.store, definition, trials, recommended)
 
     def _open_executor(self) -> Executor:

@@ -74,6 +74,14 @@ def opened(options: argparse.Namespace, create: bool = False) -> closing[Store]:
     return closing(open_store(options.store, create=create))
 
 
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
 def say(options: argparse.Namespace, message: str, **facts: Any) -> None:
     """Print `message`, or with --json the facts."""
     print(json.dumps(facts) if options.json else message)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from metta.common.command_line import read_value, split_pairs
 from metta.common.errors import UserError, nearest
-from metta.sweep.cli.command import Commands, opened, say
+from metta.sweep.cli.command import Commands, opened, positive, say
 
 if TYPE_CHECKING:
+    from metta.common.entry_point import EntryPoint
+    from metta.sweep.abstract_sweep import AbstractSweep
     from metta.sweep.definition import SweepDefinition
     from metta.sweep.store.protocol import Store
 
 TITLE = "steer sweeps"
-
-
-class SweepDriver(Protocol):
-    """What an entry point of a sweep builds: a Tool of a room that this one does not know."""
-
-    def work(self) -> int: ...
 
 
 def register(commands: Commands) -> None:
@@ -33,6 +30,12 @@ def register(commands: Commands) -> None:
         "numbers", nargs="+", type=int, metavar="NUMBER", help="numbers of failed trials"
     )
     commands.add(work, "work", "name")
+    confirmed = commands.add(confirm, "confirm", "name")
+    confirmed.add_argument("--top", type=positive, default=3, metavar="K", help="the K best (default: %(default)s)")
+    confirmed.add_argument("--trials", nargs="+", type=int, default=[], metavar="N", help="these trials instead")
+    confirmed.add_argument(
+        "--seeds", type=positive, default=5, metavar="S", help="how often each is run (default: %(default)s)"
+    )
     queued, added = commands.add(enqueue, "enqueue", "name"), commands.add(add, "add", "name")
     for parser in (queued, added):
         parser.add_argument("params", nargs="+", metavar="PATH=VALUE", help="hyperparameters")
@@ -102,18 +105,45 @@ def work(options: argparse.Namespace) -> int:
 
     Rebuilds the sweep from the entry point that is kept with it, in the present folder.
     """
-    from metta.common.entry_point import EntryPoint
-
     with opened(options) as store:
-        record = store.sweep(options.name)
-    if record.entry_point is None:
-        raise UserError(
-            f"sweep {options.name!r} was not started by tools/run.py, so nothing says how to rebuild it; "
-            "run the Python code that started it"
-        )
-    sys.path.insert(0, str(Path.cwd()))
-    tool = EntryPoint.model_validate(record.entry_point).build().override("store", options.store)
-    return cast(SweepDriver, tool).work()
+        entry_point = _entry_point(store, options.name)
+    return _build(entry_point, options).work()
+
+
+def confirm(options: argparse.Namespace) -> None:
+    """Retrain the best trials on fresh seeds, and say whether they really differ.
+
+    The runs are the sweep NAME.confirm, which can be watched and worked on like any other. The same command goes on
+    with it where it was, and with more --seeds or --top it runs only what is missing.
+    """
+    from rich.console import Console
+
+    from metta.sweep import confirmation
+    from metta.sweep.definition import SweepDefinition, open_sweep
+    from metta.sweep.report.verdict import print_verdict
+    from metta.sweep.store.protocol import SweepNotFoundError
+
+    name = f"{options.name}{confirmation.SUFFIX}"
+    with opened(options) as store:
+        swept = _entry_point(store, options.name)
+        definition = SweepDefinition.model_validate(store.sweep(options.name).config)
+        chosen = confirmation.choose(definition, store.trials(options.name), options.top, options.trials)
+        try:
+            before = store.trials(name)
+        except SweepNotFoundError:
+            before = []
+        missing = confirmation.missing(before, chosen, options.seeds)
+        entry_point = confirmation.entry_point(swept, name, len(before) + len(missing))
+        tool = _build(entry_point, options)
+        open_sweep(store, name, tool.definition(), entry_point.model_dump())
+        confirmation.enqueue(store, name, missing)
+        if missing or not all(trial.state.ended for trial in before):
+            tool.run(Console(stderr=options.json), exclusive=False, outcome=False)
+        verdict = confirmation.judge(definition, chosen, store.trials(name))
+    if options.json:
+        print(json.dumps({"sweep": name} | confirmation.verdict_as_json(verdict), indent=2))
+    else:
+        print_verdict(Console(), definition, verdict)
 
 
 def enqueue(options: argparse.Namespace) -> None:
@@ -143,6 +173,24 @@ def add(options: argparse.Namespace) -> None:
         outcome = Outcome(TrialState.COMPLETED, score=options.score, cost=options.cost)
         number = store.add(options.name, _hyperparameters(definition, options.params), outcome)
     say(options, f"trial {number} is added", number=number)
+
+
+def _entry_point(store: Store, name: str) -> EntryPoint:
+    """What rebuilds the sweep."""
+    from metta.common.entry_point import EntryPoint
+
+    record = store.sweep(name)
+    if record.entry_point is None:
+        raise UserError(
+            f"sweep {name!r} was not started by tools/run.py, so nothing says how to rebuild it; "
+            "run the Python code that started it"
+        )
+    return EntryPoint.model_validate(record.entry_point)
+
+
+def _build(entry_point: EntryPoint, options: argparse.Namespace) -> AbstractSweep:
+    sys.path.insert(0, str(Path.cwd()))
+    return cast("AbstractSweep", entry_point.build().override("store", options.store))
 
 
 def _alive(store: Store, name: str) -> int:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from metta.common.errors import UserError
-from metta.sweep.cli.command import Commands, opened
+from metta.sweep.cli.command import Commands, opened, positive
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,7 @@ MODEL_TRIALS = 1_000
 
 def register(commands: Commands) -> None:
     shown = commands.add(show, "show", "name")
-    shown.add_argument("--top", type=int, metavar="N", help="only the first N: the best, or as --sort says")
+    shown.add_argument("--top", type=positive, metavar="N", help="only the first N: the best, or as --sort says")
     shown.add_argument("--state", action="append", default=[], choices=STATES, help="only these; may be repeated")
     shown.add_argument("--pareto", action="store_true", help="only the Pareto front of score and cost")
     shown.add_argument(

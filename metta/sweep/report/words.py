@@ -63,6 +63,8 @@ def suggestion_text(suggestion: Mapping[str, Any], definition: SweepDefinition) 
     source = suggestion.get("source")
     if source is None:
         return "given by hand"
+    if source == "confirmation":
+        return f"trial {suggestion['trial']} of the sweep again, on a fresh seed"
     if source != "model":
         fallback = f" ({suggestion['fallback']})" if suggestion.get("fallback") else ""
         return f"{_SOURCES.get(source, source)}{fallback}"
