@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -65,6 +66,8 @@ class Program(Config):
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return shlex.split(value)
+        if not isinstance(value, list):
+            return value
         return [str(word) if isinstance(word, int | float) else word for word in value]
 
     def check(self, paths: Sequence[str], searched: Sequence[str]) -> None:
@@ -77,6 +80,8 @@ class Program(Config):
         Raises:
             UserError: see above.
         """
+        if self.metrics == "wandb" and importlib.util.find_spec("wandb") is None:
+            raise UserError("metrics: wandb needs the package wandb: pip install metta-sweep[wandb]")
         used: set[str] = set()
         for word in self.command:
             found = _MACRO.findall(word)

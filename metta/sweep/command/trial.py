@@ -10,6 +10,7 @@ from pathlib import Path
 from metta.common.errors import nearest
 from metta.sweep.command.process import Ending, run_process
 from metta.sweep.command.program import Call, Program, read_metrics
+from metta.sweep.interop.wandb_run import read_summary, run_files
 from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
 
 TAIL_LINES = 20
@@ -38,7 +39,7 @@ class _Run:
         self._lines = 0
         self._last: dict[str, float] = {}
         self._scored: dict[str, float] = {}
-        self._old_summaries = self._summaries()
+        self._old_runs = run_files(call.run_dir)
 
     def result(self) -> TrialResult:
         call = self._call
@@ -86,17 +87,15 @@ class _Run:
             metrics = _file_metrics(file)
             return metrics, f"the file {file}" if metrics else f"the program wrote no JSON object to {file}"
         if self._call.program.metrics == "wandb":
-            summaries = self._summaries() - self._old_summaries
-            metrics = _file_metrics(max(summaries, key=lambda path: path.stat().st_mtime)) if summaries else {}
-            no_summary = f"the program left no W&B summary in {self._call.run_dir / 'wandb'}; is WANDB_MODE=disabled?"
-            return metrics, "its W&B summary" if metrics else no_summary
+            runs = run_files(self._call.run_dir) - self._old_runs
+            if not runs:
+                where = self._call.run_dir / "wandb"
+                return {}, f"the program left no W&B run in {where}: did it call wandb.init, or is WANDB_MODE=disabled?"
+            metrics = read_metrics(read_summary(max(runs, key=lambda path: path.stat().st_mtime)))
+            return metrics, "its W&B summary" if metrics else "its W&B summary is empty"
         if self._last:
             return self._scored or self._last, "the last line of JSON in its output"
         return {}, f"no line of its output is a JSON object; one with {self._metric!r} is expected"
-
-    def _summaries(self) -> set[Path]:
-        """The summaries of W&B runs of this trial, whether they went to a server or not."""
-        return set((self._call.run_dir / "wandb").glob("*run-*/files/wandb-summary.json"))
 
 
 def _parse(line: bytes) -> dict[str, float]:

@@ -39,6 +39,8 @@ def read_wandb_sweep(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     if "parameters" not in data:
         raise UserError(f"{where}: 'parameters' is missing")
     command = data.get("command", _DEFAULT_COMMAND)
+    if not isinstance(command, list | str):
+        raise UserError(f"{where}: 'command' is {command!r}, not a list of words")
     if "program" not in data and "${program}" in command:
         raise UserError(f"{where}: 'program' is missing: the training script")
     fields: dict[str, Any] = {
@@ -78,8 +80,8 @@ def _parameter(value: Any, where: str) -> Any:
     if "parameters" in value:
         _only(value, ("parameters",), where)
         return _parameters(value["parameters"], where)
-    distribution = value.get("distribution", _usual_distribution(value, where))
-    if distribution not in _DISTRIBUTIONS:
+    distribution = value["distribution"] if "distribution" in value else _usual_distribution(value, where)
+    if not isinstance(distribution, str) or distribution not in _DISTRIBUTIONS:
         raise UserError(
             f"{where}: the distribution {distribution!r} of W&B is not supported; "
             f"{nearest(str(distribution), _DISTRIBUTIONS)}"

@@ -1,0 +1,257 @@
+"""Programs swept for real: how metrics come back, and how programs end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from metta.sweep.cli import main as metta_sweep
+from metta.sweep.command import process
+from metta.sweep.command.process import Ending, run_process
+from metta.sweep.command.sweep import CommandSweep, from_file
+from metta.sweep.definition import open_sweep
+from metta.sweep.result import SweepResult
+from metta.sweep.store import open_store
+from metta.sweep.sweep import TooManyFailuresError
+from metta.sweep.trial import Trial, TrialState
+from tests.sweep.executor.trials import alive, until
+
+ROOT = Path(__file__).parents[3]
+X = {"x": {"min": 0, "max": 1, "distribution": "uniform"}}
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+
+
+def write(script: str, **fields: Any) -> CommandSweep:
+    """A sweep of a shell script that gets x as its first argument."""
+    Path("train.sh").write_text(script)
+    data = {"command": "sh train.sh ${x}", "metric": "score", "num_trials": 2, "parameters": X, "seed": 1, **fields}
+    Path("sweep.yaml").write_text(yaml.safe_dump(data))
+    return from_file("sweep.yaml")
+
+
+def run(script: str, **fields: Any) -> SweepResult:
+    return write(script, **fields).run()
+
+
+def failure(script: str, **fields: Any) -> Trial:
+    (trial,) = run(script, num_trials=1, **fields).trials
+    assert trial.state is TrialState.FAILED
+    return trial
+
+
+PRINTING = """
+echo loading
+echo '{"step": 10, "score": 0.1, "note": "text"}'
+echo '{"step": 20, "score": 0.2}'
+echo 'not {"json": 1}'
+echo "{\\"step\\": 30, \\"score\\": $1, \\"eval\\": {\\"loss\\": 0.5}}"
+echo '{"other": 1}'
+echo warning >&2
+"""
+
+
+def test_the_last_line_of_json_with_the_metric_counts_and_all_are_progress() -> None:
+    result = run(PRINTING)
+    for trial in result.trials:
+        assert trial.state is TrialState.COMPLETED
+        assert trial.score == trial.params["x"]
+        assert trial.metrics == {"step": 30, "score": trial.score, "eval.loss": 0.5}
+    with closing(open_store(result.store)) as store:
+        points = [(point.step, point.metrics.get("score")) for point in store.curve("sweep", 0)]
+    assert points == [(10, 0.1), (20, 0.2), (30, result.trials[0].score), (4, None)]
+    (folder,) = Path("data/sweeps/sweep").glob("*/trial_0000")
+    assert "loading" in (folder / "stdout.log").read_text()
+    assert (folder / "stderr.log").read_text() == "warning\n"
+
+
+@pytest.mark.parametrize("name", ["${run_dir}/out.json", "out.json"])
+def test_metrics_come_from_a_file(name: str) -> None:
+    script = 'echo "{\\"score\\": 7}"; echo "{ \\"score\\":\n $1 }" > ' + name.replace("${run_dir}", "$METTA_RUN_DIR")
+    trials = run(script, metrics=name).trials
+    assert [trial.score for trial in trials] == [trial.params["x"] for trial in trials]
+
+
+def test_metrics_come_from_the_wandb_summary_of_a_wandb_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    Path("train.py").write_text(
+        "import sys, wandb\n"
+        "with wandb.init(settings=wandb.Settings(console='off')) as run:\n"
+        "    assert sys.argv[1:] == [f'--lr={run.config.lr}', f'--model={run.config.model}'], sys.argv\n"
+        "    for step in range(3):\n"
+        "        run.log({'val': {'loss': run.config.lr + 2 - step}})\n"
+    )
+    Path("sweep.yaml").write_text(
+        "program: train.py\nmethod: bayes\nrun_cap: 1\nmetric: {name: val.loss, goal: minimize}\n"
+        "parameters:\n  lr: {min: 1e-3, max: 0.1}\n  model: {parameters: {width: {value: 3}}}\n"
+        "command: [" + sys.executable + ", '${program}', '${args}']\n"
+    )
+    sweep = from_file("sweep.yaml")
+    sweep.wandb.enabled = False
+    (trial,) = sweep.run().trials
+    assert trial.error is None
+    assert trial.score == pytest.approx(trial.params["lr"])
+    assert trial.metrics["_step"] == 2
+
+
+def test_a_program_that_fails_is_a_failed_trial_with_the_end_of_its_errors() -> None:
+    trial = failure('echo "{\\"score\\": 0.5}"; seq 100 >&2; echo "out of memory" >&2; exit 3')
+    assert trial.error is not None
+    first, *tail = trial.error.splitlines()
+    assert first.startswith("exit status 3; its errors are in ")
+    assert tail == [*map(str, range(82, 101)), "out of memory"]
+    assert trial.cost is not None
+
+
+def test_a_program_that_does_not_exist_or_is_killed_says_so() -> None:
+    assert "nonsense: No such file or directory" in (failure("", command="nonsense ${x}").error or "")
+    assert "exit status 139 (SIGSEGV)" in (failure("kill -SEGV $$", name="b").error or "")
+
+
+@pytest.mark.parametrize(
+    ("script", "fields", "error"),
+    [
+        ("echo hello", {}, "no line of its output is a JSON object; one with 'score' is expected"),
+        (
+            "echo '{\"scores\": 1}'",
+            {},
+            "the last line of JSON in its output has no number 'score'; did you mean 'scores'",
+        ),
+        ('echo \'{"score": "high", "a": 1}\'', {}, "has no number 'score'; valid: a"),
+        ("true", {"metrics": "m.json"}, "the program wrote no JSON object to m.json"),
+        ("true", {"metrics": "wandb"}, "the program left no W&B run in"),
+    ],
+)
+def test_a_program_without_the_metric_is_a_failed_trial_that_says_where_it_was_sought(
+    script: str, fields: dict[str, Any], error: str
+) -> None:
+    assert error in (failure(script, **fields).error or "")
+
+
+def test_an_old_metrics_file_is_not_taken_for_a_new_one() -> None:
+    Path("m.json").write_text('{"score": 1}')
+    assert "wrote no JSON object" in (failure("true", metrics="m.json").error or "")
+
+
+def test_five_failures_stop_the_sweep_with_the_last_line_of_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = write("echo first >&2; echo 'bad flag' >&2; exit 1", num_trials=9)
+    with pytest.raises(TooManyFailuresError, match=r"The last: bad flag"):
+        sweep.run()
+
+
+STUBBORN = """
+trap '' TERM
+sleep 1000 &
+echo $! > pid
+echo '{"score": 0.5}'
+wait
+wait
+"""
+
+
+@pytest.mark.parametrize("script", [STUBBORN, STUBBORN.replace("trap", "#")])
+def test_a_program_that_runs_too_long_is_ended_with_all_that_it_started(
+    script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "TERMINATION_SECONDS", 0.3)
+    trial = failure(script, trial_timeout=1.5)
+    assert trial.error == "it ran longer than trial_timeout=1.5 seconds and was ended"
+    assert trial.score == 0.5
+    assert not alive(int(Path("pid").read_text()))
+
+
+def test_a_program_that_is_told_to_stop_gets_time_to_end(tmp_path: Path) -> None:
+    script = "trap 'echo saved > saved; exit 0' TERM; echo '{}'; sleep 1000 & wait"
+    log = tmp_path / "log"
+    end = run_process(["sh", "-c", script], os.environ, log, log, lambda line: False, None)
+    assert end.ending is Ending.STOPPED
+    assert (tmp_path / "saved").exists()
+
+
+def test_what_a_program_leaves_running_ends_with_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = "sleep 1000 & echo $! > pid"
+    end = run_process(["sh", "-c", script], os.environ, log, log, lambda line: True, None)
+    assert (end.ending, end.status) == (Ending.EXITED, 0)
+    until(lambda: not alive(int((tmp_path / "pid").read_text())))
+
+
+def test_a_program_ends_with_the_process_that_ran_it(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from metta.sweep.command.process import run_process\n"
+        "log = pathlib.Path('log')\n"
+        "run_process(['sh', '-c', 'echo $$ > pid.new; mv pid.new pid; sleep 1000'], os.environ, log, log, bool, None)\n"
+    )
+    runner = subprocess.Popen([sys.executable, "-c", code, str(ROOT)])
+    until((tmp_path / "pid").exists)
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    until(lambda: not alive(int((tmp_path / "pid").read_text())))
+
+
+def test_output_of_any_kind_is_survived() -> None:
+    script = (
+        "head -c 3000000 /dev/zero | tr '\\\\0' x; echo; printf '\\377\\376\\n'; printf '{\"score\": NaN}\\n'\n"
+        'echo \'{"score": [}\'; printf \'{"score": 0.25, "step": 1e400}\''
+    )
+    assert run(script, num_trials=1).best_score == 0.25
+
+
+def test_the_command_runs_extends_and_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    write(PRINTING)
+    assert metta_sweep(["run", "sweep.yaml"]) == 0
+    assert "metta-sweep run sweep.yaml --num-trials=4" in capsys.readouterr().out
+    assert metta_sweep(["run", "sweep.yaml", "--num-trials", "3", "--overrides", "executor=inline", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [trial["state"] for trial in shown["trials"]] == ["completed"] * 3
+
+
+def test_another_process_works_on_the_sweep_without_its_file(tmp_path: Path) -> None:
+    sweep = write(PRINTING).override("num_workers", 2)
+    with closing(open_store(sweep.store)) as store:
+        open_sweep(store, "sweep", sweep.definition(), sweep.rebuilt_by().model_dump())
+    Path("sweep.yaml").unlink()
+    command = [str(Path(sys.executable).with_name("metta-sweep")), "work", "sweep"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with closing(open_store(sweep.store)) as store:
+        assert [trial.score for trial in store.trials("sweep")] == [t.params["x"] for t in store.trials("sweep")]
+        assert len(store.trials("sweep")) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: [", "sweep.yaml is not YAML"),
+        ("[1, 2]", "expected keys such as command"),
+        ("metric: a\nmetric: b", "the key 'metric' is given twice"),
+        ("metric: a", "how many trials? give num_trials in the file, or --num-trials N"),
+        ("num_trials: 3\nmetric: a", "'command' is missing"),
+        ("command: 3\nnum_trials: 3\nmetric: a\nparameters: {x: {choices: [1, 2]}}", "command"),
+        ("command: t ${args}\nnum_trials: 3\nmetrik: a", "there is no 'metrik'; did you mean 'metric'"),
+        ("command: t ${args}\nnum_trials: 3\nmetric: a\nparameters: {}", "the space is empty"),
+        (
+            "command: t ${arsg}\nnum_trials: 3\nmetric: a\nparameters: {x: {min: 0, max: 1e-2, distribution: uniform}}",
+            "args",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused(text: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("sweep.yaml").write_text(text)
+    assert metta_sweep(["run", "sweep.yaml"]) == 2
+    assert why in capsys.readouterr().err
+    assert metta_sweep(["run", "nowhere.yaml"]) == 2
