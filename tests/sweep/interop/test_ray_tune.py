@@ -1,0 +1,193 @@
+"""Protein in Ray Tune: what it makes of search spaces and results, and real experiments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+from metta.common.errors import UserError
+from metta.sweep.interop.ray_tune import ProteinSearch
+from metta.sweep.protein_config import ProteinSettings
+
+QUICK = ProteinSettings(num_random_samples=4, random_suggestions=128)
+SPACE = {
+    "optimizer": {"lr": tune.loguniform(1e-5, 1e-1), "name": tune.choice(["sgd", "adam"])},
+    "layers": tune.randint(1, 9),
+    "fixed": {"epochs": 4},
+}
+
+
+def make_search(space: Any = None, **fields: Any) -> ProteinSearch:
+    return ProteinSearch(space or SPACE, "score", "max", seed=0, settings=QUICK, **fields)
+
+
+def feed(search: ProteinSearch, start: int, end: int) -> list[dict[str, Any]]:
+    configs = []
+    for number in range(start, end):
+        configs.append(search.suggest(f"trial{number}"))
+        score = -abs(configs[-1]["layers"] - 5) - (configs[-1]["optimizer"]["name"] != "adam")
+        search.on_trial_complete(f"trial{number}", {"score": score, "time_total_s": 1.0 + number})
+    return configs
+
+
+@pytest.mark.parametrize(
+    ("domain", "values"),
+    [
+        (tune.uniform(-1.0, 2.0), (-1.0, 2.0, float)),
+        (tune.loguniform(1e-4, 1e-1), (1e-4, 1e-1, float)),
+        (tune.randint(3, 6), {3, 4, 5}),
+        (tune.lograndint(1, 4), {1, 2, 3}),
+        (tune.quniform(0.0, 1.0, 0.25), {0.0, 0.25, 0.5, 0.75, 1.0}),
+        (tune.qloguniform(1.0, 4.0, 1.0), {1.0, 2.0, 3.0, 4.0}),
+        (tune.qrandint(4, 12, 4), {4, 8, 12}),
+        (tune.qrandint(5, 13, 4), {8, 12}),
+        (tune.qrandint(3, 6, 1), {3, 4, 5}),
+        (tune.qlograndint(2, 8, 2), {2, 4, 6, 8}),
+        (tune.choice(["a", None, 3, [1, 2]]), ["a", None, 3, [1, 2]]),
+    ],
+)
+def test_values_are_those_of_tune(domain: Any, values: Any) -> None:
+    search = make_search({"x": domain})
+    drawn = [search.suggest(str(number))["x"] for number in range(60)]
+    if isinstance(values, tuple):
+        low, high, kind = values
+        assert all(isinstance(value, kind) and low <= value <= high for value in drawn)
+        assert len(set(drawn)) == 60
+    elif isinstance(values, set):
+        assert set(drawn) == values
+        assert {type(value) for value in drawn} == {type(value) for value in values}
+    else:
+        assert all(value in values for value in drawn)
+        assert all(value in drawn for value in values)
+
+
+@pytest.mark.parametrize(
+    ("space", "reason"),
+    [
+        ({"a": {"x": tune.grid_search([1, 2])}}, "a/x: grid_search cannot be searched"),
+        ({"x": tune.randn(0, 1)}, "x: Float .* cannot be searched"),
+        ({"x": tune.sample_from(lambda config: 1)}, "x: Function .* cannot be searched"),
+        ({"x": 3}, "the search space is empty"),
+    ],
+)
+def test_what_cannot_be_searched_is_named(space: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        make_search(space)
+
+
+def test_it_searches_and_keeps_fixed_values() -> None:
+    configs = feed(make_search(), 0, 16)
+    assert all(config["fixed"] == {"epochs": 4} for config in configs)
+    assert [config["layers"] for config in configs[-6:]].count(5) >= 3
+    assert [config["optimizer"]["name"] for config in configs[-6:]].count("adam") >= 4
+
+
+def test_concurrent_trials_differ() -> None:
+    search = make_search()
+    feed(search, 0, 8)
+    assert len({str(search.suggest(f"more{i}")) for i in range(5)}) == 5
+
+
+def test_a_saved_search_goes_on_as_the_first(tmp_path: Path) -> None:
+    first = make_search()
+    feed(first, 0, 7)
+    first.suggest("running")
+    first.on_trial_complete("running", None, error=True)
+    first.suggest("still running")
+    first.save(str(tmp_path / "state.json"))
+    json.loads((tmp_path / "state.json").read_text())
+    second = ProteinSearch(SPACE, "score", "max", settings=QUICK)
+    second.restore(str(tmp_path / "state.json"))
+    assert feed(second, 10, 13) == feed(first, 10, 13)
+
+
+def test_a_state_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    make_search().save(str(path))
+    with pytest.raises(UserError, match="saved with another search space"):
+        make_search({"x": tune.uniform(0, 1)}).restore(str(path))
+    path.write_text('{"trials": 3}')
+    with pytest.raises(UserError, match="not a saved ProteinSearch"):
+        make_search().restore(str(path))
+
+
+def test_points_to_evaluate_come_first() -> None:
+    point = {"optimizer": {"lr": 1e-3, "name": "adam"}, "layers": 2}
+    search = make_search(points_to_evaluate=[point])
+    assert search.suggest("a") == {**point, "fixed": {"epochs": 4}}
+    assert search.suggest("b")["optimizer"]["lr"] != 1e-3
+    for wrong, reason in [({"layers": 2}, "optimizer/lr is missing"), ({"optimizer": {"lr": 1, "name": "x"}}, "'x'")]:
+        with pytest.raises(UserError, match=reason):
+            make_search(points_to_evaluate=[wrong]).suggest("a")
+
+
+def test_a_result_without_its_cost_is_refused() -> None:
+    search = make_search(cost="epochs")
+    search.suggest("a")
+    with pytest.raises(UserError, match="trial a costs 'epochs', which its results do not have"):
+        search.on_trial_complete("a", {"score": 1.0, "time_total_s": 2.0})
+
+
+def test_it_says_what_is_missing() -> None:
+    with pytest.raises(UserError, match="no search space"):
+        ProteinSearch(metric="score", mode="max").suggest("a")
+    with pytest.raises(UserError, match="metric"):
+        ProteinSearch(SPACE).suggest("a")
+
+
+# ---- Real experiments
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80 * 2**20)
+    yield tmp_path_factory.mktemp("results")
+    ray.shutdown()
+
+
+def test_a_real_experiment_with_asha_and_its_restored_search(cluster: Path) -> None:
+    def train(config: dict[str, Any]) -> None:
+        if config["x"] < 0.05:
+            raise RuntimeError("x is too small")
+        for step in range(1, 5):
+            tune.report({"score": (1 - (config["x"] - config["centre"]) ** 2) * (0.5 + step / 8)})
+
+    search = ProteinSearch(seed=0, settings=QUICK, points_to_evaluate=[{"x": 0.0}])
+    tuner = tune.Tuner(
+        train,
+        param_space={"x": tune.uniform(0, 1), "centre": 0.7},
+        tune_config=tune.TuneConfig(
+            metric="score",
+            mode="max",
+            search_alg=search,
+            scheduler=ASHAScheduler(max_t=4, grace_period=1, reduction_factor=2),
+            num_samples=9,
+            max_concurrent_trials=2,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(name="asha", storage_path=str(cluster), verbose=0),
+    )
+    grid = tuner.fit()
+    results = [grid[i] for i in range(len(grid))]
+    metrics = [result.metrics or {} for result in results]
+    assert [result.error is not None for result in results].count(True) == 1
+    assert (grid.get_best_result().config or {})["x"] == pytest.approx(0.7, abs=0.15)
+    iterations = [each["training_iteration"] for each in metrics if "score" in each]
+    assert len(iterations) == 8
+    assert min(iterations) < max(iterations) == 4
+
+    (saved,) = (cluster / "asha").glob("searcher-state-*.json")
+    trials = sorted(json.loads(saved.read_text())["trials"].values(), key=lambda trial: trial["number"])
+    assert [trial["failed"] for trial in trials] == [True] + [False] * 8
+    told = {trial["params"]["p0"]: (trial["score"], trial["cost"]) for trial in trials[1:]}
+    assert told == {each["config"]["x"]: (each["score"], each["time_total_s"]) for each in metrics if "score" in each}
+    again = ProteinSearch({"x": tune.uniform(0, 1), "centre": 0.7}, "score", "max", settings=QUICK)
+    again.restore_from_dir(str(cluster / "asha"))
+    assert again.suggest("next")["x"] == search.suggest("next")["x"]
