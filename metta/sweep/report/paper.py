@@ -10,6 +10,7 @@ import json
 import os
 import re
 import uuid
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def write_report(sweep: Snapshot, path: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise UserError(f"the report cannot be written to {path}: {error.strerror}") from None
 
 

@@ -369,7 +369,7 @@ def _numeric_axis(name: str, values: Sequence[float], log: bool, bounds: tuple[f
     def height(value: float) -> float:
         return (scale(value) - scale(low)) / span if math.isfinite(value) and (value > 0 or not log) else math.nan
 
-    ticks = [(share, _tick_text(inverse(scale(low) + share * span))) for share in (0.0, 0.5, 1.0)]
+    ticks = [(share, tick_text(inverse(scale(low) + share * span))) for share in (0.0, 0.5, 1.0)]
     return _ParallelAxis(name, numbers(height(value) for value in values), ticks)
 
 
@@ -715,10 +715,10 @@ def _log_axis(values: Sequence[float]) -> Data:
     low, high = math.log10(min(values)), math.log10(max(values))
     steps = (1,) if high - low > 1.5 else (1, 2, 5)
     ticks = [step * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for step in steps]
-    return {"type": "log", "tickvals": ticks, "ticktext": [_tick_text(tick) for tick in ticks]}
+    return {"type": "log", "tickvals": ticks, "ticktext": [tick_text(tick) for tick in ticks]}
 
 
-def _tick_text(value: float) -> str:
+def tick_text(value: float) -> str:
     """Three digits, as people write them: 0.001, 1e-5, 32,800."""
     if value == 0 or 1e-3 <= abs(value) < 1e6:
         digits = float(f"{value:.3g}")

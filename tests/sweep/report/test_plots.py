@@ -1,0 +1,120 @@
+"""The plots of a sweep: valid plotly figures that show what they say."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from metta.sweep.report import plots
+from metta.sweep.report.snapshot import Snapshot, curve_numbers
+from metta.sweep.report.standing import pareto_front, ranked
+from tests.sweep.report.conftest import EVIL
+
+Take = Callable[[str], Snapshot]
+
+
+def _trace(data: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(trace for trace in data["data"] if trace.get("name") == name)
+
+
+@pytest.mark.parametrize("name", ["made", EVIL], ids=["made", "hostile"])
+def test_every_plot_is_a_valid_figure(snapshot: Take, name: str) -> None:
+    sweep = snapshot(name)
+    for plot in plots.all_plots(sweep).values():
+        figure = plot(sweep)  # plotly refuses a property that it does not know
+        assert figure.layout.title.text
+        assert any(trace.x for trace in figure.data)
+        json.dumps(plot.build(sweep), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", ["empty", "failing"])
+def test_a_plot_of_nothing_says_why(snapshot: Take, name: str) -> None:
+    sweep = snapshot(name)
+    for plot in plots.OVERVIEW.values():
+        data = plot.build(sweep)
+        assert not any(trace["x"] for trace in data["data"])
+        assert data["layout"]["annotations"][0]["text"].startswith("no trial")
+
+
+def test_no_name_becomes_markup_or_a_template(snapshot: Take) -> None:
+    sweep = snapshot(EVIL)
+    for plot in plots.all_plots(sweep).values():
+        text = json.dumps(plot.build(sweep))
+        assert "<img" not in text
+        assert "%{x}&lt;" not in text
+    assert "&lt;img" in json.dumps(plots.score_against_cost.build(sweep))
+
+
+def test_the_front_and_the_other_trials_are_told_apart(snapshot: Take) -> None:
+    sweep = snapshot("made")
+    data = plots.score_against_cost.build(sweep)
+    shown = {name: [d[0] for d in _trace(data, name)["customdata"]] for name in ("other trials", "Pareto front")}
+    assert set(shown["Pareto front"]) == pareto_front(sweep.trials, "maximize")
+    near = [d[0] for d in _trace(data, "within noise of the front")["customdata"]]
+    everyone = [*shown["other trials"], *shown["Pareto front"], *near]
+    assert sorted(everyone) == sorted(trial.number for trial in ranked(sweep.trials, "maximize"))
+    costs = _trace(data, "Pareto front")["x"]
+    assert costs == sorted(costs)
+
+
+def test_money_spent_counts_failures_too(snapshot: Take) -> None:
+    sweep = snapshot("made")
+    data = plots.best_against_spent.build(sweep)
+    best = _trace(data, "best so far")
+    assert best["y"] == sorted(best["y"])
+    assert best["y"][-1] == pytest.approx(ranked(sweep.trials, "maximize")[0].score, rel=1e-5)
+    spent = math.fsum(trial.cost or 0.0 for trial in sweep.trials)
+    assert best["x"][-1] == pytest.approx(spent, rel=1e-5)
+
+
+def test_each_line_of_parallel_coordinates_is_one_trial(snapshot: Take) -> None:
+    sweep = snapshot("made")
+    data = plots.parallel_coordinates.build(sweep)
+    best = _trace(data, "the best trial")
+    axes = len(data["layout"]["xaxis"]["tickvals"])
+    assert axes == len(plots.searched(sweep)) + 2
+    assert best["customdata"] == [ranked(sweep.trials, "maximize")[0].number]
+    assert best["x"] == [*range(axes), None]
+    assert best["y"][axes - 1] == 1.0
+    lines = sum(len(trace["customdata"]) for trace in data["data"])
+    assert lines == len(ranked(sweep.trials, "maximize"))
+    assert all(y is None or -0.01 <= y <= 1.01 for trace in data["data"] for y in trace["y"])
+
+
+def test_learning_curves_are_of_the_best_and_the_latest(snapshot: Take) -> None:
+    sweep = snapshot("made")
+    numbers = curve_numbers(sweep.trials, "maximize")
+    order = [trial.number for trial in ranked(sweep.trials, "maximize")]
+    assert set(order[:5]) <= set(numbers)
+    assert sweep.ended[-1].number in numbers
+    data = plots.learning_curves.build(sweep)
+    assert _trace(data, f"trial {order[0]}")["y"][-1] == pytest.approx(
+        sweep.curves[order[0]][-1].metrics["reward"], rel=1e-5
+    )
+    assert data["layout"]["yaxis"]["title"]["text"] == "reward"
+
+
+def test_plots_that_would_be_empty_are_left_out(snapshot: Take) -> None:
+    assert list(plots.all_plots(snapshot("empty"))) == []
+    assert list(plots.all_plots(snapshot("failing"))) == ["learning_curves"]
+    assert len(plots.all_plots(snapshot("made"))) == len(plots.OVERVIEW) + 6
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.001, "0.001"),
+        (1e-5, "1e-5"),
+        (3.16e-4, "3.16e-4"),
+        (32768.0, "32,800"),
+        (0.0, "0"),
+        (2e7, "2e7"),
+        (-1.5, "-1.5"),
+    ],
+)
+def test_ticks_read_well(value: float, text: str) -> None:
+    assert plots.tick_text(value) == text
