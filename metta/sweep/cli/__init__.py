@@ -13,16 +13,21 @@ from collections.abc import Sequence
 
 from metta.common.errors import UserError
 from metta.common.logging import quiet_terminal
-from metta.sweep.cli import browse, control, look, move, run
+from metta.sweep.cli import browse, completion, control, look, move, run
 from metta.sweep.cli.command import Commands
 
-GROUPS = (run, look, browse, control, move)
+GROUPS = (run, look, browse, control, move, completion)
 """Modules with a TITLE and a `register(commands)`, in the order of the help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 2 for a mistake in the command, or a sweep's own."""
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    options = parser.parse_args(arguments)
     quiet_terminal()
     try:
         return int(options.command(options) or 0)

@@ -11,12 +11,17 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from metta.common.data_dir import default_store_url
+from metta.common.errors import UserError
 
 if TYPE_CHECKING:
     from metta.sweep.store.protocol import Store
 
 Run = Callable[[argparse.Namespace], int | None]
 """Runs a command; returns its exit status, or None for 0."""
+
+
+SWEEPS = ("name", "a", "b")
+"""Positional arguments that are names of sweeps."""
 
 
 class Commands:
@@ -50,7 +55,9 @@ class Commands:
             name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         for argument in arguments:
-            parser.add_argument(argument, help="the sweep's name" if argument == "name" else None)
+            action = parser.add_argument(argument, help="the sweep's name" if argument == "name" else None)
+            if argument in SWEEPS:
+                action.completer = _sweep_names  # type: ignore[attr-defined]  # argcomplete looks for it
         if store:
             parser.add_argument("--store", metavar="URL", default=default_store_url(), help="default: %(default)s")
         parser.add_argument("--json", action="store_true", help="print JSON")
@@ -65,6 +72,15 @@ class Commands:
             lines = [f"  {name:<{names}}  {line}" for name, line in group.items()]
             blocks.append("\n".join([f"{title}:", *lines]))
         return "\n\n".join(blocks)
+
+
+def _sweep_names(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """For the completion of a name in a shell, where an error would only disturb."""
+    try:
+        with opened(parsed_args) as store:
+            return [record.name for record in store.sweeps()]
+    except UserError:
+        return []
 
 
 def opened(options: argparse.Namespace, create: bool = False) -> closing[Store]:
