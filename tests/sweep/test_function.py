@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,18 @@ def test_what_was_reported_last_counts_where_nothing_is_returned() -> None:
 def test_what_is_no_metric_fails_the_trial_and_says_so(returned: Any) -> None:
     with pytest.raises(TooManyFailuresError, match=r"the metric 'accuracy' is (None|'high'|'0.5'), which is not"):
         sweep(lambda config, trial: returned, 9)
+
+
+def test_what_is_done_before_the_clock_is_restarted_costs_nothing() -> None:
+    def train(config: dict[str, Any], trial: RunningTrial) -> float:
+        time.sleep(0.5)
+        trial.restart_clock()
+        return trial.seconds
+
+    for trial in sweep(train, 2).trials:
+        assert trial.cost is not None
+        assert trial.score is not None
+        assert trial.score <= trial.cost < trial.score + 0.5
 
 
 def test_a_function_makes_files_and_artefacts_in_a_folder_of_its_trial() -> None:
