@@ -1,0 +1,132 @@
+"""Convert the search spaces of CARBS."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from metta.common.config import reasons
+from metta.common.errors import UserError
+from metta.sweep.protein_config import Distribution, ParameterConfig
+
+REACH = 2.0
+"""Where CARBS has no bound, ours is this many of its scales away from the search centre."""
+SEARCH_RADIUS = 0.3
+"""Width of the search round a good trial in CARBS, in its scales (its `initial_search_radius`)."""
+
+log = logging.getLogger(__name__)
+
+
+class _Kind(NamedTuple):
+    """What a space of CARBS is here, and the scale that its own steps are equal on."""
+
+    distribution: Distribution
+    whole: Distribution | None
+    warp: Callable[[float, float], float]
+    unwarp: Callable[[float, float], float]
+
+
+_KINDS = {
+    "LinearSpace": _Kind("uniform", "int_uniform", lambda value, base: value, lambda value, base: value),
+    "LogSpace": _Kind("log_normal", "int_log_normal", math.log, lambda value, base: base**value),
+    "LogitSpace": _Kind(
+        "logit_normal",
+        None,
+        lambda value, base: math.log10(value / (1 - value)),
+        lambda value, base: 1 / (1 + 10**-value),
+    ),
+}
+
+
+def from_carbs(params: Iterable[Any]) -> dict[str, ParameterConfig]:
+    """Convert CARBS's `Param`s to the `parameters` of a `ProteinConfig`.
+
+    CARBS need not be installed: what counts are the attributes `name`, `search_center` and `space`, and of the space
+    the name of its class (`LinearSpace`, `LogSpace`, `LogitSpace`) and `min`, `max`, `scale`, `is_integer`, `base`.
+
+    CARBS searches without bounds where none are given. Protein has bounds; a missing one is put two scales away from
+    the search centre, and the log says where.
+
+    Raises:
+        UserError: a space that Protein cannot search, by the name of its parameter.
+
+    Example:
+        >>> from types import SimpleNamespace as Param
+        >>> class LogSpace:
+        ...     min, max, scale, is_integer, rounding_factor, base = 0.0, float("inf"), 0.5, False, 1, 10
+        >>> from_carbs([Param(name="lr", space=LogSpace(), search_center=1e-3)])["lr"].max
+        0.01
+    """
+    converted: dict[str, ParameterConfig] = {}
+    for param in params:
+        if param.name in converted:
+            raise UserError(f"{param.name}: given twice")
+        converted[param.name] = _converted(param)
+    if not converted:
+        raise UserError("there are no parameters")
+    return converted
+
+
+def _converted(param: Any) -> ParameterConfig:
+    name, space, centre = param.name, param.space, param.search_center
+    names = [each.__name__ for each in type(space).__mro__]
+    kind = next((_KINDS[each] for each in names if each in _KINDS), None)
+    if kind is None:
+        raise UserError(f"{name}: {names[0]} is none of {', '.join(_KINDS)}")
+    if getattr(space, "rounding_factor", 1) != 1:
+        raise UserError(
+            f"{name}: rounding_factor={space.rounding_factor} is not there; search the number of such steps, and "
+            "multiply it in the training code"
+        )
+    if space.is_integer and kind.whole is None:
+        raise UserError(f"{name}: whole numbers have no logit scale")
+    base = getattr(space, "base", 10)
+    low, high, middle = _bounds(name, kind, space, centre, base)
+    width = (kind.warp(high, base) - kind.warp(low, base)) / space.scale
+    try:
+        return ParameterConfig(
+            min=low,
+            max=high,
+            distribution=kind.whole if space.is_integer and kind.whole else kind.distribution,
+            mean=middle,
+            scale=min(1.0, SEARCH_RADIUS / width),
+        )
+    except ValidationError as error:
+        raise UserError(f"{name}: {reasons(error.errors(include_url=False))}") from None
+
+
+def _bounds(name: str, kind: _Kind, space: Any, centre: float, base: float) -> tuple[float, float, float]:
+    """The bounds, and the centre."""
+    try:
+        middle = kind.warp(centre, base)
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f"{name}: the search centre {centre} has no place in a {type(space).__name__}") from None
+    reach = REACH * space.scale
+    low, high = float(space.min), float(space.max)
+    for bound, free in ((low, -math.inf), (high, math.inf)):
+        if math.isnan(bound) or bound == -free:
+            raise UserError(f"{name}: {low}..{high} is no range")
+    if not _is_bound(kind, low):
+        low = _rounded(kind.unwarp(middle - reach, base), space.is_integer)
+        if kind.distribution == "log_normal" and space.is_integer:
+            low = max(1.0, low)
+        log.warning("%s: CARBS has no lower bound, so it is searched from %g", name, low)
+    if not _is_bound(kind, high):
+        high = _rounded(kind.unwarp(middle + reach, base), space.is_integer)
+        log.warning("%s: CARBS has no upper bound, so it is searched up to %g", name, high)
+    return low, high, float(centre)
+
+
+def _is_bound(kind: _Kind, value: float) -> bool:
+    """Whether it is a bound on the scale: 0 is none on a log scale, and 0 and 1 are none on a logit scale."""
+    if kind.distribution == "log_normal":
+        return 0 < value < math.inf
+    return 0 < value < 1 if kind.distribution == "logit_normal" else math.isfinite(value)
+
+
+def _rounded(value: float, whole: bool) -> float:
+    return float(round(value)) if whole else float(f"{value:.6g}")
