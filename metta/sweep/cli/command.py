@@ -6,6 +6,7 @@ import argparse
 import inspect
 import json
 import sys
+import textwrap
 from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,8 @@ class Commands:
         """Add a command.
 
         Args:
-            run: what it does. The first line of its docstring is its line in the overview, all of it its own help.
+            run: what it does. The first paragraph of its docstring is its line in the overview, all of it its own
+                help.
             name: of the command.
             arguments: names of its positional arguments.
             store: whether it has the option --store.
@@ -49,13 +51,14 @@ class Commands:
         Returns:
             Its parser, for further arguments. --json is there already.
         """
-        description = inspect.getdoc(run) or ""
-        self._groups[-1][1][name] = description.partition("\n")[0]
+        paragraphs = [" ".join(part.split()) for part in (inspect.getdoc(run) or "").split("\n\n")]
+        description = "\n\n".join(textwrap.fill(paragraph, 80) for paragraph in paragraphs)
+        self._groups[-1][1][name] = paragraphs[0]
         parser = self._parsers.add_parser(
             name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         for argument in arguments:
-            action = parser.add_argument(argument, help="the sweep's name" if argument == "name" else None)
+            action = parser.add_argument(argument, help="the sweep's name" if argument in SWEEPS else None)
             if argument in SWEEPS:
                 action.completer = _sweep_names  # type: ignore[attr-defined]  # argcomplete looks for it
         if store:
@@ -69,7 +72,10 @@ class Commands:
         names = max(len(name) for _, group in self._groups for name in group)
         blocks = []
         for title, group in self._groups:
-            lines = [f"  {name:<{names}}  {line}" for name, line in group.items()]
+            lines = [
+                textwrap.fill(line, 80, initial_indent=f"  {name:<{names}}  ", subsequent_indent=" " * (names + 4))
+                for name, line in group.items()
+            ]
             blocks.append("\n".join([f"{title}:", *lines]))
         return "\n\n".join(blocks)
 
