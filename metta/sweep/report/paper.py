@@ -10,6 +10,7 @@ import json
 import os
 import re
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from html import escape
 from pathlib import Path
@@ -136,7 +137,8 @@ def write_images(sweep: Snapshot, folder: Path) -> list[Path]:
             {"fig": figure, "path": str(folder / name), "opts": {"format": "png", "width": PNG_WIDTH, "scale": 2}}
             for name, figure in figures.items()
         ]
-        asyncio.run(_draw(kaleido, jobs))
+        with ThreadPoolExecutor(max_workers=1) as thread:  # a notebook has an event loop of its own in this one
+            thread.submit(lambda: asyncio.run(_draw(kaleido, jobs))).result()
     except ChromeNotFoundError:
         raise UserError(
             "PNG files are drawn by Chromium or Chrome, and none was found; install one (such as with "
