@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -68,6 +71,38 @@ def test_suggestions_are_the_same_after_a_rebuild_in_any_order() -> None:
         params, info = json.loads(json.dumps(history[number]))
         rebuilt.observe(params, *objective(params), number=number, info=info)
     assert rebuilt.suggest() == live.suggest()
+
+
+FRESH = """
+import json, sys
+from metta.sweep.protein import Protein
+from metta.sweep.protein_config import ProteinConfig
+told = json.load(sys.stdin)
+protein = Protein(ProteinConfig.model_validate(told["config"]), seed=0)
+for number, (params, score, info) in enumerate(told["trials"]):
+    protein.observe(params, score, 1.0, number=number, info=info)
+print(json.dumps(protein.suggest()))
+"""
+
+
+def test_a_process_that_lived_through_the_sweep_and_a_fresh_one_suggest_the_same() -> None:
+    """Past a hundred trials, where fits take turns; the fresh process has another number of BLAS threads."""
+    config = {"metric": "m", "parameters": {f"x{i}": {"min": 0, "max": 1, "distribution": "uniform"} for i in range(3)}}
+    live, trials = Protein(ProteinConfig.model_validate(config), seed=0), []
+    for i in range(104):
+        params: dict[str, Any] = {f"x{j}": (i * (0.5 + j / 7)) % 1 for j in range(3)}
+        info: dict[str, Any] = {}
+        if i >= 96:
+            params, info = live.suggest()
+        score = math.sin(5 * params["x0"]) - params["x1"] ** 2
+        live.observe(params, score, 1.0)
+        trials.append((params, score, info))
+    told = json.dumps({"config": config, "trials": trials})
+    threads = {"OPENBLAS_NUM_THREADS": "3"}
+    fresh = subprocess.run(
+        [sys.executable, "-c", FRESH], input=told, check=True, capture_output=True, text=True, env=os.environ | threads
+    )
+    assert json.loads(fresh.stdout) == json.loads(json.dumps(live.suggest()))
 
 
 def test_minimising_mirrors_maximising() -> None:
