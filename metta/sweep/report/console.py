@@ -87,7 +87,9 @@ class ConsoleView:
         self._definition = definition
         self._describe = describe
         self._foot = Foot(console)
-        self._sweep = LiveSweep(definition, tally(definition, trials))
+        hours = definition.max_hours
+        ends_at = None if hours is None else time.monotonic() + 3600.0 * hours
+        self._sweep = LiveSweep(definition, tally(definition, trials), ends_at=ends_at)
 
     def __enter__(self) -> Self:
         self._foot.__enter__()

@@ -13,7 +13,7 @@ from metta.sweep.definition import SweepDefinition
 from metta.sweep.report.console import Foot, print_ended
 from metta.sweep.report.live_view import LiveSweep
 from metta.sweep.report.summary import strict, with_store
-from metta.sweep.report.tally import forecast, tally
+from metta.sweep.report.tally import tally
 from metta.sweep.store.protocol import Store
 from metta.sweep.trial import Progress, Trial, TrialState
 
@@ -86,7 +86,7 @@ class FollowedSweep:
 
     def as_json(self) -> dict[str, Any]:
         """The same as strict JSON data."""
-        live, expected = self.live, forecast(self.live.tallied, self.live.running)
+        live, expected = self.live, self.live.forecast()
         return {
             "sweep": self._name,
             "num_trials": live.tallied.num_trials,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,7 @@ class LiveSweep:
         running: how far each running trial is, by number; None where it has not said yet.
         suggested: the last trial that was started, and what the optimiser said of it.
         remark: what is special now, such as a pause.
+        ends_at: by the monotonic clock, when its driver starts no trial any more; None for never.
     """
 
     definition: SweepDefinition
@@ -47,12 +49,18 @@ class LiveSweep:
     running: dict[int, Progress | None] = field(default_factory=dict)
     suggested: tuple[int, Mapping[str, Any]] | None = None
     remark: str = ""
+    ends_at: float | None = None
+
+    def forecast(self) -> Forecast:
+        """What is expected from now on."""
+        allowed = None if self.ends_at is None else self.ends_at - time.monotonic()
+        return forecast(self.tallied, self.running, allowed)
 
 
 def live_lines(sweep: LiveSweep, width: int, height: int, ascii_only: bool = False) -> Text:
     """Lines for the foot of a terminal: at most `height` of at most `width` columns."""
     bar = "-" if ascii_only else "━"
-    tallied, expected = sweep.tallied, forecast(sweep.tallied, sweep.running)
+    tallied, expected = sweep.tallied, sweep.forecast()
     lines = [
         _line("trials", *_done(tallied, expected, bar)),
         _line("cost", _spent(sweep.definition, tallied, expected)),
@@ -68,13 +76,13 @@ def live_lines(sweep: LiveSweep, width: int, height: int, ascii_only: bool = Fal
         lines.append(_line("", (sweep.remark, "yellow")))
     lines += _running(sweep, bar, max(1, height - len(lines)))
     for line in lines:
-        line.truncate(width, overflow="ellipsis")
+        line.truncate(width, overflow="crop" if ascii_only else "ellipsis")
     return Text("\n").join(lines[:height])
 
 
 def plain_lines(sweep: LiveSweep) -> list[str]:
     """The same for a log file, where nothing is written over: said now and then, so shorter."""
-    tallied, expected = sweep.tallied, forecast(sweep.tallied, sweep.running)
+    tallied, expected = sweep.tallied, sweep.forecast()
     failed = f", {tallied.failed} failed" if tallied.failed else ""
     left = "" if expected.seconds_left is None else f", about {duration_text(expected.seconds_left)} left"
     spent = _spent(sweep.definition, tallied, expected)

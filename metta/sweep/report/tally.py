@@ -84,29 +84,33 @@ def tally(definition: SweepDefinition, trials: Sequence[Trial]) -> Tally:
     )
 
 
-def forecast(tallied: Tally, running: Mapping[int, Progress | None]) -> Forecast:
+def forecast(tallied: Tally, running: Mapping[int, Progress | None], seconds_allowed: float | None = None) -> Forecast:
     """Expect the remaining trials to take what the last ones took, as many at once as run now.
 
     Args:
         tallied: what has ended.
         running: how far each running trial is, by number.
+        seconds_allowed: after which no trial is started any more, or None.
     """
     shares = [share_done(progress) for progress in running.values()]
+    at_once = max(1, len(shares))
     left = max(0, tallied.num_trials - tallied.ended)
+    each = tallied.trial_seconds
+    if each is None:
+        paces = [p.seconds / share for p, share in zip(running.values(), shares, strict=True) if p and share > 0]
+        each = fmean(paces) if paces else None
+    if each and seconds_allowed is not None:
+        left = min(left, math.ceil(max(0.0, seconds_allowed) / each) * at_once)
     cost = None
     if tallied.trial_cost is not None:
         cost = tallied.spent + left * tallied.trial_cost
         if tallied.max_cost is not None and cost > tallied.max_cost:
             cost = max(tallied.spent, tallied.max_cost)
             left = min(left, math.ceil((cost - tallied.spent) / max(tallied.trial_cost, 1e-12)))
-    each = tallied.trial_seconds
-    if each is None:
-        paces = [p.seconds / share for p, share in zip(running.values(), shares, strict=True) if p and share > 0]
-        each = fmean(paces) if paces else None
     if each is None:
         return Forecast(None, cost)
     work = max(0, left - len(shares)) + sum(1 - share for share in shares)
-    return Forecast(work * each / max(1, len(shares)), cost)
+    return Forecast(work * each / at_once, cost)
 
 
 def share_done(progress: Progress | None) -> float:
