@@ -59,7 +59,7 @@ class LiveSweep:
 
 def live_lines(sweep: LiveSweep, width: int, height: int, ascii_only: bool = False) -> Text:
     """Lines for the foot of a terminal: at most `height` of at most `width` columns."""
-    bar = "-" if ascii_only else "━"
+    bar = "#-" if ascii_only else "━─"
     tallied, expected = sweep.tallied, sweep.forecast()
     lines = [
         _line("trials", *_done(tallied, expected, bar)),
@@ -105,7 +105,7 @@ def _done(tallied: Tally, expected: Forecast, bar: str) -> list[str | tuple[str,
 
 def _bar(share: float, bar: str, length: int) -> list[str | tuple[str, str]]:
     full = int(length * min(1.0, share))
-    return [(bar * full, "green"), (bar * (length - full), "bright_black")]
+    return [(bar[0] * full, "green"), (bar[1] * (length - full), "bright_black")]
 
 
 def _spent(definition: SweepDefinition, tallied: Tally, expected: Forecast) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from metta.sweep.report.console import ConsoleView
 from metta.sweep.report.followed import FollowedSweep
 from metta.sweep.report.live_view import LiveSweep, live_lines, plain_lines
 from metta.sweep.report.tally import Tally, forecast, tally
-from metta.sweep.report.words import duration_text, suggestion_text
+from metta.sweep.report.words import current_metric, duration_text, suggestion_text
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt, Outcome, Store
 from metta.sweep.trial import Progress, Trial, TrialState
@@ -129,7 +130,7 @@ def test_the_view_says_everything_that_one_asks() -> None:
     assert "trial 1  score 0.9  4.0 s  x=0.5" in told
     assert "1: 0.9 for 4.0 s  0: 0.5 for 2.0 s" in told
     assert "1 trial; trial 2: Boom: [bold]it" in told
-    assert "4: model, near trial 1: expects score 0.9 +/- 0.05 for 3.0 s, 50% sure" in told
+    assert "4: model, near trial 1: expects score 0.9 +/- 0.05 for 3.0 s, 50%" in told
     assert " 30%  step 300,000  150,000 steps/s  reward 1.5  5 s left" in told
     assert "starting" in told
     assert "paused" in told
@@ -151,6 +152,16 @@ def test_the_view_never_outgrows_the_terminal(width: int, height: int, running: 
         assert shown == running
     elif height > 8 and width >= 40:
         assert f"and {running - shown} more that run" in lines[-1]
+
+
+def test_what_is_counted_is_no_metric_that_says_how_a_trial_does() -> None:
+    definition = parabola_definition(3)
+    counts = {"agent_steps": 5.0, "seconds": 1.0, "steps_per_second": 9.0}
+    assert current_metric(Progress(1, 2, 1.0, counts), definition) is None
+    assert current_metric(Progress(1, 2, 1.0, counts | {"loss": 0.5}), definition) == ("loss", 0.5)
+    assert current_metric(Progress(1, 2, 1.0, {"loss": 0.5, "reward": 2.0}), definition) == ("reward", 2.0)
+    assert current_metric(Progress(1, 2, 1.0, {"reward": 2.0, "score": 0.1}), definition) == ("score", 0.1)
+    assert current_metric(Progress(1, 2, 1.0, {"score": math.nan}), definition) is None
 
 
 def test_where_a_suggestion_comes_from() -> None:
