@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,59 +17,84 @@ Array = NDArray[np.float64]
 
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 _LOG_SQRT_HALF_PI = 0.5 * math.log(0.5 * math.pi)
-_COST_SLACK = 0.2
-_FAR_TOO_DEAR = 1e15
+_COST_SLACK = 0.05
+_FAR, _FAR_TOO_DEAR = 0.2, 1e15
+_WHOLE = 0.9999
 
 
 @dataclass(frozen=True)
 class Acquisition:
-    """log EI - cost_weight * log cost + log P(success) + log P(cost below the limit), at points [n, columns].
+    """What a trial promises, at points [n, columns].
+
+    It is log EI, averaged over score models, less `cost_weight` * log cost, plus log P(success), log P(cost below the
+    limit) and the logarithm of the share of the budget that is left after it.
 
     Attributes:
-        surrogate: the models.
-        score: the score model, outstanding trials included.
-        best: what is to be improved on, in the score model's units.
+        surrogate: the models of cost and success.
+        scores: the score models, outstanding trials included. EI is averaged over them (Snoek, Larochelle & Adams
+            2012, "Practical Bayesian optimization of machine learning algorithms", eq. 7).
+        best: what is to be improved on, by score model, in its units.
         cost_weight: 1 for improvement per cost, 0 for improvement alone (cost cooling: Lee, Perrone, Archambeau &
             Seeger 2020, "Cost-aware Bayesian optimization").
         log_cost_limit: a cost above it is ever less worth having, or infinity. What costs far more is only
             chosen where there is nothing else.
+        log_budget: the logarithm of what all further trials may cost, or infinity. A trial that takes all of it had
+            better be the best; one that takes more is lost.
     """
 
     surrogate: Surrogate
-    score: GaussianProcess
-    best: float
+    scores: Sequence[GaussianProcess]
+    best: Sequence[float]
     cost_weight: float
     log_cost_limit: float
+    log_budget: float = math.inf
 
     def __call__(self, points: Array) -> Array:
         """Values [n]."""
-        mean, variance = self.score.predict(points)
-        log_cost = self.surrogate.log_cost(points)
-        value = log_expected_improvement(mean, variance, self.best) + self.surrogate.log_success(points)
-        value = value - self.cost_weight * log_cost
-        if not self._limited:
+        values = [log_expected_improvement(*m.predict(points), b) for m, b in zip(self.scores, self.best, strict=True)]
+        value = np.logaddexp.reduce(values) - math.log(len(values)) + self.surrogate.log_success(points)
+        log_cost, deviation = self.surrogate.predict_log_cost(points)
+        value = value - self.cost_weight * log_cost + np.log1p(-self._share(log_cost))
+        if not math.isfinite(self._limit):
             return np.asarray(value)
-        slack = self._slack(log_cost)
-        return np.asarray(value + log_ndtr(slack) - np.where(slack < -1.0, _FAR_TOO_DEAR, 0.0))
+        slack = (self._limit - log_cost) / np.hypot(deviation, _COST_SLACK)
+        return np.asarray(value + log_ndtr(slack) - np.where(log_cost > self._limit + _FAR, _FAR_TOO_DEAR, 0.0))
 
     def with_gradient(self, points: Array) -> tuple[Array, Array]:
         """Values [n] and gradients [n, columns], both without the probability of success."""
-        value, gradient = log_expected_improvement_gradient(*self.score.predict_with_gradients(points), self.best)
-        log_cost, cost_gradient = self.surrogate.log_cost_with_gradient(points)
-        value, price = value - self.cost_weight * log_cost, np.full(len(points), self.cost_weight)
-        if self._limited:
-            slack = self._slack(log_cost)
+        value, gradient = self._improvement_with_gradient(points)
+        log_cost, deviation, cost_gradient, deviation_gradient = self.surrogate.predict_log_cost_with_gradients(points)
+        share = self._share(log_cost)
+        value = value - self.cost_weight * log_cost + np.log1p(-share)
+        price = self.cost_weight + np.where(share < _WHOLE, share / (1.0 - share), 0.0)
+        if math.isfinite(self._limit):
+            spread = np.hypot(deviation, _COST_SLACK)
+            slack = (self._limit - log_cost) / spread
             log_within = log_ndtr(slack)
             value = value + log_within
-            price = price + np.exp(-0.5 * slack**2 - _LOG_SQRT_2PI - log_within) / _COST_SLACK
+            slope = np.exp(-0.5 * slack**2 - _LOG_SQRT_2PI - log_within) / spread
+            price = price + slope
+            gradient = gradient - (slope * slack * deviation / spread)[:, None] * deviation_gradient
         return value, gradient - price[:, None] * cost_gradient
 
-    @property
-    def _limited(self) -> bool:
-        return math.isfinite(self.log_cost_limit)
+    def _improvement_with_gradient(self, points: Array) -> tuple[Array, Array]:
+        """log EI [n] averaged over the score models, and its gradient [n, columns]."""
+        pairs = [
+            log_expected_improvement_gradient(*model.predict_with_gradients(points), best)
+            for model, best in zip(self.scores, self.best, strict=True)
+        ]
+        values = np.array([value for value, _ in pairs])
+        total = np.logaddexp.reduce(values)
+        gradient = np.einsum("sn,snj->nj", np.exp(values - total), np.array([gradient for _, gradient in pairs]))
+        return total - math.log(len(values)), gradient
 
-    def _slack(self, log_cost: Array) -> Array:
-        return np.asarray((self.log_cost_limit - log_cost) / _COST_SLACK)
+    @property
+    def _limit(self) -> float:
+        return min(self.log_cost_limit, self.log_budget)
+
+    def _share(self, log_cost: Array) -> Array:
+        """Share [n] of the budget that a trial is expected to cost, short of all."""
+        return np.minimum(np.exp(np.minimum(log_cost - self.log_budget, 0.0)), _WHOLE)
 
 
 def log_h(z: Array) -> Array:

@@ -1,4 +1,5 @@
-"""Gaussian process regression with an ARD Matérn-5/2 and a linear kernel, fitted by its posterior mode.
+"""Gaussian process regression with an ARD Matérn-5/2 and a linear kernel, with parameters at or drawn from their
+posterior.
 
 Equation numbers are those of Rasmussen & Williams, Gaussian Processes for Machine Learning (2006).
 """
@@ -15,6 +16,9 @@ from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
 Groups = NDArray[np.intp]
+
+THINNING = 3
+"""Steps of a chain from one draw of kernel parameters to the next."""
 
 _SQRT5 = math.sqrt(5.0)
 _JITTER = 1e-8
@@ -234,6 +238,51 @@ def fit(points: Array, targets: Array, groups: Groups, prior: Prior, starts: lis
         for start in starts
     ]
     return np.asarray(min(results, key=lambda result: float(result.fun)).x)
+
+
+def draw(
+    points: Array, targets: Array, groups: Groups, prior: Prior, start: Array, count: int, rng: np.random.Generator
+) -> list[Array]:
+    """Draw kernel parameters from their posterior density, by elliptical slice sampling.
+
+    It needs nothing but a likelihood, for the prior is normal (Murray, Adams & MacKay 2010, "Elliptical slice
+    sampling", arXiv 1001.0175, figure 2).
+
+    Args:
+        points, targets, groups, prior: as for `fit`.
+        start: where the chain starts: what `fit` found.
+        count: how many.
+
+    Returns:
+        Vectors like those of `fit`.
+    """
+    means, deviations = prior.vectors(int(groups[-1]) + 1)
+
+    def log_likelihood(offset: Array) -> float:
+        kernel = Kernel.of_vector(means + offset, groups)
+        covariance = kernel(points, points)
+        covariance.flat[:: len(points) + 1] += kernel.noise + _JITTER
+        try:
+            factor = _cholesky(covariance)
+        except np.linalg.LinAlgError:
+            return -math.inf
+        half, _ = dtrtrs(factor, targets, lower=1)
+        return -0.5 * float(half @ half) - float(np.log(np.diag(factor)).sum())
+
+    state, draws = start - means, []
+    likelihood = log_likelihood(state)
+    for step in range(1, THINNING * (count + 2) + 1):
+        other = deviations * rng.standard_normal(len(means))
+        threshold = likelihood + math.log(rng.random())
+        angle = rng.uniform(0.0, 2.0 * math.pi)
+        low, high = angle - 2.0 * math.pi, angle
+        while (likelihood := log_likelihood(state * math.cos(angle) + other * math.sin(angle))) <= threshold:
+            low, high = (angle, high) if angle < 0.0 else (low, angle)
+            angle = rng.uniform(low, high)
+        state = state * math.cos(angle) + other * math.sin(angle)
+        if step % THINNING == 0:
+            draws.append(means + state)
+    return draws[2:]
 
 
 def _negative_log_likelihood(

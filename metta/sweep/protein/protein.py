@@ -316,9 +316,13 @@ class Protein:
             limits.append(float(known.max() + settings.expansion_rate * np.ptp(known)))
         if settings.max_suggestion_cost is not None:
             limits.append(math.log(settings.max_suggestion_cost))
-        if self.max_cost is not None:
-            limits.append(math.log(max(self.max_cost - float(np.nansum(data.costs)), 1e-6 * self.max_cost)))
         return min(limits)
+
+    def _log_budget(self, data: Data) -> float:
+        """The log of what is left to spend."""
+        if self.max_cost is None:
+            return math.inf
+        return math.log(max(self.max_cost - float(np.nansum(data.costs)), 1e-6 * self.max_cost))
 
     def _fit_steps(self, number: int, observations: int) -> dict[str, int]:
         """Steps of each model's fit: fewer, by turns and less often, the more is known."""
@@ -332,13 +336,14 @@ class Protein:
     def _from_model(self, number: int, data: Data, pending: Array) -> tuple[Array, dict[str, Any]]:
         settings, space = self.config.settings, self._space
         rng = np.random.default_rng([self.seed, number])
-        surrogate = Surrogate(space, data, self._kernels(), self._fit_steps(number, len(data.scores)))
+        surrogate = Surrogate(space, data, self._kernels(), self._fit_steps(number, len(data.scores)), rng)
         acquisition = Acquisition(
             surrogate,
-            surrogate.score.with_fantasies(pending),
-            surrogate.best,
+            [model.with_fantasies(pending) for model in surrogate.draws],
+            [float(np.max(model.fitted)) for model in surrogate.draws],
             self._cost_weight(data),
             self._log_cost_limit(data),
+            self._log_budget(data),
         )
         front = self._front(data)[-MAX_CENTRES:]
         centres = space.snap(data.points[front])

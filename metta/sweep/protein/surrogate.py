@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
-from metta.sweep.protein.gaussian_process import GaussianProcess, Kernel, Prior, fit
+from metta.sweep.protein.gaussian_process import GaussianProcess, Kernel, Prior, draw, fit
 from metta.sweep.protein.space import Space
 
 Array = NDArray[np.float64]
@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 MAX_FIT_POINTS = 256
 MAX_MODEL_POINTS = 1000
 MANY_POINTS = 48
+DRAWS = 8
+"""Score models that the acquisition is averaged over, while there are at most `MANY_POINTS` observations."""
 KNEE = 3.0
 """Median absolute deviations below the median from which on scores are squeezed."""
 
@@ -93,12 +95,24 @@ class Surrogate:
         max_steps: steps of each model's fit by name ("score", "cost", "success"); a model that is not named keeps
             the kernel of `start`, if there is one.
 
+        rng: of what is drawn, or None where only the likeliest model counts.
+
     Attributes:
+        score: the likeliest model of the score.
+        draws: models of the score with kernels drawn from their posterior density; after many observations only the
+            likeliest. A few trials say little of length scales, and one guess of them would be held for certain.
+        cost: the model of the log cost, standardised; None while no cost is known.
+        success: the model of success; None until a trial fails.
         kernels: logarithms of the kernel parameters, by model.
     """
 
     def __init__(
-        self, space: Space, data: Data, start: Mapping[str, Sequence[float]], max_steps: Mapping[str, int]
+        self,
+        space: Space,
+        data: Data,
+        start: Mapping[str, Sequence[float]],
+        max_steps: Mapping[str, int],
+        rng: np.random.Generator | None = None,
     ) -> None:
         self.space = space
         self.kernels: dict[str, list[float]] = {}
@@ -107,6 +121,7 @@ class Surrogate:
         data = data.subset(MAX_MODEL_POINTS)
         scored, costed = ~np.isnan(data.scores), ~np.isnan(data.costs)
         self.score = self._model("score", data.points[scored], self._scale(data.scores[scored]))
+        self.draws = [self.score] if rng is None or scored.sum() > MANY_POINTS else self._draw(rng)
         log_cost = log_costs(data.costs[costed])
         self._cost_mean = float(np.mean(log_cost)) if costed.any() else 0.0
         self._cost_scale = (float(np.std(log_cost)) if costed.any() else 0.0) or 1.0
@@ -117,9 +132,7 @@ class Surrogate:
         self.success = self._model("success", data.points, labels) if data.failed.any() else None
 
     def _model(self, name: str, points: Array, targets: Array) -> GaussianProcess:
-        space, steps = self.space, self._max_steps.get(name, 0)
-        length = 0.15 if name == "success" else 0.5
-        prior = Prior.of_dimension(space.dimension, length, _LINEAR[name], _NOISE[name])
+        space, prior, steps = self.space, self._prior(name), self._max_steps.get(name, 0)
         warm = [np.array(self._start[name])] if name in self._start else []
         vector = warm[0] if warm else prior.mode(space.dimension)
         if steps or not warm:
@@ -130,10 +143,14 @@ class Surrogate:
         self.kernels[name] = [float(f"{value:.6g}") for value in vector]
         return GaussianProcess(points, targets, Kernel.of_vector(np.array(self.kernels[name]), space.group))
 
-    @property
-    def best(self) -> float:
-        """The highest posterior mean at an observation, in the score model's units."""
-        return float(np.max(self.score.fitted))
+    def _prior(self, name: str) -> Prior:
+        length = 0.15 if name == "success" else 0.5
+        return Prior.of_dimension(self.space.dimension, length, _LINEAR[name], _NOISE[name])
+
+    def _draw(self, rng: np.random.Generator) -> list[GaussianProcess]:
+        points, targets, group = self.score.points, self.score.targets, self.space.group
+        vectors = draw(points, targets, group, self._prior("score"), np.array(self.kernels["score"]), DRAWS, rng)
+        return [GaussianProcess(points, targets, Kernel.of_vector(vector, group)) for vector in vectors]
 
     def predict_score(self, points: Array) -> tuple[Array, Array]:
         """Mean and standard deviation [n] of the score, in its own units."""
@@ -153,12 +170,24 @@ class Surrogate:
             return np.zeros(len(points))
         return self._cost_mean + self._cost_scale * self.cost.mean(points)
 
-    def log_cost_with_gradient(self, points: Array) -> tuple[Array, Array]:
-        """Posterior mean of the log cost [n] and its gradient [n, columns]."""
+    def predict_log_cost(self, points: Array) -> tuple[Array, Array]:
+        """Posterior mean and standard deviation [n] of the log cost of a trial; 0 while no cost is known."""
         if self.cost is None:
-            return np.zeros(len(points)), np.zeros_like(points)
-        mean, gradient = self.cost.mean_with_gradient(points)
-        return self._cost_mean + self._cost_scale * mean, self._cost_scale * gradient
+            return np.zeros(len(points)), np.zeros(len(points))
+        mean, variance = self.cost.predict(points)
+        deviation = self._cost_scale * np.sqrt(variance + self.cost.kernel.noise)
+        return self._cost_mean + self._cost_scale * mean, deviation
+
+    def predict_log_cost_with_gradients(self, points: Array) -> tuple[Array, Array, Array, Array]:
+        """Mean and standard deviation [n] of the log cost, and their gradients [n, columns]."""
+        if self.cost is None:
+            nothing, flat = np.zeros(len(points)), np.zeros_like(points)
+            return nothing, nothing, flat, flat
+        mean, variance, mean_gradient, variance_gradient = self.cost.predict_with_gradients(points)
+        deviation = np.sqrt(variance + self.cost.kernel.noise)
+        deviation_gradient = variance_gradient / (2.0 * deviation[:, None])
+        scale = self._cost_scale
+        return self._cost_mean + scale * mean, scale * deviation, scale * mean_gradient, scale * deviation_gradient
 
     def log_success(self, points: Array) -> Array:
         """Logarithm of the probability [n] that a trial does not fail."""

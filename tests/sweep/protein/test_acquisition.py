@@ -40,8 +40,10 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     space = Space({f"x{i}": ParameterConfig(min=0, max=1, distribution="uniform") for i in range(3)})
     points = rng.random((15, 3))
     data = Data(points, -((points - 0.3) ** 2).sum(axis=1), np.exp(points[:, 0]), np.zeros(15, dtype=bool))
-    surrogate = Surrogate(space, data, {}, {})
-    acquisition = Acquisition(surrogate, surrogate.score, surrogate.best, 0.7, 0.9)
+    surrogate = Surrogate(space, data, {}, {}, rng)
+    acquisition = Acquisition(
+        surrogate, surrogate.draws, [max(model.fitted) for model in surrogate.draws], 0.7, 0.9, log_budget=1.0
+    )
     at = rng.random((6, 3))
     value, gradient = acquisition.with_gradient(at)
     np.testing.assert_allclose(value, acquisition(at))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from metta.sweep.protein.gaussian_process import GaussianProcess, Kernel, Prior, _negative_log_likelihood, fit
+from metta.sweep.protein.gaussian_process import GaussianProcess, Kernel, Prior, _negative_log_likelihood, draw, fit
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.random((20, 3))
@@ -63,3 +63,22 @@ def test_fantasies_keep_the_mean_and_lower_the_variance() -> None:
     dreamt = model.with_fantasies(at)
     assert dreamt.mean(at) == pytest.approx(model.mean(at), abs=1e-6)
     assert dreamt.predict(at)[1] < model.predict(at)[1]
+
+
+def test_without_observations_what_is_drawn_is_the_prior() -> None:
+    start, (means, deviations) = PRIOR.mode(2), PRIOR.vectors(2)
+    draws = np.array(draw(POINTS[:0], TARGETS[:0], GROUPS, PRIOR, start, 3000, np.random.default_rng(0)))
+    np.testing.assert_allclose(draws.mean(axis=0), means, atol=0.1)
+    np.testing.assert_allclose(draws.std(axis=0), deviations, rtol=0.1)
+
+
+def test_draws_weigh_parameters_by_their_posterior_density() -> None:
+    """Against importance sampling from the prior."""
+    rng = np.random.default_rng(0)
+    few, targets = POINTS[:5], TARGETS[:5]
+    means, deviations = PRIOR.vectors(2)
+    samples = means + deviations * rng.standard_normal((6_000, 5))
+    logs = np.array([-_negative_log_likelihood(v, few, targets, GROUPS, np.eye(2)[GROUPS])[0] for v in samples])
+    weights = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
+    draws = np.array(draw(few, targets, GROUPS, PRIOR, PRIOR.mode(2), 1500, rng))
+    np.testing.assert_allclose((draws.mean(axis=0) - weights @ samples) / deviations, 0.0, atol=0.2)
