@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -255,3 +256,13 @@ def test_a_file_that_cannot_be_meant_is_refused(text: str, why: str, capsys: pyt
     assert metta_sweep(["run", "sweep.yaml"]) == 2
     assert why in capsys.readouterr().err
     assert metta_sweep(["run", "nowhere.yaml"]) == 2
+
+
+def test_the_page_does_what_it_says() -> None:
+    page = (ROOT / "docs" / "command.md").read_text()
+    (block,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(["bash", "-ec", block], env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "sweep: 10 completed of 10" in done.stdout
+    assert "best trial: " in done.stdout
