@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ from metta.sweep.report.summary import next_commands, print_outcome, range_text,
 from metta.sweep.result import SweepResult
 from metta.sweep.retention import remove_policies, trial_folder
 from metta.sweep.store import open_store
+from metta.sweep.store.loaded import LoadedSweep
 from metta.sweep.store.protocol import Attempt, Store
 from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
 from metta.sweep.store.wandb_mirror.mirror import mirrored, restore
@@ -151,7 +153,23 @@ class AbstractSweep(Tool):
                 if outcome:
                     commands = self._next_commands(store, definition, trials, recommended)
                     print_outcome(console, self.sweep_name, definition, trials, recommended, commands)
+                    self._write_report(console, store)
         return SweepResult(self.sweep_name, self.store, definition, trials, recommended)
+
+    def _write_report(self, console: Console, store: Store) -> None:
+        """Put the sweep on paper, where plotly is installed. A sweep that is over does not fail for want of it."""
+        if find_spec("plotly") is None:
+            return
+        from metta.sweep.report.paper import write_report
+        from metta.sweep.report.snapshot import take_snapshot
+
+        path = self._run_root(store) / "report.html"
+        try:
+            write_report(take_snapshot(LoadedSweep(store, store.sweep(self.sweep_name))), path)
+            said = f"report:\n  {path}"
+        except Exception as error:
+            said = f"the report could not be written: {error}"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
 
     def _open_executor(self) -> Executor:
         return open_executor(

@@ -47,7 +47,7 @@ def plotly_js() -> bytes:
     if found is None or not found.submodule_search_locations:
         raise UserError("plots need plotly; install metta-sweep[dashboard]")
     path = Path(found.submodule_search_locations[0], "package_data", "plotly.min.js")
-    return gzip.compress(path.read_bytes(), mtime=0)
+    return gzip.compress(path.read_bytes(), compresslevel=6, mtime=0)
 
 
 def body(title: str, beside_title: str, facts: str, findings: str, foot: str) -> str:
