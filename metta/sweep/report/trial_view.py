@@ -13,7 +13,7 @@ from metta.sweep.definition import SweepDefinition
 from metta.sweep.report.chart import chart
 from metta.sweep.report.standing import pareto_front, ranked
 from metta.sweep.report.summary import range_text, strict, trial_as_json, value_text
-from metta.sweep.report.words import cost_text, duration_text, number_text, suggestion_text
+from metta.sweep.report.words import COUNTS, cost_text, duration_text, number_text, suggestion_text
 from metta.sweep.store.protocol import CurvePoint
 from metta.sweep.trial import Trial, TrialState
 
@@ -85,7 +85,8 @@ def trial_with_curve_as_json(trial: Trial, curve: Sequence[CurvePoint], commands
 
 def curve_metric(curve: Sequence[CurvePoint], definition: SweepDefinition) -> str | None:
     """What a learning curve is drawn of: the sweep's metric, the reward, or the first thing that was measured."""
-    measured = dict.fromkeys(name for point in curve for name, value in point.metrics.items() if math.isfinite(value))
+    finite = (name for point in curve for name, value in point.metrics.items() if math.isfinite(value))
+    measured = dict.fromkeys(name for name in finite if name not in COUNTS)
     return next((name for name in (definition.protein.metric, "reward", *measured) if name in measured), None)
 
 

@@ -15,7 +15,7 @@ _SOURCES = {
     "resample": "a repetition of the setting tried least on the Pareto front",
 }
 
-_COUNTS = ("agent_steps", "steps_per_second", "seconds", "updates", "step", "epoch")
+COUNTS = ("agent_steps", "steps_per_second", "seconds", "updates", "step", "epoch")
 """Metrics that do not say how well a trial does."""
 
 
@@ -84,6 +84,6 @@ def current_metric(progress: Progress, definition: SweepDefinition) -> tuple[str
     """What best says how well a running trial does: the sweep's own metric, the reward, or what else it measures."""
     metrics = progress.metrics
     for name in (definition.protein.metric, "reward", *metrics):
-        if name in metrics and name not in _COUNTS and not math.isnan(metrics[name]):
+        if name in metrics and name not in COUNTS and not math.isnan(metrics[name]):
             return name, metrics[name]
     return None
