@@ -133,7 +133,13 @@ class SweepLoop:
             except BaseException as error:
                 self._give_up(type(error).__name__)
                 raise
-        return self._ordered()
+        trials = self._ordered()
+        if (
+            time.monotonic() >= self._stops_at
+            and sum(trial.state.ended for trial in trials) < self._definition.num_trials
+        ):
+            self._view.notice(f"max_hours={self._definition.max_hours:g} are over; run it again to go on")
+        return trials
 
     def finish(self) -> None:
         """Let the running trials end, and start no new one. May be called by a signal handler."""

@@ -13,6 +13,7 @@ import pytest
 from metta.common.errors import UserError
 from metta.sweep import RunningTrial, SweepResult, load_sweep, optimize
 from metta.sweep import sweep as loop
+from metta.sweep.cli import main as metta_sweep
 from metta.sweep.definition import SweepChangedError
 from metta.sweep.trial import TrialState
 from tests.support.functions import hang, parabola
@@ -163,3 +164,27 @@ def test_policies_that_are_not_to_be_kept_are_removed(keep: str, kept: set[int],
     assert has("checkpoints") == kept
     assert has("train.log") == {0, 1, 2, 3, 4}
     assert outside.exists()
+
+
+def test_a_policy_that_was_not_kept_is_not_offered(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def train(config: dict[str, Any], trial: RunningTrial) -> float:
+        policy = trial.run_dir / "policy"
+        policy.touch()
+        trial.artefacts["policy"] = policy.as_uri()
+        return 1.0
+
+    first = sweep(train, 2, keep_policies="best")
+    assert first.best_trial.artefacts["policy"] in capsys.readouterr().out.replace("\n", "")
+    Path(first.best_trial.artefacts["policy"].removeprefix("file://")).unlink()
+    sweep(train, 2, keep_policies="best", name=first.name)
+    assert "not kept, for keep_policies=best" in capsys.readouterr().out
+
+
+def test_a_queued_point_of_a_function_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    space = {**X, "y": {"min": 0, "max": 1, "distribution": "uniform"}, "z": 3}
+    optimize(lambda config, trial: config["x"] * config["z"], space, "m", 1, name="mine")
+    assert metta_sweep(["enqueue", "mine", "x=0.25"]) == 2
+    assert "give these too, for nothing else does: y" in capsys.readouterr().err
+    assert metta_sweep(["enqueue", "mine", "x=0.25", "y=1"]) == 0
+    trials = optimize(lambda config, trial: config["x"] * config["z"], space, "m", 2, name="mine").trials
+    assert (trials[1].params, trials[1].score) == ({"x": 0.25, "y": 1, "z": 3}, 0.75)

@@ -215,14 +215,18 @@ def _count(count: int, noun: str) -> str:
 def _hyperparameters(definition: SweepDefinition, pairs: Sequence[str]) -> dict[str, Any]:
     """Hyperparameters as typed, by their full paths or any unique ending of these; the rest from the Tool."""
     from metta.common.config import flatten
-    from metta.sweep.observations import hyperparameter_paths
+    from metta.sweep.protein_config import ParameterConfig
 
-    paths = hyperparameter_paths(definition.protein)
+    space = flatten(definition.protein.parameters)
+    paths = list(space)
     own = flatten(definition.tool)
-    params = {path: own[path] for path in paths if path in own}
+    fixed = {path: leaf for path, leaf in space.items() if not isinstance(leaf, ParameterConfig)}
+    params = {path: own[path] for path in paths if path in own} | fixed
     for name, text in split_pairs(pairs, "hyperparameters").items():
         meant = [path for path in paths if path == name or path.endswith(f".{name}")]
         if len(meant) != 1:
             raise UserError(f"the sweep does not search {name!r}; {nearest(name, paths)}")
         params[meant[0]] = read_value(text)
+    if missing := [path for path in paths if path not in params]:
+        raise UserError(f"give these too, for nothing else does: {', '.join(missing)}")
     return params

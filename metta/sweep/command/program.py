@@ -46,6 +46,8 @@ class Program(Config):
             W&B summary), or the path of a JSON file that it writes, such as ``${run_dir}/metrics.json``.
         style: how hyperparameters are written: "plain" (``--optimizer.lr=0.1 --nesterov=true``), or "wandb", as
             W&B's agent does (``--optimizer={'lr': 0.1} --nesterov=True``).
+        names: for "wandb", the parameters at the top of W&B's file. A dot in such a name is part of it, as in
+            ``model.lr=0.1`` for Hydra, and not the way into a nested one.
 
     MACROS: ``${args}`` (``--a=1 --b=2``), ``${args_no_equals}`` (``--a 1 --b 2``), ``${args_no_hyphens}``
     (``a=1 b=2``), ``${args_no_boolean_flags}`` (``--a=1 --flag``), ``${args_append_hydra}`` (``+a=1``),
@@ -60,6 +62,7 @@ class Program(Config):
     environment: dict[str, str] = {}
     metrics: str = "stdout"
     style: Literal["plain", "wandb"] = "plain"
+    names: list[str] = []
 
     @field_validator("command", mode="before")
     @classmethod
@@ -196,7 +199,14 @@ class Call:
         return dict(self.params) if self.program.style == "plain" else self._arguments_nested()
 
     def _arguments_nested(self) -> dict[str, Any]:
-        return unflatten(self.params)
+        return {name: self._below(name) for name in self.program.names} or unflatten(self.params)
+
+    def _below(self, name: str) -> Any:
+        """The value of one hyperparameter, or those nested in it."""
+        if name in self.params:
+            return self.params[name]
+        start = f"{name}."
+        return unflatten({path.removeprefix(start): v for path, v in self.params.items() if path.startswith(start)})
 
     def _written(self, value: Any) -> str:
         if self.program.style == "wandb" or isinstance(value, str):

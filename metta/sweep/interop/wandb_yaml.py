@@ -49,6 +49,7 @@ def read_wandb_sweep(data: Mapping[str, Any], where: str) -> dict[str, Any]:
         "command": command,
         "metrics": "wandb",
         "style": "wandb",
+        "names": [str(name) for name in data["parameters"]],
         "random_search": method == "random",
         "environment": {
             f"WANDB_{key.upper()}": str(data[key]) for key in ("project", "entity") if data.get(key) is not None

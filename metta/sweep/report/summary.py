@@ -20,6 +20,7 @@ from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.report.standing import pareto_front, ranked
 from metta.sweep.report.words import cost_text
+from metta.sweep.retention import artefact_path
 from metta.sweep.store.protocol import SweepRecord
 from metta.sweep.trial import Trial, TrialState
 
@@ -119,7 +120,11 @@ def _print_winner(console: Console, title: str, trial: Trial, definition: SweepD
     for path, value in trial.params.items():
         console.print(f"  {path}={value_text(value)}", highlight=False, markup=False)
     if "policy" in trial.artefacts:
-        console.print(f"  policy: {trial.artefacts['policy']}", highlight=False, markup=False, soft_wrap=True)
+        policy = trial.artefacts["policy"]
+        file = artefact_path(policy)
+        if definition.keep_policies != "all" and file is not None and not file.exists():
+            policy = f"not kept, for keep_policies={definition.keep_policies}"
+        console.print(f"  policy: {policy}", highlight=False, markup=False, soft_wrap=True)
 
 
 def sweep_as_json(
@@ -181,6 +186,8 @@ def next_commands(
             commands["go on with the sweep"] = entry_point.command()
         else:
             commands["extend the sweep"] = _with_num_trials(entry_point, 2 * definition.num_trials).command()
+    elif entry_point is not None and sum(trial.state.ended for trial in trials) < definition.num_trials:
+        commands["go on with the sweep"] = metta_sweep_command(store_url, "work", record.name)
     winner = recommended
     if winner is None:
         order = ranked(trials, definition.protein.goal)

@@ -42,6 +42,15 @@ def test_wandb_style_is_that_of_its_agent(tmp_path: Path) -> None:
     assert words(tmp_path, command, program="train.py") == ["/usr/bin/env", "python", "train.py"]
 
 
+def test_dots_in_the_names_of_wandb_stay_where_they_are(tmp_path: Path) -> None:
+    told = words(
+        tmp_path, "${args_no_hyphens}", "wandb", names=["lr", "optimizer.name", "nesterov", "amsgrad", "warmup"]
+    )
+    assert told == ["lr=0.001", "optimizer.name=adam w", "nesterov=True", "amsgrad=False", "warmup=None"]
+    told = words(tmp_path, "${args_json}", "wandb", names=["optimizer"])
+    assert json.loads(told[0]) == {"optimizer": {"name": "adam w"}}
+
+
 def test_single_hyperparameters_the_trial_and_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA", "/data")
     told = words(tmp_path, "./train --o='${optimizer.name}' ${seed} t${trial} ${run_dir}/log ${envvar:DATA}/x $HOME")

@@ -95,6 +95,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert sweep.sweep.protein.settings.num_random_samples == 7
     assert sweep.program.command == ["${env}", "${interpreter}", "${program}", "${args}"]
     assert (sweep.program.metrics, sweep.program.style) == ("wandb", "wandb")
+    assert sweep.program.names == ["lr"]
     assert sweep.program.environment == {"WANDB_PROJECT": "lab"}
     assert from_file(str(file), name="other", num_trials=3).sweep_name == "other"
 
