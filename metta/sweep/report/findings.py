@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from metta.common.config import flatten
-from metta.common.data_dir import default_store_url
 from metta.sweep.report.analysis import Analysis
 from metta.sweep.report.plots import parameter_names
 from metta.sweep.report.snapshot import Snapshot, near_the_front
 from metta.sweep.report.standing import ranked
-from metta.sweep.report.summary import next_commands, range_text, short_text
+from metta.sweep.report.summary import metta_sweep_command, next_commands, range_text, short_text
 from metta.sweep.report.words import cost_text
 from metta.sweep.trial import Trial, TrialState
 
@@ -235,7 +233,8 @@ def _next(sweep: Snapshot, winner: Trial | None) -> Finding:
         answer = f"Go on: {ended:,} of {sweep.definition.num_trials:,} trials have ended"
     else:
         answer = "Confirm the best on fresh seeds, before you trust or extend it"
-        chosen.insert(0, _confirm(sweep))
+        if sweep.record.entry_point is not None:
+            chosen.insert(0, _confirm(sweep))
     details = []
     reasons = failure_reasons(sweep)
     if reasons and winner is not None:
@@ -250,11 +249,11 @@ def _next(sweep: Snapshot, winner: Trial | None) -> Finding:
 
 
 def _confirm(sweep: Snapshot) -> tuple[str, str]:
-    words = ["uv", "run", "metta-sweep", "confirm", sweep.record.name]
-    words += ["--top", str(CONFIRMED_TRIALS), "--seeds", str(CONFIRMED_SEEDS)]
-    if sweep.store_url != default_store_url():
-        words += ["--store", sweep.store_url]
-    return f"retrain the best {CONFIRMED_TRIALS} on {CONFIRMED_SEEDS} fresh seeds and compare them", shlex.join(words)
+    options = ["--top", str(CONFIRMED_TRIALS), "--seeds", str(CONFIRMED_SEEDS)]
+    return (
+        f"retrain the best {CONFIRMED_TRIALS} on {CONFIRMED_SEEDS} fresh seeds and compare them",
+        metta_sweep_command(sweep.store_url, "confirm", sweep.record.name, *options),
+    )
 
 
 def _score(trial: Trial) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import math
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -14,13 +13,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from metta.common.data_dir import default_store_url
 from metta.common.errors import UserError
 from metta.sweep.report import plots
 from metta.sweep.report.findings import Finding, failure_reasons, last_line
 from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.standing import pareto_front, ranked
-from metta.sweep.report.summary import value_text
+from metta.sweep.report.summary import metta_sweep_command, retrain_command, value_text
 from metta.sweep.report.theme import DARK, LIGHT
 from metta.sweep.report.words import cost_text
 from metta.sweep.trial import Trial, TrialState
@@ -186,7 +184,7 @@ def detail(sweep: Snapshot, trial: Trial, where: dict[str, Any], with_metrics: b
         "params": [[path, value_text(value)] for path, value in trial.params.items()],
         "error": (trial.error or "")[-LONGEST_ERROR:],
         "metrics": sorted([name, finite(value)] for name, value in trial.metrics.items()) if with_metrics else [],
-        "commands": [["Train again with these hyperparameters", _retrain(sweep, trial)]],
+        "commands": _commands(sweep, trial.number),
         "curve": plots.trial_curve(trial.number).build(sweep) if has_curve else None,
     }
 
@@ -222,12 +220,11 @@ def _facts(sweep: Snapshot, trial: Trial, where: dict[str, Any]) -> list[list[st
     return [*facts, *([name, uri] for name, uri in trial.artefacts.items())]
 
 
-def _retrain(sweep: Snapshot, trial: Trial) -> str:
-    words = ["uv", "run", "./tools/run.py", "metta.tools.sweep.retrain", "--args"]
-    words += [f"sweep_name={sweep.record.name}", f"trial={trial.number}"]
-    if sweep.store_url != default_store_url():
-        words.append(f"store={sweep.store_url}")
-    return shlex.join(words)
+def _commands(sweep: Snapshot, number: int) -> list[list[str]]:
+    name, url = sweep.record.name, sweep.store_url
+    again = retrain_command(name, url, sweep.definition, number)
+    shown = ["Show it in the terminal", metta_sweep_command(url, "trial", name, str(number))]
+    return [["Train again with these hyperparameters", again], shown] if again else [shown]
 
 
 def finite(value: float) -> float | str:

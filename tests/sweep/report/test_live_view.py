@@ -154,14 +154,11 @@ def test_the_view_never_outgrows_the_terminal(width: int, height: int, running: 
         assert f"and {running - shown} more that run" in lines[-1]
 
 
-def test_what_is_counted_is_no_metric_that_says_how_a_trial_does() -> None:
+def test_a_running_trial_is_told_with_the_metric_or_the_reward() -> None:
     definition = parabola_definition(3)
-    counts = {"agent_steps": 5.0, "seconds": 1.0, "steps_per_second": 9.0}
-    assert current_metric(Progress(1, 2, 1.0, counts), definition) is None
-    assert current_metric(Progress(1, 2, 1.0, counts | {"loss": 0.5}), definition) == ("loss", 0.5)
-    assert current_metric(Progress(1, 2, 1.0, {"loss": 0.5, "reward": 2.0}), definition) == ("reward", 2.0)
+    assert current_metric(Progress(1, 2, 1.0, {"learning_rate": 0.5, "reward": 2.0}), definition) == ("reward", 2.0)
     assert current_metric(Progress(1, 2, 1.0, {"reward": 2.0, "score": 0.1}), definition) == ("score", 0.1)
-    assert current_metric(Progress(1, 2, 1.0, {"score": math.nan}), definition) is None
+    assert current_metric(Progress(1, 2, 1.0, {"score": math.nan, "learning_rate": 0.5}), definition) is None
 
 
 def test_where_a_suggestion_comes_from() -> None:

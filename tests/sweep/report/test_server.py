@@ -168,10 +168,8 @@ def test_only_loopback_needs_no_token() -> None:
 
 
 def test_a_port_that_is_taken_is_said() -> None:
-    with server.bind("127.0.0.1", 0) as first:
-        first.listen()
-        with pytest.raises(UserError, match="cannot listen on"):
-            server.bind("127.0.0.1", first.getsockname()[1])
+    with server.bind("127.0.0.1", 0) as first, pytest.raises(UserError, match="cannot listen on"):
+        server.bind("127.0.0.1", first.getsockname()[1])
 
 
 def test_a_sweep_that_is_removed_or_made_anew_is_noticed(url: str, store: Store) -> None:

@@ -276,7 +276,7 @@ async function showTrial(container, trial, templates) {
   if (trial.error) wide(card("Error", element("pre", { textContent: trial.error })));
   const plot = trial.curve ? element("div", { className: "plot" }) : null;
   if (plot) wide(card("Learning curve", plot));
-  wide(card("Run it again", ...trial.commands.map(([reason, command]) => commandElement(reason, command))));
+  wide(card("Commands", ...trial.commands.map(([reason, command]) => commandElement(reason, command))));
   if (trial.metrics.length) {
     wide(card("Everything measured", element("div", { className: "metrics" }, ...trial.metrics.map(([name, value]) =>
       element("div", {}, element("span", { textContent: name }), short(value))))));

@@ -248,6 +248,7 @@ def bind(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()  # whoever comes before the server is up has to wait, but is not sent away
     except OSError as error:
         listening.close()
         hint = "; --port 0 takes any that is free" if port else ""
