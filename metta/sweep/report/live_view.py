@@ -84,7 +84,7 @@ def plain_lines(sweep: LiveSweep) -> list[str]:
     """The same for a log file, where nothing is written over: said now and then, so shorter."""
     tallied, expected = sweep.tallied, sweep.forecast()
     failed = f", {tallied.failed} failed" if tallied.failed else ""
-    left = "" if expected.seconds_left is None else f", about {duration_text(expected.seconds_left)} left"
+    left = f", {_left(expected)}" if _left(expected) else ""
     spent = _spent(sweep.definition, tallied, expected)
     lines = [f"{tallied.ended} of {tallied.num_trials} trials{failed}{left}; {spent}"]
     if tallied.best is not None:
@@ -98,9 +98,12 @@ def _line(label: str, *parts: str | tuple[str, str]) -> Text:
 
 
 def _done(tallied: Tally, expected: Forecast, bar: str) -> list[str | tuple[str, str]]:
-    left = "" if expected.seconds_left is None else f"  about {duration_text(expected.seconds_left)} left"
     share = tallied.ended / tallied.num_trials
-    return [f"{tallied.ended} of {tallied.num_trials} ", *_bar(share, bar, BAR), left]
+    return [f"{tallied.ended} of {tallied.num_trials} ", *_bar(share, bar, BAR), f"  {_left(expected)}"]
+
+
+def _left(expected: Forecast) -> str:
+    return f"about {duration_text(expected.seconds_left)} left" if expected.seconds_left else ""
 
 
 def _bar(share: float, bar: str, length: int) -> list[str | tuple[str, str]]:

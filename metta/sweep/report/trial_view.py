@@ -13,9 +13,12 @@ from metta.sweep.definition import SweepDefinition
 from metta.sweep.report.chart import chart
 from metta.sweep.report.standing import pareto_front, ranked
 from metta.sweep.report.summary import range_text, strict, trial_as_json, value_text
-from metta.sweep.report.words import COUNTS, cost_text, duration_text, number_text, suggestion_text
+from metta.sweep.report.words import cost_text, duration_text, number_text, suggestion_text
 from metta.sweep.store.protocol import CurvePoint
 from metta.sweep.trial import Trial, TrialState
+
+COUNTS = ("agent_steps", "steps_per_second", "seconds", "updates", "step", "epoch")
+"""What changes as a trial goes on, and does not say how well it does."""
 
 CURVE_HEIGHT = 12
 FEW_METRICS = 12
@@ -84,10 +87,18 @@ def trial_with_curve_as_json(trial: Trial, curve: Sequence[CurvePoint], commands
 
 
 def curve_metric(curve: Sequence[CurvePoint], definition: SweepDefinition) -> str | None:
-    """What a learning curve is drawn of: the sweep's metric, the reward, or the first thing that was measured."""
-    finite = (name for point in curve for name, value in point.metrics.items() if math.isfinite(value))
-    measured = dict.fromkeys(name for name in finite if name not in COUNTS)
-    return next((name for name in (definition.protein.metric, "reward", *measured) if name in measured), None)
+    """What a learning curve is drawn of: the sweep's metric, the reward, or the first thing that changed.
+
+    None where nothing was measured twice.
+    """
+    values: dict[str, list[float]] = {}
+    for point in curve:
+        for name, value in point.metrics.items():
+            if math.isfinite(value):
+                values.setdefault(name, []).append(value)
+    several = [name for name, each in values.items() if len(each) > 1]
+    changing = [name for name in several if name not in COUNTS and len(set(values[name])) > 1]
+    return next((name for name in (definition.protein.metric, "reward", *changing) if name in several), None)
 
 
 def curve_points(curve: Sequence[CurvePoint], metric: str) -> list[tuple[float, float]]:

@@ -15,9 +15,6 @@ _SOURCES = {
     "resample": "a repetition of the setting tried least on the Pareto front",
 }
 
-COUNTS = ("agent_steps", "steps_per_second", "seconds", "updates", "step", "epoch")
-"""Metrics that do not say how well a trial does."""
-
 
 def number_text(value: float) -> str:
     """A number to four digits, or to the last whole one: ``0.01234``, ``12.3``, ``400,000``."""
@@ -81,9 +78,9 @@ def suggestion_text(suggestion: Mapping[str, Any], definition: SweepDefinition) 
 
 
 def current_metric(progress: Progress, definition: SweepDefinition) -> tuple[str, float] | None:
-    """What best says how well a running trial does: the sweep's own metric, the reward, or what else it measures."""
-    metrics = progress.metrics
-    for name in (definition.protein.metric, "reward", *metrics):
-        if name in metrics and name not in COUNTS and not math.isnan(metrics[name]):
-            return name, metrics[name]
+    """What says how well a running trial does: the sweep's own metric, or the reward."""
+    for name in (definition.protein.metric, "reward"):
+        value = progress.metrics.get(name, math.nan)
+        if not math.isnan(value):
+            return name, value
     return None
