@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import StringIO
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -285,6 +287,42 @@ class Hebo:
         self.designer.observe(self.frame, np.array([[-score]]))
 
 
+class PufferProtein:
+    """PufferLib's Protein, with its defaults; whole numbers on a log scale, which it lacks, are rounded here."""
+
+    def __init__(self, problem: Problem, seed: int, horizon: Horizon) -> None:
+        import random
+
+        import pyro
+        from pufferlib.sweep import Protein as Designer
+
+        pyro.set_rng_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        warnings.simplefilter("ignore")
+        config: dict[str, Any] = {"method": "Protein", "metric": "score", "goal": "maximize"}
+        self.parameters = {p.path: p for p in Space(problem.parameters).parameters if isinstance(p, Numeric)}
+        for path, parameter in self.parameters.items():
+            distribution = problem.parameters[path].distribution
+            config[path] = {
+                "distribution": "log_normal" if distribution == "int_log_normal" else distribution,
+                "min": parameter.low,
+                "max": parameter.high,
+                "mean": parameter.centre,
+                "scale": "auto",
+            }
+        with redirect_stdout(StringIO()):
+            self.designer = Designer(config)
+
+    def suggest(self) -> dict[str, Any]:
+        with redirect_stdout(StringIO()):
+            params, _ = self.designer.suggest({})
+        return {path: round(v) if self.parameters[path].step == "integer" else float(v) for path, v in params.items()}
+
+    def observe(self, params: Mapping[str, Any], score: float, cost: float) -> None:
+        self.designer.observe(params, score, cost)
+
+
 OPTIMIZERS: dict[str, Callable[[Problem, int, Horizon], Optimizer]] = {
     "protein": Protein,
     "random": Random,
@@ -296,6 +334,7 @@ OPTIMIZERS: dict[str, Callable[[Problem, int, Horizon], Optimizer]] = {
     "flaml-blendsearch": BlendSearch,
     "smac3": Smac,
     "hebo": Hebo,
+    "pufferlib-protein": PufferProtein,
 }
 
 PACKAGES = {
@@ -309,6 +348,7 @@ PACKAGES = {
     "flaml-blendsearch": ["flaml", "optuna"],
     "smac3": ["smac"],
     "hebo": ["HEBO"],
+    "pufferlib-protein": ["pufferlib-core", "pyro-ppl", "torch"],
 }
 
 

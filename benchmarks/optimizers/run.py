@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,8 @@ def run(
 def _on_bound(problem: Problem, params: dict[str, float]) -> float:
     """Share of the parameters without steps that lie on a bound."""
     free = [(name, c) for name, c in problem.parameters.items() if c.distribution in ("uniform", "log_normal")]
-    return sum(params[name] in (c.min, c.max) for name, c in free) / len(free)
+    ends = [(params[name], bound) for name, c in free for bound in (c.min, c.max) if bound is not None]
+    return sum(math.isclose(value, bound) for value, bound in ends) / len(free)
 
 
 def main() -> None:
