@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 import signal
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING
 from metta.rl.vector_environment import interrupts_held, usable_cores
 
 if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
+
     from metta.rl.ranks import Ranks
 
 Work = Callable[["Ranks"], object]
@@ -27,7 +28,8 @@ Work = Callable[["Ranks"], object]
 START_SECONDS = 120.0
 _CLOSE_SECONDS = 5.0
 _PRELOADED = ["metta.rl.trainer", "torch._dynamo"]
-_groups = itertools.count()
+_group = "training"
+_store: Store | None = None
 
 
 class RankFailedError(RuntimeError):
@@ -57,12 +59,40 @@ def prepare() -> None:
             ensure_running()
 
 
+def launcher_store(name: str) -> Store:
+    """The key-value store that the launcher's ranks share, under a name that keeps uses of it apart."""
+    from torch._C._distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    global _store
+    if _store is None:
+        _store, _, _ = next(rendezvous("env://"))
+    return PrefixStore(name, _store)
+
+
+@contextmanager
+def named_group(name: str) -> Iterator[None]:
+    """Name the group of ranks that trains within. A launcher's ranks that train more than once need other names.
+
+    A rank that fails within before it trains is not waited for by the others.
+    """
+    from metta.rl.ranks import say_lost
+
+    global _group
+    before, _group = _group, name
+    try:
+        yield
+    except BaseException:
+        say_lost(launcher_store(name), int(os.environ["RANK"]))
+        raise
+    finally:
+        _group = before
+
+
 @contextmanager
 def launched_ranks(on_gpu: bool) -> Iterator[Ranks]:
     """Be the rank that the launcher says. The ranks of a process group that is there already are taken as they are."""
     import torch.distributed as dist
-    from torch._C._distributed_c10d import PrefixStore
-    from torch.distributed.rendezvous import rendezvous
 
     from metta.rl.ranks import Ranks, joined
 
@@ -73,8 +103,7 @@ def launched_ranks(on_gpu: bool) -> Iterator[Ranks]:
     if dist.is_initialized():
         yield ranks
         return
-    store, _, _ = next(rendezvous("env://"))
-    with joined(ranks, PrefixStore(f"training {next(_groups)}", store), on_gpu):
+    with joined(ranks, launcher_store(_group), on_gpu):
         yield ranks
 
 

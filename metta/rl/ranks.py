@@ -25,6 +25,9 @@ COLLECTIVE_SECONDS = 300.0
 """How long a rank waits for the others before it gives up. Ranks that die are noticed at once where gloo is used."""
 
 
+_LOST = "lost"
+
+
 class RankLostError(RuntimeError):
     """Another rank ended, or was not heard of for `COLLECTIVE_SECONDS`."""
 
@@ -104,6 +107,7 @@ def joined(ranks: Ranks, store: Store, on_gpu: bool, on_loopback: bool = False) 
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a rank that waits too long raises, and is not aborted
     loopback = {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"} if on_loopback else {}
     with _environment(loopback), _lost_ranks_raised():
+        _await_all(ranks, store)
         dist.init_process_group(
             backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             store=store,
@@ -117,10 +121,30 @@ def joined(ranks: Ranks, store: Store, on_gpu: bool, on_loopback: bool = False) 
         dist.destroy_process_group()
 
 
+def say_lost(store: Store, rank: int) -> None:
+    """Tell those who wait for this rank to join that it will not."""
+    store.set(_joining(rank), _LOST)
+
+
+def _await_all(ranks: Ranks, store: Store) -> None:
+    """Wait until all ranks are about to join, or one of them is lost."""
+    store.set(_joining(ranks.rank), "")
+    for rank in range(ranks.size):
+        store.wait([_joining(rank)], timedelta(seconds=COLLECTIVE_SECONDS))
+        if store.get(_joining(rank)).decode() == _LOST:
+            raise RankLostError(f"rank {rank} failed before it could train")
+
+
+def _joining(rank: int) -> str:
+    return f"joining {rank}"
+
+
 @contextmanager
 def _lost_ranks_raised() -> Iterator[None]:
     try:
         yield
+    except RankLostError:
+        raise
     except RuntimeError as error:
         raise RankLostError(f"another rank was lost: {error}") from error
 

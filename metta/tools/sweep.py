@@ -11,12 +11,15 @@ from pydantic import Field, SkipValidation
 from metta.common.config import Overrides
 from metta.common.data_dir import default_store_url
 from metta.common.errors import UserError
+from metta.rl.launch import is_launched, leads
 from metta.sweep.abstract_sweep import AbstractSweep, trial_seed
 from metta.sweep.definition import SweepDefinition
+from metta.sweep.executor.protocol import Executor
 from metta.sweep.observations import search_centre
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.trial import TrialSpec
+from metta.tools.ranked_sweep import LeadingExecutor, follow
 from metta.tools.train import TrainTool
 
 
@@ -30,6 +33,16 @@ class SweepTool(AbstractSweep):
 
     train_tool_factory: SkipValidation[Callable[[str], TrainTool]] = Field(exclude=True, repr=False)
     train_overrides: Overrides = Field(default_factory=Overrides)
+
+    def _invoke(self, exclusive: bool) -> int:
+        return super()._invoke(exclusive) if leads() else follow()
+
+    def _open_executor(self) -> Executor:
+        if not is_launched():
+            return super()._open_executor()
+        if self.executor not in (None, "inline") or (self.num_workers or 1) > 1:
+            raise UserError("torchrun has started the ranks of every trial: leave executor and num_workers out")
+        return LeadingExecutor()
 
     def definition(self) -> SweepDefinition:
         """Check the whole sweep before anything trains, and describe it for the store.
