@@ -353,7 +353,7 @@ class Protein:
         local = local_candidates(space, centres, each, settings.global_search_scale, rng)
         everywhere = space.random(anywhere, rng)
         candidates = np.vstack([everywhere, local])
-        grown = np.concatenate([np.full(anywhere, -1), np.repeat(front, each)])
+        grown = np.concatenate([np.full(len(everywhere), -1), np.repeat(front, each)])
         allowed = space.allows(candidates)
         candidates, grown = candidates[allowed], grown[allowed]
         values = acquisition(candidates)
