@@ -113,6 +113,9 @@ def faults(kills: int) -> list[Fault]:
             "PostgreSQL",
             lambda folder: scenarios.server_clock_jumps(folder, jumps, 100),
         ),
+        Fault("W&B away at the start", "SQLite", lambda folder: scenarios.wandb_away(folder, range(0, 50), 100)),
+        Fault("W&B away in the middle", "SQLite", lambda folder: scenarios.wandb_away(folder, range(25, 75), 100)),
+        Fault("W&B away at the end", "SQLite", lambda folder: scenarios.wandb_away(folder, range(50, 100), 100)),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from metta.sweep.definition import SweepDefinition
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.store import open_store, process
 from metta.sweep.store.protocol import Attempt
+from metta.sweep.store.wandb_mirror.config import WandbConfig
+from metta.sweep.store.wandb_mirror.mirror import mirrored
 from metta.sweep.sweep import SweepLoop
 from metta.sweep.trial import Progress, Trial
 from tests.support.parabola import prepare_parabola
@@ -37,13 +40,14 @@ class LedgerView:
         os.write(self._ledger, f"{trial.number} {trial.state} {trial.score!r}\n".encode())
 
 
-def drive(url: str, ledger: Path, machine: str | None = None) -> int:
+def drive(url: str, ledger: Path, machine: str | None = None, project: str | None = None) -> int:
     """Work on the sweep until it is complete; return the exit status.
 
     Args:
         url: of the store.
         ledger: file to append to.
         machine: pretend to run on another machine than the other drivers, so that only the lease tells who lives.
+        project: of Weights & Biases, to mirror the sweep in.
     """
     if machine is not None:
         process._boot = lambda: machine  # type: ignore[assignment]
@@ -51,7 +55,10 @@ def drive(url: str, ledger: Path, machine: str | None = None) -> int:
         store = open_store(url, create=False)
         definition = SweepDefinition.model_validate(store.sweep(SWEEP).config)
         prepare = partial(prepare_parabola, definition)
-        SweepLoop(SWEEP, definition, store, InlineExecutor(), prepare, LedgerView(ledger), exclusive=False).run()
+        view = LedgerView(ledger)
+        loop = SweepLoop(SWEEP, definition, store, InlineExecutor(), prepare, view, exclusive=False)
+        with mirrored(url, SWEEP, WandbConfig(project=project), view.notice) if project else nullcontext():
+            loop.run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
@@ -71,5 +78,6 @@ if __name__ == "__main__":
     parser.add_argument("url")
     parser.add_argument("ledger", type=Path)
     parser.add_argument("--machine")
+    parser.add_argument("--project")
     options = parser.parse_args()
-    sys.exit(drive(options.url, options.ledger, options.machine))
+    sys.exit(drive(options.url, options.ledger, options.machine, options.project))

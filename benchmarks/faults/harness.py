@@ -187,7 +187,7 @@ class FaultySweep:
         """Wait until that many trials have ended."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while self.ended() < ended:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not self.running():
                 raise TimeoutError(f"the sweep stands still: {self.messages()}")
             time.sleep(0.05)
 

@@ -11,17 +11,22 @@ import signal
 import sqlite3
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.faults.driver import SWEEP
 from benchmarks.faults.harness import FaultySweep, Verdict
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import StoreError
+from metta.sweep.store.wandb_mirror import records
 from tests.support.postgresql import PostgresServer
 from tests.support.proxy import Proxy
+from tests.support.wandb_server import WandbServer
 
 _IMMUTABLE = 0x10  # FS_IMMUTABLE_FL
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS
@@ -184,6 +189,58 @@ def server_disk_full(folder: Path, seconds: float, num_trials: int) -> Verdict:
             server.start()
         sweep.finish()
         return sweep.verdict()
+
+
+# ---- Weights & Biases
+
+
+def wandb_away(folder: Path, down: range, num_trials: int) -> tuple[Verdict, str]:
+    """W&B does not answer from when so many trials have ended until so many have; what it lacks is sent by hand then.
+
+    In the verdict, a trial that W&B lacks, or has otherwise than the store, is lost as well, and one with two runs was
+    run twice.
+    """
+    with WandbServer() as server:
+        environment = {
+            **server.environment(),
+            "WANDB_MODE": "online",
+            "METTA_DATA_DIR": str(folder / "data"),
+            "HOME": str(folder),
+        }
+        with FaultySweep(f"sqlite:///{folder}/store.sqlite", folder, num_trials, seconds=0.5) as sweep:
+            if down.start == 0:
+                server.stop()
+            for slot in range(4):
+                sweep.start_command(slot, environment, "--project", SWEEP)
+            if down.start > 0:
+                sweep.wait_for(down.start)
+                server.stop()
+            if down.stop < num_trials:
+                sweep.wait_for(down.stop)
+                server.start()
+            sweep.finish()
+            if down.stop >= num_trials:
+                server.start()
+                sync = [
+                    sys.executable,
+                    "-m",
+                    "metta.sweep.cli",
+                    "sync",
+                    SWEEP,
+                    "--store",
+                    sweep.url,
+                    "--project",
+                    SWEEP,
+                ]
+                subprocess.run(sync, check=True, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+            verdict = sweep.verdict()
+            runs = [run for run in server.in_group(SWEEP) if run.fields["jobType"] == "trial"]
+            sent = [run.summary[records.KEY]["trial"] for run in runs if records.KEY in run.summary]
+            held = {records.encode_trial(trial) for trial in sweep.trials()}
+            lost = verdict.lost + len(held - set(sent))
+            duplicated = verdict.duplicated + len(runs) - num_trials
+            said = next(line for line in verdict.messages if "cannot be reached" in line or "are not on" in line)
+            return replace(verdict, lost=lost, duplicated=duplicated), said
 
 
 # ---- the clock
