@@ -22,9 +22,6 @@ STATES = ("queued", "running", "completed", "failed", "pruned")
 MANY, BEST = 50, 20
 """Of more trials than `MANY`, `show` shows the `BEST`."""
 
-MODEL_TRIALS = 1_000
-"""Up to so many trials the model is asked for its recommendation without being told to; beyond, that takes a while."""
-
 
 def register(commands: Commands) -> None:
     shown = commands.add(show, "show", "name")
@@ -223,7 +220,7 @@ def _print_outcome(
     from metta.sweep.observations import recommended_trial
     from metta.sweep.report.summary import next_commands, print_outcome
 
-    recommended = recommended_trial(definition, trials) if len(trials) <= MODEL_TRIALS else None
+    recommended = recommended_trial(definition, trials)
     commands = next_commands(record, store.url, definition, trials, recommended)
     print_outcome(console, record.name, definition, trials, recommended, commands)
 
