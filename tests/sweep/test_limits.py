@@ -166,6 +166,26 @@ def test_policies_that_are_not_to_be_kept_are_removed(keep: str, kept: set[int],
     assert outside.exists()
 
 
+def test_training_for_real_on_two_seeds_keeps_the_best_policies(tmp_path: Path) -> None:
+    tool = small_sweep("s", num_trials=2, total_timesteps=2_000)
+    tool.sweep.seeds_per_trial, tool.sweep.keep_policies, tool.sweep.protein.constraints = (
+        2,
+        "best",
+        ["clip_coef > 0.2"],
+    )
+    result = tool.run()
+
+    best = result.best_trial.number
+    for trial in result.trials:
+        assert trial.params["trainer.ppo.clip_coef"] > 0.2
+        assert trial.metrics["small.std"] >= 0
+        assert sorted(trial.artefacts) == ["policy", "policy.seed_1"]
+        policies = [Path(uri.removeprefix("file://")) for uri in trial.artefacts.values()]
+        assert [policy.exists() for policy in policies] == [trial.number == best] * 2
+        assert [policy.parents[1].name for policy in policies] == ["seed_0", "seed_1"]
+        assert {policy.parents[1].joinpath("train.log").exists() for policy in policies} == {True}
+
+
 def test_a_policy_that_was_not_kept_is_not_offered(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     def train(config: dict[str, Any], trial: RunningTrial) -> float:
         policy = trial.run_dir / "policy"

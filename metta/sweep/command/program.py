@@ -39,7 +39,7 @@ class Program(Config):
     """How to call a program with hyperparameters, and where its metrics come from.
 
     Attributes:
-        command: the program and its arguments, as text or as a list; see `MACROS` below for what may stand in it.
+        command: the program and its arguments, as text or as a list; see below for what may stand in it.
         program: the file that ``${program}`` stands for.
         environment: variables besides those that it inherits; macros may stand in the values.
         metrics: where the metrics are: "stdout" (the last line that is JSON and holds the metric), "wandb" (the run's
@@ -49,7 +49,7 @@ class Program(Config):
         names: for "wandb", the parameters at the top of W&B's file. A dot in such a name is part of it, as in
             ``model.lr=0.1`` for Hydra, and not the way into a nested one.
 
-    MACROS: ``${args}`` (``--a=1 --b=2``), ``${args_no_equals}`` (``--a 1 --b 2``), ``${args_no_hyphens}``
+    Macros: ``${args}`` (``--a=1 --b=2``), ``${args_no_equals}`` (``--a 1 --b 2``), ``${args_no_hyphens}``
     (``a=1 b=2``), ``${args_no_boolean_flags}`` (``--a=1 --flag``), ``${args_append_hydra}`` (``+a=1``),
     ``${args_override_hydra}`` (``++a=1``), ``${args_json}`` (one argument of JSON), ``${args_json_file}`` and
     ``${args_yaml_file}`` (path of a file), ``${PATH}`` (the value of the hyperparameter at that dotted path),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 from metta.common.config import flatten
 from metta.common.entry_point import EntryPoint
@@ -86,7 +87,11 @@ def from_file(file: str, name: str | None = None, num_trials: int | None = None)
         UserError: the file cannot be read, or asks for what does not exist.
     """
     data = read_yaml(Path(file))
-    fields = read_wandb_sweep(data, file) if is_wandb_sweep(data) else data
+    if is_wandb_sweep(data):
+        fields = read_wandb_sweep(data, file)
+    else:
+        fields = data
+        _refuse_wandb_parameters(data.get("parameters"), f"{file}: parameters")
     if num_trials is not None:
         fields["num_trials"] = num_trials
     if "num_trials" not in fields:
@@ -97,6 +102,19 @@ def from_file(file: str, name: str | None = None, num_trials: int | None = None)
     own = {key: fields.pop(key) for key in list(fields) if key in Program.model_fields}
     if "command" not in own:
         raise UserError(f"{file}: 'command' is missing: how to call the program, such as: python train.py ${{args}}")
-    sweep_name = name or fields.pop("name", None) or re.sub(r"[^\w.-]+", "-", Path(file).stem)
-    fields.pop("name", None)
+    named = fields.pop("name", None)
+    if named is None or own.get("style") == "wandb":  # W&B's names are for people, a sweep's is a folder's too
+        named = re.sub(r"[^\w.-]+", "-", str(named or Path(file).stem))
+    sweep_name = name or named
     return assemble(CommandSweep, {**fields, "program": own, "sweep_name": sweep_name}, file)
+
+
+def _refuse_wandb_parameters(parameters: Any, where: str) -> None:
+    """Refuse W&B's way to write a parameter in a file of our own form, where it would be a nested fixed value."""
+    if not isinstance(parameters, dict):
+        return
+    for name, value in parameters.items():
+        if isinstance(value, dict) and (wandb_key := next((key for key in ("value", "values") if key in value), None)):
+            ours = f"{name}: {value[wandb_key]!r}" if wandb_key == "value" else f"{name}: {{choices: [...]}}"
+            raise UserError(f"{where}.{name}: {wandb_key!r} is W&B's; write {ours}, or add W&B's key: method: bayes")
+        _refuse_wandb_parameters(value, f"{where}.{name}")

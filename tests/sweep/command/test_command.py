@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from metta.sweep.abstract_sweep import trial_seed
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.command import process
 from metta.sweep.command.process import Ending, run_process
@@ -221,6 +222,13 @@ def test_the_command_runs_extends_and_prints_json(capsys: pytest.CaptureFixture[
     assert [trial["state"] for trial in shown["trials"]] == ["completed"] * 3
 
 
+def test_seeds_reach_the_program_and_their_mean_is_the_score() -> None:
+    (trial,) = run('echo "{\\"score\\": $METTA_SEED}"', num_trials=1, seeds_per_trial=2).trials
+    seeds = [trial_seed(1, 0, repeat) for repeat in range(2)]
+    assert trial.score == sum(seeds) / 2
+    assert trial.metrics["score.std"] == pytest.approx(abs(seeds[0] - seeds[1]) / 2**0.5)
+
+
 def test_another_process_works_on_the_sweep_without_its_file(tmp_path: Path) -> None:
     sweep = write(PRINTING).override("num_workers", 2)
     with closing(open_store(sweep.store)) as store:
@@ -242,6 +250,10 @@ def test_another_process_works_on_the_sweep_without_its_file(tmp_path: Path) -> 
         ("metric: a\nmetric: b", "the key 'metric' is given twice"),
         ("metric: a", "how many trials? give num_trials in the file, or --num-trials N"),
         ("num_trials: 3\nmetric: a", "'command' is missing"),
+        (
+            "command: t\nnum_trials: 3\nmetric: a\nparameters: {a: {b: {values: [1]}}}",
+            "b: {choices: [...]}, or add W&B",
+        ),
         ("command: 3\nnum_trials: 3\nmetric: a\nparameters: {x: {choices: [1, 2]}}", "command"),
         ("command: t ${args}\nnum_trials: 3\nmetrik: a", "there is no 'metrik'; did you mean 'metric'"),
         ("command: t ${args}\nnum_trials: 3\nmetric: a\nparameters: {}", "the space is empty"),

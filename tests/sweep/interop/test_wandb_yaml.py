@@ -86,11 +86,12 @@ def test_what_is_not_supported_is_refused_by_name(change: dict[str, Any], why: s
 def test_a_whole_file(tmp_path: Path) -> None:
     file = tmp_path / "my sweep.yaml"
     file.write_text(
-        "program: train.py\nmethod: random\nproject: lab\nmetric: {name: val/acc, goal: maximize}\nrun_cap: 7\n"
+        "program: train.py\nname: my sweep!\nmethod: random\nproject: lab\n"
+        "metric: {name: val/acc, goal: maximize}\nrun_cap: 7\n"
         "parameters:\n  lr: {distribution: log_uniform_values, min: 1e-5, max: 1e-2}\n"
     )
     sweep = from_file(str(file))
-    assert sweep.sweep_name == "my-sweep"
+    assert sweep.sweep_name == "my-sweep-"
     assert (sweep.sweep.num_trials, sweep.sweep.protein.metric, sweep.sweep.protein.goal) == (7, "val/acc", "maximize")
     assert sweep.sweep.protein.settings.num_random_samples == 7
     assert sweep.program.command == ["${env}", "${interpreter}", "${program}", "${args}"]
