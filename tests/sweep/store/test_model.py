@@ -23,6 +23,7 @@ from metta.sweep.store.protocol import (
     StaleAttemptError,
     Store,
     StoreError,
+    TrialStateError,
 )
 from metta.sweep.trial import Progress, Trial, TrialState
 
@@ -62,8 +63,8 @@ class Expected:
     def lose(self, seconds: float) -> None:
         self.losses += 1
         self.seconds_lost.append(seconds)
-        self.state = TrialState.FAILED if self.losses == MAX_ATTEMPTS else TrialState.QUEUED
-        self.token = self.holder = None
+        self.state = TrialState.FAILED if self.losses % MAX_ATTEMPTS == 0 else TrialState.QUEUED
+        self.token = self.holder = self.outcome = None
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -198,6 +199,24 @@ class StoreMachine(RuleBasedStateMachine):
     def add(self, params: dict[str, Any], outcome: Outcome) -> None:
         assert self.store.add(self.sweep, params, outcome) == len(self.trials)
         self.trials.append(Expected(params, outcome.state, outcome=outcome))
+
+    @rule(number=st.integers(0, 5))
+    def retry(self, number: int) -> None:
+        if number >= len(self.trials) or self.trials[number].state is not TrialState.FAILED:
+            with pytest.raises(TrialStateError):
+                self.store.retry(self.sweep, number)
+            return
+        self.store.retry(self.sweep, number)
+        trial = self.trials[number]
+        if trial.outcome and trial.attempts:  # its last attempt had ended; now it counts as lost
+            trial.losses += 1
+            trial.seconds_lost.append(trial.outcome.seconds)
+        trial.state, trial.outcome = TrialState.QUEUED, Outcome(TrialState.QUEUED)
+
+    @rule(paused=st.booleans())
+    def pause_or_resume(self, paused: bool) -> None:
+        self.store.pause(self.sweep) if paused else self.store.resume(self.sweep)
+        assert self.store.paused(self.sweep) is paused
 
     @invariant()
     def the_store_holds_what_the_model_holds(self) -> None:
