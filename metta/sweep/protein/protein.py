@@ -135,6 +135,7 @@ class Protein:
         self._space = Space(config.parameters, config.constraints)
         self._sign = 1.0 if config.goal == "maximize" else -1.0
         self._trials: dict[int, _Trial] = {}
+        self._outstanding: set[int] = set()
 
     # What is told
 
@@ -174,6 +175,7 @@ class Protein:
             raise ValueError(f"{'score' if score is None else 'cost'} is missing, and the trial did not fail")
         trial = self._enter(params, point, number, info)
         trial.observation = Observation(trial.number, params, score, cost, is_failure)
+        self._outstanding.remove(trial.number)
 
     def suggested(self, number: int, params: Mapping[str, Any], info: Mapping[str, Any] | None = None) -> None:
         """Tell that a trial is outstanding: suggested or running, and not finished.
@@ -185,7 +187,7 @@ class Protein:
             params: nested or flat with dotted keys.
             info: what `suggest` said of them.
         """
-        self._enter(params, self._space.encode(params), number, info).observation = None
+        self._enter(params, self._space.encode(params), number, info)
 
     def forget(self, number: int) -> None:
         """Forget a suggestion or an observation.
@@ -196,22 +198,27 @@ class Protein:
         if number not in self._trials:
             raise KeyError(f"no trial {number}")
         del self._trials[number]
+        self._outstanding.discard(number)
 
     def _enter(
         self, params: Mapping[str, Any], point: Array, number: int | None, info: Mapping[str, Any] | None
     ) -> _Trial:
-        twin = next(
-            (t for _, t in sorted(self._trials.items()) if not t.observation and np.array_equal(t.point, point)), None
-        )
+        twin = None if number in self._trials else self._outstanding_at(point)
         if number is None:
             number = twin.number if twin else self._next_number
-        if twin and number not in self._trials:
-            del self._trials[twin.number]
+        if twin:
+            self.forget(twin.number)
             info = twin.info if info is None else info
         if info is None:
             info = self._trials[number].info if number in self._trials else {}
         self._trials[number] = _Trial(number, dict(params), point, info)
+        self._outstanding.add(number)
         return self._trials[number]
+
+    def _outstanding_at(self, point: Array) -> _Trial | None:
+        """The first outstanding trial with these hyperparameters."""
+        outstanding = (self._trials[number] for number in sorted(self._outstanding))
+        return next((trial for trial in outstanding if np.array_equal(trial.point, point)), None)
 
     @property
     def _next_number(self) -> int:
@@ -248,6 +255,7 @@ class Protein:
         info = {"number": number, **info}
         params = self._space.decode(point)
         self._trials[number] = _Trial(number, params, self._space.encode(params), info)
+        self._outstanding.add(number)
         return params, info
 
     def _choose(self, number: int) -> tuple[Array, dict[str, Any]]:
