@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from metta.common.command_line import read_value, split_pairs
 from metta.common.errors import UserError, nearest
-from metta.sweep.cli.command import Commands, opened, positive, say
+from metta.sweep.cli.command import Commands, notice, opened, positive, say
 
 if TYPE_CHECKING:
     from metta.common.entry_point import EntryPoint
@@ -107,7 +107,16 @@ def work(options: argparse.Namespace) -> int:
     """
     with opened(options) as store:
         entry_point = _entry_point(store, options.name)
-    return _build(entry_point, options).work()
+    sweep = _build(entry_point, options)
+    if not options.json:
+        return sweep.work()
+    from rich.console import Console
+
+    from metta.sweep.report.summary import sweep_as_json
+
+    result = sweep.run(Console(stderr=True), exclusive=False)
+    print(json.dumps(sweep_as_json(result.name, result.definition, result.trials), indent=2, allow_nan=False))
+    return 0
 
 
 def confirm(options: argparse.Namespace) -> None:
@@ -138,7 +147,11 @@ def confirm(options: argparse.Namespace) -> None:
         open_sweep(store, name, tool.definition(), entry_point.model_dump())
         confirmation.enqueue(store, name, missing)
         if missing or not all(trial.state.ended for trial in before):
-            tool.run(Console(stderr=options.json), exclusive=False, outcome=False)
+            try:
+                tool.run(Console(stderr=options.json), exclusive=False, outcome=False)
+            except KeyboardInterrupt:
+                notice("stopped; the same command goes on with it")
+                raise
         verdict = confirmation.judge(definition, chosen, store.trials(name))
     if options.json:
         print(json.dumps({"sweep": name} | confirmation.verdict_as_json(verdict), indent=2))

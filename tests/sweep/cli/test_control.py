@@ -97,8 +97,9 @@ def test_a_failed_trial_is_retried(store: Store, capsys: pytest.CaptureFixture[s
     assert "queued again" in told
     assert told.splitlines()[-1].strip().startswith("uv run ./tools/run.py tests.support.quick_sweep.quick_sweep")
     assert {trial.number for trial in store.trials("q", states=[TrialState.QUEUED])} == set(failed)
-    assert sweep.build().invoke() == 0
+    worked = json.loads(said(capsys, "work", "q", "--json"))
     after = store.trials("q")
+    assert [trial["attempts"] for trial in worked["trials"]] == [trial.attempts for trial in after]
     assert [trial.attempts for trial in after] == [2 if trial.number in failed else 1 for trial in after]
     assert [trial.state for trial in after] == [trial.state for trial in before], "the same x fails again"
     assert metta_sweep(["retry", "q", str(completed)]) == 2
