@@ -29,7 +29,7 @@ class Actor:
         self.spec = spec
         self._policy = policy
         self._vocabulary = Vocabulary(spec)
-        self._device = policy.embeddings_bias.device
+        self._device = policy.device
         with torch.no_grad():
             self._embeddings = policy.embeddings()
         self._generator = torch.Generator(self._device)

@@ -15,7 +15,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 import torch
@@ -25,8 +25,11 @@ from torch import Tensor
 from metta.common.errors import UserError
 from metta.rl.actor import Actor
 from metta.rl.environment import EnvironmentSpec
-from metta.rl.policy import Policy
+from metta.rl.policy import ActorCritic, Policy
 from metta.rl.tokens import Vocabulary
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 KEPT = 2
 """Older checkpoints of a run are deleted."""
@@ -47,7 +50,7 @@ class TrainingState:
         metrics: of the last update, by name.
     """
 
-    policy: Policy
+    policy: ActorCritic
     optimizer: torch.optim.Optimizer
     updates: int = 0
     agent_steps: int = 0
@@ -60,13 +63,13 @@ def make_policy(spec: EnvironmentSpec, hidden_size: int) -> Policy:
     return Policy(Vocabulary(spec), len(spec.actions), hidden_size)
 
 
-def save(run_dir: Path, state: TrainingState, spec: EnvironmentSpec, settings: dict[str, Any]) -> Path:
+def save(run_dir: Path, state: TrainingState, spec: DataclassInstance, settings: dict[str, Any]) -> Path:
     """Write a checkpoint and return its folder.
 
     Args:
         run_dir: the run's folder.
         state: what to save.
-        spec: the environment that the policy is trained in.
+        spec: what a policy needs to know of the environment it is trained in.
         settings: JSON-compatible configuration of the run, kept beside it.
     """
     root = run_dir / "checkpoints"
@@ -79,8 +82,7 @@ def save(run_dir: Path, state: TrainingState, spec: EnvironmentSpec, settings: d
     temporary.mkdir()
     save_file(_on_cpu(state.policy.state_dict()), temporary / "policy.safetensors")
     save_file(_on_cpu(_optimizer_tensors(state.optimizer)), temporary / "training.safetensors")
-    hidden_size = state.policy.hidden.out_features
-    _write_json(temporary / "policy.json", {"hidden_size": hidden_size, "environment": asdict(spec)})
+    _write_json(temporary / "policy.json", {"hidden_size": state.policy.hidden_size, "environment": asdict(spec)})
     counters = {name: getattr(state, name) for name in ("updates", "agent_steps", "seconds", "metrics")}
     _write_json(temporary / "training.json", {"settings": settings, **counters})
     for path in [*temporary.iterdir(), temporary]:
@@ -128,13 +130,7 @@ def load_policy(uri: str, device: str = "cpu") -> Actor:
     Raises:
         UserError: there is no policy there.
     """
-    parsed = urlparse(uri)
-    if parsed.scheme not in ("", "file"):
-        raise UserError(f"policy {uri}: only file:// URIs and paths can be read, not {parsed.scheme}://")
-    folder = Path(unquote(parsed.path) if parsed.scheme else uri)
-    if not (folder / "policy.json").is_file():
-        raise UserError(f"policy {uri}: there is no policy.json in {folder}")
-    description = json.loads((folder / "policy.json").read_text())
+    folder, description = read_policy(uri)
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in description["environment"].items()
     }
@@ -142,6 +138,21 @@ def load_policy(uri: str, device: str = "cpu") -> Actor:
     policy = make_policy(spec, description["hidden_size"])
     policy.load_state_dict(load_file(folder / "policy.safetensors"))
     return Actor(policy.to(device).eval(), spec)
+
+
+def read_policy(uri: str) -> tuple[Path, dict[str, Any]]:
+    """The folder of a policy, and what is needed besides its weights to make it again.
+
+    Raises:
+        UserError: there is no policy there.
+    """
+    parsed = urlparse(uri)
+    if parsed.scheme not in ("", "file"):
+        raise UserError(f"policy {uri}: only file:// URIs and paths can be read, not {parsed.scheme}://")
+    folder = Path(unquote(parsed.path) if parsed.scheme else uri)
+    if not (folder / "policy.json").is_file():
+        raise UserError(f"policy {uri}: there is no policy.json in {folder}")
+    return folder, json.loads((folder / "policy.json").read_text())
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,25 @@ TYPICAL_TOKENS = 32
 """Tokens in an observation, about; embeddings start so small that the sum of so many has about unit variance."""
 
 
-class Policy(nn.Module):
+class ActorCritic(nn.Module, ABC):
+    """What PPO trains: it knows how likely an action is, and what a situation is worth.
+
+    Attributes:
+        hidden_size: width of its layers.
+    """
+
+    hidden_size: int
+
+    @abstractmethod
+    def evaluate(self, observations: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities [batch] of the actions, entropies [batch] of what else might be done, values [batch]."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+
+class Policy(ActorCritic):
     """Actor and critic over one shared trunk, without memory.
 
     The embedding of what lies at a place is the sum of one for the place and one for the direction it lies in, so that
@@ -24,15 +44,16 @@ class Policy(nn.Module):
 
     def __init__(self, vocabulary: Vocabulary, num_actions: int, hidden_size: int) -> None:
         super().__init__()
+        self.hidden_size = hidden_size
         places, channels = len(vocabulary.directions), vocabulary.num_channels
         spread = 1 / math.sqrt(TYPICAL_TOKENS)
         self.placeless_embeddings = nn.Parameter(torch.randn(vocabulary.num_placeless, hidden_size) * spread)
         self.place_embeddings = nn.Parameter(torch.randn(places, channels, hidden_size) * spread / 2)
         self.direction_embeddings = nn.Parameter(torch.randn(NUM_DIRECTIONS, channels, hidden_size) * spread)
         self.embeddings_bias = nn.Parameter(torch.zeros(hidden_size))
-        self.hidden = _linear(hidden_size, hidden_size, gain=math.sqrt(2))
-        self.actor = _linear(hidden_size, num_actions, gain=0.01)
-        self.critic = _linear(hidden_size, 1, gain=1.0)
+        self.hidden = linear(hidden_size, hidden_size, gain=math.sqrt(2))
+        self.actor = linear(hidden_size, num_actions, gain=0.01)
+        self.critic = linear(hidden_size, 1, gain=1.0)
         lies_in = functional.one_hot(torch.from_numpy(vocabulary.directions), NUM_DIRECTIONS).float()
         self.lies_in: Tensor  # [places, directions]; a product with it is quicker to differentiate than an indexing
         self.register_buffer("lies_in", lies_in, persistent=False)
@@ -54,8 +75,14 @@ class Policy(nn.Module):
         features = functional.relu(self.hidden(features))
         return self.actor(features), self.critic(features).squeeze(-1)
 
+    def evaluate(self, observations: TokenBatch, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits, values = self(observations)
+        all_log_probs = functional.log_softmax(logits, dim=-1)
+        log_probs = all_log_probs.gather(1, actions[:, None]).squeeze(1)
+        return log_probs, -(all_log_probs.exp() * all_log_probs).sum(dim=-1), values
 
-def _linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
+
+def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)

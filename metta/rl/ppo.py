@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from metta.rl.policy import Policy
+from metta.rl.policy import ActorCritic
 from metta.rl.ranks import Ranks
-from metta.rl.tokens import TokenBatch
 from metta.rl.trainer_config import PPOConfig
 
 ALONE = Ranks()
@@ -23,20 +22,26 @@ class TrainingDiverged(RuntimeError):
     """A loss or a gradient is not finite, so nothing more can be learnt."""
 
 
+class Observations(Protocol):
+    """What was seen, in order."""
+
+    def select(self, indices: Tensor) -> Observations: ...
+
+
 @dataclass(frozen=True)
 class Batch:
     """What was seen, done and judged, in order of step and then agent.
 
     Attributes:
-        tokens: observations.
-        actions: int64 [batch].
+        observations: as the policy takes them.
+        actions: int64 [batch], or as the policy makes them, [batch, ...].
         log_probs: float32 [batch], of the actions under the policy that took them.
         values: float32 [batch], as estimated when the action was taken.
         advantages: float32 [batch].
         returns: float32 [batch], what the values should have been.
     """
 
-    tokens: TokenBatch
+    observations: Observations
     actions: Tensor
     log_probs: Tensor
     values: Tensor
@@ -48,7 +53,7 @@ class Batch:
 
     def select(self, indices: Tensor) -> Batch:
         return Batch(
-            self.tokens.select(indices),
+            self.observations.select(indices),
             self.actions[indices],
             self.log_probs[indices],
             self.values[indices],
@@ -97,11 +102,9 @@ def normalized_advantages(minibatches: Sequence[Tensor], ranks: Ranks) -> list[T
     ]
 
 
-def ppo_loss(policy: Policy, batch: Batch, config: PPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def ppo_loss(policy: ActorCritic, batch: Batch, config: PPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a minibatch whose advantages are normalised, and what to look at while it falls."""
-    logits, values = policy(batch.tokens)
-    all_log_probs = functional.log_softmax(logits, dim=-1)
-    log_probs = all_log_probs.gather(1, batch.actions[:, None]).squeeze(1)
+    log_probs, entropies, values = policy.evaluate(batch.observations, batch.actions)
     log_ratio = log_probs - batch.log_probs
     ratio = log_ratio.exp()
 
@@ -114,7 +117,7 @@ def ppo_loss(policy: Policy, batch: Batch, config: PPOConfig) -> tuple[Tensor, d
     value_loss = 0.5 * torch.max((values - batch.returns) ** 2, (clipped_values - batch.returns) ** 2).mean()
 
     # Entropy bonus (equation 9).
-    entropy = -(all_log_probs.exp() * all_log_probs).sum(dim=-1).mean()
+    entropy = entropies.mean()
 
     loss = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
     with torch.no_grad():
@@ -130,7 +133,7 @@ def ppo_loss(policy: Policy, batch: Batch, config: PPOConfig) -> tuple[Tensor, d
 
 
 def update(
-    policy: Policy,
+    policy: ActorCritic,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     config: PPOConfig,

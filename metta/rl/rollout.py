@@ -33,7 +33,7 @@ class Rollout:
         Returns:
             the batch, on the policy's device, and the stats of the episodes that ended meanwhile.
         """
-        device = policy.embeddings_bias.device
+        device = policy.device
         embeddings = policy.embeddings()
         environments, arrays = self.environments, self.environments.arrays
         shape = (self.horizon, environments.num_environments, environments.spec.num_agents)
@@ -82,7 +82,7 @@ class Rollout:
             config.gae_lambda,
         )
         batch = Batch(
-            tokens=TokenBatch.concatenate(tokens),
+            observations=TokenBatch.concatenate(tokens),
             actions=actions.flatten(),
             log_probs=log_probs.flatten(),
             values=values[:-1].flatten(),

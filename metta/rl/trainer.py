@@ -19,16 +19,15 @@ from mettagrid.config.mettagrid_config import MettaGridConfig
 from metta.common.config import flatten
 from metta.common.errors import UserError
 from metta.rl import checkpoint, ppo
-from metta.rl.checkpoint import TrainingState, make_policy
-from metta.rl.environment import EnvironmentSpec
+from metta.rl.checkpoint import TrainingState
+from metta.rl.game import Game, Spec, game_of
+from metta.rl.gymnasium.config import GymnasiumConfig
 from metta.rl.launch import is_launched, launched_ranks, started_ranks
-from metta.rl.policy import Policy
+from metta.rl.policy import ActorCritic
 from metta.rl.ranks import Ranks
-from metta.rl.rollout import Rollout
 from metta.rl.threads import torch_threads
-from metta.rl.tokens import Vocabulary
 from metta.rl.trainer_config import OptimizerConfig, TrainerConfig, round_batch
-from metta.rl.vector_environment import VectorEnvironment, usable_cores
+from metta.rl.vector_environment import usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class TrainingResult:
 
 def train(
     config: TrainerConfig,
-    env: MettaGridConfig,
+    env: MettaGridConfig | GymnasiumConfig,
     run_dir: Path,
     report: Callable[[TrainingProgress], bool] = lambda progress: True,
 ) -> TrainingResult:
@@ -100,7 +99,7 @@ def train(
 
     Args:
         config: hyperparameters.
-        env: the game.
+        env: the game, of mettagrid, Gymnasium or PettingZoo.
         run_dir: folder of the run, for checkpoints.
         report: told of progress; answers whether to continue.
 
@@ -122,7 +121,7 @@ def train(
             if config.num_ranks not in (None, ranks.size):
                 raise UserError(f"trainer.num_ranks={config.num_ranks}, but the launcher started {ranks.size} ranks")
             return train_as_rank(config, env, run_dir, report, ranks)
-    spec = EnvironmentSpec.of(env)
+    spec = game_of(env).spec
     number = config.num_ranks or _worthwhile_ranks(config, spec, on_gpu)
     Plan.of(config, spec, Ranks(size=number))  # what cannot be is refused before anything starts
     with started_ranks(number, partial(train_as_rank, config, env, run_dir, _go_on), on_gpu) as ranks:
@@ -131,18 +130,18 @@ def train(
 
 def train_as_rank(
     config: TrainerConfig,
-    env: MettaGridConfig,
+    env: MettaGridConfig | GymnasiumConfig,
     run_dir: Path,
     report: Callable[[TrainingProgress], bool],
     ranks: Ranks,
 ) -> TrainingResult:
     """Train as one of the ranks, each of which calls this; see `train`. Only rank 0 reports and writes checkpoints."""
-    spec = EnvironmentSpec.of(env)
-    plan = Plan.of(config, spec, ranks)
+    game = game_of(env)
+    plan = Plan.of(config, game.spec, ranks)
     for warning in plan.warnings if ranks.leads else ():
         logger.warning(warning)
     settings = {"trainer": config.model_dump(mode="json"), "env": env.model_dump(mode="json")}
-    state = _initial_state(config, spec, ranks)
+    state = _initial_state(config, game, ranks)
     earlier = ranks.of_leader(checkpoint.latest(run_dir))
     if earlier is not None:
         _require_same(checkpoint.settings_of(earlier), settings, run_dir)
@@ -154,9 +153,8 @@ def train_as_rank(
     episodes: deque[dict[str, float]] = deque(maxlen=plan.num_environments)
 
     if state.updates < plan.updates:
-        seed, part = [config.seed, state.updates], ranks.part(plan.num_environments)
-        with VectorEnvironment(env, plan.num_environments, plan.num_workers, seed, part) as environments:
-            rollout = Rollout(environments, Vocabulary(spec), plan.horizon)
+        seed = [config.seed, state.updates]
+        with game.player(plan.num_environments, plan.horizon, plan.num_workers, seed, ranks) as player:
             # From here on, for a first run in a process also waits for torch to load its compiler.
             started = saved = time.monotonic()
             reported = 0.0
@@ -167,13 +165,13 @@ def train_as_rank(
 
                 # The other cores are the workers'.
                 with torch_threads(1 if plan.num_workers else ranks.cores):
-                    batch, ended = rollout.collect(state.policy, config.ppo, actions)
+                    batch, ended = player.collect(state.policy, config.ppo, actions)
                 with torch_threads(plan.update_threads(ranks)):
                     losses = ppo.update(
                         state.policy, state.optimizer, batch, config.ppo, plan.minibatches, minibatches, ranks
                     )
 
-                played = ranks.gather((ended, rollout.reward_per_step))
+                played = ranks.gather((ended, player.reward_per_step))
                 for ended, _ in played:
                     episodes.extend(ended)
                 now = time.monotonic()
@@ -200,11 +198,11 @@ def train_as_rank(
                     )
                     stopped = not report(progress) and state.updates < plan.updates
                 if ranks.leads and now - saved >= config.checkpoint_seconds:
-                    checkpoint.save(run_dir, state, spec, settings)
+                    checkpoint.save(run_dir, state, game.spec, settings)
                     saved = time.monotonic()
                 stopped = ranks.of_leader(stopped)
 
-    folder = ranks.of_leader(checkpoint.save(run_dir, state, spec, settings) if ranks.leads else run_dir)
+    folder = ranks.of_leader(checkpoint.save(run_dir, state, game.spec, settings) if ranks.leads else run_dir)
     return TrainingResult(
         policy_uri=folder.resolve().as_uri(),
         metrics=state.metrics,
@@ -237,7 +235,7 @@ class Plan:
     warnings: list[str]
 
     @classmethod
-    def of(cls, config: TrainerConfig, spec: EnvironmentSpec, ranks: Ranks) -> Plan:
+    def of(cls, config: TrainerConfig, spec: Spec, ranks: Ranks) -> Plan:
         if ranks.size > config.num_environments:
             raise UserError(
                 f"trainer.num_ranks: {ranks.size} ranks have only {config.num_environments} environments to share; "
@@ -285,7 +283,7 @@ def _on_gpu(config: TrainerConfig) -> bool:
     return config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
 
 
-def _worthwhile_ranks(config: TrainerConfig, spec: EnvironmentSpec, on_gpu: bool) -> int:
+def _worthwhile_ranks(config: TrainerConfig, spec: Spec, on_gpu: bool) -> int:
     """One rank for each GPU, or on a CPU for each core, if its part of minibatches and environments is not tiny."""
     num_environments, _ = round_batch(config.batch_size, spec.num_agents, config.num_environments)
     if on_gpu:
@@ -294,11 +292,11 @@ def _worthwhile_ranks(config: TrainerConfig, spec: EnvironmentSpec, on_gpu: bool
     return max(1, min(usable_cores(), num_environments // ENVIRONMENTS_PER_RANK, by_minibatch))
 
 
-def _initial_state(config: TrainerConfig, spec: EnvironmentSpec, ranks: Ranks) -> TrainingState:
+def _initial_state(config: TrainerConfig, game: Game, ranks: Ranks) -> TrainingState:
     device = _device(config, ranks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        policy = make_policy(spec, config.policy.hidden_size).to(device)
+        policy = game.make_policy(config.policy.hidden_size).to(device)
     return TrainingState(policy, _make_optimizer(policy, config.optimizer))
 
 
@@ -318,11 +316,11 @@ def _generators(config: TrainerConfig, state: TrainingState, ranks: Ranks) -> tu
     """What draws this rank's actions, and its minibatches; each attempt has its own."""
     sequence = np.random.SeedSequence([config.seed, state.updates, ranks.rank])
     actions, minibatches = (int(number) for number in sequence.generate_state(2))
-    device = state.policy.embeddings_bias.device
+    device = state.policy.device
     return torch.Generator(device).manual_seed(actions), torch.Generator().manual_seed(minibatches)
 
 
-def _make_optimizer(policy: Policy, config: OptimizerConfig) -> torch.optim.Optimizer:
+def _make_optimizer(policy: ActorCritic, config: OptimizerConfig) -> torch.optim.Optimizer:
     kind = torch.optim.AdamW if config.type == "adamw" else torch.optim.Adam
     return kind(
         policy.parameters(),

@@ -136,7 +136,7 @@ def test_an_update_makes_good_actions_likelier_and_values_truer(policy: Policy) 
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
     measures = update(policy, optimizer, batch, config, num_minibatches=1, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        logits, values = policy(batch.tokens)
+        logits, values = policy(batch.observations)
     log_probs = torch.log_softmax(logits, dim=-1).gather(1, batch.actions[:, None]).squeeze(1)
     assert (log_probs[[0, 2, 4]] > batch.log_probs[[0, 2, 4]]).all()
     assert (log_probs[[1, 3, 5]] < batch.log_probs[[1, 3, 5]]).all()

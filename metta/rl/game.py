@@ -1,0 +1,97 @@
+"""What the trainer needs of whatever it trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from mettagrid.config.mettagrid_config import MettaGridConfig
+
+from metta.rl.checkpoint import make_policy
+from metta.rl.environment import EnvironmentSpec
+from metta.rl.gymnasium.config import GymnasiumConfig
+from metta.rl.policy import ActorCritic
+from metta.rl.ppo import Batch
+from metta.rl.ranks import Ranks
+from metta.rl.rollout import Rollout
+from metta.rl.tokens import Vocabulary
+from metta.rl.trainer_config import PPOConfig
+from metta.rl.vector_environment import VectorEnvironment
+
+if TYPE_CHECKING:
+    from dataclasses import Field
+
+
+class Spec(Protocol):
+    """A dataclass that says what a policy needs to know of an environment, in JSON's types."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def num_agents(self) -> int: ...
+
+
+class Player(Protocol):
+    """Plays with a policy to gather experience."""
+
+    @property
+    def reward_per_step(self) -> float:
+        """Mean reward of an agent's step in the last batch."""
+        ...
+
+    def collect(
+        self, policy: Any, config: PPOConfig, generator: torch.Generator
+    ) -> tuple[Batch, list[dict[str, float]]]:
+        """A batch, and the stats of the episodes that ended meanwhile."""
+        ...
+
+
+class Game(Protocol):
+    """A game with a network that suits it."""
+
+    @property
+    def spec(self) -> Spec: ...
+
+    def make_policy(self, hidden_size: int) -> ActorCritic:
+        """An untrained policy; its weights are drawn from torch's global generator."""
+        ...
+
+    def player(
+        self, num_environments: int, horizon: int, num_workers: int, seed: Sequence[int], ranks: Ranks
+    ) -> AbstractContextManager[Player]:
+        """Plays this rank's part of the environments, `horizon` steps for each batch. The seed fixes all episodes."""
+        ...
+
+
+def game_of(env: MettaGridConfig | GymnasiumConfig) -> Game:
+    """The game that a configuration describes.
+
+    Raises:
+        UserError: no policy here can play it.
+    """
+    if isinstance(env, GymnasiumConfig):
+        from metta.rl.gymnasium.game import GymnasiumGame
+
+        return GymnasiumGame(env)
+    return MettagridGame(env)
+
+
+class MettagridGame:
+    """A game of mettagrid."""
+
+    def __init__(self, config: MettaGridConfig) -> None:
+        self._config = config
+        self.spec = EnvironmentSpec.of(config)
+
+    def make_policy(self, hidden_size: int) -> ActorCritic:
+        return make_policy(self.spec, hidden_size)
+
+    @contextmanager
+    def player(
+        self, num_environments: int, horizon: int, num_workers: int, seed: Sequence[int], ranks: Ranks
+    ) -> Iterator[Player]:
+        part = ranks.part(num_environments)
+        with VectorEnvironment(self._config, num_environments, num_workers, seed, part) as environments:
+            yield Rollout(environments, Vocabulary(self.spec), horizon)

@@ -1,0 +1,1 @@
+"""Training on environments of Gymnasium and PettingZoo."""

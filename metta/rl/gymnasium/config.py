@@ -1,0 +1,52 @@
+"""Which environment of Gymnasium or PettingZoo to train on, and in what wrappers. Imports neither of them."""
+
+from __future__ import annotations
+
+from pydantic import Field, JsonValue
+
+from metta.common.config import Config
+
+
+class GymnasiumConfig(Config):
+    """An environment.
+
+    Attributes:
+        env_id: as `gymnasium.make` takes it (``CartPole-v1``, ``my_package:MyEnv-v0``), or the module of a parallel
+            environment of PettingZoo (``pettingzoo.butterfly.pistonball_v6``, or your own with a `parallel_env`).
+        options: keyword arguments for its constructor.
+        frame_stack: observations that a policy sees at once, for games in which one does not tell what moves.
+        grayscale: take the colours out of images.
+        normalize_observations: shift and scale numbers (not images) to mean 0 and variance 1, by running statistics.
+        normalize_rewards: divide rewards by the running standard deviation of discounted returns. Metrics are of
+            the rewards as they are.
+    """
+
+    env_id: str = Field(min_length=1)
+    options: dict[str, JsonValue] = {}
+    frame_stack: int = Field(default=1, ge=1)
+    grayscale: bool = False
+    normalize_observations: bool = True
+    normalize_rewards: bool = True
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether it is PettingZoo's: a module's name has dots, and an id of Gymnasium has none outside its version."""
+        return "." in self.env_id and ":" not in self.env_id and "/" not in self.env_id
+
+
+class GymnasiumSimulation(Config):
+    """What a policy is evaluated on.
+
+    Attributes:
+        name: of the metric that is the mean reward of its episodes.
+        env: the environment; normalisation is as the policy learnt it.
+        num_episodes: episodes to play.
+        seed: fixes the episodes.
+        greedy: take the likeliest action at each step, in place of one drawn.
+    """
+
+    name: str = Field(default="evaluation", pattern=r"^[A-Za-z0-9_-]+$")
+    env: GymnasiumConfig
+    num_episodes: int = Field(default=20, ge=1)
+    seed: int = Field(default=0, ge=0)
+    greedy: bool = True

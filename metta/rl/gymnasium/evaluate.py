@@ -1,0 +1,81 @@
+"""Play with a trained policy."""
+
+from __future__ import annotations
+
+import statistics
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import load_file
+
+from metta.common.errors import UserError
+from metta.rl.checkpoint import read_policy
+from metta.rl.gymnasium.config import GymnasiumSimulation
+from metta.rl.gymnasium.environments import Environments
+from metta.rl.gymnasium.policy import GymnasiumPolicy
+from metta.rl.gymnasium.spaces import GymnasiumSpec
+
+
+def load_policy(uri: str) -> tuple[GymnasiumPolicy, GymnasiumSpec]:
+    """Load a policy, with the statistics that its observations are normalised by, and what it plays.
+
+    Args:
+        uri: ``file://`` URI or path of a checkpoint's folder.
+
+    Raises:
+        UserError: there is no policy there, or one for another kind of game.
+    """
+    folder, description = read_policy(uri)
+    try:
+        spec = TypeAdapter(GymnasiumSpec).validate_python(description["environment"])
+    except ValidationError:
+        raise UserError(f"policy {uri}: it does not play environments of Gymnasium") from None
+    policy = GymnasiumPolicy(spec, description["hidden_size"], normalized=True)
+    policy.load_state_dict(load_file(folder / "policy.safetensors"))
+    return policy.eval(), spec
+
+
+def require_playable(trained: GymnasiumSpec, played: GymnasiumSpec, name: str) -> None:
+    """Check that a policy trained in one environment can play another, of which only the number of agents may differ.
+
+    Raises:
+        UserError: it cannot; `name` says which environment it is.
+    """
+    for what in ("leaves", "actions"):
+        ours, theirs = getattr(trained, what), getattr(played, what)
+        if ours != theirs:
+            kind = "observations" if what == "leaves" else "actions"
+            raise UserError(f"{name}: its {kind} are {theirs}, but those of the policy's environment are {ours}")
+
+
+@torch.no_grad()
+def evaluate(policy: GymnasiumPolicy, spec: GymnasiumSpec, simulation: GymnasiumSimulation) -> list[dict[str, float]]:
+    """Play the episodes of a simulation side by side, and return the stats of each: ``reward``, ``episode_length``."""
+    environments = Environments(simulation.env, range(simulation.num_episodes), [simulation.seed])
+    try:
+        require_playable(spec, environments.spec, f"simulation {simulation.name}")
+        generator = None if simulation.greedy else torch.Generator().manual_seed(simulation.seed)
+        shape = environments.observations.shape[:2]
+        episodes: dict[int, dict[str, float]] = {}
+        while len(episodes) < simulation.num_episodes:
+            observations = torch.from_numpy(environments.observations.reshape(-1, spec.size).copy())
+            heads, _ = policy(observations)
+            after = environments.step(policy.sample(heads, generator).view(*shape, -1).numpy())
+            for index, stats in zip(after.final_observations, after.episodes, strict=True):
+                episodes.setdefault(index, stats)
+        return [episodes[index] for index in range(simulation.num_episodes)]
+    finally:
+        environments.close()
+
+
+def evaluation_metrics(name: str, episodes: list[dict[str, float]]) -> dict[str, float]:
+    """``NAME`` (the mean reward), its standard error ``NAME.stderr``, ``NAME.episodes``, ``NAME/episode_length``."""
+    rewards = [episode["reward"] for episode in episodes]
+    metrics = {
+        name: statistics.fmean(rewards),
+        f"{name}.episodes": float(len(episodes)),
+        f"{name}/episode_length": statistics.fmean(episode["episode_length"] for episode in episodes),
+    }
+    if len(rewards) > 1:
+        metrics[f"{name}.stderr"] = statistics.stdev(rewards) / len(rewards) ** 0.5
+    return metrics
