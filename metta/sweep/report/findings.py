@@ -187,9 +187,9 @@ def _model_quality(analysis: Analysis) -> str:
     advice = "; trust what was measured more than what it says" if word == "poor" else ""
     cost = "" if forecasts.cost_error is None else f"; it was off on cost by {forecasts.cost_error:.0%} (median)"
     return (
-        f"The model is {word}{advice}: it predicted {len(forecasts.numbers):,} trials before they ran with a rank "
-        f"correlation of {correlation:.2f} (1 is perfect), and {within:.0%} were within one standard deviation "
-        f"(68% would be right){cost}."
+        f"The model's forecasts have been {word}{advice}: it predicted {len(forecasts.numbers):,} trials before they "
+        f"ran with a rank correlation of {correlation:.2f} (1 is perfect), and {within:.0%} were within one standard "
+        f"deviation (68% would be right){cost}."
     )
 
 
@@ -213,6 +213,8 @@ def _importance(sweep: Snapshot) -> Finding:
     if weak:
         details.append(f"Hardly matter within their ranges: {', '.join(weak)}.")
     for path, end in analysis.at_the_edge.items():
+        if path not in strong:
+            continue
         side = "lower" if end == "min" else "upper"
         details.append(f"{names[path]} is best at the {side} end of its range: a wider one may hold something better.")
     if analysis.known < 3 * len(order):

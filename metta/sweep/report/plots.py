@@ -38,6 +38,7 @@ Data = dict[str, Any]
 WIDE_RATIO = 20.0
 """Costs whose largest is more than this times the smallest are shown on a log scale."""
 
+TITLE_HEIGHT = 90
 SHOWN_ERROR_BARS = 300
 MOST_OF_THE_BEST = 40
 CURVE_METRICS = ("reward", "loss")
@@ -78,7 +79,8 @@ def to_figure(data: Data, title: str) -> Figure:
     except ImportError:
         raise UserError("plots need plotly; install metta-sweep[dashboard]") from None
     figure = go.Figure(data)
-    figure.update_layout(template=LIGHT, title={"text": _text(title)}, margin={"t": 60})
+    height = figure.layout.height + TITLE_HEIGHT
+    figure.update_layout(template=LIGHT, title={"text": _text(title)}, margin={"t": TITLE_HEIGHT}, height=height)
     return figure
 
 

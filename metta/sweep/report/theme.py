@@ -7,7 +7,6 @@ from typing import Any
 ACCENT = "#3b7dd8"
 ACCENT_FILL = "rgba(59, 125, 216, 0.13)"
 NEUTRAL = "#8a94a3"
-BAD = "#d9534f"
 QUIET = "rgba(128, 128, 128, 0.10)"
 """Behind small text that lies over lines."""
 
@@ -29,7 +28,7 @@ def _template(text: str, background: str, grid: str, line: str, hover: str) -> d
     return {
         "layout": {
             "font": {"family": FONT, "size": 12, "color": text},
-            "title": {"font": {"size": 18}, "x": 0.01, "xanchor": "left"},
+            "title": {"font": {"size": 18}, "x": 0.01, "xanchor": "left", "y": 1.0, "yanchor": "top", "pad": {"t": 18}},
             "paper_bgcolor": background,
             "plot_bgcolor": background,
             "xaxis": axis,

@@ -33,7 +33,7 @@ def test_the_four_questions_are_answered(snapshot: Take) -> None:
     expected = sweep.analysis.expected[winner.number]
     assert f"{expected.score:.3g}" in sure.answer
     assert f"{expected.score - 1.96 * expected.score_std:.3g}" in sure.answer
-    assert "The model is good" in sure.details[-1]
+    assert "The model's forecasts have been good" in sure.details[-1]
     assert matters.answer.startswith("learning_rate")
     assert "80 of 100" in after.answer
     assert any("sweep_name=made" in command for _, command in after.commands)

@@ -62,7 +62,7 @@ def test_the_model_is_asked_in_the_background(client: TestClient) -> None:
     _wait(settled)
     listed = client.get("/api/overview", params={"name": "made"}).json()
     assert "importance" in [plot["name"] for plot in listed["plots"]]
-    assert "The model is good" in listed["findings"]
+    assert "forecasts have been good" in listed["findings"]
 
 
 def test_a_trial_that_ends_is_read_alone(client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,8 +100,8 @@ async function drawFigure(plot, figure, templates) {
   const previous = plot.figureText;
   plot.figureText = JSON.stringify([figure, dark.matches]);
   if (plot.figureText === previous) return;
-  const config = { displaylogo: false, responsive: true, displayModeBar: narrow ? false : "hover",
-    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"], scrollZoom: false };
+  const tools = layout.dragmode === "select" ? ["select2d", "toImage"] : ["zoom2d", "pan2d", "resetScale2d", "toImage"];
+  const config = { displaylogo: false, responsive: true, displayModeBar: narrow ? false : "hover", modeBarButtons: [tools] };
   await Plotly.react(plot, structuredClone(figure.data), layout, config);
   if (previous !== undefined) return;
   plot.on("plotly_click", (event) => {
