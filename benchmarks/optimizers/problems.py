@@ -18,12 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.optimizers import arena
 from metta.sweep.protein.space import Space
 from metta.sweep.protein_config import ParameterConfig
 
 Array = NDArray[np.float64]
 
 LCBENCH_TASKS = ("7593", "126026", "146212", "167152", "168331", "168908", "189862", "189906")
+SUITES = {
+    "lcbench": [f"lcbench-{task}" for task in LCBENCH_TASKS],
+    "synthetic": ["branin", "hartmann6", "ackley10"],
+    "arena": ["arena"],
+}
+"""Names of problems."""
 LCBENCH_ENVIRONMENT = "LCBENCH_DATA"
 
 
@@ -68,17 +75,14 @@ class Yardstick:
 
 
 def problem(name: str, data: Path | None = None) -> Problem:
-    """The problem of this name: `branin`, `hartmann6`, `ackley10`, or `lcbench-` and a task number."""
+    """The problem of this name: `arena`, `branin`, `hartmann6`, `ackley10`, or `lcbench-` and a task number."""
+    if name == "arena":
+        return Problem(name, arena.PARAMETERS, arena.Arena(), arena.NOISE, cheap={arena.STEPS: 20_000})
     if name.startswith("lcbench-"):
         return _lcbench(name.removeprefix("lcbench-"), _lcbench_folder(data))
     if name in _SYNTHETIC:
         return _synthetic(name)
-    raise SystemExit(f"no problem {name!r}; there are {', '.join([*_SYNTHETIC, *names('lcbench')])}")
-
-
-def names(suite: str) -> list[str]:
-    """Names of the problems of a suite: `lcbench` or `synthetic`."""
-    return {"lcbench": [f"lcbench-{task}" for task in LCBENCH_TASKS], "synthetic": list(_SYNTHETIC)}[suite]
+    raise SystemExit(f"no problem {name!r}; there are {', '.join(map(', '.join, SUITES.values()))}")
 
 
 def yardstick(problem: Problem, folder: Path) -> Yardstick:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.optimizers.problems import Yardstick, names
+from benchmarks.optimizers.problems import SUITES, Yardstick
 from benchmarks.optimizers.run import COST_POINTS, RESULTS, TRIAL_POINTS
 from metta.sweep.protein.pareto import hypervolume
 
@@ -205,10 +205,10 @@ def plots(results: Results, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--suite", choices=["lcbench", "synthetic"], default="lcbench")
+    parser.add_argument("--suite", choices=list(SUITES), default="lcbench")
     parser.add_argument("--plots", type=Path, help="folder to write plots to")
     arguments = parser.parse_args()
-    results = Results(arguments.results, names(arguments.suite))
+    results = Results(arguments.results, SUITES[arguments.suite])
     for table in tables(results):
         print(table)
     if arguments.plots:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.optimizers.peers import OPTIMIZERS, Horizon, versions
-from benchmarks.optimizers.problems import Problem, Yardstick, names, problem, yardstick
+from benchmarks.optimizers.problems import SUITES, Problem, Yardstick, problem, yardstick
 
 RESULTS = Path(__file__).parent / "results"
 COST_POINTS = (5, 10, 20, 40)
@@ -67,7 +67,7 @@ def _on_bound(problem: Problem, params: dict[str, float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("optimizers", nargs="+", choices=list(OPTIMIZERS), metavar="OPTIMIZER")
-    parser.add_argument("--problems", nargs="+", default=[*names("lcbench"), *names("synthetic")])
+    parser.add_argument("--problems", nargs="+", default=[name for suite in SUITES.values() for name in suite])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--data", type=Path, help="folder with LCBench's model.onnx")
     parser.add_argument("--out", type=Path, default=RESULTS)
