@@ -79,7 +79,8 @@ class FollowedSweep:
         if self.paused:
             return f"paused; go on with: metta-sweep resume {self._name}"
         if stopping:
-            return f"asked to stop: {len(self.live.running)} running trials are being finished"
+            count = len(self.live.running)
+            return f"asked to stop: {count} running {'trial is' if count == 1 else 'trials are'} being finished"
         if self.drivers or self.live.tallied.ended >= self.live.tallied.num_trials:
             return ""
         return f"nobody works on it now{self._command}"
