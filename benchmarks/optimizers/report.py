@@ -18,6 +18,8 @@ from metta.sweep.protein.pareto import hypervolume
 
 Array = NDArray[np.float64]
 
+PRICE_POINTS = tuple(range(10, 101, 10))
+
 
 @dataclass(frozen=True)
 class Run:
@@ -31,6 +33,8 @@ class Run:
 
 Runs = dict[tuple[str, str, int], Run]
 """By problem, horizon and seed."""
+Measure = Callable[[str, int], dict[tuple[str, int], float]]
+"""Optimiser and point (of cost or trials) to a value by problem and seed."""
 
 
 class Results:
@@ -58,6 +62,17 @@ class Results:
     def at_trials(self, optimizer: str, trials: int) -> dict[tuple[str, int], float]:
         """Regret of the best of the first `trials` trials, by problem and seed."""
         return self._each(optimizer, f"trials{trials}", lambda run, y: float(y.regret(run.scores[:trials].max())))
+
+    def at_price(self, optimizer: str, percent: int) -> dict[tuple[str, int], float]:
+        """The Pareto front after 20 times the median cost, as regret by problem and seed: that of the best trial that
+        cost no more than `percent` of the way from the cheapest to the dearest, in logarithms."""
+
+        def measure(run: Run, y: Yardstick) -> float:
+            price = y.min_cost * (y.max_cost / y.min_cost) ** (percent / 100)
+            within = (np.cumsum(run.costs) <= 20 * y.median_cost) & (run.costs <= price)
+            return min(1.0, float(y.regret(run.scores[within].max()))) if within.any() else 1.0
+
+        return self._each(optimizer, "cost20", measure)
 
     def hypervolumes(self, optimizer: str, times: int) -> dict[tuple[str, int], float]:
         """Share of the (score, log cost) rectangle dominated within `times` the median cost, by problem and seed."""
@@ -127,9 +142,9 @@ def wilcoxon_holm(
 
 
 def tables(results: Results) -> Iterator[str]:
-    """Markdown tables. A rank is over the optimisers that ran every problem and seed; nan is what was not run."""
-    runs = results.runs
+    """Markdown tables of the optimisers that ran everything, then of the others beside Protein; nan was not run."""
     complete = _complete(results)
+    runs = {name: results.runs[name] for name in complete}
     costs = {point: {name: results.at_cost(name, point) for name in complete} for point in COST_POINTS}
     ranks = {point: mean_ranks(of_all) for point, of_all in costs.items() if all(of_all.values())}
     yield "Mean normalised regret at a cost, in times the median random cost\n"
@@ -145,15 +160,37 @@ def tables(results: Results) -> Iterator[str]:
         p_values = wilcoxon_holm(costs[20]["protein"], peers)
         yield "Protein's regret is lower at 20 times the median cost: Wilcoxon, Holm-corrected p\n"
         yield _table(p_values, {"p": p_values.__getitem__})
+        if partial := [name for name in results.runs if name not in complete]:
+            yield "Optimisers that did not run everything: mean normalised regret, and Protein's in the same runs\n"
+            yield _table(partial, _beside_protein(results))
     yield "Milliseconds a trial (suggest and observe), and share of continuous values suggested on a bound\n"
     yield _table(
-        runs,
+        results.runs,
         {
-            "median": lambda name: 1e3 * float(np.median(_pooled(runs[name], "seconds"))),
-            "95th percentile": lambda name: 1e3 * float(np.percentile(_pooled(runs[name], "seconds"), 95)),
-            "on a bound": lambda name: float(np.mean(_pooled(runs[name], "on_bound"))),
+            "median": lambda name: 1e3 * float(np.median(_pooled(results.runs[name], "seconds"))),
+            "95th percentile": lambda name: 1e3 * float(np.percentile(_pooled(results.runs[name], "seconds"), 95)),
+            "on a bound": lambda name: float(np.mean(_pooled(results.runs[name], "on_bound"))),
         },
     )
+
+
+def _beside_protein(results: Results) -> dict[str, Callable[[str], float]]:
+    """Columns: how many runs a peer shares with Protein, and the regret of both in those."""
+
+    def column(measure: Measure, point: int, ours: bool) -> Callable[[str], float]:
+        def mean(name: str) -> float:
+            theirs, protein = measure(name, point), measure("protein", point)
+            shared = theirs.keys() & protein.keys()
+            return float(np.mean([(protein if ours else theirs)[key] for key in shared] or [np.nan]))
+
+        return mean
+
+    columns: dict[str, Callable[[str], float]] = {
+        "runs": lambda name: len(results.at_cost(name, 20).keys() & results.at_cost("protein", 20).keys())
+    }
+    for label, measure, point in (("20x", results.at_cost, 20), ("60 trials", results.at_trials, 60)):
+        columns |= {label: column(measure, point, False), f"Protein, {label}": column(measure, point, True)}
+    return columns
 
 
 def _complete(results: Results) -> list[str]:
@@ -162,7 +199,7 @@ def _complete(results: Results) -> list[str]:
     return [name for name, count in counts.items() if count == max(counts.values())]
 
 
-def _mean(measure: Callable[[str, int], dict[tuple[str, int], float]], point: int) -> Callable[[str], float]:
+def _mean(measure: Measure, point: int) -> Callable[[str], float]:
     return lambda name: float(np.mean(list(measure(name, point).values()) or [np.nan]))
 
 
@@ -178,27 +215,29 @@ def _table(names: Iterable[str], columns: dict[str, Callable[[str], float]]) -> 
     return "\n".join(lines) + "\n"
 
 
-def plots(results: Results, folder: Path) -> None:
-    """Regret against trials and against cost, one small PNG each."""
+def plots(results: Results, folder: Path, suite: str) -> None:
+    """Regret against trials, against what was spent, and Pareto fronts: one small PNG each."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
-    for file, measure, points, label in (
+    complete = _complete(results)
+    for kind, measure, points, label in (
         ("regret_trials", results.at_trials, TRIAL_POINTS, "trials"),
-        ("regret_cost", results.at_cost, COST_POINTS, "cost, in times the median"),
+        ("regret_cost", results.at_cost, COST_POINTS, "spent, in times the median cost"),
+        ("pareto", results.at_price, PRICE_POINTS, "cost of the trial, percent of the dearest (in logarithms)"),
     ):
         figure, axes = plt.subplots(figsize=(6, 4))
-        for name in results.runs:
+        for name in complete:
             mine = name == "protein"
             means = [_mean(measure, point)(name) for point in points]
             axes.plot(points, means, "o-", label=name, linewidth=2.5 if mine else 1, color="black" if mine else None)
         axes.set(xlabel=label, ylabel="mean normalised regret", ylim=(0, 1))
         axes.legend(fontsize=7)
         figure.tight_layout()
-        figure.savefig(folder / f"{file}.png", dpi=80)
+        figure.savefig(folder / f"{suite}_{kind}.png", dpi=80)
         plt.close(figure)
 
 
@@ -212,7 +251,7 @@ def main() -> None:
     for table in tables(results):
         print(table)
     if arguments.plots:
-        plots(results, arguments.plots)
+        plots(results, arguments.plots, arguments.suite)
 
 
 if __name__ == "__main__":
