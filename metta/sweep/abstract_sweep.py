@@ -62,6 +62,8 @@ class AbstractSweep(Tool):
         cpus_per_trial: CPU threads of each trial; left out, the cores divided by the workers.
         gpus_per_trial: GPUs of each trial, a fraction or a whole number; left out, one where there are GPUs.
         ray_address: address of a Ray cluster; left out, `ray` starts on this machine.
+        ranks_per_trial: with `ray`, processes that train each trial together, on one node or several; CPUs and GPUs of
+            the trial are divided among them.
         wandb: whether and where the sweep is mirrored in Weights & Biases.
         on_change: what to do when the stored sweep asked another question: "refuse", or "extend" with what fits.
     """
@@ -76,6 +78,7 @@ class AbstractSweep(Tool):
     cpus_per_trial: int | None = Field(default=None, ge=1)
     gpus_per_trial: float | None = Field(default=None, ge=0)
     ray_address: str | None = None
+    ranks_per_trial: int = Field(default=1, ge=1)
     wandb: WandbConfig = Field(default_factory=WandbConfig)
     on_change: OnChange = "refuse"
 
@@ -173,7 +176,12 @@ class AbstractSweep(Tool):
 
     def _open_executor(self) -> Executor:
         return open_executor(
-            self.executor, self.num_workers, self.cpus_per_trial, self.gpus_per_trial, self.ray_address
+            self.executor,
+            self.num_workers,
+            self.cpus_per_trial,
+            self.gpus_per_trial,
+            self.ray_address,
+            self.ranks_per_trial,
         )
 
     def _next_commands(

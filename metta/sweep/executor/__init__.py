@@ -18,6 +18,7 @@ def open_executor(
     cpus_per_trial: int | None = None,
     gpus_per_trial: float | None = None,
     ray_address: str | None = None,
+    ranks_per_trial: int = 1,
 ) -> Executor:
     """Choose where trials run. Nothing is started before the first trial is.
 
@@ -28,6 +29,7 @@ def open_executor(
             Ray cluster.
         gpus_per_trial: GPUs of each trial, a fraction or a whole number; left out, one where there are GPUs.
         ray_address: of a Ray cluster; left out, Ray is started on this machine.
+        ranks_per_trial: processes that train each trial together on Ray, on one node or several.
 
     Raises:
         UserError: settings that contradict each other, or that this machine cannot meet.
@@ -36,6 +38,11 @@ def open_executor(
         name = "ray" if ray_address is not None else "local" if (num_workers or 1) > 1 else "inline"
     if ray_address is not None and name != "ray":
         raise UserError(f"ray_address={ray_address}: executor={name} does not use Ray; give executor=ray")
+    if ranks_per_trial > 1 and name != "ray":
+        raise UserError(
+            f"ranks_per_trial={ranks_per_trial}: executor={name} leaves ranks to the trial; "
+            f"give train_overrides.trainer.num_ranks={ranks_per_trial}"
+        )
     if name == "inline":
         from metta.sweep.executor.inline import InlineExecutor
 
@@ -52,4 +59,4 @@ def open_executor(
         return LocalExecutor(divide(this_machine(), num_workers, cpus_per_trial, gpus_per_trial))
     from metta.sweep.executor.ray import RayExecutor
 
-    return RayExecutor(num_workers, cpus_per_trial, gpus_per_trial, ray_address)
+    return RayExecutor(num_workers, cpus_per_trial, gpus_per_trial, ray_address, ranks_per_trial)

@@ -25,6 +25,7 @@ from metta.common.errors import UserError
 from metta.sweep.executor.attempt import run_attempt_apart
 from metta.sweep.executor.messages import from_json, to_json
 from metta.sweep.executor.protocol import Finished
+from metta.sweep.executor.ray_ranks import Ranks, first_failure, trainer
 from metta.sweep.executor.resources import check_gpus_per_trial, divide, this_machine, thread_variables
 from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
 
@@ -71,6 +72,8 @@ class RayExecutor:
         num_workers: trials at once; left out, as many as there is room for, counted anew as nodes come and go.
         cpus_per_trial, gpus_per_trial: what each trial takes; see `metta.sweep.executor.open_executor`.
         address: of the cluster; None starts Ray on this machine, and `close` ends it.
+        ranks_per_trial: processes that train each trial together, on one node or several; `cpus_per_trial` and
+            `gpus_per_trial` are divided among them.
     """
 
     def __init__(
@@ -79,17 +82,21 @@ class RayExecutor:
         cpus_per_trial: int | None = None,
         gpus_per_trial: float | None = None,
         address: str | None = None,
+        ranks_per_trial: int = 1,
     ) -> None:
         if importlib.util.find_spec("ray") is None:
             raise UserError("executor=ray needs the package ray: uv sync --extra ray, or pip install metta-sweep[ray]")
         check_gpus_per_trial(gpus_per_trial)
+        _check_ranks(ranks_per_trial, cpus_per_trial, gpus_per_trial)
+        self._ranks = ranks_per_trial
         self._address = address
         self._num_workers = num_workers
-        self._cpus = cpus_per_trial or 1
+        self._cpus = cpus_per_trial or ranks_per_trial
         self._gpus = gpus_per_trial
         if address is None:
             machine = this_machine()
-            shares = divide(machine, num_workers, cpus_per_trial, gpus_per_trial)
+            wanted = self._cpus if ranks_per_trial > 1 else cpus_per_trial
+            shares = divide(machine, num_workers, wanted, gpus_per_trial)
             self._num_workers, self._cpus = len(shares), shares[0].threads
             if gpus_per_trial is None:
                 self._gpus = min(1.0, len(machine.gpus) / len(shares))
@@ -114,7 +121,8 @@ class RayExecutor:
         where = "Ray on this machine" if self._address is None else f"Ray at {self._address}"
         many = "as many trials as there is room for" if self._num_workers is None else f"{self._num_workers} trials"
         gpus = f" and {self._gpus:g} GPUs" if self._gpus else ""
-        return f"{where}, {many} at once, {self._cpus} CPU{gpus} each"
+        ranks = f", on {self._ranks} ranks" if self._ranks > 1 else ""
+        return f"{where}, {many} at once, {self._cpus} CPU{gpus} each{ranks}"
 
     def submit(self, spec: TrialSpec, report: Report) -> None:
         running = _Running(str(next(self._keys)), spec, report)
@@ -149,7 +157,7 @@ class RayExecutor:
     def _connect(self) -> _Connection:
         if self._connection is None:
             workers = self._num_workers or 0
-            self._connection = _Connection(self._address, self._cpus, self._gpus, workers)
+            self._connection = _Connection(self._address, self._cpus, self._gpus, workers, self._ranks)
         return self._connection
 
     def _tell(self, news: list[tuple[str, str]]) -> None:
@@ -162,7 +170,7 @@ class RayExecutor:
 class _Connection:
     """What this module knows of Ray's API, and what it needs of it."""
 
-    def __init__(self, address: str | None, cpus: int, gpus: float | None, local_workers: int) -> None:
+    def __init__(self, address: str | None, cpus: int, gpus: float | None, local_workers: int, ranks: int) -> None:
         os.environ.update(_SETTINGS)
         if address is None:
             os.environ.update(_ON_LOOPBACK)
@@ -170,7 +178,7 @@ class _Connection:
 
         self._ray: Any = ray
         self._ray._private.worker._worker_logs_enabled = False  # log_to_driver leaves on what nodes say of dead workers
-        variables = thread_variables(cpus) | ({"CUDA_VISIBLE_DEVICES": ""} if gpus == 0 else {})
+        variables = thread_variables(cpus // ranks) | ({"CUDA_VISIBLE_DEVICES": ""} if gpus == 0 else {})
         if address is None:
             path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
             place: dict[str, Any] = {
@@ -192,9 +200,11 @@ class _Connection:
             where = "on this machine" if address is None else f"at ray_address={address}"
             raise UserError(f"Ray {where} cannot be used: {error}") from error
         if gpus is None:
-            gpus = 1.0 if any(node["Resources"].get("GPU") for node in self._nodes()) else 0.0
-        self._needs = {"CPU": float(cpus), "GPU": float(gpus)}
+            gpus = float(ranks) if any(node["Resources"].get("GPU") for node in self._nodes()) else 0.0
+        self._ranks = Ranks(ranks, cpus // ranks, int(gpus) // ranks)
+        self._needs = {"CPU": cpus / ranks, "GPU": gpus / ranks}
         self._task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_run)
+        self._ranked_task: Any = ray.remote(num_cpus=0, max_retries=0)(_run_ranks)
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
@@ -208,14 +218,17 @@ class _Connection:
 
     def room(self) -> int:
         """How many trials fit on the nodes that are alive."""
-        return sum(
+        ranks = sum(
             min(int(node["Resources"].get(kind, 0.0) / need + 1e-9) for kind, need in self._needs.items() if need)
             for node in self._nodes()
         )
+        return ranks // self._ranks.number
 
     def start(self, running: _Running) -> Any:
-        task = self._task.options(name=f"trial {running.spec.number}")
-        return task.remote(to_json(running.spec), running.key, self._mailbox)
+        name, spec = f"trial {running.spec.number}", to_json(running.spec)
+        if self._ranks.number == 1:
+            return self._task.options(name=name).remote(spec, running.key, self._mailbox)
+        return self._ranked_task.options(name=name).remote(spec, running.key, self._mailbox, self._ranks)
 
     def wait(self, tasks: list[Any], timeout: float | None) -> tuple[list[Any], list[tuple[str, str]]]:
         """Wait for tasks that are over, and for news of running ones; a task's news comes no later than its end."""
@@ -254,6 +267,7 @@ class _Mailbox:
         self._items: list[tuple[str, str]] = []
         self._arrived = asyncio.Event()
         self._stopped: set[str] = set()
+        self._results: dict[str, dict[int, str]] = {}
 
     async def put(self, key: str, progress: str) -> bool:
         """Leave progress of an attempt. Answers whether it is to continue."""
@@ -263,6 +277,14 @@ class _Mailbox:
 
     async def stop(self, key: str) -> None:
         self._stopped.add(key)
+
+    async def leave(self, key: str, rank: int, result: str) -> None:
+        """Leave the result of one of an attempt's ranks."""
+        self._results.setdefault(key, {})[rank] = result
+
+    async def results(self, key: str) -> dict[int, str]:
+        """Take the results of an attempt's ranks."""
+        return self._results.pop(key, {})
 
     async def arrived(self) -> None:
         """Return when there is something to take."""
@@ -277,6 +299,49 @@ class _Mailbox:
 
 def _run(spec: str, key: str, mailbox: Any) -> str:
     """The task: run an attempt, from JSON to JSON."""
+    with _reporting(key, mailbox) as report:
+        return run_attempt_apart(spec, report)
+
+
+def _run_ranks(spec: str, key: str, mailbox: Any, ranks: Ranks) -> str:
+    """The task where a trial has several ranks: have Ray Train run the attempt on all of them, from JSON to JSON.
+
+    Raises:
+        ray.train.TrainingFailedError: a rank or its node died, which loses the attempt.
+    """
+    import ray
+    from ray.train import TrainingFailedError
+
+    error: Exception | None = None
+    try:
+        trainer(_be_rank, {"spec": spec, "key": key, "mailbox": mailbox}, ranks, from_json(TrialSpec, spec)).fit()
+    except TrainingFailedError as failed:
+        error = failed
+    results = {rank: from_json(TrialResult, result) for rank, result in ray.get(mailbox.results.remote(key)).items()}
+    failure = first_failure(results)
+    if error is not None and failure is None:
+        raise error
+    return to_json(failure or results[0])
+
+
+def _be_rank(config: dict[str, Any]) -> None:
+    """Run the attempt as one of its ranks. One that fails raises, so that Ray ends the others."""
+    import ray
+
+    rank, key, mailbox = int(os.environ["RANK"]), config["key"], config["mailbox"]
+    if rank == 0:
+        with _reporting(key, mailbox) as report:
+            result = run_attempt_apart(config["spec"], report)
+    else:
+        result = run_attempt_apart(config["spec"], lambda progress: True)
+    ray.get(mailbox.leave.remote(key, rank, result))
+    if error := from_json(TrialResult, result).error:
+        raise RuntimeError(error)
+
+
+@contextmanager
+def _reporting(key: str, mailbox: Any) -> Iterator[Report]:
+    """Report the progress of an attempt to the driver, and wait in the end until it has arrived."""
     import ray
 
     pending: list[Any] = []
@@ -289,10 +354,17 @@ def _run(spec: str, key: str, mailbox: Any) -> str:
         go_on = go_on and all(ray.get(answered))
         return go_on
 
-    result = run_attempt_apart(spec, report)
+    yield report
     if pending:
         ray.wait(pending, num_returns=len(pending), timeout=LAST_NEWS_SECONDS)
-    return result
+
+
+def _check_ranks(ranks: int, cpus: int | None, gpus: float | None) -> None:
+    """Raise UserError unless CPUs and GPUs divide among the ranks of a trial."""
+    if ranks > 1 and cpus is not None and cpus % ranks:
+        raise UserError(f"cpus_per_trial={cpus}: give a multiple of ranks_per_trial={ranks}")
+    if ranks > 1 and gpus not in (None, 0, ranks):
+        raise UserError(f"gpus_per_trial={gpus:g}: each rank has one GPU or none; give {ranks}, ranks_per_trial, or 0")
 
 
 def _shipped() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,7 +43,8 @@ def _run_once(run_trial: RunTrial, spec: TrialSpec, report: Report) -> TrialResu
     if kept.exists():
         return replace(from_json(TrialResult, kept.read_text()), cost=0.0)
     result = run_trial(spec, report)
-    if not result.stopped and result.error is None:
+    leads = os.environ.get("RANK", "0") == "0"  # of several ranks one evaluates, and its result counts
+    if leads and not result.stopped and result.error is None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         temporary = kept.with_suffix(".tmp")
         temporary.write_text(to_json(result))

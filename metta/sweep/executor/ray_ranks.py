@@ -1,0 +1,56 @@
+"""Several ranks of one trial on Ray, on one node or over several: what Ray Train is told, and how ranks fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metta.sweep.trial import TrialResult, TrialSpec
+
+COLLECTIVE_SECONDS = 300
+"""How long a rank waits for the others before the attempt is over."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The ranks of each trial.
+
+    Attributes:
+        number: how many.
+        cpus: CPUs of each.
+        gpus: GPUs of each, 0 or 1.
+    """
+
+    number: int
+    cpus: int
+    gpus: int
+
+
+def trainer(work: Callable[[dict[str, Any]], None], config: dict[str, Any], ranks: Ranks, spec: TrialSpec) -> Any:
+    """Ray's trainer whose `fit` has every rank do `work(config)` within one torch process group that Ray makes."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    return TorchTrainer(
+        work,
+        train_loop_config=config,
+        torch_config=TorchConfig("cpu:gloo,cuda:nccl" if ranks.gpus else "gloo", timeout_s=COLLECTIVE_SECONDS),
+        scaling_config=ScalingConfig(
+            num_workers=ranks.number,
+            use_gpu=ranks.gpus > 0,
+            resources_per_worker={"CPU": ranks.cpus, "GPU": ranks.gpus},
+        ),
+        run_config=RunConfig(
+            storage_path=str(Path(spec.run_dir) / "ray"), failure_config=FailureConfig(max_failures=0)
+        ),
+    )
+
+
+def first_failure(results: Mapping[int, TrialResult]) -> TrialResult | None:
+    """The result of a rank that failed by itself, not for the loss of another; None if there is none."""
+    for rank, result in sorted(results.items()):
+        if result.error and "RankLostError" not in result.error:
+            return TrialResult(metrics={}, cost=result.cost, error=f"rank {rank} failed:\n{result.error}")
+    return None

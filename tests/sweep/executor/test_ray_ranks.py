@@ -1,0 +1,43 @@
+"""What can be said of a trial's ranks on Ray without starting it; `ranks_on_nodes` runs them on two nodes."""
+
+from __future__ import annotations
+
+import pytest
+
+from metta.common.errors import UserError
+from metta.sweep.executor import open_executor
+from metta.sweep.executor.ray_ranks import first_failure
+from metta.sweep.trial import TrialResult
+
+
+def failed(error: str | None) -> TrialResult:
+    return TrialResult(metrics={}, cost=1.5, error=error)
+
+
+def test_the_failure_of_a_trial_is_that_of_the_rank_that_failed_first() -> None:
+    lost = failed("Traceback ...\nmetta.rl.ranks.RankLostError: another rank was lost")
+    failure = first_failure({0: lost, 1: failed("ValueError: no more ore"), 2: lost})
+    assert failure is not None
+    assert failure.error == "rank 1 failed:\nValueError: no more ore"
+    assert failure.cost == 1.5
+
+
+def test_ranks_that_only_lost_others_did_not_fail() -> None:
+    lost = failed("metta.rl.ranks.RankLostError: another rank was lost")
+    assert first_failure({0: lost, 1: lost}) is None
+    assert first_failure({0: failed(None), 1: failed(None)}) is None
+
+
+def test_ranks_divide_what_a_trial_takes() -> None:
+    executor = open_executor(num_workers=3, ray_address="auto", cpus_per_trial=8, gpus_per_trial=4, ranks_per_trial=4)
+    assert executor.resources == "Ray at auto, 3 trials at once, 8 CPU and 4 GPUs each, on 4 ranks"
+    with pytest.raises(UserError, match="cpus_per_trial=6: give a multiple of ranks_per_trial=4"):
+        open_executor(ray_address="auto", cpus_per_trial=6, ranks_per_trial=4)
+    with pytest.raises(UserError, match="gpus_per_trial=2: each rank has one GPU or none; give 4"):
+        open_executor(ray_address="auto", gpus_per_trial=2, ranks_per_trial=4)
+
+
+@pytest.mark.parametrize("name", [None, "local"])
+def test_other_executors_leave_ranks_to_the_trial(name: str | None) -> None:
+    with pytest.raises(UserError, match=r"train_overrides\.trainer\.num_ranks=2"):
+        open_executor(name, num_workers=1, ranks_per_trial=2)  # type: ignore[arg-type]
