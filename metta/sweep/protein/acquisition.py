@@ -26,8 +26,8 @@ _WHOLE = 0.9999
 class Acquisition:
     """What a trial promises, at points [n, columns].
 
-    It is log EI, averaged over score models, less `cost_weight` * log cost, plus log P(success), log P(cost below the
-    limit) and the logarithm of the share of the budget that is left after it.
+    It is log EI, averaged over score models, less `cost_weight` * log of the expected cost, plus log P(success), log
+    P(cost below the limit) and the logarithm of the share of the budget that is left after it.
 
     Attributes:
         surrogate: the models of cost and success.
@@ -54,7 +54,8 @@ class Acquisition:
         values = [log_expected_improvement(*m.predict(points), b) for m, b in zip(self.scores, self.best, strict=True)]
         value = np.logaddexp.reduce(values) - math.log(len(values)) + self.surrogate.log_success(points)
         log_cost, deviation = self.surrogate.predict_log_cost(points)
-        value = value - self.cost_weight * log_cost + np.log1p(-self._share(log_cost))
+        expected = log_cost + 0.5 * deviation**2
+        value = value - self.cost_weight * expected + np.log1p(-self._share(expected))
         if not math.isfinite(self._limit):
             return np.asarray(value)
         slack = (self._limit - log_cost) / np.hypot(deviation, _COST_SLACK)
@@ -64,18 +65,19 @@ class Acquisition:
         """Values [n] and gradients [n, columns], both without the probability of success."""
         value, gradient = self._improvement_with_gradient(points)
         log_cost, deviation, cost_gradient, deviation_gradient = self.surrogate.predict_log_cost_with_gradients(points)
-        share = self._share(log_cost)
-        value = value - self.cost_weight * log_cost + np.log1p(-share)
+        expected = log_cost + 0.5 * deviation**2
+        share = self._share(expected)
+        value = value - self.cost_weight * expected + np.log1p(-share)
         price = self.cost_weight + np.where(share < _WHOLE, share / (1.0 - share), 0.0)
+        risk = price * deviation
         if math.isfinite(self._limit):
             spread = np.hypot(deviation, _COST_SLACK)
             slack = (self._limit - log_cost) / spread
             log_within = log_ndtr(slack)
             value = value + log_within
             slope = np.exp(-0.5 * slack**2 - _LOG_SQRT_2PI - log_within) / spread
-            price = price + slope
-            gradient = gradient - (slope * slack * deviation / spread)[:, None] * deviation_gradient
-        return value, gradient - price[:, None] * cost_gradient
+            price, risk = price + slope, risk + slope * slack * deviation / spread
+        return value, gradient - price[:, None] * cost_gradient - risk[:, None] * deviation_gradient
 
     def _improvement_with_gradient(self, points: Array) -> tuple[Array, Array]:
         """log EI [n] averaged over the score models, and its gradient [n, columns]."""
@@ -92,9 +94,9 @@ class Acquisition:
     def _limit(self) -> float:
         return min(self.log_cost_limit, self.log_budget)
 
-    def _share(self, log_cost: Array) -> Array:
-        """Share [n] of the budget that a trial is expected to cost, short of all."""
-        return np.minimum(np.exp(np.minimum(log_cost - self.log_budget, 0.0)), _WHOLE)
+    def _share(self, expected: Array) -> Array:
+        """Share [n] of the budget that a trial of this log cost takes, short of all."""
+        return np.minimum(np.exp(np.minimum(expected - self.log_budget, 0.0)), _WHOLE)
 
 
 def log_h(z: Array) -> Array:

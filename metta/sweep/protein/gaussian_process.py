@@ -42,10 +42,10 @@ class Prior:
 
     @classmethod
     def of_dimension(
-        cls, dimension: int, length: float, linear: tuple[float, float], noise: tuple[float, float]
+        cls, dimension: int, length: float, spread: float, linear: tuple[float, float], noise: tuple[float, float]
     ) -> Prior:
-        """The prior whose median length scale is `length` in one dimension."""
-        return cls((math.log(length) + 0.5 * math.log(dimension), 0.9), linear, noise)
+        """The prior whose median length scale is `length` in one dimension, and `spread` the deviation of its log."""
+        return cls((math.log(length) + 0.5 * math.log(dimension), spread), linear, noise)
 
     def mode(self, dimension: int) -> Array:
         """Where the prior is densest, in the order of `Kernel.of_vector`."""

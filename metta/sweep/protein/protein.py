@@ -32,6 +32,9 @@ MAX_FIT_INTERVAL = 10
 MAX_COVARIANCES = 128_000
 """Covariances of candidates with observations that a suggestion may take: past 83 observations, fewer candidates."""
 IMPORTANCE_SAMPLES = 512
+FIRST_TRIALS, FIRST_CHEAP_TRIALS = 4, 8
+TRIAL_SHARE_LEFT, TRIAL_SHARE = 0.25, 0.1
+"""A trial should cost no more than this share of what is left of the budget, or of all of it."""
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +266,10 @@ class Protein:
         if not self._trials and settings.seed_with_search_center:
             return self._space.centre, {"source": "search centre"}
         data, pending = self._data()
-        if len(self._trials) < settings.num_random_samples + settings.seed_with_search_center:
+        first = settings.num_random_samples
+        if first is None:
+            first = FIRST_CHEAP_TRIALS if self._budgeted else FIRST_TRIALS
+        if len(self._trials) < first + settings.seed_with_search_center:
             return self._random(data), {"source": "random"}
         if np.isnan(data.scores).all():
             return self._random(data), {"source": "random", "fallback": "no trial has a score yet"}
@@ -324,7 +330,14 @@ class Protein:
             limits.append(float(known.max() + settings.expansion_rate * np.ptp(known)))
         if settings.max_suggestion_cost is not None:
             limits.append(math.log(settings.max_suggestion_cost))
+        if self.max_cost is not None:
+            left = math.exp(self._log_budget(data))
+            limits.append(math.log(max(TRIAL_SHARE_LEFT * left, min(left, TRIAL_SHARE * self.max_cost))))
         return min(limits)
+
+    @property
+    def _budgeted(self) -> bool:
+        return self.max_cost is not None
 
     def _log_budget(self, data: Data) -> float:
         """The log of what is left to spend."""
@@ -344,7 +357,9 @@ class Protein:
     def _from_model(self, number: int, data: Data, pending: Array) -> tuple[Array, dict[str, Any]]:
         settings, space = self.config.settings, self._space
         rng = np.random.default_rng([self.seed, number])
-        surrogate = Surrogate(space, data, self._kernels(), self._fit_steps(number, len(data.scores)), rng)
+        surrogate = Surrogate(
+            space, data, self._kernels(), self._fit_steps(number, len(data.scores)), rng, self._budgeted
+        )
         acquisition = Acquisition(
             surrogate,
             [model.with_fantasies(pending) for model in surrogate.draws],
@@ -494,7 +509,7 @@ class Protein:
         data, _ = self._data()
         if np.isnan(data.scores).all():
             raise LookupError("no trial has a score")
-        return Surrogate(self._space, data, self._kernels(), {})
+        return Surrogate(self._space, data, self._kernels(), {}, mixed=self._budgeted)
 
 
 def _number(name: str, value: Any) -> float | None:

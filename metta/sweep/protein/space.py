@@ -125,6 +125,7 @@ class Numeric:
         value = _unwarp(self.bottom + float(columns[0]) * (self.top - self.bottom), self.scale)
         if self.step == "power of two":
             value = 2.0 ** round(math.log2(value))
+        value = float(f"{value:.12g}")  # without the noise of going through logarithms
         value = min(max(value, self.low), self.high)
         return value if self.step == "none" else round(value)
 

@@ -23,9 +23,14 @@ DRAWS = 8
 KNEE = 3.0
 """Median absolute deviations below the median from which on scores are squeezed."""
 
-# Normal priors on the logarithms of variances: log cost is nearly linear in logarithms of counts and sizes
-_LINEAR = {"score": (-2.0, 1.5), "cost": (0.0, 1.5), "success": (-6.0, 1.0)}
-_NOISE = {"score": (-5.0, 1.5), "cost": (-5.0, 1.5), "success": (-2.0, 1.0)}
+# Medians of length scales in one dimension; then normal priors, as (mean, standard deviation), of the logarithms of
+# length scales (the deviation alone), linear and noise variance. Log cost is nearly linear in logarithms of counts.
+_PRIORS = {
+    "score": (0.5, 0.5, (0.0, 1.0), (-5.0, 1.5)),
+    "mixed score": (0.5, 0.9, (-2.0, 1.5), (-5.0, 1.5)),
+    "cost": (0.5, 0.9, (0.0, 1.5), (-5.0, 1.5)),
+    "success": (0.15, 0.9, (-6.0, 1.0), (-2.0, 1.0)),
+}
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,8 @@ class Surrogate:
             the kernel of `start`, if there is one.
 
         rng: of what is drawn, or None where only the likeliest model counts.
+        mixed: whether cheap trials are mixed with dear ones, as within a budget. From trials that hardly learnt to
+            those that learnt enough the score bends: less of it is linear, and length scales differ more.
 
     Attributes:
         score: the likeliest model of the score.
@@ -113,8 +120,9 @@ class Surrogate:
         start: Mapping[str, Sequence[float]],
         max_steps: Mapping[str, int],
         rng: np.random.Generator | None = None,
+        mixed: bool = False,
     ) -> None:
-        self.space = space
+        self.space, self._mixed = space, mixed
         self.kernels: dict[str, list[float]] = {}
         self._start, self._max_steps = start, max_steps
         self._scale = ScoreScale(data.scores[~np.isnan(data.scores)])
@@ -144,8 +152,9 @@ class Surrogate:
         return GaussianProcess(points, targets, Kernel.of_vector(np.array(self.kernels[name]), space.group))
 
     def _prior(self, name: str) -> Prior:
-        length = 0.15 if name == "success" else 0.5
-        return Prior.of_dimension(self.space.dimension, length, _LINEAR[name], _NOISE[name])
+        if name == "score" and self._mixed:
+            name = "mixed score"
+        return Prior.of_dimension(self.space.dimension, *_PRIORS[name])
 
     def _draw(self, rng: np.random.Generator) -> list[GaussianProcess]:
         points, targets, group = self.score.points, self.score.targets, self.space.group

@@ -13,7 +13,7 @@ POINTS = RNG.random((20, 3))
 TARGETS = np.sin(4 * POINTS[:, 0]) + POINTS[:, 1]
 GROUPS = np.array([0, 1, 1])
 VECTOR = np.log([0.4, 0.9, 1.3, 0.2, 0.01])
-PRIOR = Prior.of_dimension(2, 0.5, linear=(-2.0, 1.5), noise=(-5.0, 1.5))
+PRIOR = Prior.of_dimension(2, 0.5, 0.9, linear=(-2.0, 1.5), noise=(-5.0, 1.5))
 
 
 def test_the_likelihood_is_that_of_a_multivariate_normal() -> None:
