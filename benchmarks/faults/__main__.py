@@ -73,6 +73,11 @@ def faults(kills: int) -> list[Fault]:
             on_server(lambda server, folder: scenarios.restarted(server, folder, signal.SIGQUIT, 3, 5.0, 100)),
         ),
         Fault(
+            "server away for 30 s, trials in 2 x 2 worker processes",
+            "PostgreSQL",
+            on_server(lambda server, folder: scenarios.away_from_workers(server, folder, 30.0, 100)),
+        ),
+        Fault(
             "connections cut 3 times, refused for 5 s",
             "PostgreSQL",
             on_server(

@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from contextlib import nullcontext
-from functools import partial
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from metta.common.errors import UserError
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.executor.inline import InlineExecutor
+from metta.sweep.executor.local import LocalExecutor
+from metta.sweep.executor.protocol import Executor
+from metta.sweep.executor.resources import Share
 from metta.sweep.store import open_store, process
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.store.wandb_mirror.config import WandbConfig
 from metta.sweep.store.wandb_mirror.mirror import mirrored
 from metta.sweep.sweep import SweepLoop
-from metta.sweep.trial import Progress, Trial
+from metta.sweep.trial import Progress, Trial, TrialSpec
 from tests.support.parabola import prepare_parabola
 
 SWEEP = "faults"
@@ -40,7 +43,9 @@ class LedgerView:
         os.write(self._ledger, f"{trial.number} {trial.state} {trial.score!r}\n".encode())
 
 
-def drive(url: str, ledger: Path, machine: str | None = None, project: str | None = None) -> int:
+def drive(
+    url: str, ledger: Path, machine: str | None = None, project: str | None = None, num_workers: int | None = None
+) -> int:
     """Work on the sweep until it is complete; return the exit status.
 
     Args:
@@ -48,16 +53,22 @@ def drive(url: str, ledger: Path, machine: str | None = None, project: str | Non
         ledger: file to append to.
         machine: pretend to run on another machine than the other drivers, so that only the lease tells who lives.
         project: of Weights & Biases, to mirror the sweep in.
+        num_workers: worker processes to run trials in; left out, they run in this process.
     """
     if machine is not None:
         process._boot = lambda: machine  # type: ignore[assignment]
     try:
         store = open_store(url, create=False)
         definition = SweepDefinition.model_validate(store.sweep(SWEEP).config)
-        prepare = partial(prepare_parabola, definition)
+        executor: Executor = LocalExecutor([Share(threads=1)] * num_workers) if num_workers else InlineExecutor()
+
+        def prepare(attempt: Attempt) -> TrialSpec:
+            return replace(prepare_parabola(definition, attempt), run_dir=str(ledger.parent / f"{attempt.number}"))
+
         view = LedgerView(ledger)
-        loop = SweepLoop(SWEEP, definition, store, InlineExecutor(), prepare, view, exclusive=False)
-        with mirrored(url, SWEEP, WandbConfig(project=project), view.notice) if project else nullcontext():
+        loop = SweepLoop(SWEEP, definition, store, executor, prepare, view, exclusive=False)
+        mirror = mirrored(url, SWEEP, WandbConfig(project=project), view.notice) if project else nullcontext()
+        with closing(executor), mirror:
             loop.run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -79,5 +90,6 @@ if __name__ == "__main__":
     parser.add_argument("ledger", type=Path)
     parser.add_argument("--machine")
     parser.add_argument("--project")
+    parser.add_argument("--workers", type=int)
     options = parser.parse_args()
-    sys.exit(drive(options.url, options.ledger, options.machine, options.project))
+    sys.exit(drive(options.url, options.ledger, options.machine, options.project, options.workers))

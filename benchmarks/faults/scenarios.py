@@ -150,6 +150,19 @@ def restarted(
         return sweep.verdict()
 
 
+def away_from_workers(server: PostgresServer, folder: Path, seconds: float, num_trials: int) -> Verdict:
+    """The server is away for so long, while trials run and end in worker processes, two of each driver."""
+    with FaultySweep(server.new_database(), folder, num_trials, drivers=2, seconds=0.3) as sweep:
+        for slot in range(2):
+            sweep.start_command(slot, {}, "--workers", "2")
+        sweep.wait_for(num_trials // 4)
+        server.stop()
+        time.sleep(seconds)
+        server.start()
+        sweep.finish()
+        return sweep.verdict()
+
+
 def cut_off(
     server: PostgresServer,
     folder: Path,
@@ -194,7 +207,7 @@ def server_disk_full(folder: Path, seconds: float, num_trials: int) -> Verdict:
 # ---- Weights & Biases
 
 
-def wandb_away(folder: Path, down: range, num_trials: int) -> tuple[Verdict, str]:
+def wandb_away(folder: Path, down: range, num_trials: int) -> Verdict:
     """W&B does not answer from when so many trials have ended until so many have; what it lacks is sent by hand then.
 
     In the verdict, a trial that W&B lacks, or has otherwise than the store, is lost as well, and one with two runs was
@@ -239,8 +252,8 @@ def wandb_away(folder: Path, down: range, num_trials: int) -> tuple[Verdict, str
             held = {records.encode_trial(trial) for trial in sweep.trials()}
             lost = verdict.lost + len(held - set(sent))
             duplicated = verdict.duplicated + len(runs) - num_trials
-            said = next(line for line in verdict.messages if "cannot be reached" in line or "are not on" in line)
-            return replace(verdict, lost=lost, duplicated=duplicated), said
+            trouble = [line for line in verdict.messages if "cannot be reached" in line or "are not on" in line]
+            return replace(verdict, lost=lost, duplicated=duplicated, messages=trouble)
 
 
 # ---- the clock

@@ -22,6 +22,7 @@ from metta.tools.sweep import SweepTool, retrain
 from tests.support.small_sweep import small_sweep
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 300.0
 
 
 @pytest.fixture(autouse=True)
@@ -118,8 +119,10 @@ def test_a_sweep_that_was_ended_goes_on_from_the_checkpoint_of_its_trial(
     command += ["--args", "sweep_name=k", "num_trials=2", "total_timesteps=12000"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     runs = tmp_path / "data" / "sweeps" / "k"
-    deadline = time.monotonic() + 60
-    while not list(runs.glob("*/trial_0000/checkpoints/0*")) and time.monotonic() < deadline:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not list(runs.glob("*/trial_0000/checkpoints/0*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no checkpoint came"
         time.sleep(0.02)
     process.send_signal(ending)
     said, errors = process.communicate()
@@ -131,7 +134,7 @@ def test_a_sweep_that_was_ended_goes_on_from_the_checkpoint_of_its_trial(
         with closing(open_store(f"sqlite:///{tmp_path}/data/sweeps.db")) as store:
             assert [(trial.state, trial.attempts) for trial in store.trials("k")] == [(TrialState.QUEUED, 1)]
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     with closing(open_store(f"sqlite:///{tmp_path}/data/sweeps.db")) as store:
         first, second = store.trials("k")
@@ -146,7 +149,7 @@ def test_the_sweep_config_of_an_experiment_of_the_users(tmp_path: Path) -> None:
     (tmp_path / "experiments" / "mine.py").write_text(USERS_FILE)
     command = [sys.executable, str(ROOT / "tools" / "run.py"), "experiments.mine.sweep_optimizer", "--dry-run"]
     command += ["--args", "sweep_name=mine", "--overrides", "sweep.protein.settings.num_random_samples=100"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     assert "num_random_samples: 100" in done.stdout
     assert "max: 1048576" in done.stdout

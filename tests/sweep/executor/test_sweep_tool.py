@@ -15,7 +15,7 @@ from metta.sweep.store import open_store
 from metta.sweep.trial import Trial, TrialState
 from tests.support.small_sweep import small_sweep
 from tests.sweep.executor.probe import write
-from tests.sweep.executor.trials import alive, pids, until
+from tests.sweep.executor.trials import PATIENCE_SECONDS, alive, pids, until
 
 ROOT = Path(__file__).parents[3]
 COMPLETED, QUEUED = TrialState.COMPLETED, TrialState.QUEUED
@@ -53,7 +53,7 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_cancels_it(executor: str, tmp_
         told += process.stdout.readline()
     assert all(alive(pid) for pid in pids(tmp_path))
     write(tmp_path / "end")
-    rest, _ = process.communicate(timeout=120)
+    rest, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert "run the same command again" in rest
     assert [(trial.state, trial.attempts) for trial in stored(tmp_path)] == [(COMPLETED, 1)] * 2
@@ -66,7 +66,7 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_cancels_it(executor: str, tmp_
     while "finishing 2 running trials" not in process.stdout.readline():
         pass
     interrupt(process)
-    rest, _ = process.communicate(timeout=120)
+    rest, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert "Traceback" not in rest
     until(lambda: not any(alive(pid) for pid in pids(tmp_path)))

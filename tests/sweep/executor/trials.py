@@ -13,12 +13,13 @@ from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 from metta.sweep.store.protocol import Attempt, Store
 from metta.sweep.sweep import SweepLoop
 from metta.sweep.sweep_config import SweepConfig
-from metta.sweep.trial import Progress, Report, Trial, TrialResult, TrialSpec
+from metta.sweep.trial import Progress, Trial, TrialSpec
 from metta.tools.sweep import SweepTool
 from metta.tools.train import TrainTool
 from tests.rl.small import small_env
 from tests.support.parabola import parabola_definition
 from tests.sweep.executor.probe import TOOL_CLASS, Probe
+from tests.sweep.executor.probe_train import ProbeTrainTool
 from tests.sweep.test_sweep import SilentView
 
 PATIENCE_SECONDS = 180.0
@@ -44,18 +45,6 @@ def drive(store: Store, definition: SweepDefinition, executor: Executor, folder:
         return probe(attempt.number, folder, attempt.attempt, **{**definition.tool, **attempt.params})
 
     return SweepLoop("s", definition, store, executor, prepare, SilentView()).run()
-
-
-class ProbeTrainTool(TrainTool):
-    """A TrainTool that waits in place of training: SweepTool runs it like any other."""
-
-    wait_for: str = ""
-
-    @classmethod
-    def run_trial(cls, spec: TrialSpec, report: Report) -> TrialResult:
-        tool = cls.model_validate(spec.tool)
-        result = Probe(wait_for=tool.wait_for).run(Path(spec.run_dir), spec.attempt, report)
-        return TrialResult({"reward": tool.trainer.ppo.clip_coef}, result.cost, stopped=result.stopped)
 
 
 def probe_sweep(sweep_name: str, wait_for: str, num_trials: int = 9) -> SweepTool:

@@ -34,6 +34,13 @@ def test_a_server_that_crashes(tmp_path: Path) -> None:
     assert not any("sesame" in message for message in verdict.messages)
 
 
+def test_workers_train_on_while_the_store_is_away(tmp_path: Path) -> None:
+    with PostgresServer("fsync=off") as server:
+        verdict = scenarios.away_from_workers(server, tmp_path, seconds=2.0, num_trials=24)
+    assert verdict.sound, verdict
+    assert verdict.repeated == 0, "what ran when the server went has ended since, and is recorded"
+
+
 def test_a_network_that_is_cut(postgres_server: PostgresServer, tmp_path: Path) -> None:
     verdict = scenarios.cut_off(
         postgres_server, tmp_path, lambda proxy: proxy.cut(), lambda proxy: proxy.heal(), 1, 0.5, num_trials=24
