@@ -14,7 +14,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Insert, Row, Select, Table, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Row,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from metta.common.errors import nearest
@@ -44,6 +58,8 @@ if TYPE_CHECKING:
 
 _RUNNING, _ENDED, _LOST = "running", "ended", "lost"
 """States of an attempt."""
+
+_QUICK_COLUMNS = (sweeps.c.id, sweeps.c.revision, sweeps.c.paused)
 
 _TRIAL_COLUMNS = (
     trials.c.number,
@@ -114,7 +130,7 @@ class SqlStore:
         return [_sweep_record(row) for row in rows]
 
     def sweep(self, name: str) -> SweepRecord:
-        return _sweep_record(self._database.read(lambda connection: self._find_sweep(connection, name)))
+        return _sweep_record(self._database.read(lambda connection: self._find_sweep(connection, name, *sweeps.c)))
 
     def create_sweep(
         self, name: str, config: Mapping[str, Any], entry_point: Mapping[str, Any] | None = None
@@ -586,8 +602,10 @@ class SqlStore:
 
     # ---- inside a transaction
 
-    def _find_sweep(self, connection: Connection, name: str) -> AnyRow:
-        row = connection.execute(select(sweeps).where(sweeps.c.name == name)).one_or_none()
+    def _find_sweep(self, connection: Connection, name: str, *columns: ColumnElement[Any]) -> AnyRow:
+        """Some columns of a sweep; without any, those that are quick to read, which its configuration is not."""
+        query = select(*(columns or _QUICK_COLUMNS)).where(sweeps.c.name == name)
+        row = connection.execute(query).one_or_none()
         if row is None:
             raise self._no_sweep(connection, name)
         return row
