@@ -91,10 +91,8 @@ class GymnasiumTool(TrainTool):
 
     @staticmethod
     def describe(metrics: Mapping[str, float]) -> str:
-        """The mean reward and length of an episode in training."""
-        if "reward" not in metrics:
-            return ""
-        return f"reward {metrics['reward']:.1f} in {metrics['episode_length']:.0f} steps"
+        """How long an episode is in training."""
+        return f"episodes of {metrics['episode_length']:.0f} steps" if "episode_length" in metrics else ""
 
     def _print_outcome(self, console: Console, result: TrialResult) -> None:
         metrics = result.metrics
