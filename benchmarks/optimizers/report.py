@@ -147,23 +147,23 @@ def tables(results: Results) -> Iterator[str]:
     runs = {name: results.runs[name] for name in complete}
     costs = {point: {name: results.at_cost(name, point) for name in complete} for point in COST_POINTS}
     ranks = {point: mean_ranks(of_all) for point, of_all in costs.items() if all(of_all.values())}
-    yield "Mean normalised regret at a cost, in times the median random cost\n"
+    yield "#### Mean normalised regret at a cost, in times the median random cost\n"
     yield _table(runs, {f"{point}x": _mean(results.at_cost, point) for point in COST_POINTS})
-    yield "Mean normalised regret after a number of trials\n"
+    yield "#### Mean normalised regret after a number of trials\n"
     yield _table(runs, {f"{point}": _mean(results.at_trials, point) for point in TRIAL_POINTS})
-    yield "Mean rank at a cost\n"
+    yield "#### Mean rank at a cost\n"
     yield _table(complete, {f"{point}x": of_all.__getitem__ for point, of_all in ranks.items()})
-    yield "Hypervolume of score and log cost, share of the rectangle over the median score, below the largest cost\n"
+    yield "#### Hypervolume of score and log cost, share of the rectangle above the median score, below the top cost\n"
     yield _table(runs, {f"{point}x": _mean(results.hypervolumes, point) for point in COST_POINTS})
     if "protein" in complete:
         peers = {name: of_one for name, of_one in costs[20].items() if name != "protein"}
         p_values = wilcoxon_holm(costs[20]["protein"], peers)
-        yield "Protein's regret is lower at 20 times the median cost: Wilcoxon, Holm-corrected p\n"
+        yield "#### Protein's regret is lower at 20 times the median cost: Wilcoxon, Holm-corrected p\n"
         yield _table(p_values, {"p": p_values.__getitem__})
         if partial := [name for name in results.runs if name not in complete]:
-            yield "Optimisers that did not run everything: mean normalised regret, and Protein's in the same runs\n"
+            yield "#### Those that did not run everything: mean normalised regret, and Protein's in the same runs\n"
             yield _table(partial, _beside_protein(results))
-    yield "Milliseconds a trial (suggest and observe), and share of continuous values suggested on a bound\n"
+    yield "#### Milliseconds a trial (suggest and observe), and share of continuous values suggested on a bound\n"
     yield _table(
         results.runs,
         {
@@ -246,10 +246,16 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--suite", choices=list(SUITES), default="lcbench")
     parser.add_argument("--plots", type=Path, help="folder to write plots to")
+    parser.add_argument("--page", type=Path, help="file to write the tables to, between two `<!-- SUITE -->`")
     arguments = parser.parse_args()
     results = Results(arguments.results, SUITES[arguments.suite])
-    for table in tables(results):
-        print(table)
+    text = "\n".join(tables(results))
+    if arguments.page:
+        mark = f"<!-- {arguments.suite} -->"
+        before, _, after = arguments.page.read_text().split(mark)
+        arguments.page.write_text(f"{before}{mark}\n\n{text}\n{mark}{after}")
+    else:
+        print(text)
     if arguments.plots:
         plots(results, arguments.plots, arguments.suite)
 
