@@ -15,6 +15,7 @@ from typing import Any
 
 from metta.common.errors import UserError
 from metta.sweep.report import plots
+from metta.sweep.report.axes import numbers
 from metta.sweep.report.findings import Finding, failure_reasons, last_line
 from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.standing import pareto_front, ranked
@@ -142,13 +143,13 @@ def columns(sweep: Snapshot) -> list[dict[str, Any]]:
 def row(trial: Trial, paths: Sequence[str]) -> list[Any]:
     """A trial's row of the table; its standing is filled in where the whole sweep is known."""
     params = [_cell(trial.params.get(path)) for path in paths]
-    return [trial.number, str(trial.state), "", *plots.numbers([trial.score, trial.cost]), *params]
+    return [trial.number, str(trial.state), "", *numbers([trial.score, trial.cost]), *params]
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value_text(value)
-    return plots.numbers([value])[0]
+    return numbers([value])[0]
 
 
 def standing(sweep: Snapshot) -> dict[str, Any]:

@@ -10,18 +10,30 @@ Example:
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from metta.common.config import flatten
 from metta.common.errors import UserError
 from metta.sweep.protein.protein import Prediction
-from metta.sweep.protein_config import ParameterConfig, same
+from metta.sweep.protein_config import ParameterConfig
+from metta.sweep.report.axes import (
+    choice_index,
+    choice_text,
+    is_log,
+    is_number,
+    is_wide,
+    linear_axis,
+    log_axis,
+    numbers,
+    parameter_axis,
+    placer,
+    plain,
+    spread,
+    tick_text,
+)
 from metta.sweep.report.snapshot import Snapshot, by_cost, near_the_front
 from metta.sweep.report.standing import pareto_front, ranked
 from metta.sweep.report.summary import short_names
@@ -34,9 +46,6 @@ if TYPE_CHECKING:
 
 Data = dict[str, Any]
 """A plotly figure as JSON data: ``{"data": [traces], "layout": {...}}``."""
-
-WIDE_RATIO = 20.0
-"""Costs whose largest is more than this times the smallest are shown on a log scale."""
 
 TITLE_HEIGHT = 90
 SHOWN_ERROR_BARS = 300
@@ -80,7 +89,7 @@ def to_figure(data: Data, title: str) -> Figure:
         raise UserError("plots need plotly; install metta-sweep[dashboard]") from None
     figure = go.Figure(data)
     height = figure.layout.height + TITLE_HEIGHT
-    figure.update_layout(template=LIGHT, title={"text": _text(title)}, margin={"t": TITLE_HEIGHT}, height=height)
+    figure.update_layout(template=LIGHT, title={"text": plain(title)}, margin={"t": TITLE_HEIGHT}, height=height)
     return figure
 
 
@@ -109,7 +118,7 @@ def score_against_cost(sweep: Snapshot) -> Data:
             ),
             "mode": "lines+markers+text",
             "line": {"color": ACCENT, "width": 2, "shape": "hv"},
-            "text": _front_labels(trials, on_front, _is_wide([trial.cost or 0.0 for trial in trials])),
+            "text": _front_labels(trials, on_front, is_wide([trial.cost or 0.0 for trial in trials])),
             "textposition": "top left" if sweep.goal == "maximize" else "bottom left",
             "cliponaxis": False,
         }
@@ -295,7 +304,7 @@ def parallel_coordinates(sweep: Snapshot) -> Data:
         {
             "x": j,
             "y": height,
-            "text": _text(text),
+            "text": plain(text),
             "showarrow": False,
             "xanchor": "left" if j < len(axes) - 1 else "right",
             "xshift": 5 if j < len(axes) - 1 else -5,
@@ -309,7 +318,7 @@ def parallel_coordinates(sweep: Snapshot) -> Data:
     layout = {
         "xaxis": {
             "tickvals": list(range(len(axes))),
-            "ticktext": [_text(axis.name) for axis in axes],
+            "ticktext": [plain(axis.name) for axis in axes],
             "range": [-0.15, len(axes) - 0.85],
             "showgrid": True,
             "gridwidth": 1.5,
@@ -336,7 +345,7 @@ class _ParallelAxis:
 
 def _parallel_cost(sweep: Snapshot, trials: Sequence[Trial]) -> _ParallelAxis:
     costs = [trial.cost or 0.0 for trial in trials]
-    return _numeric_axis(f"cost{_unit_in_brackets(sweep)}", costs, _is_wide(costs), None)
+    return _numeric_axis(f"cost{_unit_in_brackets(sweep)}", costs, is_wide(costs), None)
 
 
 def _parallel_score(sweep: Snapshot, trials: Sequence[Trial]) -> _ParallelAxis:
@@ -351,13 +360,13 @@ def _parallel_parameters(sweep: Snapshot, trials: Sequence[Trial]) -> list[_Para
         if parameter.choices is not None:
             count = len(parameter.choices)
             places = {i: (i + 0.5) / count for i in range(count)}
-            heights = [places.get(_choice_index(parameter, value), math.nan) for value in values]
-            ticks = [(places[i], _value_text(choice)) for i, choice in enumerate(parameter.choices)]
+            heights = [places.get(choice_index(parameter, value), math.nan) for value in values]
+            ticks = [(places[i], choice_text(choice)) for i, choice in enumerate(parameter.choices)]
             axes.append(_ParallelAxis(names[path], numbers(heights), ticks))
         else:
-            floats = [math.nan if value is None or not _is_number(value) else float(value) for value in values]
+            floats = [math.nan if value is None or not is_number(value) else float(value) for value in values]
             bounds = (parameter.min or 0.0, parameter.max or 0.0)
-            axes.append(_numeric_axis(names[path], floats, _is_log(parameter), bounds))
+            axes.append(_numeric_axis(names[path], floats, is_log(parameter), bounds))
     return axes
 
 
@@ -382,7 +391,7 @@ def parameter_against_score(path: str) -> Plot:
         parameter = searched(sweep)[path]
         name = parameter_names(sweep)[path]
         trials = [trial for trial in ranked(sweep.trials, sweep.goal) if path in trial.params]
-        place = _placer(parameter)
+        place = placer(parameter)
         placed = [trial for trial in trials if place(trial.params[path]) is not None]
         best = sweep.analysis.recommended if sweep.analysis else None
         others = [trial for trial in placed if trial.number != best]
@@ -396,13 +405,13 @@ def parameter_against_score(path: str) -> Plot:
             (chosen, "recommended", {"color": ACCENT, "size": 11, "line": {"width": 1.5, "color": "#ffffff"}}),
         ):
             jitter = 0.0 if parameter.choices is None else 0.5
-            x = [(place(trial.params[path]) or 0.0) + jitter * _spread(trial.number) for trial in group]
+            x = [(place(trial.params[path]) or 0.0) + jitter * spread(trial.number) for trial in group]
             traces.append({**_dots(group, label, marker), "x": numbers(x)})
             traces[-1]["hovertemplate"] = "trial %{customdata[0]}<br>score %{y:.4g}<br>%{x:.4g}<extra></extra>"
             if parameter.choices is not None:
                 traces[-1]["hovertemplate"] = "trial %{customdata[0]}<br>score %{y:.4g}<extra></extra>"
         layout: Data = {
-            "xaxis": {"title": {"text": _text(name)}, **_parameter_axis(parameter)},
+            "xaxis": {"title": {"text": plain(name)}, **parameter_axis(parameter)},
             "yaxis": {"title": {"text": _score_title(sweep)}, "range": _score_range(trials)},
             "showlegend": False,
             "height": 300,
@@ -456,7 +465,7 @@ def importance(sweep: Snapshot) -> Data:
     shares = sweep.analysis.importance if sweep.analysis else {}
     names = parameter_names(sweep)
     order = sorted(shares, key=lambda path: shares[path].score)
-    labels = [_text(names[path]) for path in order]
+    labels = [plain(names[path]) for path in order]
     bars = [
         ("cost", [shares[path].cost for path in order], NEUTRAL),
         ("score", [shares[path].score for path in order], ACCENT),
@@ -602,7 +611,7 @@ def _curves(sweep: Snapshot, numbered: Sequence[int], best: int | None, running:
             )
     layout = {
         "xaxis": {"title": {"text": "steps"}, "tickformat": "~s", "rangemode": "tozero"},
-        "yaxis": {"title": {"text": _text(metric)}},
+        "yaxis": {"title": {"text": plain(metric)}},
         "showlegend": False,
         "height": 360,
     }
@@ -655,11 +664,6 @@ def parameter_names(sweep: Snapshot) -> dict[str, str]:
     return short_names(list(searched(sweep)))
 
 
-def numbers(values: Iterable[float | None] | np.ndarray[Any, Any]) -> list[Any]:
-    """Numbers for a figure, to six digits; what is not finite is a gap."""
-    return [None if value is None or not math.isfinite(value) else float(f"{value:.6g}") for value in values]
-
-
 def _cloud(count: int) -> Data:
     """The marker of trials that are many: the more, the smaller and fainter."""
     return {"color": NEUTRAL, "size": 4 if count > 1000 else 6, "opacity": 0.35 if count > 1000 else 0.55}
@@ -678,79 +682,6 @@ def _dots(trials: Sequence[Trial], name: str, marker: Data) -> Data:
     }
 
 
-def _placer(parameter: ParameterConfig) -> Callable[[Any], float | None]:
-    """Where a value of the parameter stands on its axis; None for one that has no place."""
-    if parameter.choices is not None:
-        return lambda value: _place_of_choice(parameter, value)
-    positive = _is_log(parameter)
-    return lambda value: float(value) if _is_number(value) and (value > 0 or not positive) else None
-
-
-def _place_of_choice(parameter: ParameterConfig, value: Any) -> float | None:
-    index = _choice_index(parameter, value)
-    return None if index < 0 else float(index)
-
-
-def _choice_index(parameter: ParameterConfig, value: Any) -> int:
-    return next((i for i, choice in enumerate(parameter.choices or []) if same(choice, value)), -1)
-
-
-def _parameter_axis(parameter: ParameterConfig) -> Data:
-    if parameter.choices is not None:
-        count = len(parameter.choices)
-        return {
-            "tickvals": list(range(count)),
-            "ticktext": [_text(_value_text(choice)) for choice in parameter.choices],
-            "range": [-0.5, count - 0.5],
-        }
-    if _is_log(parameter):
-        return _log_axis([parameter.min or 0.0, parameter.max or 0.0])
-    return _linear_axis([parameter.max or 0.0])
-
-
-def _linear_axis(values: Sequence[float]) -> Data:
-    return {"tickformat": "~s" if max(values, default=0.0) >= 1e4 else ""}
-
-
-def _log_axis(values: Sequence[float]) -> Data:
-    """A log axis with a tick at each power of ten, or where these are few at 1, 2 and 5 times it."""
-    low, high = math.log10(min(values)), math.log10(max(values))
-    steps = (1,) if high - low > 1.5 else (1, 2, 5)
-    ticks = [step * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for step in steps]
-    return {"type": "log", "tickvals": ticks, "ticktext": [tick_text(tick) for tick in ticks]}
-
-
-def tick_text(value: float) -> str:
-    """Three digits, as people write them: 0.001, 1e-5, 32,800."""
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        digits = float(f"{value:.3g}")
-        return f"{digits:,.0f}" if abs(digits) >= 1000 else f"{digits:g}"
-    mantissa, _, exponent = f"{value:.2e}".partition("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
-
-
-def _is_log(parameter: ParameterConfig) -> bool:
-    return parameter.distribution in ("log_normal", "int_log_normal", "uniform_pow2")
-
-
-def _is_wide(costs: Sequence[float]) -> bool:
-    positive = [cost for cost in costs if cost > 0]
-    return len(positive) == len(costs) and max(costs, default=0.0) > WIDE_RATIO * min(costs, default=0.0)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _spread(number: int) -> float:
-    """A trial's place within a category, -0.5..0.5, always the same: the golden ratio spreads them evenly."""
-    return (number * 0.6180339887) % 1.0 - 0.5
-
-
-def _value_text(value: Any) -> str:
-    return value if isinstance(value, str) else repr(value)
-
-
 def _score_range(trials: Sequence[Trial]) -> list[float] | None:
     """From the lowest to the highest score with some room: the model's far ends would squeeze what was measured."""
     scores = [trial.score for trial in trials if trial.score is not None]
@@ -762,22 +693,17 @@ def _score_range(trials: Sequence[Trial]) -> list[float] | None:
 
 def _cost_axis(sweep: Snapshot, costs: Sequence[float], title: str) -> Data:
     axis: Data = {"title": {"text": f"{title}{_unit_in_brackets(sweep)}"}}
-    if _is_wide(costs):
-        return {**axis, **_log_axis(costs)}
-    return {**axis, **_linear_axis(costs)}
+    if is_wide(costs):
+        return {**axis, **log_axis(costs)}
+    return {**axis, **linear_axis(costs)}
 
 
 def _unit_in_brackets(sweep: Snapshot) -> str:
-    return f" ({_text(sweep.definition.cost_metric)})"
+    return f" ({plain(sweep.definition.cost_metric)})"
 
 
 def _score_title(sweep: Snapshot) -> str:
-    return _text(sweep.metric)
-
-
-def _text(text: str) -> str:
-    """Text in which plotly sees neither markup nor a template's variables."""
-    return html.escape(text, quote=False).replace("%{", "%&#123;").replace("$", "&#36;")
+    return plain(sweep.metric)
 
 
 def _legend() -> Data:

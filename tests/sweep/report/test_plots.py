@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from metta.sweep.report import plots
+from metta.sweep.report.axes import tick_text
 from metta.sweep.report.snapshot import Snapshot, curve_numbers
 from metta.sweep.report.standing import pareto_front, ranked
 from tests.sweep.report.conftest import EVIL
@@ -117,4 +118,4 @@ def test_plots_that_would_be_empty_are_left_out(snapshot: Take) -> None:
     ],
 )
 def test_ticks_read_well(value: float, text: str) -> None:
-    assert plots.tick_text(value) == text
+    assert tick_text(value) == text
