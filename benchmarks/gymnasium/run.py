@@ -1,0 +1,191 @@
+"""How soon PPO solves two environments of Gymnasium on one core, beside that of Stable-Baselines3.
+
+    uv sync --extra peers
+    uv run --no-sync python -m benchmarks.gymnasium.run --seeds 5
+
+Each run is a process of its own, bound to one core; ours and theirs take turns. Each trains with the hyperparameters
+that its own project keeps for that environment (Stable-Baselines3's are those of its RL Zoo), to the end of its budget.
+
+Prints for each environment the seconds of training until the mean reward of the last episodes (as many as there are
+environments) reached what counts as solved, the seconds of the whole training, and the mean reward of 100 episodes
+played greedily at its end: the median over the seeds, and the range.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+SOLVED = {"CartPole-v1": 475.0, "LunarLander-v3": 200.0}
+EPISODES = 100
+EVALUATION_SEED = 10_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        solved_seconds: of training until it counted as solved, None if it never did.
+        seconds: of the whole training.
+        steps: of the environment.
+        reward: mean over evaluated episodes.
+    """
+
+    solved_seconds: float | None
+    seconds: float
+    steps: int
+    reward: float
+
+
+def ours(env_id: str, seed: int) -> Run:
+    """Train with this project's PPO."""
+    from experiments.gymnasium import train
+    from metta.rl.gymnasium.config import GymnasiumSimulation
+    from metta.sweep.trial import Progress
+
+    solved: list[float] = []
+
+    def report(progress: Progress) -> bool:
+        if not solved and progress.metrics.get("reward", -1e9) >= SOLVED[env_id]:
+            solved.append(progress.seconds)
+        return True
+
+    tool = train(env_id)
+    tool.update({"trainer.seed": seed, "trainer.device": "cpu"})
+    tool.simulations = [GymnasiumSimulation(env=tool.env, num_episodes=EPISODES, seed=EVALUATION_SEED)]
+    with tempfile.TemporaryDirectory() as folder:
+        result = tool.run(report, Path(folder))
+    metrics = result.metrics
+    reward = metrics["evaluation"]
+    return Run(solved[0] if solved else None, metrics["seconds"], int(metrics["agent_steps"]), reward)
+
+
+def stable_baselines3(env_id: str, seed: int) -> Run:
+    """Train with Stable-Baselines3's PPO."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    settings = _settings_of_the_zoo(env_id)
+    steps, num_environments = settings.pop("total_timesteps"), settings.pop("num_environments")
+    solved: list[float] = []
+
+    class Watch(BaseCallback):  # type: ignore[misc]
+        def _on_rollout_start(self) -> None:
+            rewards = [episode["r"] for episode in self.model.ep_info_buffer]
+            if not solved and rewards and statistics.fmean(rewards) >= SOLVED[env_id]:
+                solved.append(time.monotonic() - started)
+
+        def _on_step(self) -> bool:
+            return True
+
+    environments = make_vec_env(env_id, num_environments, seed=seed)
+    model = PPO(
+        "MlpPolicy", environments, seed=seed, device="cpu", stats_window_size=num_environments, verbose=0, **settings
+    )
+    started = time.monotonic()
+    model.learn(steps, callback=Watch())
+    seconds = time.monotonic() - started
+    reward, _ = evaluate_policy(
+        model, make_vec_env(env_id, 1, seed=EVALUATION_SEED), n_eval_episodes=EPISODES, deterministic=True
+    )
+    return Run(solved[0] if solved else None, seconds, int(model.num_timesteps), float(reward))
+
+
+def _settings_of_the_zoo(env_id: str) -> dict[str, Any]:
+    if env_id == "CartPole-v1":
+        return {
+            "total_timesteps": 100_000,
+            "num_environments": 8,
+            "n_steps": 32,
+            "batch_size": 256,
+            "n_epochs": 20,
+            "gamma": 0.98,
+            "gae_lambda": 0.8,
+            "ent_coef": 0.0,
+            "learning_rate": lambda left: 1e-3 * left,
+            "clip_range": lambda left: 0.2 * left,
+        }
+    return {
+        "total_timesteps": 1_000_000,
+        "num_environments": 16,
+        "n_steps": 1024,
+        "batch_size": 64,
+        "n_epochs": 4,
+        "gamma": 0.999,
+        "gae_lambda": 0.98,
+        "ent_coef": 0.01,
+    }
+
+
+TRAINERS = {"ours": ours, "stable-baselines3": stable_baselines3}
+
+
+def run_apart(trainer: str, env_id: str, seed: int) -> Run:
+    """Train in a process of its own on one core."""
+    core = min(os.sched_getaffinity(0))
+    done = subprocess.run(
+        [sys.executable, "-m", __spec__.name, "--one", trainer, env_id, str(seed)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return Run(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--environments", nargs="+", choices=SOLVED, default=list(SOLVED))
+    parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
+    parser.add_argument("--out", type=Path, help="write every run to this JSON file")
+    parser.add_argument("--one", nargs=3, metavar=("TRAINER", "ENVIRONMENT", "SEED"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        trainer, env_id, seed = options.one
+        print(json.dumps(asdict(TRAINERS[trainer](env_id, int(seed)))))
+        return
+    runs: dict[str, dict[str, list[Run]]] = {}
+    for env_id in options.environments:
+        of_environment = runs[env_id] = {trainer: [] for trainer in options.trainers}
+        for seed in range(options.seeds):
+            for trainer, done in of_environment.items():
+                done.append(run_apart(trainer, env_id, seed))
+                print(f"{env_id} {trainer} seed {seed}: {done[-1]}", flush=True)
+    for env_id, of_environment in runs.items():
+        print(f"\n{env_id}, solved at {SOLVED[env_id]:g}, {options.seeds} seeds: median (range)")
+        for trainer, done in of_environment.items():
+            print(f"  {trainer:<18} {_summary(done)}")
+    if options.out:
+        plain = {env_id: {t: list(map(asdict, done)) for t, done in each.items()} for env_id, each in runs.items()}
+        options.out.write_text(json.dumps(plain, indent=1) + "\n")
+
+
+def _summary(runs: list[Run]) -> str:
+    solved = [run.solved_seconds for run in runs if run.solved_seconds is not None]
+    until = f"{_spread(solved)} s" if solved else "never"
+    return (
+        f"solved {len(solved)}/{len(runs)} in {until}; trained {runs[0].steps:,} steps in "
+        f"{_spread([run.seconds for run in runs])} s; reward {_spread([run.reward for run in runs])}"
+    )
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+if __name__ == "__main__":
+    main()
