@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from metta.common.config import flatten
+from metta.sweep.confirmation import Setting, Verdict, judge
 from metta.sweep.report.analysis import Analysis
 from metta.sweep.report.plots import parameter_names
 from metta.sweep.report.snapshot import Snapshot, near_the_front
 from metta.sweep.report.standing import ranked
 from metta.sweep.report.summary import metta_sweep_command, next_commands, range_text, short_text
+from metta.sweep.report.verdict import sentences
 from metta.sweep.report.words import cost_text
 from metta.sweep.trial import Trial, TrialState
 
@@ -72,6 +74,14 @@ def last_line(error: str | None) -> str:
     """The line of a traceback that says what went wrong."""
     lines = (error or "").strip().splitlines()
     return lines[-1][:LONGEST_REASON] if lines else "no reason was recorded"
+
+
+def _verdict(sweep: Snapshot) -> Verdict | None:
+    """What fresh seeds say of the best settings, where they have been run."""
+    numbers = {trial.suggestion.get("trial") for trial in sweep.confirmations}
+    chosen = [trial for trial in sweep.trials if trial.number in numbers]
+    verdict = judge(sweep.definition, chosen, sweep.confirmations)
+    return verdict if any(setting.scores for setting in verdict.settings) else None
 
 
 def _winner(sweep: Snapshot, order: Sequence[Trial]) -> Trial | None:
@@ -162,17 +172,29 @@ def _sureness(sweep: Snapshot, winner: Trial, order: Sequence[Trial]) -> Finding
     details = [
         f"One run alone differs from the average by about ±{expected.noise_std:.2g} (one standard deviation), "
         "by the luck of its seed and of its evaluation.",
-        "This setting was run once, so nothing but the model speaks for it yet."
+        "In the sweep this setting was run once."
         if len(twins) < 2
         else f"This setting was run {len(twins)} times and scored {', '.join(twins)}.",
     ]
     if near:
         details.append(f"The {len(near)} settings nearest to it scored {', '.join(near)}.")
-    rivals = _indistinguishable(sweep, analysis, winner)
+    verdict = _verdict(sweep)
+    if verdict is not None:
+        details[:0] = [*map(_on_fresh_seeds, verdict.settings), *sentences(verdict)]
+    rivals = [] if verdict else _indistinguishable(sweep, analysis, winner)
     if rivals:
         named = ", ".join(str(trial.number) for trial in rivals[:5]) + (" and more" if len(rivals) > 5 else "")
         details.append(f"{len(rivals):,} other trials cannot be told from it within that noise: {named}.")
     return Finding(question, answer, [*details, _model_quality(analysis)])
+
+
+def _on_fresh_seeds(setting: Setting) -> str:
+    if setting.mean is None:
+        return f"Trial {setting.trial} failed on all fresh seeds."
+    seeds = len(setting.scores)
+    sure = "" if setting.low is None else f" (95% sure of {setting.low:.3g} to {setting.high:.3g})"
+    failed = f"; it failed on {setting.failures}" if setting.failures else ""
+    return f"Trial {setting.trial} on {seeds} fresh seeds: {setting.mean:.4g} on average{sure}{failed}."
 
 
 def _model_quality(analysis: Analysis) -> str:
@@ -234,8 +256,13 @@ def _next(sweep: Snapshot, winner: Trial | None) -> Finding:
     elif ended < sweep.definition.num_trials:
         answer = f"Go on: {ended:,} of {sweep.definition.num_trials:,} trials have ended"
     else:
-        answer = "Confirm the best on fresh seeds, before you trust or extend it"
-        if sweep.record.entry_point is not None:
+        confirmed = _verdict(sweep) is not None
+        answer = (
+            "Extend the sweep, or use what is confirmed"
+            if confirmed
+            else "Confirm the best on fresh seeds, before you trust or extend it"
+        )
+        if sweep.record.entry_point is not None and not confirmed:
             chosen.insert(0, _confirm(sweep))
     details = []
     reasons = failure_reasons(sweep)

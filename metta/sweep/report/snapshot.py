@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from metta.sweep.confirmation import SUFFIX
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.report.analysis import Analysis, analyse
 from metta.sweep.report.standing import Goal, pareto_front, ranked
 from metta.sweep.store.loaded import LoadedSweep
-from metta.sweep.store.protocol import CurvePoint, SweepRecord
+from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError, SweepRecord
 from metta.sweep.trial import Trial, TrialState
 
 CURVES = 30
@@ -29,6 +30,7 @@ class Snapshot:
         analysis: what the optimiser's model says, or None where no trial has a score (or nobody asked yet). It may
             know fewer trials than there are.
         curves: learning curves, by trial number; of the trials that `curve_numbers` names.
+        confirmations: trials of the sweep that ran the best settings again on fresh seeds.
         taken_at: UTC.
     """
 
@@ -38,6 +40,7 @@ class Snapshot:
     trials: Sequence[Trial]
     analysis: Analysis | None
     curves: Mapping[int, Sequence[CurvePoint]] = field(default_factory=dict)
+    confirmations: Sequence[Trial] = ()
     taken_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -71,7 +74,16 @@ def take_snapshot(sweep: LoadedSweep) -> Snapshot:
         trials=trials,
         analysis=analyse(definition, trials),
         curves={number: sweep.curve(number) for number in numbers},
+        confirmations=confirmations(sweep.store, record.name),
     )
+
+
+def confirmations(store: Store, name: str) -> list[Trial]:
+    """What has been run to confirm the sweep of that name."""
+    try:
+        return store.trials(f"{name}{SUFFIX}")
+    except SweepNotFoundError:
+        return []
 
 
 def curve_numbers(trials: Sequence[Trial], goal: Goal) -> list[int]:

@@ -47,6 +47,22 @@ def test_a_sweep_that_is_over_is_to_be_confirmed(snapshot: Take) -> None:
     assert any("num_trials=160" in command for command in commands)
 
 
+def test_what_fresh_seeds_said_is_told(snapshot: Take) -> None:
+    sweep = snapshot("made")
+    first, second = ranked(sweep.trials, "maximize")[:2]
+    runs = [
+        replace(trial, number=2 * seed + i, score=mean + 0.1 * seed, suggestion={"trial": trial.number})
+        for seed in range(3)
+        for i, (trial, mean) in enumerate([(first, 1.0), (second, 3.0)])
+    ]
+    confirmed = replace(sweep, confirmations=runs)
+    text = _text(confirmed)
+    assert f"Trial {second.number} on 3 fresh seeds: 3.1 on average" in text
+    assert f"Trial {second.number} really is better than trial {first.number}" in text
+    over = replace(confirmed, definition=sweep.definition.model_copy(update={"num_trials": 80}))
+    assert "metta-sweep confirm" not in _text(over)
+
+
 def test_luck_is_called_luck(snapshot: Take) -> None:
     sweep = snapshot("made")
     first, second = ranked(sweep.trials, "maximize")[:2]

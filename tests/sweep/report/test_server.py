@@ -56,7 +56,7 @@ def test_a_sweep_is_shown_in_pieces(client: TestClient) -> None:
 
 def test_the_model_is_asked_in_the_background(client: TestClient) -> None:
     def settled() -> bool:
-        revision, known = client.get("/api/version", params={"name": "made"}).json()["version"].split(".")
+        revision, known, _ = client.get("/api/version", params={"name": "made"}).json()["version"].split(".")
         return bool(revision == known)
 
     _wait(settled)
@@ -71,6 +71,13 @@ def test_a_trial_that_ends_is_read_alone(client: TestClient, store: Store, monke
     after = client.get("/api/rows", params={"name": "failing", "since": before["revision"]}).json()
     assert [row[:5] for row in after["rows"]] == [[number, "completed", "", 2.5, 3.0]]
     assert client.get("/api/overview", params={"name": "failing"}).json()["standing"]["best"] == number
+
+
+def test_what_confirms_a_sweep_is_noticed(client: TestClient, store: Store) -> None:
+    before = client.get("/api/version", params={"name": "failing"}).json()["version"]
+    store.create_sweep("failing.confirm", store.sweep("failing").config)
+    store.enqueue("failing.confirm", store.trials("failing")[0].params, {"source": "confirmation", "trial": 0})
+    assert client.get("/api/version", params={"name": "failing"}).json()["version"] != before
 
 
 def test_running_trials_say_how_far_they_are(client: TestClient, store: Store) -> None:

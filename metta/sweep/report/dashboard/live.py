@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from metta.sweep.confirmation import SUFFIX
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.report import page, plots
 from metta.sweep.report.analysis import Analysis, analyse
 from metta.sweep.report.findings import findings
-from metta.sweep.report.snapshot import Snapshot, curve_numbers
-from metta.sweep.store.protocol import CurvePoint, Store
+from metta.sweep.report.snapshot import Snapshot, confirmations, curve_numbers
+from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError
 from metta.sweep.trial import Trial, TrialState
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class LiveSweep:
         self._changed: dict[int, int] = {}  # revision up to which each trial is known
         self._created_at: Any = None
         self._revision = 0
+        self._confirmed_revision = 0
         self._snapshot: Snapshot | None = None
         self._analysis: Analysis | None = None
         self._analysed = -1  # revision of the analysis
@@ -60,8 +62,9 @@ class LiveSweep:
             StoreError: the store cannot be read.
         """
         with self._lock:
-            revision = self._store.revision(self._name)
-            if self._snapshot is None or revision != self._revision:
+            revision, confirmed = self._store.revision(self._name), self._confirmed()
+            if self._snapshot is None or (revision, confirmed) != (self._revision, self._confirmed_revision):
+                self._confirmed_revision = confirmed
                 self._read(revision)
             self._think()
             assert self._snapshot is not None
@@ -70,7 +73,7 @@ class LiveSweep:
     @property
     def version(self) -> str:
         """A text that changes whenever what is shown may have changed."""
-        return f"{self._revision}.{self._analysed}"
+        return f"{self._revision}.{self._analysed}.{self._confirmed_revision}"
 
     def built(self, key: str, build: Callable[[Snapshot], Any]) -> Any:
         """What `build` makes of the snapshot, made once for each version."""
@@ -136,7 +139,15 @@ class LiveSweep:
             definition=SweepDefinition.model_validate(record.config),
             trials=[trial for _, trial in sorted(self._trials.items())],
             analysis=self._analysis,
+            confirmations=confirmations(self._store, self._name),
         )
+
+    def _confirmed(self) -> int:
+        """The revision of the sweep that confirms this one, or 0 where there is none."""
+        try:
+            return self._store.revision(f"{self._name}{SUFFIX}")
+        except SweepNotFoundError:
+            return 0
 
     def _think(self) -> None:
         """Ask the model in the background, unless it has seen these trials, is at it, or has a rest to take."""
