@@ -14,6 +14,7 @@ import pytest
 
 from metta.common.errors import UserError
 from metta.sweep import ParameterConfig, RunningTrial, SweepResult, load_sweep, optimize
+from metta.sweep.abstract_sweep import AbstractSweep
 from metta.sweep.sweep import TooManyFailuresError
 from metta.sweep.trial import TrialState
 from tests.support.functions import one_argument, parabola
@@ -25,6 +26,7 @@ X = {"x": ParameterConfig(min=0, max=1, distribution="uniform")}
 @pytest.fixture(autouse=True)
 def _data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(AbstractSweep, "_write_report", lambda *_: None)  # it has tests of its own, and takes a second
 
 
 def sweep(function: Any, num_trials: int = 3, **fields: Any) -> SweepResult:

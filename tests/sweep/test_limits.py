@@ -13,6 +13,7 @@ import pytest
 from metta.common.errors import UserError
 from metta.sweep import RunningTrial, SweepResult, load_sweep, optimize
 from metta.sweep import sweep as loop
+from metta.sweep.abstract_sweep import AbstractSweep
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.definition import SweepChangedError
 from metta.sweep.trial import TrialState
@@ -26,6 +27,7 @@ X = {"x": {"min": 0, "max": 1, "distribution": "uniform"}}
 @pytest.fixture(autouse=True)
 def _data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(AbstractSweep, "_write_report", lambda *_: None)  # it has tests of its own, and takes a second
 
 
 def sweep(function: Any, num_trials: int = 3, **fields: Any) -> SweepResult:
@@ -167,7 +169,7 @@ def test_policies_that_are_not_to_be_kept_are_removed(keep: str, kept: set[int],
 
 
 def test_training_for_real_on_two_seeds_keeps_the_best_policies(tmp_path: Path) -> None:
-    tool = small_sweep("s", num_trials=2, total_timesteps=2_000)
+    tool = small_sweep("s", num_trials=2, total_timesteps=1_024)
     tool.sweep.seeds_per_trial, tool.sweep.keep_policies, tool.sweep.protein.constraints = (
         2,
         "best",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from metta.sweep.abstract_sweep import trial_seed
+from metta.sweep.abstract_sweep import AbstractSweep, trial_seed
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.command import process
 from metta.sweep.command.process import Ending, run_process
@@ -34,6 +34,7 @@ X = {"x": {"min": 0, "max": 1, "distribution": "uniform"}}
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(AbstractSweep, "_write_report", lambda *_: None)  # it has tests of its own, and takes a second
     monkeypatch.chdir(tmp_path)
 
 
@@ -230,7 +231,7 @@ def test_seeds_reach_the_program_and_their_mean_is_the_score() -> None:
 
 
 def test_another_process_works_on_the_sweep_without_its_file(tmp_path: Path) -> None:
-    sweep = write(PRINTING).override("num_workers", 2)
+    sweep = write(PRINTING, executor="local", num_workers=1)
     with closing(open_store(sweep.store)) as store:
         open_sweep(store, "sweep", sweep.definition(), sweep.rebuilt_by().model_dump())
     Path("sweep.yaml").unlink()
