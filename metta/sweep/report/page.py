@@ -26,6 +26,7 @@ from metta.sweep.trial import Trial, TrialState
 
 TEMPLATES = {"light": {"layout": LIGHT["layout"]}, "dark": {"layout": DARK["layout"]}}
 WIDE_PLOTS = ("score_against_cost", "parallel_coordinates")
+MOST_REASONS = 50
 LONGEST_ERROR = 20_000
 """Characters of an error that are shown: from its end, where the reason stands."""
 
@@ -159,14 +160,14 @@ def standing(sweep: Snapshot) -> dict[str, Any]:
 
 
 def failures(sweep: Snapshot) -> list[dict[str, Any]]:
-    """What went wrong, the most frequent reason first, with the trials and the latest error in full."""
+    """What went wrong: the most frequent reasons, with their trials and the latest error in full."""
     return [
         {
             "reason": reason,
             "numbers": [trial.number for trial in reversed(trials)],
             "error": (trials[-1].error or reason)[-LONGEST_ERROR:],
         }
-        for reason, trials in failure_reasons(sweep)
+        for reason, trials in failure_reasons(sweep)[:MOST_REASONS]
     ]
 
 

@@ -193,17 +193,16 @@ def test_a_phone_shows_it_without_scrolling_sideways(watch: Callable[..., Watche
     assert page.evaluate(TOO_WIDE) == []
 
 
-@pytest.mark.parametrize("name", ["made", EVIL], ids=["made", "hostile"])
 def test_a_report_opens_offline(
-    watch: Callable[..., Watched], snapshot: Callable[[str], Snapshot], tmp_path: Path, name: str
+    watch: Callable[..., Watched], snapshot: Callable[[str], Snapshot], tmp_path: Path
 ) -> None:
     path = tmp_path / "report.html"
-    write_report(snapshot(name), path)
+    write_report(snapshot(EVIL), path)
     watched = watch(None, home=path.as_uri(), offline=True)
     page = watched.page
     page.goto(path.as_uri())
-    expect(page.locator("h1")).to_have_text(name)
-    expect(page.locator(".figure")).to_have_count(12 if name == "made" else 8)
+    expect(page.locator("h1")).to_have_text(EVIL)
+    expect(page.locator(".figure")).to_have_count(8)
     watched.draw_all()
     page.locator("table.trials tbody tr").first.click()
     expect(page.locator("#trial h2")).to_contain_text("Trial")
