@@ -234,17 +234,8 @@ def wandb_away(folder: Path, down: range, num_trials: int) -> Verdict:
             sweep.finish()
             if down.stop >= num_trials:
                 server.start()
-                sync = [
-                    sys.executable,
-                    "-m",
-                    "metta.sweep.cli",
-                    "sync",
-                    SWEEP,
-                    "--store",
-                    sweep.url,
-                    "--project",
-                    SWEEP,
-                ]
+                metta_sweep = str(Path(sys.executable).with_name("metta-sweep"))
+                sync = [metta_sweep, "sync", SWEEP, "--store", sweep.url, "--project", SWEEP]
                 subprocess.run(sync, check=True, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
             verdict = sweep.verdict()
             runs = [run for run in server.in_group(SWEEP) if run.fields["jobType"] == "trial"]
