@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 Array = NDArray[np.float64]
 Groups = NDArray[np.intp]
 
-THINNING = 3
+THINNING = 2
 """Steps of a chain from one draw of kernel parameters to the next."""
 
 _SQRT5 = math.sqrt(5.0)

@@ -30,7 +30,8 @@ ASCENTS = 4
 ASCENT_STEPS = 20
 MAX_FIT_INTERVAL = 10
 MAX_COVARIANCES = 128_000
-"""Covariances of candidates with observations that a suggestion may take: past 83 observations, fewer candidates."""
+"""Covariances of candidates with observations, in all models of the score, that a suggestion may take: past 13
+observations in each of six models, or past 83 in one, there are fewer candidates."""
 IMPORTANCE_SAMPLES = 512
 FIRST_TRIALS, FIRST_CHEAP_TRIALS = 4, 8
 TRIAL_SHARE_LEFT, TRIAL_SHARE = 0.25, 0.1
@@ -371,7 +372,7 @@ class Protein:
         front = self._front(data)[-MAX_CENTRES:]
         centres = space.snap(data.points[front])
         wanted = settings.random_suggestions + len(front) * settings.suggestions_per_pareto
-        share = min(1.0, MAX_COVARIANCES / (wanted * len(surrogate.score.points)))
+        share = min(1.0, MAX_COVARIANCES / (wanted * len(surrogate.score.points) * len(surrogate.draws)))
         each, anywhere = (math.ceil(share * n) for n in (settings.suggestions_per_pareto, settings.random_suggestions))
         local = local_candidates(space, centres, each, settings.global_search_scale, rng)
         everywhere = space.random(anywhere, rng)

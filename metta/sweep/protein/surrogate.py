@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 MAX_FIT_POINTS = 256
 MAX_MODEL_POINTS = 1000
 MANY_POINTS = 48
-DRAWS = 8
+DRAWS = 6
 """Score models that the acquisition is averaged over, while there are at most `MANY_POINTS` observations."""
 KNEE = 3.0
 """Median absolute deviations below the median from which on scores are squeezed."""
