@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -50,6 +51,19 @@ class Protein:
 
     def observe(self, params: Mapping[str, Any], score: float, cost: float) -> None:
         self.designer.observe(params, score, cost)
+
+
+class ProteinEight(Protein):
+    """Protein for eight workers: seven suggestions are outstanding at each, and a result is told seven trials late."""
+
+    def __init__(self, problem: Problem, seed: int, horizon: Horizon) -> None:
+        super().__init__(problem, seed, horizon)
+        self.running: deque[tuple[Mapping[str, Any], float, float]] = deque()
+
+    def observe(self, params: Mapping[str, Any], score: float, cost: float) -> None:
+        self.running.append((params, score, cost))
+        if len(self.running) == 8:
+            super().observe(*self.running.popleft())
 
 
 class Random:
@@ -325,6 +339,7 @@ class PufferProtein:
 
 OPTIMIZERS: dict[str, Callable[[Problem, int, Horizon], Optimizer]] = {
     "protein": Protein,
+    "protein-8": ProteinEight,
     "random": Random,
     "optuna-tpe": optuna_tpe,
     "optuna-gp": optuna_gp,
@@ -339,6 +354,7 @@ OPTIMIZERS: dict[str, Callable[[Problem, int, Horizon], Optimizer]] = {
 
 PACKAGES = {
     "protein": ["numpy", "scipy"],
+    "protein-8": ["numpy", "scipy"],
     "random": ["numpy"],
     "optuna-tpe": ["optuna"],
     "optuna-gp": ["optuna", "torch"],

@@ -23,7 +23,7 @@ FIELDS = ("horizon", "seed", "trial", "score", "cost", "seconds", "on_bound")
 
 def horizons(optimizer: str, unit: float) -> dict[str, Horizon]:
     """The runs of an optimiser, by name: one for all points, or for Protein, who is told, one a point."""
-    if optimizer != "protein":
+    if optimizer not in ("protein", "protein-8"):
         return {"any": Horizon()}
     costs = {f"cost{c}": Horizon(max_cost=c * unit) for c in COST_POINTS}
     return costs | {f"trials{n}": Horizon(num_trials=n) for n in TRIAL_POINTS}

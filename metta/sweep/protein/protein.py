@@ -407,8 +407,8 @@ class Protein:
     @staticmethod
     def _first_new(candidates: Array, order: NDArray[np.intp], known: Array) -> int:
         """The first candidate in order that was not tried, or the very first if all were."""
-        tried = {point.tobytes() for point in known.round(9)}
-        return int(next((i for i in order if candidates[i].round(9).tobytes() not in tried), order[0]))
+        tried = {point.tobytes() for point in known.round(9) + 0.0}  # for -0.0 is 0.0
+        return int(next((i for i in order if (candidates[i].round(9) + 0.0).tobytes() not in tried), order[0]))
 
     def _kernels(self) -> dict[str, list[float]]:
         """Kernel parameters that the last model suggestion left."""

@@ -85,14 +85,15 @@ print(json.dumps(protein.suggest()))
 """
 
 
-def test_a_process_that_lived_through_the_sweep_and_a_fresh_one_suggest_the_same() -> None:
-    """Past a hundred trials, where fits take turns; the fresh process has another number of BLAS threads."""
+@pytest.mark.parametrize("length", [20, 104])
+def test_a_process_that_lived_through_the_sweep_and_a_fresh_one_suggest_the_same(length: int) -> None:
+    """While score models are drawn, and where fits take turns; the fresh process has another number of BLAS threads."""
     config = {"metric": "m", "parameters": {f"x{i}": {"min": 0, "max": 1, "distribution": "uniform"} for i in range(3)}}
     live, trials = Protein(ProteinConfig.model_validate(config), seed=0), []
-    for i in range(104):
+    for i in range(length):
         params: dict[str, Any] = {f"x{j}": (i * (0.5 + j / 7)) % 1 for j in range(3)}
         info: dict[str, Any] = {}
-        if i >= 96:
+        if i >= length - 8:
             params, info = live.suggest()
         score = math.sin(5 * params["x0"]) - params["x1"] ** 2
         live.observe(params, score, 1.0)
