@@ -230,14 +230,12 @@ def test_seeds_reach_the_program_and_their_mean_is_the_score() -> None:
     assert trial.metrics["score.std"] == pytest.approx(abs(seeds[0] - seeds[1]) / 2**0.5)
 
 
-def test_another_process_works_on_the_sweep_without_its_file(tmp_path: Path) -> None:
+def test_a_driver_and_its_worker_need_no_file() -> None:
     sweep = write(PRINTING, executor="local", num_workers=1)
     with closing(open_store(sweep.store)) as store:
         open_sweep(store, "sweep", sweep.definition(), sweep.rebuilt_by().model_dump())
     Path("sweep.yaml").unlink()
-    command = [str(Path(sys.executable).with_name("metta-sweep")), "work", "sweep"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert metta_sweep(["work", "sweep"]) == 0
     with closing(open_store(sweep.store)) as store:
         assert [trial.score for trial in store.trials("sweep")] == [t.params["x"] for t in store.trials("sweep")]
         assert len(store.trials("sweep")) == 2
