@@ -12,7 +12,7 @@ class GymnasiumConfig(Config):
 
     Attributes:
         env_id: as `gymnasium.make` takes it (``CartPole-v1``, ``my_package:MyEnv-v0``), or the module of a parallel
-            environment of PettingZoo (``pettingzoo.butterfly.pistonball_v6``, or your own with a `parallel_env`).
+            environment of PettingZoo (``pettingzoo.sisl.multiwalker_v9``, or your own with a `parallel_env`).
         options: keyword arguments for its constructor.
         frame_stack: observations that a policy sees at once, for games in which one does not tell what moves.
         grayscale: take the colours out of images.
