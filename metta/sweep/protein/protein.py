@@ -376,10 +376,9 @@ class Protein:
         each, anywhere = (math.ceil(share * n) for n in (settings.suggestions_per_pareto, settings.random_suggestions))
         local = local_candidates(space, centres, each, settings.global_search_scale, rng)
         everywhere = space.random(anywhere, rng)
-        candidates = np.vstack([everywhere, local])
-        grown = np.concatenate([np.full(len(everywhere), -1), np.repeat(front, each)])
-        allowed = space.allows(candidates)
-        candidates, grown = candidates[allowed], grown[allowed]
+        allowed = space.allows(local)
+        candidates = np.vstack([everywhere, local[allowed]])
+        grown = np.concatenate([np.full(len(everywhere), -1), np.repeat(front, each)[allowed]])
         values = acquisition(candidates)
         starts = np.argsort(-values, kind="stable")[:ASCENTS]
         refined = ascend(space, candidates[starts], acquisition.with_gradient, ASCENT_STEPS)
