@@ -2,7 +2,7 @@
 
     uv run python -m benchmarks.trainer.run
 
-Trains on the arena with the trainer's defaults, on the cores this process may use, in turns with:
+Trains on the arena with the trainer's defaults (one rank on each core that this process may use), in turns with:
 
 - raw: mettagrid stepped with random actions, one process on each core, nothing learnt;
 - dense: one process, observations as pictures, a convolution (`benchmarks.trainer.dense`).

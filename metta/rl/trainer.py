@@ -147,6 +147,7 @@ def train_as_rank(
         _require_same(checkpoint.settings_of(earlier), settings, run_dir)
         checkpoint.restore(earlier, state)
         logger.info("resumed from %s at %d agent steps", earlier, state.agent_steps)
+    _make_equal(state, ranks)
     actions, minibatches = _generators(config, state, ranks)
     seconds_before, steps_before = state.seconds, state.agent_steps
     stopped = False
@@ -310,6 +311,14 @@ def _device(config: TrainerConfig, ranks: Ranks) -> torch.device:
         )
     torch.cuda.set_device(ranks.local_rank)
     return torch.device("cuda", ranks.local_rank)
+
+
+@torch.no_grad()
+def _make_equal(state: TrainingState, ranks: Ranks) -> None:
+    """Have all ranks begin with the same weights to the bit: machines may differ in how they compute them."""
+    parameters = list(state.policy.parameters())
+    for parameter, mean in zip(parameters, ranks.average(parameters), strict=True):
+        parameter.copy_(mean)
 
 
 def _generators(config: TrainerConfig, state: TrainingState, ranks: Ranks) -> tuple[torch.Generator, torch.Generator]:
