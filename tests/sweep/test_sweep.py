@@ -87,8 +87,9 @@ def test_an_interrupted_trial_is_lost_and_tried_again_under_its_number(store: St
 
 
 def test_a_resumed_sweep_suggests_what_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    # The cost of a trial must not hold its lost attempts here, for what trials cost shapes what is suggested.
     whole = open_store(f"sqlite:///{tmp_path / 'whole.db'}")
-    expected = [trial.params for trial in drive(whole, parabola_definition(9))]
+    expected = [trial.params for trial in drive(whole, parabola_definition(9, cost_metric="work"))]
 
     parts = open_store(f"sqlite:///{tmp_path / 'parts.db'}")
     for _ in range(2):
@@ -96,8 +97,8 @@ def test_a_resumed_sweep_suggests_what_an_uninterrupted_one_does(tmp_path: Path)
         flag.unlink(missing_ok=True)
         tool = Parabola(interrupt_once=str(flag))
         with pytest.raises(KeyboardInterrupt):
-            drive(parts, parabola_definition(9, tool))
-    resumed = drive(parts, parabola_definition(9))
+            drive(parts, parabola_definition(9, tool, cost_metric="work"))
+    resumed = drive(parts, parabola_definition(9, cost_metric="work"))
 
     assert [trial.params for trial in resumed] == expected
 
