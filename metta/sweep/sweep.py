@@ -109,6 +109,7 @@ class SweepLoop:
         self._stops_at = math.inf
         self._learner = Learner(definition)
         self._trials: dict[int, Trial] = {}
+        self._ended: set[int] = set()
         self._revision = 0
         self._running: dict[int, _Running] = {}
         self._failures_in_a_row = 0
@@ -216,8 +217,7 @@ class SweepLoop:
 
     def _complete(self) -> bool:
         self._read_news()
-        ended = sum(trial.state.ended for trial in self._trials.values())
-        return ended >= self._definition.num_trials or (self._budget_is_spent() and not self._running)
+        return len(self._ended) >= self._definition.num_trials or (self._budget_is_spent() and not self._running)
 
     def _budget_is_spent(self) -> bool:
         """Whether no trial may be started any more, for want of money or of time."""
@@ -232,6 +232,8 @@ class SweepLoop:
             return
         for trial in self._store.trials(self._name, changed_since=self._revision):
             self._trials[trial.number] = trial
+            note = self._ended.add if trial.state.ended else self._ended.discard  # a failed trial may be retried
+            note(trial.number)
             self._learner.tell(trial)
         self._revision = revision
 
