@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,9 +109,16 @@ def retrain(sweep_name: str, trial: int, seed: int | None = None, store: str | N
         opened.close()
     if not 0 <= trial < len(trials):
         raise UserError(f"trial={trial}: sweep {sweep_name!r} has the trials 0 to {len(trials) - 1}")
-    tool = TrainTool.model_validate(definition.tool).update(trials[trial].params)
+    tool = _tool_class(definition).model_validate(definition.tool).update(trials[trial].params)
     if seed is not None:
         tool.override("trainer.seed", seed)
     elif "trainer.seed" not in {**definition.train_overrides, **trials[trial].params}:
         tool.override("trainer.seed", trial_seed(definition.seed or 0, trial))
     return tool.override("run_name", f"{sweep_name}.{trial:04d}.seed{tool.trainer.seed}")
+
+
+def _tool_class(definition: SweepDefinition) -> type[TrainTool]:
+    """The class of the Tools that a sweep trained."""
+    module, _, name = definition.tool_class.partition(":")
+    found: type[TrainTool] = getattr(importlib.import_module(module), name)
+    return found

@@ -21,6 +21,7 @@ from metta.rl.ranks import Ranks
 from metta.rl.trainer import TrainingResult, train
 from metta.rl.trainer_config import OptimizerConfig, PolicyConfig, PPOConfig, TrainerConfig
 from metta.tools.gymnasium import GymnasiumTool
+from metta.tools.sweep import retrain
 
 MODULE = "tests.support.gymnasium_environments"
 LEVERS = GymnasiumConfig(env_id=f"{MODULE}:Levers-v0")
@@ -150,9 +151,18 @@ def test_settings_without_a_meaning_are_refused() -> None:
         GymnasiumTool(run_name="x", env=LEVERS, trainer=TrainerConfig(num_workers=2))
 
 
-def test_it_can_be_swept() -> None:
-    definition = sweep_gymnasium.sweep("x", total_timesteps=1000).definition()
-    assert definition.tool_class == "metta.tools.gymnasium:GymnasiumTool"
-    assert definition.tool["trainer"]["total_timesteps"] == 1000
+def test_it_is_swept_and_retrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
+    tool = sweep_gymnasium.sweep("cartpole", num_trials=2, total_timesteps=256).update({"seed": 0, "num_workers": 1})
+    trials = tool.run().trials
+    assert [trial.error for trial in trials] == [None, None]
+    assert all(trial.score == trial.metrics["evaluation"] > 5 for trial in trials)
+    assert all(trial.metrics["agent_steps"] == 256 for trial in trials)
+    again = retrain("cartpole", trial=1)
+    assert isinstance(again, GymnasiumTool)
+    assert again.trainer.ppo.gamma == trials[1].params["trainer.ppo.gamma"]
+
+
+def test_a_sweep_for_a_metric_that_is_not_measured_is_refused() -> None:
     with pytest.raises(UserError, match=r"no run measures the metric 'evaluaton'.*evaluation"):
         sweep_gymnasium.sweep("x", metric="evaluaton").definition()
