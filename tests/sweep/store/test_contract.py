@@ -483,10 +483,10 @@ def test_a_process_never_takes_itself_for_dead(store: Store, driver: Driver) -> 
 
 def test_who_was_away_does_not_take_others_for_dead(store: Store, driver: Driver, other: Store) -> None:
     """All were stopped for longer than their leases; the first to go on must not give up what the others run."""
-    others = other.join("arena", 1.0)
+    others = other.join("arena", 3.0)
     other.start(others, 0, {})
-    mine = store.join("arena", 1.0)
-    time.sleep(1.1)
+    mine = store.join("arena", 3.0)
+    time.sleep(3.1)
     assert store.release_lost("arena") == []
     store.heartbeat(mine)
     other.heartbeat(others)
