@@ -361,10 +361,12 @@ class Protein:
         surrogate = Surrogate(
             space, data, self._kernels(), self._fit_steps(number, len(data.scores)), rng, self._budgeted
         )
+        # What outstanding trials are expected to reach is what is to be improved on, or all would crowd round the first
+        scores = [model.with_fantasies(pending) for model in surrogate.draws]
         acquisition = Acquisition(
             surrogate,
-            [model.with_fantasies(pending) for model in surrogate.draws],
-            [float(np.max(model.fitted)) for model in surrogate.draws],
+            scores,
+            [float(np.max(model.fitted)) for model in scores],
             self._cost_weight(data),
             self._log_cost_limit(data),
             self._log_budget(data),
