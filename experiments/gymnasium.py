@@ -25,7 +25,7 @@ def trainer_for(env_id: str) -> TrainerConfig:
         )
     if env_id.startswith("LunarLander-"):
         return TrainerConfig(
-            total_timesteps=600_000,
+            total_timesteps=1_000_000,
             batch_size=8_192,
             minibatch_size=256,
             num_environments=16,

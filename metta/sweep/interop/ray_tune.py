@@ -76,7 +76,7 @@ class ProteinSearch(Searcher):
         self._max_cost = max_cost
         self._points_to_evaluate = list(points_to_evaluate)
         self._settings = settings or ProteinSettings()
-        self._space = _Space(space) if space else None
+        self._space = _Space.of(space) if space else None
         self._trials: dict[str, _Trial] = {}
         self._protein: Protein | None = None
 
@@ -85,7 +85,7 @@ class ProteinSearch(Searcher):
     ) -> bool:
         if self._space is not None and config:
             return False
-        self._space = self._space or _Space(config)
+        self._space = self._space or _Space.of(config)
         self._metric = metric or self._metric
         self._mode = mode or self._mode
         return True
@@ -131,25 +131,30 @@ class ProteinSearch(Searcher):
         space, protein = self._ready()
         state = {
             "seed": protein.seed,
+            "metric": self._metric,
+            "mode": self._mode,
             "parameters": space.described(),
             "trials": {trial_id: asdict(trial) for trial_id, trial in self._trials.items()},
         }
         Path(checkpoint_path).write_text(json.dumps(state))
 
     def restore(self, checkpoint_path: str) -> None:
-        """Go on from what `save` wrote.
+        """Go on from what `save` wrote; what this search was not told (space, metric, mode) is taken from there.
 
         Raises:
-            UserError: the file is none of `save`, or of another search space.
+            UserError: the file is none of `save`, or of another search space, or does not hold all of it.
         """
         try:
             state = json.loads(Path(checkpoint_path).read_text())
             trials = {trial_id: _Trial(**trial) for trial_id, trial in state["trials"].items()}
             seed, described = int(state["seed"]), state["parameters"]
+            space = self._space or _Space.restored(described)
+            metric, mode = self._metric or state["metric"], self._mode or state["mode"]
         except (ValueError, LookupError, TypeError, AttributeError):
             raise UserError(f"{checkpoint_path}: not a saved ProteinSearch") from None
-        if self._space is not None and self._space.described() != described:
+        if space.described() != described:
             raise UserError(f"{checkpoint_path}: saved with another search space: {described}")
+        self._space, self._metric, self._mode = space, metric, mode
         self._seed, self._trials, self._protein = seed, trials, None
 
     def _ready(self) -> tuple[_Space, Protein]:
@@ -220,29 +225,60 @@ class _Parameter:
 class _Space:
     """Tune's search space, and the way between its configurations and Protein's parameters."""
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
+    def __init__(self, spec: Mapping[str, Any], parameters: Iterable[_Parameter]) -> None:
         self._spec = spec
+        self._parameters = {f"p{i}": parameter for i, parameter in enumerate(parameters)}
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> _Space:
+        """Read Tune's search space.
+
+        Raises:
+            UserError: what cannot be searched, by name.
+        """
         _, domains, grids = parse_spec_vars(dict(spec))
         if grids:
             raise UserError(f"{_name(grids[0][0])}: grid_search cannot be searched; use choice")
         if not domains:
             raise UserError("the search space is empty: nothing in it is a domain of Tune, such as tune.uniform(0, 1)")
-        self._parameters = {f"p{i}": _parameter(path, domain) for i, (path, domain) in enumerate(domains)}
+        return cls(spec, [_parameter(path, domain) for path, domain in domains])
+
+    @classmethod
+    def restored(cls, described: list[dict[str, Any]]) -> _Space:
+        """The space of a description, without fixed values: those Tune has kept itself.
+
+        Raises:
+            UserError: it has categories that are not in JSON's types.
+        """
+        spec: dict[str, Any] = {}
+        parameters = []
+        for each in described:
+            path = tuple(each["path"])
+            if each["categories"] is None:
+                raise UserError(f"{_name(path)}: its categories {each['names']} were not saved; give the search space")
+            node = spec
+            for key in path[:-1]:
+                node = node.setdefault(key, {})
+            config = ParameterConfig.model_validate(each["config"])
+            parameters.append(_Parameter(path, config, each["step"], each["categories"]))
+        return cls(spec, parameters)
 
     @property
     def configs(self) -> dict[str, ParameterConfig]:
         return {key: parameter.config for key, parameter in self._parameters.items()}
 
-    def described(self) -> dict[str, Any]:
-        """What makes two spaces the same, in JSON's types."""
-        return {
-            _name(p.path): {
-                **p.config.model_dump(mode="json"),
-                "step": p.step,
-                "categories": list(map(repr, p.categories)),
+    def described(self) -> list[dict[str, Any]]:
+        """The parameters in JSON's types; categories that are not of these are named only."""
+        return [
+            {
+                "path": list(parameter.path),
+                "config": parameter.config.model_dump(mode="json"),
+                "step": parameter.step,
+                "categories": parameter.categories if _is_json(parameter.categories) else None,
+                "names": [repr(category) for category in parameter.categories],
             }
-            for p in self._parameters.values()
-        }
+            for parameter in self._parameters.values()
+        ]
 
     def config(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """A configuration for Tune."""
@@ -267,6 +303,13 @@ class _Space:
                 where = f"points_to_evaluate: {_name(parameter.path)}"
                 raise UserError(f"{where}: {_at(config, parameter.path)!r} is none of {parameter.categories}") from None
         return params
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        return bool(json.loads(json.dumps(value)) == value)
+    except (TypeError, ValueError):
+        return False
 
 
 def _at(config: Any, path: Iterable[Any]) -> Any:

@@ -104,8 +104,12 @@ def test_a_saved_search_goes_on_as_the_first(tmp_path: Path) -> None:
     first.save(str(tmp_path / "state.json"))
     json.loads((tmp_path / "state.json").read_text())
     second = ProteinSearch(SPACE, "score", "max", settings=QUICK)
-    second.restore(str(tmp_path / "state.json"))
-    assert feed(second, 10, 13) == feed(first, 10, 13)
+    third = ProteinSearch(settings=QUICK)  # as Tune restores one that had its space of `param_space`
+    for search in (second, third):
+        search.restore(str(tmp_path / "state.json"))
+    expected = feed(first, 10, 13)
+    assert feed(second, 10, 13) == expected
+    assert [{**config, "fixed": {"epochs": 4}} for config in feed(third, 10, 13)] == expected
 
 
 def test_a_state_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -113,6 +117,9 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     make_search().save(str(path))
     with pytest.raises(UserError, match="saved with another search space"):
         make_search({"x": tune.uniform(0, 1)}).restore(str(path))
+    make_search({"x": tune.choice([object(), object()])}).save(str(path))
+    with pytest.raises(UserError, match=r"x: its categories .* were not saved; give the search space"):
+        ProteinSearch().restore(str(path))
     path.write_text('{"trials": 3}')
     with pytest.raises(UserError, match="not a saved ProteinSearch"):
         make_search().restore(str(path))
