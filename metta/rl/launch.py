@@ -122,18 +122,24 @@ def started_ranks(size: int, work: Work, on_gpu: bool) -> Iterator[Ranks]:
         RankFailedError: a rank raised or died.
     """
     from metta.rl.ranks import RankLostError, Ranks
+    from metta.rl.shared_mean import SharedMean
 
     cores = max(1, usable_cores() // size)
     if size == 1:
         yield Ranks(cores=cores)
         return
+    shared = None if on_gpu else SharedMean(_context(), size)
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
-        others = [_RankProcess(Ranks(rank, size, rank, cores), store, work, on_gpu) for rank in range(1, size)]
+        others = [_RankProcess(Ranks(rank, size, rank, cores, shared), store, work, on_gpu) for rank in range(1, size)]
+
+        def others_live() -> bool:
+            return all(other.process.is_alive() for other in others)
+
         try:
             for other in others:
                 other.wait_until_ready()
-            with _joined_here(Ranks(0, size, 0, cores), store, on_gpu) as ranks:
+            with _joined_here(Ranks(0, size, 0, cores, shared, others_live), store, on_gpu) as ranks:
                 yield ranks
         except RankLostError as error:
             raise RankFailedError(_first_failure(others) or str(error)) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import Store
+
+from metta.rl.shared_mean import SharedMean
 
 Value = TypeVar("Value")
 
@@ -32,6 +34,10 @@ class RankLostError(RuntimeError):
     """Another rank ended, or was not heard of for `COLLECTIVE_SECONDS`."""
 
 
+def _nobody_knows() -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Ranks:
     """The ranks as one of them sees them. Every method but `part` is a collective: all ranks call it, in one order.
@@ -41,6 +47,8 @@ class Ranks:
         size: how many there are.
         local_rank: number among those on this machine, which is that of its GPU.
         cores: CPU cores that this rank may use.
+        shared: averages through memory, where all ranks are on one machine and compute on its CPU; else None.
+        others_live: whether the processes of the others live, as far as this one knows.
 
     Example:
         >>> Ranks(rank=1, size=2).part(16)
@@ -51,6 +59,8 @@ class Ranks:
     size: int = 1
     local_rank: int = 0
     cores: int = 1
+    shared: SharedMean | None = None
+    others_live: Callable[[], bool] = _nobody_knows
 
     @property
     def leads(self) -> bool:
@@ -70,8 +80,11 @@ class Ranks:
             return list(tensors)
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         with _lost_ranks_raised():
-            dist.all_reduce(flat)
-        flat /= self.size
+            if self.shared is None:
+                dist.all_reduce(flat)
+                flat /= self.size
+            else:
+                self.shared.average(flat, self.rank, COLLECTIVE_SECONDS, self.others_live)
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
@@ -145,7 +158,7 @@ def _lost_ranks_raised() -> Iterator[None]:
         yield
     except RankLostError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, TimeoutError) as error:
         raise RankLostError(f"another rank was lost: {error}") from error
 
 
