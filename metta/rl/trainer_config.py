@@ -52,7 +52,7 @@ class TrainerConfig(Config):
     ppo: PPOConfig = PPOConfig()
     policy: PolicyConfig = PolicyConfig()
     anneal_learning_rate: bool = Field(False, description="lower the learning rate linearly to 0 over the run")
-    num_environments: int = Field(16, ge=1, description="most environments that step together")
+    num_environments: int = Field(32, ge=1, description="most environments that step together")
     num_ranks: int | None = Field(
         None,
         ge=1,
