@@ -1,7 +1,7 @@
 """The pages build without a warning, and every block of code in them and in README does what it says.
 
-Blocks marked python or bash are run as they are. Those marked sh hold commands that train for minutes or need a cluster:
-they are resolved down to the last setting, but not run.
+Blocks marked python or bash are run as they are. Those marked sh hold commands that train for minutes or need a
+cluster: they are resolved down to the last setting, but not run.
 """
 
 from __future__ import annotations
