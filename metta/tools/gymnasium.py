@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import model_validator
 from rich.console import Console
@@ -14,11 +14,8 @@ from metta.common.errors import UserError, nearest
 from metta.common.tool import Tool
 from metta.rl.gymnasium.config import GymnasiumConfig, GymnasiumSimulation
 from metta.rl.launch import leads, prepare
-from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
-from metta.tools.train import TRAINING_METRICS, TrainTool
-
-if TYPE_CHECKING:
-    from metta.rl.trainer import TrainingProgress
+from metta.sweep.trial import Report, TrialResult, TrialSpec
+from metta.tools.train import TRAINING_METRICS, TrainTool, told_by_training
 
 _OF_SIMULATION = ("", ".stderr", ".episodes", "/episode_length")
 
@@ -56,10 +53,7 @@ class GymnasiumTool(TrainTool):
         for simulation in self.simulations:
             require_playable(spec, spec_of(simulation.env), f"simulation {simulation.name}")
 
-        def forward(progress: TrainingProgress) -> bool:
-            return report(Progress(progress.agent_steps, progress.total, progress.seconds, progress.metrics))
-
-        trained = train(self.trainer, self.env, run_dir, forward)
+        trained = train(self.trainer, self.env, run_dir, told_by_training(report))
         metrics = dict(trained.metrics)
         if not trained.stopped and leads():
             for simulation in self.simulations:

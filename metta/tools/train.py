@@ -126,10 +126,7 @@ class TrainTool(Tool):
         for simulation in self.simulations:
             require_compatible(spec, EnvironmentSpec.of(simulation.env), f"simulation {simulation.name}")
 
-        def forward(progress: TrainingProgress) -> bool:
-            return report(Progress(progress.agent_steps, progress.total, progress.seconds, progress.metrics))
-
-        trained = train(self.trainer, self.env, run_dir, forward)
+        trained = train(self.trainer, self.env, run_dir, told_by_training(report))
         unseen = {f"train/{stat}": 0.0 for stat in _agent_stats(self)}
         metrics = {**unseen, **trained.metrics}
         artefacts = {"policy": trained.policy_uri}
@@ -259,6 +256,11 @@ class TrainTool(Tool):
         if command:
             console.print("to evaluate it again:")
             console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False, style="bold")
+
+
+def told_by_training(report: Report) -> Callable[[TrainingProgress], bool]:
+    """What training calls, to tell `report` in the words of a trial."""
+    return lambda progress: report(Progress(progress.agent_steps, progress.total, progress.seconds, progress.metrics))
 
 
 def _write_episodes(path: Path, evaluation: Evaluation) -> None:
