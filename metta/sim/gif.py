@@ -21,12 +21,12 @@ _AGENT = "#22272e"
 class GifWriter(SimulatorEventHandler):
     """Watches an episode and writes it to a file when it ends.
 
-    Each kind of object has a colour and its first letter; an agent is a dark disc that shows how many of the last
-    resource it has made a reward of. A line below says the step and what the agents hold on average.
+    Each kind of object has a colour and its first letter; an agent is a dark disc with the number of what is
+    counted that it holds. A line below says the step and how many the agents hold on average.
 
     Args:
         path: the file to write, ``.gif``.
-        counted: the resource that agents are after, whose number is written on them.
+        counted: the resource that agents are after.
     """
 
     def __init__(self, path: Path, counted: str) -> None:

@@ -134,13 +134,9 @@ class SweepLoop:
             except BaseException as error:
                 self._give_up(type(error).__name__)
                 raise
-        trials = self._ordered()
-        if (
-            time.monotonic() >= self._stops_at
-            and sum(trial.state.ended for trial in trials) < self._definition.num_trials
-        ):
+        if time.monotonic() >= self._stops_at and len(self._ended) < self._definition.num_trials:
             self._view.notice(f"max_hours={self._definition.max_hours:g} are over; run it again to go on")
-        return trials
+        return self._ordered()
 
     def finish(self) -> None:
         """Let the running trials end, and start no new one. May be called by a signal handler."""

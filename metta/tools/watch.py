@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from metta.rl.actor import Actor
 
-UNTRAINED_HIDDEN_SIZE = 128
-
 
 class WatchTool(Tool):
     """Plays one episode of a simulation for somebody to look at.
@@ -50,11 +48,12 @@ class WatchTool(Tool):
         from metta.rl.actor import Actor, require_compatible
         from metta.rl.checkpoint import load_policy, make_policy
         from metta.rl.environment import EnvironmentSpec
+        from metta.rl.trainer_config import PolicyConfig
 
         spec = EnvironmentSpec.of(self.simulation.env)
         if self.policy_uri is None:
             torch.manual_seed(self.seed)
-            return Actor(make_policy(spec, UNTRAINED_HIDDEN_SIZE), spec)
+            return Actor(make_policy(spec, PolicyConfig().hidden_size), spec)
         actor = load_policy(self.policy_uri)
         require_compatible(actor.spec, spec, f"simulation {self.simulation.name}")
         return actor

@@ -105,7 +105,7 @@ class Protein:
         config: what to search and how.
         seed: of all random draws; drawn once if left out, and kept in `seed`.
         num_trials: how many trials there will be. Without `max_cost`, trials are what is scarce, and each looks for
-            the best score whatever it costs.
+            the best score whatever it costs; how many are left does not change what is suggested.
         max_cost: what all trials together may cost. With it, the first trials are cheap ones, the next look for
             the best score for its cost, and the last for the best score that what is left can pay for.
 
