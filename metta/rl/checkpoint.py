@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metta.common.errors import UserError
 from metta.rl.actor import Actor
+from metta.rl.adam import Adam
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.policy import ActorCritic, Policy
 from metta.rl.tokens import Vocabulary
@@ -35,6 +35,7 @@ KEPT = 2
 """Older checkpoints of a run are deleted."""
 
 _TEMPORARY = ".tmp-"
+_OPTIMIZER = "optimizer."
 
 
 @dataclass
@@ -51,7 +52,7 @@ class TrainingState:
     """
 
     policy: ActorCritic
-    optimizer: torch.optim.Optimizer
+    optimizer: Adam
     updates: int = 0
     agent_steps: int = 0
     seconds: float = 0.0
@@ -81,7 +82,8 @@ def save(run_dir: Path, state: TrainingState, spec: DataclassInstance, settings:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     save_file(_on_cpu(state.policy.state_dict()), temporary / "policy.safetensors")
-    save_file(_on_cpu(_optimizer_tensors(state.optimizer)), temporary / "training.safetensors")
+    remembered = {f"{_OPTIMIZER}{name}": tensor for name, tensor in state.optimizer.state_dict().items()}
+    save_file(_on_cpu(remembered), temporary / "training.safetensors")
     _write_json(temporary / "policy.json", {"hidden_size": state.policy.hidden_size, "environment": asdict(spec)})
     counters = {name: getattr(state, name) for name in ("updates", "agent_steps", "seconds", "metrics")}
     _write_json(temporary / "training.json", {"settings": settings, **counters})
@@ -109,12 +111,7 @@ def restore(checkpoint: Path, state: TrainingState) -> None:
     """Put what a checkpoint holds into the state of a run made with the same settings."""
     state.policy.load_state_dict(load_file(checkpoint / "policy.safetensors"))
     tensors = load_file(checkpoint / "training.safetensors")
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        _, parameter, slot = name.split(".")
-        slots.setdefault(int(parameter), {})[slot] = tensor
-    groups = state.optimizer.state_dict()["param_groups"]
-    state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    state.optimizer.load_state_dict({name.removeprefix(_OPTIMIZER): tensor for name, tensor in tensors.items()})
     counters = json.loads((checkpoint / "training.json").read_text())
     for name in ("updates", "agent_steps", "seconds", "metrics"):
         setattr(state, name, counters[name])
@@ -153,12 +150,6 @@ def read_policy(uri: str) -> tuple[Path, dict[str, Any]]:
     if not (folder / "policy.json").is_file():
         raise UserError(f"policy {uri}: there is no policy.json in {folder}")
     return folder, json.loads((folder / "policy.json").read_text())
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Its state as tensors named ``optimizer.<parameter>.<slot>``."""
-    state = optimizer.state_dict()["state"]
-    return {f"optimizer.{index}.{slot}": tensor for index, slots in state.items() for slot, tensor in slots.items()}
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ Work = Callable[["Ranks"], object]
 
 START_SECONDS = 120.0
 _CLOSE_SECONDS = 5.0
-_PRELOADED = ["metta.rl.trainer", "torch._dynamo"]
+_PRELOADED = ["metta.rl.trainer"]
 _group = "training"
 _store: Store | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,12 @@ class Observations(Protocol):
     """What was seen, in order."""
 
     def select(self, indices: Tensor) -> Observations: ...
+
+
+class Optimizer(Protocol):
+    """Changes parameters by their ``grad``."""
+
+    def step(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ def ppo_loss(policy: ActorCritic, batch: Batch, config: PPOConfig) -> tuple[Tens
 
 def update(
     policy: ActorCritic,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batch: Batch,
     config: PPOConfig,
     num_minibatches: int,

@@ -19,14 +19,14 @@ from mettagrid.config.mettagrid_config import MettaGridConfig
 from metta.common.config import flatten
 from metta.common.errors import UserError
 from metta.rl import checkpoint, ppo
+from metta.rl.adam import Adam
 from metta.rl.checkpoint import TrainingState
 from metta.rl.game import Game, Spec, game_of
 from metta.rl.gymnasium.config import GymnasiumConfig
 from metta.rl.launch import is_launched, launched_ranks, started_ranks
-from metta.rl.policy import ActorCritic
 from metta.rl.ranks import Ranks
 from metta.rl.threads import torch_threads
-from metta.rl.trainer_config import OptimizerConfig, TrainerConfig, round_batch
+from metta.rl.trainer_config import TrainerConfig, round_batch
 from metta.rl.vector_environment import usable_cores
 
 logger = logging.getLogger(__name__)
@@ -156,13 +156,11 @@ def train_as_rank(
     if state.updates < plan.updates:
         seed = [config.seed, state.updates]
         with game.player(plan.num_environments, plan.horizon, plan.num_workers, seed, ranks) as player:
-            # From here on, for a first run in a process also waits for torch to load its compiler.
             started = saved = time.monotonic()
             reported = 0.0
             while state.updates < plan.updates and not stopped:
                 learning_rate = _learning_rate(config, state.updates / plan.updates)
-                for group in state.optimizer.param_groups:
-                    group["lr"] = learning_rate
+                state.optimizer.learning_rate = learning_rate
 
                 # The other cores are the workers'.
                 with torch_threads(1 if plan.num_workers else ranks.cores):
@@ -298,7 +296,7 @@ def _initial_state(config: TrainerConfig, game: Game, ranks: Ranks) -> TrainingS
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         policy = game.make_policy(config.policy.hidden_size).to(device)
-    return TrainingState(policy, _make_optimizer(policy, config.optimizer))
+    return TrainingState(policy, Adam(policy.parameters(), config.optimizer))
 
 
 def _device(config: TrainerConfig, ranks: Ranks) -> torch.device:
@@ -327,18 +325,6 @@ def _generators(config: TrainerConfig, state: TrainingState, ranks: Ranks) -> tu
     actions, minibatches = (int(number) for number in sequence.generate_state(2))
     device = state.policy.device
     return torch.Generator(device).manual_seed(actions), torch.Generator().manual_seed(minibatches)
-
-
-def _make_optimizer(policy: ActorCritic, config: OptimizerConfig) -> torch.optim.Optimizer:
-    kind = torch.optim.AdamW if config.type == "adamw" else torch.optim.Adam
-    return kind(
-        policy.parameters(),
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
 
 
 def _learning_rate(config: TrainerConfig, done: float) -> float:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from metta.common.errors import UserError
 from metta.rl import checkpoint
 from metta.rl.actor import require_compatible
+from metta.rl.adam import Adam
 from metta.rl.checkpoint import load_policy
 from metta.rl.environment import Buffers, Environment, EnvironmentSpec
 from metta.rl.ppo import TrainingDiverged
@@ -207,7 +208,7 @@ def test_a_policy_that_is_not_there(uri: str, reason: str) -> None:
 def _state(seed: int) -> checkpoint.TrainingState:
     torch.manual_seed(seed)
     policy = checkpoint.make_policy(EnvironmentSpec.of(small_env()), hidden_size=4)
-    return checkpoint.TrainingState(policy, torch.optim.Adam(policy.parameters(), lr=0.1))
+    return checkpoint.TrainingState(policy, Adam(policy.parameters(), OptimizerConfig(learning_rate=0.1)))
 
 
 def _learn_something(state: checkpoint.TrainingState) -> None:

@@ -1,12 +1,13 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from experiments import arena, navigation
 from metta.common.errors import UserError
 from metta.rl import checkpoint
+from metta.rl.adam import Adam
 from metta.rl.environment import EnvironmentSpec
+from metta.rl.trainer_config import OptimizerConfig
 from metta.sim.simulation_config import SimulationConfig
 from metta.tools.sim import SimTool
 
@@ -18,7 +19,7 @@ SIMULATIONS = [SimulationConfig(name=f"arena/{name}", env=ENV, num_episodes=2) f
 def policy_uri(tmp_path: Path) -> str:
     spec = EnvironmentSpec.of(ENV)
     policy = checkpoint.make_policy(spec, hidden_size=8)
-    state = checkpoint.TrainingState(policy, torch.optim.Adam(policy.parameters()))
+    state = checkpoint.TrainingState(policy, Adam(policy.parameters(), OptimizerConfig()))
     return checkpoint.save(tmp_path, state, spec, settings={}).as_uri()
 
 

@@ -1,0 +1,76 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from metta.rl.adam import Adam
+from metta.rl.trainer_config import OptimizerConfig
+
+TRAINING = """
+import sys
+from pathlib import Path
+from experiments.arena import make_env
+from metta.rl.trainer import train
+from metta.rl.trainer_config import TrainerConfig
+train(TrainerConfig(total_timesteps=1, batch_size=32, num_ranks=1), make_env(num_agents=4), Path(sys.argv[1]))
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize(("kind", "decay"), [("adam", 0.0), ("adam", 0.1), ("adamw", 0.1)])
+def test_it_steps_as_the_optimizers_of_torch_do(kind: Literal["adam", "adamw"], decay: float) -> None:
+    ours, theirs = _parameters(), _parameters()
+    config = OptimizerConfig(type=kind, learning_rate=0.03, beta1=0.8, beta2=0.9, eps=1e-3, weight_decay=decay)
+    adam = Adam(ours, config)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    reference = kinds[kind](theirs, lr=0.03, betas=(0.8, 0.9), eps=1e-3, weight_decay=decay)
+
+    for step in range(5):
+        if step == 3:
+            adam.learning_rate = reference.param_groups[0]["lr"] = 0.01
+        _differentiate(ours)
+        _differentiate(theirs)
+        adam.step()
+        reference.step()
+
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our, their)
+
+
+def test_it_goes_on_from_what_another_remembers() -> None:
+    parameters, copies = _parameters(), _parameters()
+    first = Adam(parameters, OptimizerConfig())
+    for _ in range(3):
+        _differentiate(parameters)
+        first.step()
+    with torch.no_grad():
+        for copy, parameter in zip(copies, parameters, strict=True):
+            copy.copy_(parameter)
+    second = Adam(copies, OptimizerConfig())
+    second.load_state_dict({name: tensor.clone() for name, tensor in first.state_dict().items()})
+
+    for adam, trained in ((first, parameters), (second, copies)):
+        _differentiate(trained)
+        adam.step()
+
+    assert all(torch.equal(copy, parameter) for copy, parameter in zip(copies, parameters, strict=True))
+
+
+def test_training_does_without_the_compiler_of_torch(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", TRAINING, str(tmp_path)], check=True)
+
+
+def _parameters() -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in [(3, 4), (5,)]]
+
+
+def _differentiate(parameters: list[torch.nn.Parameter]) -> None:
+    """Give each parameter the gradient of a curved loss."""
+    loss: Tensor = torch.stack([(parameter - 1).pow(4).sum() for parameter in parameters]).sum()
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.grad = gradient
