@@ -141,7 +141,7 @@ def test_without_the_token_nothing_is_shown(guarded: TestClient) -> None:
     for path in ("/", "/api/sweeps", "/api/overview?name=made", "/assets/page.js", "/api/sweeps?token=right"):
         assert guarded.get(path).status_code == 401
         assert guarded.get(path, headers={"authorization": "Bearer wrong"}).status_code == 401
-        assert guarded.get(path, headers={"cookie": f"{server.COOKIE}=wrong"}).status_code == 401
+        assert guarded.get(path, headers={"cookie": f"{server.COOKIE}8765=wrong"}).status_code == 401
     assert guarded.get("/?token=wrong").status_code == 401
     assert guarded.get("/?token=%C3%A4").status_code == 401
 
@@ -155,6 +155,19 @@ def test_the_token_is_taken_once_and_kept_in_a_cookie(url: str, store: Store) ->
         assert visitor.get("/api/sweeps").status_code == 200
     with TestClient(server.make_app(open_store(url), "right"), base_url="http://10.0.0.7") as program:
         assert program.get("/api/sweeps", headers={"authorization": "Bearer right"}).status_code == 200
+
+
+def test_dashboards_on_one_host_keep_their_tokens_apart(url: str, store: Store) -> None:
+    """A browser sends the cookies of a host to all of its ports."""
+    first = TestClient(server.make_app(open_store(url), "one"), base_url="http://10.0.0.7:8765")
+    second = TestClient(server.make_app(open_store(url), "two"), base_url="http://10.0.0.7:8766")
+    with first, second:
+        assert first.get("/?token=one").status_code == 200
+        second.cookies = first.cookies
+        assert second.get("/api/sweeps").status_code == 401
+        assert second.get("/?token=two").status_code == 200
+        first.cookies = second.cookies
+        assert first.get("/api/sweeps").status_code == second.get("/api/sweeps").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/api/sweeps", "/assets/plotly.js", "/nothing"])

@@ -32,7 +32,9 @@ from metta.sweep.report import page, plots
 from metta.sweep.report.dashboard.live import LiveStore, overview
 from metta.sweep.store.protocol import Store, SweepNotFoundError
 
-COOKIE = "metta_sweep_token"
+COOKIE = "metta_sweep_token_"
+"""What the name of the token's cookie begins with. The port follows, for a host's cookies go to all of its ports."""
+
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ASSETS = {"style.css": "text/css", "page.js": "text/javascript", "dashboard.js": "text/javascript"}
 
@@ -113,18 +115,19 @@ class Guard:
     def _refusal_or_welcome(self, request: Request) -> Response | None:
         """An answer in place of the application's, or None where the application is to answer."""
         if self._token is None:
-            name = _host_name(request.headers)
+            name, _ = _host(request.headers)
             if name not in LOOPBACK_NAMES:
                 return PlainTextResponse(f"this dashboard is not {name!r}\n", status_code=421)
             return None
+        cookie = COOKIE + _host(request.headers)[1]
         given = request.query_params.get("token")
         if given is not None and request.url.path == "/" and self._is_right(given):
             kept = QueryParams([(key, value) for key, value in request.query_params.multi_items() if key != "token"])
             answer = RedirectResponse(f"/?{kept}" if kept else "/", status_code=303)
-            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
+            answer.set_cookie(cookie, self._token, httponly=True, samesite="strict")
             return answer
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        if self._is_right(request.cookies.get(COOKIE, "")) or (scheme.lower() == "bearer" and self._is_right(bearer)):
+        if self._is_right(request.cookies.get(cookie, "")) or (scheme.lower() == "bearer" and self._is_right(bearer)):
             return None
         return PlainTextResponse("open the address, with its token, that the dashboard printed\n", status_code=401)
 
@@ -132,11 +135,11 @@ class Guard:
         return self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
 
 
-def _host_name(headers: Headers) -> str:
-    """The Host header without its port."""
-    host = headers.get("host", "")
+def _host(headers: Headers) -> tuple[str, str]:
+    """The name and the port, or "", of the Host header: those that the visitor's browser sees."""
+    host = headers.get("host", "").lower()
     name, colon, port = host.rpartition(":")
-    return name.lower() if colon and port.isdigit() else host.lower()
+    return (name, port) if colon and port.isdigit() else (host, "")
 
 
 def _page(request: Request) -> Response:
