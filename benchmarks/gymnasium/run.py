@@ -5,6 +5,10 @@
 
 Each run is a process of its own, bound to one core; ours and theirs take turns. Each trains with the hyperparameters
 that its own project keeps for that environment (Stable-Baselines3's are those of its RL Zoo), to the end of its budget.
+With ``--runs FOLDER`` each run is kept as a file; one that is there already is read, so what was stopped goes on.
+
+Seconds are the core's time that the training took (CPU time), so what else the machine does hardly counts; on an idle
+core they are the time that passes.
 
 Prints for each environment the seconds of training until the mean reward of the last episodes (as many as there are
 environments) reached what counts as solved, the seconds of the whole training, and the mean reward of 100 episodes
@@ -49,25 +53,28 @@ class Run:
 
 def ours(env_id: str, seed: int) -> Run:
     """Train with this project's PPO."""
+    import metta.rl.trainer  # noqa: F401  importing torch is not training
     from experiments.gymnasium import train
     from metta.rl.gymnasium.config import GymnasiumSimulation
     from metta.sweep.trial import Progress
 
     solved: list[float] = []
+    seconds = 0.0
 
     def report(progress: Progress) -> bool:
+        nonlocal seconds
+        seconds = time.process_time() - started
         if not solved and progress.metrics.get("reward", -1e9) >= SOLVED[env_id]:
-            solved.append(progress.seconds)
+            solved.append(seconds)
         return True
 
     tool = train(env_id)
     tool.update({"trainer.seed": seed, "trainer.device": "cpu"})
     tool.simulations = [GymnasiumSimulation(env=tool.env, num_episodes=EPISODES, seed=EVALUATION_SEED)]
+    started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        result = tool.run(report, Path(folder))
-    metrics = result.metrics
-    reward = metrics["evaluation"]
-    return Run(solved[0] if solved else None, metrics["seconds"], int(metrics["agent_steps"]), reward)
+        metrics = tool.run(report, Path(folder)).metrics
+    return Run(solved[0] if solved else None, seconds, int(metrics["agent_steps"]), metrics["evaluation"])
 
 
 def stable_baselines3(env_id: str, seed: int) -> Run:
@@ -85,7 +92,7 @@ def stable_baselines3(env_id: str, seed: int) -> Run:
         def _on_rollout_start(self) -> None:
             rewards = [episode["r"] for episode in self.model.ep_info_buffer]
             if not solved and rewards and statistics.fmean(rewards) >= SOLVED[env_id]:
-                solved.append(time.monotonic() - started)
+                solved.append(time.process_time() - started)
 
         def _on_step(self) -> bool:
             return True
@@ -94,9 +101,9 @@ def stable_baselines3(env_id: str, seed: int) -> Run:
     model = PPO(
         "MlpPolicy", environments, seed=seed, device="cpu", stats_window_size=num_environments, verbose=0, **settings
     )
-    started = time.monotonic()
+    started = time.process_time()
     model.learn(steps, callback=Watch())
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started
     reward, _ = evaluate_policy(
         model, make_vec_env(env_id, 1, seed=EVALUATION_SEED), n_eval_episodes=EPISODES, deterministic=True
     )
@@ -132,6 +139,18 @@ def _settings_of_the_zoo(env_id: str) -> dict[str, Any]:
 TRAINERS = {"ours": ours, "stable-baselines3": stable_baselines3}
 
 
+def run_once(trainer: str, env_id: str, seed: int, folder: Path | None) -> Run:
+    """Train, or read from the folder what came of it before."""
+    file = folder / f"{env_id}_{trainer}_{seed}.json" if folder else None
+    if file and file.exists():
+        return Run(**json.loads(file.read_text()))
+    run = run_apart(trainer, env_id, seed)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(asdict(run)) + "\n")
+    return run
+
+
 def run_apart(trainer: str, env_id: str, seed: int) -> Run:
     """Train in a process of its own on one core."""
     core = min(os.sched_getaffinity(0))
@@ -151,7 +170,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--environments", nargs="+", choices=SOLVED, default=list(SOLVED))
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
-    parser.add_argument("--out", type=Path, help="write every run to this JSON file")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="keep every run there, and repeat none")
     parser.add_argument("--one", nargs=3, metavar=("TRAINER", "ENVIRONMENT", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -163,15 +182,12 @@ def main() -> None:
         of_environment = runs[env_id] = {trainer: [] for trainer in options.trainers}
         for seed in range(options.seeds):
             for trainer, done in of_environment.items():
-                done.append(run_apart(trainer, env_id, seed))
+                done.append(run_once(trainer, env_id, seed, options.runs))
                 print(f"{env_id} {trainer} seed {seed}: {done[-1]}", flush=True)
     for env_id, of_environment in runs.items():
         print(f"\n{env_id}, solved at {SOLVED[env_id]:g}, {options.seeds} seeds: median (range)")
         for trainer, done in of_environment.items():
             print(f"  {trainer:<18} {_summary(done)}")
-    if options.out:
-        plain = {env_id: {t: list(map(asdict, done)) for t, done in each.items()} for env_id, each in runs.items()}
-        options.out.write_text(json.dumps(plain, indent=1) + "\n")
 
 
 def _summary(runs: list[Run]) -> str:
