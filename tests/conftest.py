@@ -3,8 +3,14 @@
 import os
 import signal
 
+from hypothesis import settings
+
 # The networks of the tests are so small that a second thread only waits, and spins while it does.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No deadline for an example and the same examples every time: a test fails for the code, not the machine or bad luck.
+# Other examples are tried with --hypothesis-profile=default.
+settings.load_profile("ci")
 
 # What runs in the background of a shell ignores Ctrl-C, and so do its children; tests that send one are about others.
 signal.signal(signal.SIGINT, signal.default_int_handler)

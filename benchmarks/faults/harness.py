@@ -94,7 +94,7 @@ class FaultySweep:
     Args:
         url: the store, as the harness reaches it.
         folder: for the ledger and the drivers' logs.
-        num_trials: how many trials the sweep is to have.
+        num_trials: how many trials the sweep is to have at first.
         drivers: how many drivers work on it.
         seconds: how long a trial takes.
         drivers_url: the store, as the drivers reach it (through a proxy).
@@ -111,7 +111,7 @@ class FaultySweep:
     ) -> None:
         self.url = url
         self._drivers_url = drivers_url or url
-        self._num_trials = num_trials
+        self.num_trials = num_trials
         self._ledger, self._log = folder / "ledger", folder / "log"
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([drive_process.__module__])
@@ -120,7 +120,8 @@ class FaultySweep:
         definition = parabola_definition(num_trials, parabola)
         random_search = definition.protein.settings.model_copy(update={"num_random_samples": 1_000_000})
         definition.protein.settings = random_search
-        with_store(url, lambda store: open_sweep(store, SWEEP, definition))
+        self._definition = definition
+        self.extend(0)
 
     def __enter__(self) -> Self:
         return self
@@ -129,12 +130,18 @@ class FaultySweep:
         for slot in range(len(self._drivers)):
             self.kill(slot)
 
+    def extend(self, by: int) -> None:
+        """Let the sweep have that many trials more. Drivers know of it that are started from now on."""
+        self.num_trials += by
+        definition = self._definition.model_copy(update={"num_trials": self.num_trials})
+        with_store(self.url, lambda store: open_sweep(store, SWEEP, definition))
+
     # ---- drivers
 
     def start(self) -> None:
-        """Start every driver that was killed, or that ended by an error."""
+        """Start every driver that was killed, that ended by an error, or that ended before the sweep was extended."""
         for slot, driver in enumerate(self._drivers):
-            if driver is None or driver.exitcode not in (None, 0):
+            if driver is None or driver.exitcode not in (None, 0) or (driver.exitcode == 0 and not self.complete()):
                 self._drivers[slot] = self._start_driver()
 
     def _start_driver(self) -> DriverProcess:
@@ -181,7 +188,7 @@ class FaultySweep:
         return sum(trial.state.ended for trial in self.trials())
 
     def complete(self) -> bool:
-        return self.ended() >= self._num_trials
+        return self.ended() >= self.num_trials
 
     def wait_for(self, ended: int) -> None:
         """Wait until that many trials have ended."""
@@ -205,7 +212,7 @@ class FaultySweep:
         confirmed = Counter(int(line.split()[0]) for line in lines)
         held = {f"{trial.number} {trial.state} {trial.score!r}" for trial in trials.values()}
         return Verdict(
-            asked=self._num_trials,
+            asked=self.num_trials,
             ended=sum(trial.state.ended for trial in trials.values()),
             failed=sum(trial.state is TrialState.FAILED for trial in trials.values()),
             repeated=sum(trial.attempts - 1 for trial in trials.values()),

@@ -146,7 +146,7 @@ def test_no_rank_outlives_one_that_fails_here() -> None:
 
     with pytest.raises(KeyboardInterrupt), started_ranks(3, wait_for_the_first, on_gpu=False) as ranks:
         be_interrupted(ranks)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while any(Path(f"/proc/{pid}").exists() for pid in pids if pid != os.getpid()):
         assert time.monotonic() < deadline, "ranks are still there"
         time.sleep(0.05)

@@ -22,10 +22,10 @@ def _average(shared: SharedMean, rank: int, connection: Connection) -> None:
     for round_ in range(ROUNDS):
         values = torch.full((10,), float(rank + SIZE * round_))
         time.sleep(generator.choice([0.0, 0.0, 0.005]))
-        shared.average(values, rank, 30.0, lambda: True)
+        shared.average(values, rank, 240.0, lambda: True)
         sums.append(values.tolist())
     long = torch.arange(CHUNK + 5, dtype=torch.float32) * (rank + 1)
-    shared.average(long, rank, 30.0, lambda: True)
+    shared.average(long, rank, 240.0, lambda: True)
     connection.send((sums, long[-1].item()))
 
 
@@ -37,7 +37,7 @@ def test_every_process_has_the_mean_of_every_round() -> None:
     for process in processes:
         process.start()
     for ours, _ in pipes:
-        assert ours.poll(60)
+        assert ours.poll(240)
         sums, last = ours.recv()
         assert sums == [[1.0 + SIZE * round_] * 10 for round_ in range(ROUNDS)]
         assert last == pytest.approx((CHUNK + 4) * 2.0)

@@ -107,7 +107,7 @@ class PostgresServer:
             env=self._environment,
             **self._identity,
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 self.connect("postgres").close()

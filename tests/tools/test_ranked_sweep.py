@@ -13,7 +13,7 @@ def test_a_whole_sweep_under_torchrun(tmp_path: Path) -> None:
     sweep = ["tests.support.failing_rank.failing_sweep", "--args", "sweep_name=ranked", "--overrides", "seed=1"]
     environment = {**os.environ, "METTA_DATA_DIR": str(tmp_path), "PYTHONPATH": os.getcwd()}
     done = subprocess.run(
-        [*TORCHRUN, *sweep], env=environment, capture_output=True, text=True, timeout=240, check=False
+        [*TORCHRUN, *sweep], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "on 2 ranks together" in done.stdout

@@ -20,13 +20,14 @@ from ray.cluster_utils import Cluster
 from metta.sweep.executor.ray import RayExecutor
 from metta.sweep.store import open_store
 from tests.sweep.executor.probe import write
-from tests.sweep.executor.trials import alive, drive, pids, probe_definition, until
+from tests.sweep.executor.trials import PATIENCE_SECONDS, alive, drive, pids, probe_definition, until
 
 
 def main(folder: Path) -> None:
     small: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 80 * 2**20}
-    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
-    nodes = [cluster.add_node(num_cpus=1, **small) for _ in range(2)]
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "wait": False, **small})
+    nodes = [cluster.add_node(num_cpus=1, wait=False, **small) for _ in range(2)]
+    cluster.wait_for_nodes(PATIENCE_SECONDS)
 
     def kill_a_node() -> None:
         until(lambda: len(pids(folder)) == 2)

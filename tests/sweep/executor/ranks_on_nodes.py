@@ -19,13 +19,15 @@ from ray.cluster_utils import Cluster
 from metta.sweep.executor.ray import RayExecutor
 from metta.sweep.trial import TrialSpec
 from tests.support.small_sweep import small_train
+from tests.sweep.executor.trials import PATIENCE_SECONDS
 
 
 def main(folder: Path) -> None:
     small: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 80 * 2**20}
-    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "wait": False, **small})
     for _ in range(2):
-        cluster.add_node(num_cpus=1, **small)
+        cluster.add_node(num_cpus=1, wait=False, **small)
+    cluster.wait_for_nodes(PATIENCE_SECONDS)
     tool = small_train("ranked").model_dump(mode="json")
     with closing(RayExecutor(address=cluster.address, ranks_per_trial=2)) as executor:
         print(executor.slots, "at once,", executor.resources.partition(", ")[2])

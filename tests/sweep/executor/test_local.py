@@ -22,7 +22,7 @@ from metta.sweep.executor.resources import Machine, Share, divide
 from metta.sweep.store import open_store
 from metta.sweep.trial import TrialState
 from tests.sweep.executor.probe import write
-from tests.sweep.executor.trials import alive, go_on, next_finished, pids, probe, until
+from tests.sweep.executor.trials import PATIENCE_SECONDS, alive, go_on, next_finished, pids, probe, until
 
 ROOT = Path(__file__).parents[3]
 
@@ -100,7 +100,7 @@ def test_workers_end_with_a_driver_that_is_killed_and_the_sweep_goes_on(tmp_path
     until(lambda: not any(alive(pid) for pid in pids(tmp_path)))
 
     write(tmp_path / "end")
-    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE_SECONDS)
     with closing(open_store(f"sqlite:///{tmp_path / 'sweeps.db'}")) as store:
         trials = store.trials("s")
     assert [(trial.state, trial.attempts) for trial in trials] == [

@@ -1,4 +1,4 @@
-"""What can be said of a trial's ranks on Ray without starting it; `ranks_on_nodes` runs them on two nodes."""
+"""What can be said of a trial's ranks on Ray without starting it; `ranks_on_nodes`, run by hand, uses two nodes."""
 
 from __future__ import annotations
 

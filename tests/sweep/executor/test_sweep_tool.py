@@ -31,6 +31,12 @@ def stored(folder: Path) -> list[Trial]:
         return store.trials("s")
 
 
+def await_line(process: subprocess.Popen[str], text: str) -> None:
+    """Read what it prints up to a line with this text."""
+    assert process.stdout is not None
+    assert any(text in line for line in process.stdout), f"it ended without {text!r}"
+
+
 @pytest.mark.parametrize("executor", ["local", "ray"])
 def test_ctrl_c_once_finishes_what_runs_and_twice_cancels_it(executor: str, tmp_path: Path) -> None:
     command = [sys.executable, "tools/run.py", "tests.sweep.executor.trials.probe_sweep"]
@@ -47,10 +53,7 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_cancels_it(executor: str, tmp_
     process = start()
     until(lambda: len(pids(tmp_path)) == 2)
     interrupt(process)
-    assert process.stdout is not None
-    told = ""
-    while "finishing 2 running trials" not in told:
-        told += process.stdout.readline()
+    await_line(process, "finishing 2 running trials")
     assert all(alive(pid) for pid in pids(tmp_path))
     write(tmp_path / "end")
     rest, _ = process.communicate(timeout=PATIENCE_SECONDS)
@@ -62,9 +65,7 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_cancels_it(executor: str, tmp_
     process = start()
     until(lambda: len(pids(tmp_path)) == 4)
     interrupt(process)
-    assert process.stdout is not None
-    while "finishing 2 running trials" not in process.stdout.readline():
-        pass
+    await_line(process, "finishing 2 running trials")
     interrupt(process)
     rest, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
