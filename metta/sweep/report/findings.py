@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from metta.common.config import flatten
 from metta.sweep.confirmation import Setting, Verdict, judge
 from metta.sweep.report.analysis import Analysis
-from metta.sweep.report.plots import parameter_names
 from metta.sweep.report.snapshot import Snapshot, near_the_front
 from metta.sweep.report.standing import ranked
 from metta.sweep.report.summary import metta_sweep_command, next_commands, range_text, short_text
@@ -219,7 +218,7 @@ def _importance(sweep: Snapshot) -> Finding:
     question, analysis = "Which parameters matter?", sweep.analysis
     if analysis is None:
         return Finding(question, "The model has not been asked yet.")
-    names = parameter_names(sweep)
+    names = sweep.parameter_names
     order = sorted(analysis.importance, key=lambda path: -analysis.importance[path].score)
     strong = [path for path in order if analysis.importance[path].score >= HARDLY]
     weak = [names[path] for path in order if path not in strong]

@@ -122,7 +122,7 @@ def progress(sweep: Snapshot) -> float:
 
 def plot_list(sweep: Snapshot) -> list[dict[str, Any]]:
     """Every plot's name, title and caption, and where it stands."""
-    names = plots.parameter_names(sweep)
+    names = sweep.parameter_names
     listed = []
     for name, plot in plots.all_plots(sweep).items():
         own = name.startswith(plots.PARAMETER)
@@ -137,7 +137,7 @@ def columns(sweep: Snapshot) -> list[dict[str, Any]]:
     metric = {"label": sweep.metric, "title": "score", "text": False}
     cost = {"label": f"cost ({sweep.definition.cost_metric})", "title": "cost", "text": False}
     text = [{"label": name, "title": name, "text": name != "trial"} for name in ("trial", "state", "standing")]
-    names = plots.parameter_names(sweep).items()
+    names = sweep.parameter_names.items()
     return [*text, metric, cost, *({"label": label, "title": path, "text": False} for path, label in names)]
 
 

@@ -85,7 +85,7 @@ def _packed(compressed: bytes) -> str:
 
 def _data(sweep: Snapshot) -> bytes:
     """What the page's script shows. Every metric and the learning curve are kept of the trials whose curves are."""
-    paths = list(plots.searched(sweep))
+    paths = list(sweep.searched)
     data: dict[str, Any] = {
         "progress": page.progress(sweep),
         "first": -1 if sweep.goal == "maximize" else 1,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from metta.common.config import flatten
 from metta.sweep.confirmation import SUFFIX
 from metta.sweep.definition import SweepDefinition
+from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.report.analysis import Analysis, analyse
 from metta.sweep.report.standing import Goal, pareto_front, ranked
+from metta.sweep.report.summary import short_names
 from metta.sweep.store.loaded import LoadedSweep
 from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError, SweepRecord
 from metta.sweep.trial import Trial, TrialState
@@ -56,6 +60,17 @@ class Snapshot:
         """Trials that ended, in the order in which they did."""
         ended = [trial for trial in self.trials if trial.state.ended]
         return sorted(ended, key=lambda trial: (trial.ended_at.timestamp() if trial.ended_at else 0.0, trial.number))
+
+    @property
+    def searched(self) -> dict[str, ParameterConfig]:
+        """What is searched, by dotted path."""
+        leaves = flatten(self.definition.protein.parameters)
+        return {path: leaf for path, leaf in leaves.items() if isinstance(leaf, ParameterConfig)}
+
+    @property
+    def parameter_names(self) -> dict[str, str]:
+        """The shortest clear name of each searched parameter, by dotted path."""
+        return short_names(list(self.searched))
 
     def with_state(self, state: TrialState) -> list[Trial]:
         return [trial for trial in self.trials if trial.state is state]
@@ -113,7 +128,11 @@ def near_the_front(snapshot: Snapshot) -> set[int]:
 
 
 def by_cost(snapshot: Snapshot) -> list[Trial]:
-    """Completed trials with a score and a cost, from cheap to dear; of equal cost the better one first."""
+    """Completed trials with a score and a finite cost, from cheap to dear; of equal cost the better one first."""
     sign = -1.0 if snapshot.goal == "maximize" else 1.0
-    costed = [trial for trial in ranked(snapshot.trials, snapshot.goal) if trial.cost is not None]
+    costed = [
+        trial
+        for trial in ranked(snapshot.trials, snapshot.goal)
+        if trial.cost is not None and math.isfinite(trial.cost)
+    ]
     return sorted(costed, key=lambda trial: (trial.cost, sign * (trial.score or 0.0)))

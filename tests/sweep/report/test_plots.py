@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,7 +79,7 @@ def test_each_line_of_parallel_coordinates_is_one_trial(snapshot: Take) -> None:
     data = plots.parallel_coordinates.build(sweep)
     best = _trace(data, "the best trial")
     axes = len(data["layout"]["xaxis"]["tickvals"])
-    assert axes == len(plots.searched(sweep)) + 2
+    assert axes == len(sweep.searched) + 2
     assert best["customdata"] == [ranked(sweep.trials, "maximize")[0].number]
     assert best["x"] == [*range(axes), None]
     assert best["y"][axes - 1] == 1.0
@@ -97,6 +99,40 @@ def test_learning_curves_are_of_the_best_and_the_latest(snapshot: Take) -> None:
         sweep.curves[order[0]][-1].metrics["reward"], rel=1e-5
     )
     assert data["layout"]["yaxis"]["title"]["text"] == "reward"
+
+
+def _many(sweep: Snapshot) -> Snapshot:
+    """A sweep of 3,000 trials: those of another again and again, a little shifted."""
+    scored = [trial for trial in ranked(sweep.trials, sweep.goal) if trial.cost is not None]
+    trials = [
+        replace(
+            trial, number=number, score=(trial.score or 0.0) + 1e-4 * number, cost=(trial.cost or 0.0) + 1e-3 * number
+        )
+        for number, trial in enumerate(itertools.islice(itertools.cycle(scored), 3000))
+    ]
+    return replace(sweep, trials=trials, analysis=None)
+
+
+def test_of_many_dots_those_on_one_another_are_one(snapshot: Take) -> None:
+    sweep = _many(snapshot("made"))
+    trace = _trace(plots.score_against_cost.build(sweep), "other trials")
+    hidden = [int(text.split()[1]) if text else 0 for text in trace["text"]]
+    assert len(trace["x"]) < 2000
+    assert len(trace["x"]) + sum(hidden) == 3000 - len(pareto_front(sweep.trials, sweep.goal))
+    darkness = dict(zip(hidden, trace["marker"]["opacity"], strict=True))
+    assert [darkness[count] for count in sorted(darkness)] == sorted(darkness.values())
+    numbers = {trial.number: trial for trial in sweep.trials}
+    for (number, _), x, y in zip(trace["customdata"], trace["x"], trace["y"], strict=True):
+        assert (x, y) == (pytest.approx(numbers[number].cost, rel=1e-5), pytest.approx(numbers[number].score, rel=1e-5))
+
+
+def test_of_many_lines_the_best_and_some_of_the_others_are_shown(snapshot: Take) -> None:
+    sweep = _many(snapshot("made"))
+    others, best, winner = plots.parallel_coordinates.build(sweep)["data"]
+    order = [trial.number for trial in ranked(sweep.trials, sweep.goal)]
+    assert [*winner["customdata"], *best["customdata"]] == order[:40]
+    assert others["name"] == "one in 6 of the other trials"
+    assert others["customdata"] == order[40::6]
 
 
 def test_plots_that_would_be_empty_are_left_out(snapshot: Take) -> None:

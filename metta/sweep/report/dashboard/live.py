@@ -89,7 +89,7 @@ class LiveSweep:
         """Rows of the table of trials that changed after revision `since`, and the revision they are of."""
         with self._lock:
             snapshot = self.snapshot()
-            paths = list(plots.searched(snapshot))
+            paths = list(snapshot.searched)
             changed = [number for number, revision in self._changed.items() if revision > since]
             return {"revision": self._revision, "rows": [page.row(self._trials[n], paths) for n in sorted(changed)]}
 

@@ -1,0 +1,82 @@
+"""How trials learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metta.sweep.report.axes import numbers, plain
+from metta.sweep.report.plots.figure import Data, Plot, or_empty, plot
+from metta.sweep.report.snapshot import Snapshot
+from metta.sweep.report.standing import ranked
+from metta.sweep.report.theme import ACCENT, NEUTRAL
+from metta.sweep.store.protocol import CurvePoint
+from metta.sweep.trial import TrialState
+
+CURVE_METRICS = ("reward", "loss")
+"""What a learning curve shows of a run that does not report the sweep's metric while it trains."""
+
+
+@plot(
+    "Learning curves",
+    "How trials learnt: the best in blue, what runs in bold, others behind them. Of many trials, the best, the "
+    "Pareto front and the latest.",
+)
+def learning_curves(sweep: Snapshot) -> Data:
+    order = [trial.number for trial in ranked(sweep.trials, sweep.goal) if trial.number in sweep.curves]
+    running = {trial.number for trial in sweep.with_state(TrialState.RUNNING)}
+    return _curves(sweep, list(sweep.curves), order[0] if order else None, running)
+
+
+def trial_curve(number: int) -> Plot:
+    """The plot of one trial's learning curve."""
+    return Plot(f"How trial {number} learnt", "", lambda sweep: _curves(sweep, [number], number, set()))
+
+
+def _curves(sweep: Snapshot, numbered: Sequence[int], best: int | None, running: set[int]) -> Data:
+    metric = curve_metric(sweep.metric, [point for number in numbered for point in sweep.curves[number]])
+    traces: list[Data] = []
+    for number in sorted(numbered, key=lambda number: (number == best, number in running, -number)):
+        points = [point for point in sweep.curves[number] if metric in point.metrics]
+        lead = number == best or number in running
+        label = f"trial {number}" + (" (runs)" if number in running else "")
+        if not points:
+            continue
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": label,
+                "x": [point.step for point in points],
+                "y": numbers(point.metrics[metric] for point in points),
+                "customdata": [number] * len(points),
+                "line": {"color": ACCENT if number == best else NEUTRAL, "width": 2.5 if lead else 1.2},
+                "opacity": 1.0 if lead else 0.5,
+                "hovertemplate": f"trial {number}<br>%{{x:.4s}} steps: %{{y:.4g}}<extra></extra>",
+            }
+        )
+        if lead and len(numbered) > 1:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "text",
+                    "x": [points[-1].step],
+                    "y": numbers([points[-1].metrics[metric]]),
+                    "text": [f"{label} "],
+                    "textposition": "top left",
+                    "textfont": {"color": ACCENT if number == best else NEUTRAL},
+                    "hoverinfo": "skip",
+                }
+            )
+    layout = {
+        "xaxis": {"title": {"text": "steps"}, "tickformat": "~s", "rangemode": "tozero"},
+        "yaxis": {"title": {"text": plain(metric)}},
+        "showlegend": False,
+        "height": 360,
+    }
+    return {"data": traces, "layout": or_empty(layout, traces, "no trial has reported progress")}
+
+
+def curve_metric(metric: str, points: Sequence[CurvePoint]) -> str:
+    """Which metric learning curves show: the sweep's own where trials report it as they train, else the reward."""
+    named = {name for point in points for name in point.metrics}
+    return next((name for name in (metric, *CURVE_METRICS) if name in named), min(named, default=metric))

@@ -1,0 +1,65 @@
+"""Is the model any good? What it predicted beside what was measured."""
+
+from __future__ import annotations
+
+from metta.sweep.report.axes import numbers
+from metta.sweep.report.plots.dots import cloud
+from metta.sweep.report.plots.figure import Data, or_empty, plot
+from metta.sweep.report.plots.labels import score_title
+from metta.sweep.report.snapshot import Snapshot
+from metta.sweep.report.theme import ACCENT, NEUTRAL, QUIET
+
+SHOWN_ERROR_BARS = 300
+
+
+@plot(
+    "Is the model any good?",
+    "What the model predicted of trials before they ran, against what was measured, with one standard deviation. On "
+    "the line, it was right. Two in three bars should cross the line.",
+)
+def predicted_against_measured(sweep: Snapshot) -> Data:
+    layout: Data = {"height": 360, "showlegend": False}
+    if sweep.analysis is None or not sweep.analysis.forecasts.numbers:
+        return {"data": [], "layout": or_empty(layout, [], "no trial was predicted before it ran")}
+    forecasts = sweep.analysis.forecasts
+    ends = numbers(
+        [
+            min(forecasts.predicted.min(), forecasts.measured.min()),
+            max(forecasts.predicted.max(), forecasts.measured.max()),
+        ]
+    )
+    by_number = {trial.number: trial for trial in sweep.trials}
+    trials = [by_number[number] for number in forecasts.numbers]
+    hover = "predicted %{x:.4g}<br>measured %{y:.4g}"
+    points = cloud(trials, "trials", list(forecasts.predicted), list(forecasts.measured), hover, colour=ACCENT)
+    if len(forecasts.numbers) <= SHOWN_ERROR_BARS:
+        points["error_x"] = {
+            "type": "data",
+            "array": numbers(forecasts.deviations),
+            "color": NEUTRAL,
+            "thickness": 1,
+            "width": 0,
+        }
+    right = {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "hoverinfo": "skip", "name": "right"}
+    layout |= {
+        "xaxis": {"title": {"text": f"predicted {score_title(sweep)}"}},
+        "yaxis": {"title": {"text": f"measured {score_title(sweep)}"}},
+    }
+    if forecasts.rank_correlation is not None:
+        layout["annotations"] = [
+            {
+                "xref": "paper",
+                "yref": "paper",
+                "x": 0.02,
+                "y": 0.98,
+                "xanchor": "left",
+                "yanchor": "top",
+                "align": "left",
+                "showarrow": False,
+                "text": f"rank correlation {forecasts.rank_correlation:.2f}<br>"
+                f"{forecasts.within_one_deviation:.0%} within one deviation",
+                "bgcolor": QUIET,
+                "borderpad": 4,
+            }
+        ]
+    return {"data": [{**right, "line": {"color": NEUTRAL, "width": 1.5, "dash": "dash"}}, points], "layout": layout}
