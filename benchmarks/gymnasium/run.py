@@ -4,7 +4,8 @@
     uv run --no-sync python -m benchmarks.gymnasium.run --seeds 5
 
 Each run is a process of its own, bound to one core; ours and theirs take turns. Each trains with the hyperparameters
-that its own project keeps for that environment (Stable-Baselines3's are those of its RL Zoo), to the end of its budget.
+that its own project keeps for that environment (Stable-Baselines3's are those of its RL Zoo), to the end of its steps
+or for five minutes.
 With ``--runs FOLDER`` each run is kept as a file; one that is there already is read, so what was stopped goes on.
 
 Seconds are the core's time that the training took (CPU time), so what else the machine does hardly counts; on an idle
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 SOLVED = {"CartPole-v1": 475.0, "LunarLander-v3": 200.0}
+LIMIT_SECONDS = 300.0
 EPISODES = 100
 EVALUATION_SEED = 10_000
 
@@ -56,6 +58,7 @@ def ours(env_id: str, seed: int) -> Run:
     import metta.rl.trainer  # noqa: F401  importing torch is not training
     from experiments.gymnasium import train
     from metta.rl.gymnasium.config import GymnasiumSimulation
+    from metta.rl.gymnasium.evaluate import evaluate, load_policy
     from metta.sweep.trial import Progress
 
     solved: list[float] = []
@@ -66,15 +69,17 @@ def ours(env_id: str, seed: int) -> Run:
         seconds = time.process_time() - started
         if not solved and progress.metrics.get("reward", -1e9) >= SOLVED[env_id]:
             solved.append(seconds)
-        return True
+        return seconds < LIMIT_SECONDS
 
     tool = train(env_id)
-    tool.update({"trainer.seed": seed, "trainer.device": "cpu"})
-    tool.simulations = [GymnasiumSimulation(env=tool.env, num_episodes=EPISODES, seed=EVALUATION_SEED)]
+    tool.update({"trainer.seed": seed, "trainer.device": "cpu", "simulations": []})
+    simulation = GymnasiumSimulation(env=tool.env, num_episodes=EPISODES, seed=EVALUATION_SEED)
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        metrics = tool.run(report, Path(folder)).metrics
-    return Run(solved[0] if solved else None, seconds, int(metrics["agent_steps"]), metrics["evaluation"])
+        result = tool.run(report, Path(folder))
+        episodes = evaluate(*load_policy(result.artefacts["policy"]), simulation)
+    reward = statistics.fmean(episode["reward"] for episode in episodes)
+    return Run(solved[0] if solved else None, seconds, int(result.metrics["agent_steps"]), reward)
 
 
 def stable_baselines3(env_id: str, seed: int) -> Run:
@@ -95,7 +100,7 @@ def stable_baselines3(env_id: str, seed: int) -> Run:
                 solved.append(time.process_time() - started)
 
         def _on_step(self) -> bool:
-            return True
+            return time.process_time() - started < LIMIT_SECONDS
 
     environments = make_vec_env(env_id, num_environments, seed=seed)
     model = PPO(
@@ -194,7 +199,8 @@ def _summary(runs: list[Run]) -> str:
     solved = [run.solved_seconds for run in runs if run.solved_seconds is not None]
     until = f"{_spread(solved)} s" if solved else "never"
     return (
-        f"solved {len(solved)}/{len(runs)} in {until}; trained {runs[0].steps:,} steps in "
+        f"solved {len(solved)}/{len(runs)} in {until}; "
+        f"{_spread([run.steps / 1000 for run in runs])} thousand steps in "
         f"{_spread([run.seconds for run in runs])} s; reward {_spread([run.reward for run in runs])}"
     )
 
