@@ -201,11 +201,13 @@ def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
     run_dir.mkdir(parents=True, exist_ok=True)
     trial = RunningTrial(spec.number, spec.attempt, spec.tool["seed"], run_dir, _report=report)
     returned = function(spec.tool["params"], trial)
+    metric = spec.tool["metric"]
     if returned is None and trial._last:
         metrics = trial._last
     else:
-        metrics = numbers(returned if isinstance(returned, Mapping) else {spec.tool["metric"]: returned})
-    return TrialResult(metrics, trial.seconds, trial.artefacts, stopped=trial.stopped)
+        metrics = numbers(returned if isinstance(returned, Mapping) else {metric: returned})
+    missing = None if metric in metrics or trial.stopped else f"it returned no {metric!r}; {nearest(metric, metrics)}"
+    return TrialResult(metrics, trial.seconds, trial.artefacts, error=missing, stopped=trial.stopped)
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -223,7 +225,7 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def optimize(
-    function: Function,
+    function: Function | str,
     parameters: Mapping[str, Any],
     metric: str,
     num_trials: int,
@@ -237,7 +239,8 @@ def optimize(
 
     Args:
         function: called with hyperparameters, nested as `parameters` are, and a `RunningTrial`; returns metrics by
-            name, or one number, which is then the score. With workers it is imported there by its module and name.
+            name, or one number, which is then the score. With workers it is imported there by its module and name,
+            so it may also be given as text: ``my_package.training:train``.
         parameters: what to search: a `ParameterConfig`, or the dict of one, by (dotted or nested) name.
         metric: the name of the score among the metrics.
         num_trials: how many trials are to end.
@@ -245,8 +248,8 @@ def optimize(
         name: the sweep's name in the store. The same name, called again, goes on with the sweep; left out, each call
             is a sweep of its own.
         settings: how Protein searches.
-        fields: of `SweepConfig` (`max_cost`, ...) and of `AbstractSweep` (`num_workers`, `store`, `seed`,
-            `cost_metric`, `wandb`, `on_change`, ...).
+        fields: of `SweepConfig` (`max_cost`, ...), of `ProteinConfig` (`constraints`) and of `AbstractSweep`
+            (`num_workers`, `store`, `seed`, `cost_metric`, `wandb`, `on_change`, ...).
 
     Raises:
         UserError: the sweep cannot run as asked; nothing has run then.
@@ -266,26 +269,22 @@ def optimize(
         ({'x': 0.3}, 1.0)
     """
     return function_sweep(
-        function, parameters, metric, num_trials, goal=goal, name=name, settings=settings, **fields
+        function, parameters, metric, num_trials, name, goal=goal, settings=settings or ProteinSettings(), **fields
     ).run()
 
 
 def function_sweep(
-    function: Function,
+    function: Function | str,
     parameters: Mapping[str, Any],
     metric: str,
     num_trials: int,
-    *,
-    goal: Literal["maximize", "minimize"] = "maximize",
     name: str | None = None,
-    settings: ProteinSettings | Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> FunctionSweep:
     """The sweep that `optimize` runs, as a Tool: for an experiment that `tools/run.py` starts. See there."""
-    given = {"metric": metric, "goal": goal, "parameters": parameters, "num_trials": num_trials, "function": function}
-    if settings is not None:
-        given["settings"] = settings
-    return assemble(FunctionSweep, {**given, **fields, "sweep_name": name or _new_name(function)}, "optimize")
+    loaded: Function = _loaded(function)
+    given = {"metric": metric, "parameters": parameters, "num_trials": num_trials, "function": loaded}
+    return assemble(FunctionSweep, {**given, **fields, "sweep_name": name or _new_name(loaded)}, "optimize")
 
 
 def _new_name(function: Function) -> str:

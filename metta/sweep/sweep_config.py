@@ -18,7 +18,7 @@ class SweepConfig(Config):
         max_cost: the sweep also ends once its trials have cost this much in all, in units of the cost metric; the
             optimiser then looks for the best score for its cost until the budget nears its end.
         max_hours: hours after which whoever runs the sweep starts no new trial; those that run then end. Each run of
-            the same sweep has them anew.
+            the same sweep has them anew, as each call of Optuna's `optimize` has its `timeout`; `max_cost` is for all.
         trial_timeout: seconds, from its start, after which a trial is told to stop. It is then failed. A worker that
             does not stop is killed; in this process ("inline") only a trial that reports progress can be stopped.
         seeds_per_trial: a trial is run on so many seeds; the mean is its score, the sum its cost, and the standard

@@ -102,6 +102,11 @@ def test_what_is_no_metric_fails_the_trial_and_says_so(returned: Any) -> None:
         sweep(lambda config, trial: returned, 9)
 
 
+def test_a_metric_under_another_name_fails_the_trial_and_says_what_was_returned() -> None:
+    with pytest.raises(TooManyFailuresError, match=r"it returned no 'accuracy'; did you mean 'acc'\? valid: acc, loss"):
+        sweep(lambda config, trial: {"acc": 1.0, "loss": 0.0}, 9)
+
+
 def test_what_is_done_before_the_clock_is_restarted_costs_nothing() -> None:
     def train(config: dict[str, Any], trial: RunningTrial) -> float:
         time.sleep(0.5)
@@ -126,8 +131,9 @@ def test_a_function_makes_files_and_artefacts_in_a_folder_of_its_trial() -> None
     assert [float(model.read_text()) for model in models] == [trial.params["x"] for trial in trials]
 
 
-def test_a_worker_imports_the_function() -> None:
-    trials = sweep(parabola, 3, executor="local", num_workers=1).trials
+@pytest.mark.parametrize("function", [parabola, "tests.support.functions:parabola"])
+def test_a_worker_imports_the_function(function: Any) -> None:
+    trials = sweep(function, 3, executor="local", num_workers=1).trials
 
     assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 3
     (process,) = {trial.metrics["pid"] for trial in trials}
