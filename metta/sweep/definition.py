@@ -105,8 +105,8 @@ def open_sweep(
         raise SweepChangedError(
             f"sweep {name!r} in {store.url} was made with other settings: {'; '.join(changes[:6])}"
             + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
-            + "\nuse another sweep_name, or keep the old trials that still fit with on_change=extend (on the command line: "
-            "--overrides on_change=extend)"
+            + "\nuse another sweep_name, or keep the old trials that still fit with on_change=extend "
+            "(on the command line: --overrides on_change=extend)"
         )
     if definition.seed is None:
         definition = definition.model_copy(update={"seed": stored.seed})
