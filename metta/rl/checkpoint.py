@@ -2,7 +2,7 @@
 
 A checkpoint is a folder ``checkpoints/<updates done>`` in the run's folder, and is itself what a policy's URI names:
 
-- ``policy.safetensors``, ``policy.json``: weights, and what is needed to play with them;
+- ``policy.safetensors``, ``policy.json``: weights, and what is needed to play with them, which alone are a policy;
 - ``training.safetensors``, ``training.json``: what is needed besides to go on training.
 
 It is written under another name, flushed to disk and renamed, so that one that can be seen is whole.
@@ -10,17 +10,18 @@ It is written under another name, flushed to disk and renamed, so that one that 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
+from metta.common import shared_files
 from metta.common.errors import UserError
 from metta.rl.actor import Actor
 from metta.rl.adam import Adam
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 KEPT = 2
 """Older checkpoints of a run are deleted."""
 
+_WEIGHTS, _DESCRIPTION = "policy.safetensors", "policy.json"
 _TEMPORARY = ".tmp-"
 _OPTIMIZER = "optimizer."
 
@@ -81,10 +83,10 @@ def save(run_dir: Path, state: TrainingState, spec: DataclassInstance, settings:
     temporary = root / f"{_TEMPORARY}{target.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    save_file(_on_cpu(state.policy.state_dict()), temporary / "policy.safetensors")
+    save_file(_on_cpu(state.policy.state_dict()), temporary / _WEIGHTS)
     remembered = {f"{_OPTIMIZER}{name}": tensor for name, tensor in state.optimizer.state_dict().items()}
     save_file(_on_cpu(remembered), temporary / "training.safetensors")
-    _write_json(temporary / "policy.json", {"hidden_size": state.policy.hidden_size, "environment": asdict(spec)})
+    _write_json(temporary / _DESCRIPTION, {"hidden_size": state.policy.hidden_size, "environment": asdict(spec)})
     counters = {name: getattr(state, name) for name in ("updates", "agent_steps", "seconds", "metrics")}
     _write_json(temporary / "training.json", {"settings": settings, **counters})
     for path in [*temporary.iterdir(), temporary]:
@@ -109,7 +111,7 @@ def settings_of(checkpoint: Path) -> dict[str, Any]:
 
 def restore(checkpoint: Path, state: TrainingState) -> None:
     """Put what a checkpoint holds into the state of a run made with the same settings."""
-    state.policy.load_state_dict(load_file(checkpoint / "policy.safetensors"))
+    state.policy.load_state_dict(load_file(checkpoint / _WEIGHTS))
     tensors = load_file(checkpoint / "training.safetensors")
     state.optimizer.load_state_dict({name.removeprefix(_OPTIMIZER): tensor for name, tensor in tensors.items()})
     counters = json.loads((checkpoint / "training.json").read_text())
@@ -121,35 +123,52 @@ def load_policy(uri: str, device: str = "cpu") -> Actor:
     """Load a policy to play with.
 
     Args:
-        uri: ``file://`` URI or path of a checkpoint's folder.
+        uri: a checkpoint's folder: a path, or a URL that `metta.common.shared_files` reads.
         device: where it computes.
 
     Raises:
         UserError: there is no policy there.
     """
-    folder, description = read_policy(uri)
+    weights, description = read_policy(uri)
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in description["environment"].items()
     }
     spec = EnvironmentSpec(**fields)
     policy = make_policy(spec, description["hidden_size"])
-    policy.load_state_dict(load_file(folder / "policy.safetensors"))
+    policy.load_state_dict(weights)
     return Actor(policy.to(device).eval(), spec)
 
 
-def read_policy(uri: str) -> tuple[Path, dict[str, Any]]:
-    """The folder of a policy, and what is needed besides its weights to make it again.
+def read_policy(uri: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights of a policy, and what is needed besides them to make it again.
 
     Raises:
         UserError: there is no policy there.
     """
-    parsed = urlparse(uri)
-    if parsed.scheme not in ("", "file"):
-        raise UserError(f"policy {uri}: only file:// URIs and paths can be read, not {parsed.scheme}://")
-    folder = Path(unquote(parsed.path) if parsed.scheme else uri)
-    if not (folder / "policy.json").is_file():
-        raise UserError(f"policy {uri}: there is no policy.json in {folder}")
-    return folder, json.loads((folder / "policy.json").read_text())
+
+    def read(name: str) -> bytes:
+        try:
+            return shared_files.read_bytes(f"{uri.rstrip('/')}/{name}")
+        except FileNotFoundError:
+            raise UserError(f"policy {uri}: there is no {name}") from None
+
+    description: dict[str, Any] = json.loads(read(_DESCRIPTION))
+    return load(read(_WEIGHTS)), description
+
+
+def share_policy(checkpoint: Path, url: str) -> str:
+    """Copy the policy of a checkpoint below a URL, and return its own.
+
+    That ends in a digest of the weights, so no other policy is ever written over, whatever its run was called.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    weights = (checkpoint / _WEIGHTS).read_bytes()
+    shared = f"{url.rstrip('/')}/{checkpoint.name}-{hashlib.sha256(weights).hexdigest()[:12]}"
+    shared_files.write_bytes(f"{shared}/{_WEIGHTS}", weights)
+    shared_files.write_bytes(f"{shared}/{_DESCRIPTION}", (checkpoint / _DESCRIPTION).read_bytes())  # now it is whole
+    return shared
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

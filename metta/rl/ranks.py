@@ -118,6 +118,7 @@ def joined(ranks: Ranks, store: Store, on_gpu: bool, on_loopback: bool = False) 
         on_loopback: all ranks are on this machine, and listen to nobody else.
     """
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a rank that waits too long raises, and is not aborted
+    excepthook = sys.excepthook  # torch puts its own before it, which writes a prefix, once more for each group
     loopback = {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"} if on_loopback else {}
     with _environment(loopback), _lost_ranks_raised():
         _await_all(ranks, store)
@@ -132,6 +133,7 @@ def joined(ranks: Ranks, store: Store, on_gpu: bool, on_loopback: bool = False) 
         yield
     finally:
         dist.destroy_process_group()
+        sys.excepthook = excepthook
 
 
 def say_lost(store: Store, rank: int) -> None:

@@ -34,7 +34,7 @@ from metta.sweep.report.console import ConsoleView
 from metta.sweep.report.standing import ranked
 from metta.sweep.report.summary import next_commands, print_outcome, range_text, value_text
 from metta.sweep.result import SweepResult
-from metta.sweep.retention import remove_policies, trial_folder
+from metta.sweep.retention import Retention, trial_folder
 from metta.sweep.store import open_store
 from metta.sweep.store.loaded import LoadedSweep
 from metta.sweep.store.protocol import Attempt, Store
@@ -93,6 +93,10 @@ class AbstractSweep(Tool):
     @abstractmethod
     def prepare(self, definition: SweepDefinition, attempt: Attempt, seed: int, run_dir: Path) -> TrialSpec:
         """Put an attempt's hyperparameters and its seed on what is to be run in the folder `run_dir`."""
+
+    def shared_folder(self, definition: SweepDefinition, number: int) -> str | None:
+        """URL of the folder where a trial puts what other machines are to reach, or None if there is none."""
+        return None
 
     def describe(self, metrics: Mapping[str, float]) -> str:
         """What a trial's metrics mean in the terms of what was trained, in a few words."""
@@ -223,8 +227,18 @@ class AbstractSweep(Tool):
         def prepare(attempt: Attempt) -> TrialSpec:
             return self._with_seeds(definition, attempt, trial_folder(root, attempt.number))
 
+        retention = Retention(
+            definition.keep_policies,
+            definition.protein.goal,
+            root,
+            lambda number: self.shared_folder(definition, number),
+        )
+
         def tidy(trials: list[Trial]) -> None:
-            remove_policies(trials, definition.keep_policies, definition.protein.goal, root)
+            try:
+                retention.apply(trials)
+            except UserError as error:
+                view.notice(f"a policy that is not to be kept could not be deleted yet: {error}")
 
         with ConsoleView(console, definition, self.describe, store.trials(self.sweep_name)) as view:
             loop = SweepLoop(self.sweep_name, definition, store, executor, prepare, view, exclusive, tidy)

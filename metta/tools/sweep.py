@@ -68,7 +68,7 @@ class SweepTool(AbstractSweep):
         )
 
     def prepare(self, definition: SweepDefinition, attempt: Attempt, seed: int, run_dir: Path) -> TrialSpec:
-        tool = self._fresh_tool(f"{self.sweep_name}.{attempt.number:04d}")
+        tool = self._fresh_tool(self._run_name(attempt.number))
         if "trainer.seed" not in {**self.train_overrides.root, **attempt.params}:
             tool.override("trainer.seed", seed)
         tool.update(attempt.params)
@@ -81,8 +81,15 @@ class SweepTool(AbstractSweep):
             run_dir=str(run_dir),
         )
 
+    def shared_folder(self, definition: SweepDefinition, number: int) -> str | None:
+        policies = definition.tool.get("policies")  # a sweep of before there was this setting lacks it
+        return policies and TrainTool.shared_folder(policies, self._run_name(number))
+
     def describe(self, metrics: Mapping[str, float]) -> str:
         return TrainTool.describe(metrics)
+
+    def _run_name(self, number: int) -> str:
+        return f"{self.sweep_name}.{number:04d}"
 
     def _fresh_tool(self, run_name: str) -> TrainTool:
         return self.train_tool_factory(run_name).update(self.train_overrides.root)

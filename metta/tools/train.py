@@ -7,12 +7,14 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from rich.console import Console
 
+from metta.common import shared_files
 from metta.common.config import Config
 from metta.common.data_dir import data_dir
 from metta.common.entry_point import EntryPoint, load_target
@@ -84,6 +86,8 @@ class TrainTool(Tool):
         env: the game that is trained on.
         simulations: what the policy is evaluated on; none is possible.
         evaluation: what the evaluation leaves besides its metrics.
+        policies: URL of a folder that other machines reach, to put the policy in: ``s3://bucket/folder``, or any other
+            that fsspec writes to. Left out, it stays in the run's folder.
         wandb: whether and where to log a run that no sweep records.
     """
 
@@ -92,7 +96,21 @@ class TrainTool(Tool):
     env: EnvironmentConfig
     simulations: list[SimulationConfig] = []
     evaluation: EvaluationConfig = EvaluationConfig()
+    policies: str | None = Field(default=None, min_length=1)
     wandb: WandbConfig = Field(default_factory=WandbConfig)
+
+    @field_validator("policies")
+    @classmethod
+    def _can_be_reached(cls, policies: str | None) -> str | None:
+        try:
+            return None if policies is None else shared_files.check_url(policies)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+    @staticmethod
+    def shared_folder(policies: str, run_name: str) -> str:
+        """URL of the folder below `policies` where a run puts its own."""
+        return f"{policies.rstrip('/')}/{run_name}"
 
     @property
     def run_dir(self) -> Path:
@@ -107,13 +125,26 @@ class TrainTool(Tool):
             run_dir: folder to use in place of `self.run_dir`.
 
         Raises:
-            UserError: a simulation that a policy of this game cannot play, or other settings under the same name.
+            UserError: a simulation that a policy of this game cannot play, other settings under the same name, or a
+                place for the policy that cannot be written to.
             TrainingDiverged, WorkerError: see `metta.rl.trainer.train`.
         """
         folder = run_dir or self.run_dir
         log = "train.log" if leads() else f"train.rank{os.environ['RANK']}.log"
         with log_to_file(folder / log):
-            return self._run(report, folder)
+            if self.policies is None or not leads():
+                return self._run(report, folder)
+            shared_files.require_writable(self.policies)
+            return self._shared(self._run(report, folder), self.policies)
+
+    def _shared(self, result: TrialResult, url: str) -> TrialResult:
+        """The result, with its policy where other machines reach it."""
+        from metta.rl.checkpoint import share_policy
+
+        policy = shared_files.local_path(result.artefacts["policy"])
+        assert policy is not None
+        shared = share_policy(policy, self.shared_folder(url, self.run_name))
+        return replace(result, artefacts={**result.artefacts, "policy": shared})
 
     def _run(self, report: Report, run_dir: Path) -> TrialResult:
         if self.trainer.num_ranks != 1:

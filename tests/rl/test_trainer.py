@@ -197,11 +197,9 @@ def test_a_policy_is_not_asked_to_play_another_game(tmp_path: Path) -> None:
         require_compatible(spec, EnvironmentSpec.of(small_env(num_vibes=2)), "with vibes")
 
 
-@pytest.mark.parametrize(
-    ("uri", "reason"), [("file:///nowhere/1", "no policy.json"), ("s3://bucket/1", "only file://")]
-)
-def test_a_policy_that_is_not_there(uri: str, reason: str) -> None:
-    with pytest.raises(UserError, match=reason):
+@pytest.mark.parametrize("uri", ["file:///nowhere/1", "memory://nowhere/1"])
+def test_a_policy_that_is_not_there(uri: str) -> None:
+    with pytest.raises(UserError, match=r"no policy\.json"):
         load_policy(uri)
 
 

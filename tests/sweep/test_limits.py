@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
+from metta.common import shared_files
 from metta.common.errors import UserError
+from metta.rl.checkpoint import load_policy
 from metta.sweep import RunningTrial, SweepResult, load_sweep, optimize
 from metta.sweep import sweep as loop
 from metta.sweep.abstract_sweep import AbstractSweep
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.definition import SweepChangedError
-from metta.sweep.trial import TrialState
+from metta.sweep.retention import Retention
+from metta.sweep.trial import Trial, TrialState
 from tests.support.functions import hang, parabola
 from tests.support.small_sweep import small_sweep
 from tests.sweep.executor.trials import alive, until
@@ -186,6 +190,44 @@ def test_training_for_real_on_two_seeds_keeps_the_best_policies(tmp_path: Path) 
         assert [policy.exists() for policy in policies] == [trial.number == best] * 2
         assert [policy.parents[1].name for policy in policies] == ["seed_0", "seed_1"]
         assert {policy.parents[1].joinpath("train.log").exists() for policy in policies} == {True}
+
+
+def test_shared_policies_are_deleted_too(tmp_path: Path) -> None:
+    tool = small_sweep("s", num_trials=2, total_timesteps=1_024)
+    tool.override("train_overrides.policies", "memory://retention").override("sweep.keep_policies", "best")
+    shared_files.write_bytes("memory://retention/s.0000-mine/policy.json", b"of another run")
+    result = tool.run()
+
+    best = result.best_trial.number
+    for trial in result.trials:
+        uri = trial.artefacts["policy"]
+        assert uri.startswith(f"memory://retention/s.{trial.number:04d}/")
+        if trial.number == best:
+            assert load_policy(uri)
+        else:
+            with pytest.raises(UserError, match=r"there is no policy\.json"):
+                load_policy(uri)
+    assert shared_files.read_bytes("memory://retention/s.0000-mine/policy.json")
+
+
+def test_what_cannot_be_deleted_now_is_deleted_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uris = [f"memory://later/{number}/policy" for number in range(3)]
+    trials = [
+        Trial(number, TrialState.COMPLETED, {}, attempts=1, score=float(number), cost=1.0, artefacts={"policy": uri})
+        for number, uri in enumerate(uris)
+    ]
+    for uri in uris:
+        shared_files.write_bytes(uri, b"1")
+    retention = Retention("best", "maximize", tmp_path, lambda number: f"memory://later/{number}")
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryFileSystem, "rm", lambda self, path, recursive: 1 / 0)
+        with pytest.raises(UserError, match="ZeroDivisionError"):
+            retention.apply(trials)
+    retention.apply(trials)
+    assert shared_files.read_bytes(uris[2])
+    for uri in uris[:2]:
+        with pytest.raises(FileNotFoundError):
+            shared_files.read_bytes(uri)
 
 
 def test_a_policy_that_was_not_kept_is_not_offered(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -5,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from metta.common.config import ConfigError
 from metta.common.errors import UserError
 from metta.rl.trainer_config import TrainerConfig
 from metta.sim.simulation_config import SimulationConfig
 from metta.sweep.trial import Progress, TrialSpec
+from metta.tools.sim import SimTool
 from metta.tools.train import TrainTool
 from tests.rl.small import small_env
 
@@ -57,6 +60,30 @@ def test_a_trial_that_is_tried_again_goes_on(tmp_path: Path) -> None:
     assert not second.stopped
     assert second.metrics["updates"] == 3
     assert second.metrics["seconds"] > first.cost
+
+
+@pytest.mark.parametrize("where", ["memory://policies/of runs", "file"])
+def test_a_policy_is_shared_and_played_from_there(where: str, tmp_path: Path) -> None:
+    url = (tmp_path / "shared").as_uri() if where == "file" else where
+    swept = tool(policies=url)
+    simulations = swept.simulations
+    result = TrainTool.run_trial(spec(tmp_path / "run", swept), lambda progress: True)
+    shared = result.artefacts["policy"]
+    assert shared.startswith(f"{url}/mine/000003-")
+
+    again = TrainTool.run_trial(spec(tmp_path / "run", swept), lambda progress: True)
+    assert again.artefacts["policy"] == shared
+    shutil.rmtree(tmp_path / "run")
+    assert SimTool(policy_uri=shared, simulations=simulations).evaluate().metrics()["small"] == result.metrics["small"]
+
+
+def test_a_place_for_policies_is_tried_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Protocol not known: s4"):
+        tool(policies="s4://bucket")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/shared"):
+        tool(policies=str(tmp_path / "file" / "shared")).run(lambda progress: True, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest() -> None:

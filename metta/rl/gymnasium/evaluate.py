@@ -6,7 +6,6 @@ import statistics
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors.torch import load_file
 
 from metta.common.errors import UserError
 from metta.rl.checkpoint import read_policy
@@ -20,18 +19,18 @@ def load_policy(uri: str) -> tuple[GymnasiumPolicy, GymnasiumSpec]:
     """Load a policy, with the statistics that its observations are normalised by, and what it plays.
 
     Args:
-        uri: ``file://`` URI or path of a checkpoint's folder.
+        uri: a checkpoint's folder: a path, or a URL that `metta.common.shared_files` reads.
 
     Raises:
         UserError: there is no policy there, or one for another kind of game.
     """
-    folder, description = read_policy(uri)
+    weights, description = read_policy(uri)
     try:
         spec = TypeAdapter(GymnasiumSpec).validate_python(description["environment"])
     except ValidationError:
         raise UserError(f"policy {uri}: it does not play environments of Gymnasium") from None
     policy = GymnasiumPolicy(spec, description["hidden_size"], normalized=True)
-    policy.load_state_dict(load_file(folder / "policy.safetensors"))
+    policy.load_state_dict(weights)
     return policy.eval(), spec
 
 

@@ -20,7 +20,7 @@ from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.report.standing import pareto_front, ranked
 from metta.sweep.report.words import cost_text
-from metta.sweep.retention import artefact_path
+from metta.sweep.retention import artefact_path, kept_trials
 from metta.sweep.store.protocol import SweepRecord
 from metta.sweep.trial import Trial, TrialState
 
@@ -100,17 +100,19 @@ def print_outcome(
         f"\n[bold]{escape(name)}[/bold]: {told} of {definition.num_trials}; {spent:,.0f} {unit} spent", highlight=False
     )
     order = ranked(trials, definition.protein.goal)
+    kept = kept_trials(trials, definition.keep_policies, definition.protein.goal)
     if order:
-        _print_winner(console, "best trial", order[0], definition)
+        _print_winner(console, "best trial", order[0], definition, kept)
         chosen = next((trial for trial in order if trial.number == recommended), None)
         if chosen is not None and chosen.number != order[0].number:
-            _print_winner(console, "recommended by the model (the best score may be luck)", chosen, definition)
+            title = "recommended by the model (the best score may be luck)"
+            _print_winner(console, title, chosen, definition, kept)
     for what, command in commands.items():
         console.print(f"{what}:", highlight=False)
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True, style="bold")
 
 
-def _print_winner(console: Console, title: str, trial: Trial, definition: SweepDefinition) -> None:
+def _print_winner(console: Console, title: str, trial: Trial, definition: SweepDefinition, kept: set[int]) -> None:
     metric = definition.protein.metric
     console.print(
         f"[green]{title}: {trial.number}[/green]  {escape(metric)} [bold]{trial.score:.4g}[/bold]  "
@@ -122,7 +124,7 @@ def _print_winner(console: Console, title: str, trial: Trial, definition: SweepD
     if "policy" in trial.artefacts:
         policy = trial.artefacts["policy"]
         file = artefact_path(policy)
-        if definition.keep_policies != "all" and file is not None and not file.exists():
+        if trial.number not in kept or (definition.keep_policies != "all" and file is not None and not file.exists()):
             policy = f"not kept, for keep_policies={definition.keep_policies}"
         console.print(f"  policy: {policy}", highlight=False, markup=False, soft_wrap=True)
 
