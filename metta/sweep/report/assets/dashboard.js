@@ -14,15 +14,16 @@ async function get(path, query) {
   throw new Error(reason || `the server answered ${response.status}`);
 }
 
-const plotlyLoaded = new Promise((resolve) => {
-  if (window.Plotly) resolve();
-  else byId("plotly").addEventListener("load", resolve);
-});
+// Once the table is to be seen and the plots are asked for: plotly keeps a browser busy for half a second.
+function loadPlotly() {
+  const load = (resolve, reject) => setTimeout(() => document.head.append(
+    element("script", { src: "/assets/plotly.js", onload: resolve, onerror: reject })));
+  return new Promise((resolve, reject) => requestAnimationFrame(() => load(resolve, reject)));
+}
 
 class Dashboard {
-  constructor(name, templates) {
+  constructor(name) {
     this.name = name;
-    this.templates = templates;
     this.rows = new Map();
     this.revision = 0;
     this.version = null;
@@ -30,12 +31,7 @@ class Dashboard {
   }
 
   async update() {
-    const { version, running } = await get("version", { name: this.name });
-    this.showRunning(running);
-    if (version === this.version) {
-      if (running.length) this.figures.refreshOnly("learning_curves");
-      return;
-    }
+    if (this.version !== null && !await this.changed()) return;
     const [overview, changed] = await Promise.all([
       get("overview", { name: this.name }),
       get("rows", { name: this.name, since: this.revision }),
@@ -53,18 +49,25 @@ class Dashboard {
     showFailures(byId("failures"), overview.failures);
     this.figures.list(overview.plots);
     this.figures.refresh();
-    this.version = version;
+    this.version = overview.version;
+  }
+
+  async changed() {
+    const { version, running } = await get("version", { name: this.name });
+    this.showRunning(running);
+    if (version !== this.version) return true;
+    if (running.length) this.figures.refreshOnly("learning_curves");
+    return false;
   }
 
   build(overview) {
     document.title = `${this.name} · Metta Sweep`;
     document.querySelector("h1").textContent = this.name;
     this.table = new TrialTable(byId("trials"), overview.columns, { index: SCORE, direction: overview.first });
-    this.figures = new Figures(byId("figures"), byId("parameters"), this.templates, async (figure) => {
-      await plotlyLoaded;
-      return get("figure", { name: this.name, figure });
-    });
-    route((number) => get("trial", { name: this.name, number }), this.templates);
+    this.figures = new Figures(byId("figures"), byId("parameters"), overview.templates,
+      (figure) => get("figure", { name: this.name, figure }));
+    plotlyReady = loadPlotly();
+    route((number) => get("trial", { name: this.name, number }), overview.templates);
   }
 
   showRunning(running) {
@@ -84,11 +87,11 @@ function say(state, text) {
   byId("live").textContent = text;
 }
 
-async function start() {
-  const { store, sweeps, templates } = await get("sweeps", {});
+const askedSweep = () => new URLSearchParams(location.search).get("sweep");
+
+function showSweeps({ store, sweeps }) {
   byId("store").textContent = `Read from ${store}`;
-  const asked = new URLSearchParams(location.search).get("sweep");
-  const name = asked ?? sweeps[0];
+  const name = askedSweep() ?? sweeps[0];
   const chooser = byId("sweeps");
   chooser.replaceChildren(...sweeps.map((each) => element("option", { value: each, textContent: each, selected: each === name })));
   chooser.hidden = sweeps.length < 2;
@@ -96,9 +99,15 @@ async function start() {
   if (name === undefined) {
     say("on", "live");
     byId("overview").replaceChildren(element("p", { className: "notice", textContent: `There are no sweeps in ${store} yet.` }));
-    return;
   }
-  const dashboard = new Dashboard(name, templates);
+}
+
+async function start() {
+  const listing = get("sweeps", {});
+  listing.then(showSweeps).catch((error) => say("off", error.message));
+  const name = askedSweep() ?? (await listing).sweeps[0];
+  if (name === undefined) return;
+  const dashboard = new Dashboard(name);
   for (;;) {
     try {
       await dashboard.update();

@@ -3,6 +3,7 @@
 
 const NUMBER = 0, STATE = 1, STANDING = 2, SCORE = 3, COST = 4;  // columns of a trial's row
 const PAGE_ROWS = 100;
+let plotlyReady;  // promised by the script that has plotly loaded
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function element(tag, properties, ...children) {
@@ -30,6 +31,7 @@ class Figures {
     this.templates = templates;
     this.load = load;
     this.cards = new Map();
+    this.drawn = Promise.resolve();
     this.listed = "";
     this.watcher = new IntersectionObserver((entries) => {
       for (const entry of entries) {
@@ -82,7 +84,8 @@ class Figures {
     card.stale = false;
     card.busy = true;
     try {
-      await drawFigure(card.plot, await this.load(card.name), this.templates);
+      const figure = await this.load(card.name);
+      await this.inTurn(() => drawFigure(card.plot, figure, this.templates));
       card.holder.dataset.drawn = "yes";
     } catch (error) {
       card.stale = true;
@@ -91,9 +94,16 @@ class Figures {
     card.busy = false;
     if (card.stale && card.visible && card.holder.dataset.drawn) setTimeout(() => this.draw(card), 1000);
   }
+
+  inTurn(work) {  // one after the other, so that each is seen as soon as it is there
+    const done = this.drawn.then(() => new Promise(requestAnimationFrame)).then(work);
+    this.drawn = done.catch(() => {});
+    return done;
+  }
 }
 
 async function drawFigure(plot, figure, templates) {
+  await plotlyReady;
   const narrow = innerWidth < 760;
   const layout = { ...figure.layout, template: templates[dark.matches ? "dark" : "light"], autosize: true };
   if (narrow && layout.height > 380) layout.height = 380;

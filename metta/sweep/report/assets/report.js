@@ -22,8 +22,9 @@ async function start() {
   setStandings(data.rows, data.standing);
   table.update(data.rows);
   showFailures(document.getElementById("failures"), data.failures);
+  plotlyReady = loadPlotly();
   route((number) => byNumber.get(number), data.templates);
-  await loadPlotly();
+  await plotlyReady;
   const [overview, parameters] = ["figures", "parameters"].map((id) => document.getElementById(id));
   new Figures(overview, parameters, data.templates, async (name) => data.figures[name]).list(data.plots);
 }

@@ -42,6 +42,8 @@ class LiveSweep:
         self._lock = threading.RLock()
         self._trials: dict[int, Trial] = {}
         self._changed: dict[int, int] = {}  # revision up to which each trial is known
+        self._rows: dict[int, list[Any]] = {}  # of the table, those that were asked for
+        self._row_paths: list[str] = []  # the parameters that they show
         self._created_at: Any = None
         self._revision = 0
         self._confirmed_revision = 0
@@ -90,8 +92,13 @@ class LiveSweep:
         with self._lock:
             snapshot = self.snapshot()
             paths = list(snapshot.searched)
-            changed = [number for number, revision in self._changed.items() if revision > since]
-            return {"revision": self._revision, "rows": [page.row(self._trials[n], paths) for n in sorted(changed)]}
+            if paths != self._row_paths:
+                self._rows, self._row_paths = {}, paths
+            changed = sorted(number for number, revision in self._changed.items() if revision > since)
+            for number in changed:
+                if number not in self._rows:
+                    self._rows[number] = page.row(self._trials[number], paths)
+            return {"revision": self._revision, "rows": [self._rows[number] for number in changed]}
 
     def with_curves(self, only: int | None = None) -> Snapshot:
         """The snapshot with the learning curves that its plot shows, or with one trial's."""
@@ -126,12 +133,13 @@ class LiveSweep:
     def _read(self, revision: int) -> None:
         record = self._store.sweep(self._name)
         if record.created_at != self._created_at or revision < self._revision:  # another sweep of the same name
-            self._trials, self._changed, self._curves = {}, {}, {}
+            self._trials, self._changed, self._curves, self._rows = {}, {}, {}, {}
             self._revision, self._analysis, self._analysed = 0, None, -1
             self._created_at = record.created_at
         for trial in self._store.trials(self._name, changed_since=self._revision):
             self._trials[trial.number] = trial
             self._changed[trial.number] = revision
+            self._rows.pop(trial.number, None)
         self._revision = revision
         self._snapshot = Snapshot(
             record=record,
@@ -233,6 +241,9 @@ def overview(live: LiveSweep) -> dict[str, Any]:
             "standing": page.standing(sweep),
             "failures": page.failures(sweep),
             "plots": page.plot_list(sweep),
+            "templates": page.TEMPLATES,
+            "version": live.version,
         }
 
-    return {**live.built("overview", build), "version": live.version}
+    answer: dict[str, Any] = live.built("overview", build)
+    return answer

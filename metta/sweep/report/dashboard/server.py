@@ -149,7 +149,7 @@ def _page(request: Request) -> Response:
         '<link rel="icon" href="data:,">\n'
         '<link rel="stylesheet" href="/assets/style.css">\n'
         '<script src="/assets/page.js" defer></script>\n<script src="/assets/dashboard.js" defer></script>\n'
-        '<script src="/assets/plotly.js" id="plotly" async></script>\n</head>\n<body>'
+        '<link rel="preload" href="/assets/plotly.js" as="script">\n</head>\n<body>'
     )
     chooser = '<select id="sweeps" aria-label="sweep" hidden></select><span class="live" id="live">connecting</span>'
     body = page.body("Metta Sweep", chooser, "", "", '<span id="store"></span>')
@@ -185,7 +185,7 @@ def _json(live: LiveStore, answer: Callable[[LiveStore, QueryParams], Any]) -> C
 
 
 def _sweeps(live: LiveStore, query: QueryParams) -> Any:
-    return {"store": live.url, "sweeps": live.names(), "templates": page.TEMPLATES}
+    return {"store": live.url, "sweeps": live.names()}
 
 
 def _overview(live: LiveStore, query: QueryParams) -> Any:
