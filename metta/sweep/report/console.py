@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
+from rich.text import Text
 
 from metta.sweep.definition import SweepDefinition
+from metta.sweep.report.foot import Foot
 from metta.sweep.report.live_view import LiveSweep, live_lines, plain_lines
 from metta.sweep.report.standing import pareto_front, ranked
 from metta.sweep.report.tally import tally
@@ -20,50 +20,8 @@ from metta.sweep.report.words import cost_text, last_line
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.trial import Progress, Trial, TrialState
 
-REDRAW_SECONDS = 0.5
 PLAIN_SECONDS = 60.0
 """Without a terminal, how often it is said how the sweep goes on."""
-
-
-class Foot:
-    """Lines at the foot of a terminal that are written over; without one, plain lines now and then.
-
-    Args:
-        console: where to write.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._drawn_at = -math.inf if console.is_terminal else time.monotonic()
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
-    def show(self, sweep: LiveSweep, at_once: bool = False) -> None:
-        """Show how the sweep goes on, unless that was done just now.
-
-        Args:
-            sweep: what is known of it.
-            at_once: redraw in any case, for what is there is wrong by now.
-        """
-        console, now = self._console, time.monotonic()
-        if not console.is_terminal:
-            if now - self._drawn_at >= PLAIN_SECONDS:
-                self._drawn_at = now
-                for line in plain_lines(sweep):
-                    console.print(line, highlight=False, markup=False, soft_wrap=True)
-        elif at_once or now - self._drawn_at >= REDRAW_SECONDS:
-            self._drawn_at = now
-            size, ascii_only = console.size, console.options.ascii_only
-            self._live.update(live_lines(sweep, size.width, max(4, size.height - 4), ascii_only), refresh=True)
 
 
 class ConsoleView:
@@ -86,7 +44,7 @@ class ConsoleView:
         self._console = console
         self._definition = definition
         self._describe = describe
-        self._foot = Foot(console)
+        self._foot = Foot(console, PLAIN_SECONDS)
         hours = definition.max_hours
         ends_at = None if hours is None else time.monotonic() + 3600.0 * hours
         self._sweep = LiveSweep(definition, tally(definition, trials), ends_at=ends_at)
@@ -106,17 +64,27 @@ class ConsoleView:
     def started(self, attempt: Attempt) -> None:
         self._sweep.running[attempt.number] = None
         self._sweep.suggested = attempt.number, attempt.suggestion
-        self._foot.show(self._sweep, at_once=True)
+        show_sweep(self._foot, self._sweep, at_once=True)
 
     def progressed(self, number: int, progress: Progress) -> None:
         self._sweep.running[number] = progress
-        self._foot.show(self._sweep)
+        show_sweep(self._foot, self._sweep)
 
     def ended(self, trial: Trial, trials: list[Trial]) -> None:
         self._sweep.running.pop(trial.number, None)
         self._sweep.tallied = tally(self._definition, trials)
         print_ended(self._console, trial, trials, self._definition, self._describe)
-        self._foot.show(self._sweep, at_once=True)
+        show_sweep(self._foot, self._sweep, at_once=True)
+
+
+def show_sweep(foot: Foot, sweep: LiveSweep, at_once: bool = False) -> None:
+    """Show how a sweep goes on, unless that was done just now; with `at_once` in any case."""
+
+    def live() -> Text:
+        size, ascii_only = foot.console.size, foot.console.options.ascii_only
+        return live_lines(sweep, size.width, max(4, size.height - 4), ascii_only)
+
+    foot.show(live, lambda: plain_lines(sweep), at_once)
 
 
 def print_ended(

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from metta.common.entry_point import EntryPoint
 from metta.sweep.definition import SweepDefinition
-from metta.sweep.report.console import Foot, print_ended
+from metta.sweep.report.console import PLAIN_SECONDS, print_ended, show_sweep
+from metta.sweep.report.foot import Foot
 from metta.sweep.report.live_view import LiveSweep
 from metta.sweep.report.summary import strict, with_store
 from metta.sweep.report.tally import tally
@@ -110,9 +111,9 @@ class FollowedSweep:
 def watch(console: Console, store: Store, name: str) -> FollowedSweep:
     """Show a sweep as it goes on, until it is over. Returns it as it then is."""
     followed = FollowedSweep(store, name)
-    with Foot(console) as foot:
+    with Foot(console, PLAIN_SECONDS) as foot:
         while not followed.over:
-            foot.show(followed.live, at_once=True)
+            show_sweep(foot, followed.live, at_once=True)
             time.sleep(POLL_SECONDS)
             for trial in followed.read():
                 print_ended(console, trial, followed.trials, followed.live.definition)

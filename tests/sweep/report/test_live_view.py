@@ -18,6 +18,7 @@ from rich.console import Console
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.report import console as console_module
+from metta.sweep.report import foot as foot_module
 from metta.sweep.report.console import ConsoleView
 from metta.sweep.report.followed import FollowedSweep
 from metta.sweep.report.live_view import LiveSweep, live_lines, plain_lines
@@ -204,7 +205,7 @@ def test_in_a_log_file_it_is_said_now_and_then_how_the_sweep_goes_on(monkeypatch
 
 
 def test_in_a_terminal_the_foot_is_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console_module, "REDRAW_SECONDS", 0.0)
+    monkeypatch.setattr(foot_module, "REDRAW_SECONDS", 0.0)
     console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True, color_system=None)
     told = run_view(console)
     assert "suggested  0: model, near trial 1" in told
