@@ -6,8 +6,8 @@ from experiments import gymnasium
 from metta.common.config import Overrides
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 from metta.sweep.sweep_config import SweepConfig
+from metta.tools.gymnasium import GymnasiumTool
 from metta.tools.sweep import SweepTool
-from metta.tools.train import TrainTool
 
 
 def sweep(
@@ -27,7 +27,7 @@ def sweep(
         total_timesteps: agent steps of each trial; as in `experiments.gymnasium` if left out.
     """
 
-    def make(run_name: str) -> TrainTool:
+    def make(run_name: str) -> GymnasiumTool:
         return gymnasium.train(env_id, run_name)
 
     protein = ProteinConfig(

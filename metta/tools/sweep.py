@@ -1,9 +1,10 @@
-"""SweepTool: search the hyperparameters of a TrainTool."""
+"""SweepTool: search the hyperparameters of a TrainTool, or of any other TrainingTool."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.trial import TrialSpec
 from metta.tools.ranked_sweep import LeadingExecutor, follow
-from metta.tools.train import TrainTool
+from metta.tools.training import TrainingTool
+
+AnyTrainingTool = TrainingTool[Any, Any]
 
 
 class SweepTool(AbstractSweep):
@@ -32,7 +35,7 @@ class SweepTool(AbstractSweep):
         train_overrides: fixed values put on every TrainTool before the hyperparameters.
     """
 
-    train_tool_factory: SkipValidation[Callable[[str], TrainTool]] = Field(exclude=True, repr=False)
+    train_tool_factory: SkipValidation[Callable[[str], AnyTrainingTool]] = Field(exclude=True, repr=False)
     train_overrides: Overrides = Field(default_factory=Overrides)
 
     def _invoke(self, exclusive: bool) -> int:
@@ -83,23 +86,27 @@ class SweepTool(AbstractSweep):
 
     def shared_folder(self, definition: SweepDefinition, number: int) -> str | None:
         policies = definition.tool.get("policies")  # a sweep of before there was this setting lacks it
-        return policies and TrainTool.shared_folder(policies, self._run_name(number))
+        return policies and TrainingTool.shared_folder(policies, self._run_name(number))
 
     def describe(self, metrics: Mapping[str, float]) -> str:
-        return TrainTool.describe(metrics)
+        return self._tool_class.describe(metrics)
+
+    @cached_property
+    def _tool_class(self) -> type[AnyTrainingTool]:
+        return type(self._fresh_tool(self.sweep_name))
 
     def _run_name(self, number: int) -> str:
         return f"{self.sweep_name}.{number:04d}"
 
-    def _fresh_tool(self, run_name: str) -> TrainTool:
+    def _fresh_tool(self, run_name: str) -> AnyTrainingTool:
         return self.train_tool_factory(run_name).update(self.train_overrides.root)
 
-    def _simulations(self, tool: TrainTool) -> list[Any]:
+    def _simulations(self, tool: AnyTrainingTool) -> list[Any]:
         chosen = self.sweep.evaluation_simulations
         return list(tool.simulations if chosen is None else chosen)
 
 
-def retrain(sweep_name: str, trial: int, seed: int | None = None, store: str | None = None) -> TrainTool:
+def retrain(sweep_name: str, trial: int, seed: int | None = None, store: str | None = None) -> AnyTrainingTool:
     """Train once more with the hyperparameters of a sweep's trial.
 
     Args:
@@ -124,8 +131,8 @@ def retrain(sweep_name: str, trial: int, seed: int | None = None, store: str | N
     return tool.override("run_name", f"{sweep_name}.{trial:04d}.seed{tool.trainer.seed}")
 
 
-def _tool_class(definition: SweepDefinition) -> type[TrainTool]:
+def _tool_class(definition: SweepDefinition) -> type[AnyTrainingTool]:
     """The class of the Tools that a sweep trained."""
     module, _, name = definition.tool_class.partition(":")
-    found: type[TrainTool] = getattr(importlib.import_module(module), name)
+    found: type[AnyTrainingTool] = getattr(importlib.import_module(module), name)
     return found

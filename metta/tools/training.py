@@ -1,0 +1,258 @@
+"""What Tools that train a policy and evaluate it share, whatever the game. Torch is imported when training starts."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
+
+from pydantic import Field, field_validator
+from rich.console import Console
+from rich.text import Text
+
+from metta.common import shared_files
+from metta.common.config import Config
+from metta.common.data_dir import data_dir
+from metta.common.entry_point import EntryPoint, load_target
+from metta.common.errors import UserError, nearest
+from metta.common.logging import log_to_file
+from metta.common.tool import Tool
+from metta.rl.launch import leads
+from metta.rl.trainer_config import TrainerConfig
+from metta.sweep.report.console import progress_line
+from metta.sweep.report.foot import Foot
+from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
+from metta.sweep.store.wandb_mirror.training import TrainingLog, logged_training
+from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
+
+if TYPE_CHECKING:
+    from metta.rl.trainer import TrainingProgress
+
+TRAINING_METRICS = (
+    "agent_steps",
+    "seconds",
+    "steps_per_second",
+    "updates",
+    "reward",
+    "reward_per_step",
+    "episode_length",
+    "batch_size",
+    "minibatch_size",
+    "num_environments",
+    "num_ranks",
+    "horizon",
+    "learning_rate",
+    "loss",
+    "policy_loss",
+    "value_loss",
+    "entropy",
+    "approx_kl",
+    "clip_fraction",
+    "grad_norm",
+    "explained_variance",
+)
+"""Numbers that any run has, besides the stats of its game, ``train/<stat>``. `metta.rl.trainer.train` says more."""
+
+PLAIN_PROGRESS_SECONDS = 10.0
+"""Without a terminal, how often a run says how far it has come."""
+
+
+Environment = TypeVar("Environment")
+Simulation = TypeVar("Simulation", bound=Config)
+
+
+class TrainingTool(Tool, Generic[Environment, Simulation]):
+    """Trains a policy and evaluates it.
+
+    A kind of game says how: `_run`, `metric_names` and `_evaluated`.
+
+    Attributes:
+        run_name: the run's name and folder; the same name goes on from its checkpoint.
+        trainer: hyperparameters.
+        env: the game that is trained on.
+        simulations: what the policy is evaluated on; none is possible.
+        policies: URL of a folder that other machines reach, to put the policy in: ``s3://bucket/folder``, or any other
+            that fsspec writes to. Left out, it stays in the run's folder.
+        wandb: whether and where to log a run that no sweep records.
+    """
+
+    run_name: str = Field(pattern=r"^[\w-][\w.-]{0,199}$")
+    trainer: TrainerConfig = TrainerConfig()
+    env: Environment
+    simulations: list[Simulation] = []
+    policies: str | None = Field(default=None, min_length=1)
+    wandb: WandbConfig = Field(default_factory=WandbConfig)
+
+    @abstractmethod
+    def _run(self, report: Report, run_dir: Path) -> TrialResult:
+        """Train in a folder, evaluate, and return what came of it."""
+
+    @abstractmethod
+    def metric_names(self, simulations: Sequence[Config] | None = None) -> list[str]:
+        """Every metric that a sweep of this Tool may aim at: those of the evaluation first, then the training's.
+
+        Args:
+            simulations: what is evaluated in place of `self.simulations`.
+        """
+
+    @abstractmethod
+    def _evaluated(self, simulation: Simulation, metrics: Mapping[str, float]) -> str:
+        """What came of a simulation, in rich's markup."""
+
+    @field_validator("policies")
+    @classmethod
+    def _can_be_reached(cls, policies: str | None) -> str | None:
+        try:
+            return None if policies is None else shared_files.check_url(policies)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+    @staticmethod
+    def shared_folder(policies: str, run_name: str) -> str:
+        """URL of the folder below `policies` where a run puts its own."""
+        return f"{policies.rstrip('/')}/{run_name}"
+
+    @property
+    def run_dir(self) -> Path:
+        """Where checkpoints and the log are, when it is not a sweep that runs this."""
+        return data_dir() / "runs" / self.run_name
+
+    def run(self, report: Report, run_dir: Path | None = None) -> TrialResult:
+        """Train, evaluate, and return what came of it. Of several ranks that a launcher started the first evaluates.
+
+        Args:
+            report: told of progress; answers whether to continue. Training that is stopped is not evaluated.
+            run_dir: folder to use in place of `self.run_dir`.
+
+        Raises:
+            UserError: a simulation that a policy of this game cannot play, other settings under the same name, or a
+                place for the policy that cannot be written to.
+            TrainingDiverged, WorkerError: see `metta.rl.trainer.train`.
+        """
+        folder = run_dir or self.run_dir
+        log = "train.log" if leads() else f"train.rank{os.environ['RANK']}.log"
+        with log_to_file(folder / log):
+            if self.policies is None or not leads():
+                return self._run(report, folder)
+            shared_files.require_writable(self.policies)
+            return self._shared(self._run(report, folder), self.policies)
+
+    def _shared(self, result: TrialResult, url: str) -> TrialResult:
+        """The result, with its policy where other machines reach it."""
+        from metta.rl.checkpoint import share_policy
+
+        policy = shared_files.local_path(result.artefacts["policy"])
+        assert policy is not None
+        shared = share_policy(policy, self.shared_folder(url, self.run_name))
+        return replace(result, artefacts={**result.artefacts, "policy": shared})
+
+    @classmethod
+    def run_trial(cls, spec: TrialSpec, report: Report) -> TrialResult:
+        """Run one attempt of a sweep's trial; see `metta.sweep.trial.RunTrial`."""
+        tool = cls.model_validate(spec.tool)
+        if spec.simulations:
+            tool.simulations = cls._read_simulations(spec.simulations)
+        return tool.run(report, Path(spec.run_dir))
+
+    @classmethod
+    def _read_simulations(cls, simulations: Sequence[Any]) -> list[Simulation]:
+        """Simulations as they are, or out of their JSON, or out of the base class that a sweep knows them by."""
+        kind: type[Simulation]
+        (kind,) = get_args(cls.model_fields["simulations"].annotation)
+        dumped = [each.model_dump(mode="json") if type(each) is Config else each for each in simulations]
+        return [each if isinstance(each, kind) else kind.model_validate(each) for each in dumped]
+
+    def _chosen(self, simulations: Sequence[Config] | None) -> list[Simulation]:
+        """What is evaluated: `simulations`, or without any those of this Tool."""
+        return self.simulations if simulations is None else self._read_simulations(simulations)
+
+    def check_metric(self, metric: str, simulations: Sequence[Config] | None = None) -> None:
+        """Check before anything trains that a run will measure `metric`.
+
+        Raises:
+            UserError: it will not; the message gives the nearest valid names.
+        """
+        names = self.metric_names(simulations)
+        if metric not in names:
+            raise UserError(f"no run measures the metric {metric!r}; {nearest(metric, names)}")
+
+    @staticmethod
+    def describe(metrics: Mapping[str, float]) -> str:
+        """What a run's metrics say in the game's own terms, in a few words."""
+        return ""
+
+    def invoke(self) -> int:
+        if not leads():
+            self.run(lambda progress: True)
+            return 0
+        console = Console()
+
+        def notice(message: str) -> None:
+            console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+        notice(
+            f"{self.run_name}: training for {self.trainer.total_timesteps:,} agent steps; "
+            f"log and policy go to {self.run_dir}"
+        )
+        if sentence := destination(self.wandb).sentence:
+            notice(sentence)
+        try:
+            with Foot(console, PLAIN_PROGRESS_SECONDS) as foot, self._logged(notice) as training_log:
+
+                def report(progress: Progress) -> bool:
+                    line = progress_line(progress, self.describe)
+                    foot.show(lambda: Text(line, "cyan", no_wrap=True, overflow="ellipsis"), lambda: [line])
+                    training_log.report(progress)
+                    return True
+
+                result = self.run(report)
+                training_log.end(result)
+        except KeyboardInterrupt:
+            again = f":\n  {self._entry_point.command()}" if self._entry_point else ""
+            notice(f"\nstopped; the same command goes on from the last checkpoint{again}")
+            return 130
+        self._print_outcome(console, result)
+        return 0
+
+    def _logged(self, notice: Callable[[str], None]) -> AbstractContextManager[TrainingLog]:
+        settings = self.model_dump(mode="json", exclude={"env", "simulations"})
+        return logged_training(self.wandb, self.run_name, self.run_dir, settings, notice)
+
+    def _print_outcome(self, console: Console, result: TrialResult) -> None:
+        metrics, policy = result.metrics, result.artefacts["policy"]
+        console.print(
+            f"trained {metrics['agent_steps']:,.0f} agent steps in {metrics['seconds']:.1f} s", highlight=False
+        )
+        for simulation in self.simulations:
+            console.print(f"  {self._evaluated(simulation, metrics)}", highlight=False)
+        console.print(f"policy: {policy}", highlight=False, soft_wrap=True, markup=False)
+        command = _evaluation_command(self._entry_point, policy)
+        if command:
+            console.print("to evaluate it again:")
+            console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False, style="bold")
+
+
+def told_by_training(report: Report) -> Callable[[TrainingProgress], bool]:
+    """What training calls, to tell `report` in the words of a trial."""
+    return lambda progress: report(Progress(progress.agent_steps, progress.total, progress.seconds, progress.metrics))
+
+
+def _evaluation_command(entry_point: EntryPoint | None, policy_uri: str) -> str | None:
+    """The command that evaluates a policy, if the module that made the Tool has an ``evaluate`` too.
+
+    Arguments that both take, such as the environment, are those of the training.
+    """
+    if entry_point is None:
+        return None
+    path = f"{entry_point.path.rpartition('.')[0]}.evaluate"
+    try:
+        taken = inspect.signature(load_target(path)).parameters
+    except UserError:
+        return None
+    same = {name: text for name, text in entry_point.args.items() if name in taken}
+    return EntryPoint(path=path, args={"policy_uri": policy_uri, **same}).command()
