@@ -150,7 +150,7 @@ def update(
     """Learn from a batch: `config.update_epochs` passes in shuffled minibatches of equal size, within one.
 
     Args:
-        batch: this rank's part of the batch; those of all ranks have one size.
+        batch: this rank's part of the batch; each rank's counts alike, be it a little smaller or not.
         generator: of this rank's part of the minibatches.
         ranks: who learns together. A minibatch is made of a part from each.
 

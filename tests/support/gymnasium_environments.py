@@ -50,13 +50,13 @@ class Levers(gymnasium.Env[Any, Any]):
 
 
 class Pair(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
-    """Two agents, who each repeat the number they see; the second leaves after three steps."""
+    """Two agents, who each repeat the number they see; the second leaves after three steps, with or without an end."""
 
     metadata = {"name": "pair"}
 
-    def __init__(self, same: bool = True) -> None:
+    def __init__(self, same: bool = True, truncated: bool = False) -> None:
         self.possible_agents = ["a", "b"]
-        self._same = same
+        self._same, self._truncated = same, truncated
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         return spaces.Box(0.0, 1.0, (1 if self._same or agent == "a" else 2,), np.float32)
@@ -76,9 +76,10 @@ class Pair(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
         self._step += 1
         over = {agent: self._step == (STEPS if agent == "a" else 3) for agent in self.agents}
         observations = self._observe()
-        still = dict.fromkeys(self.agents, False)
+        never = dict.fromkeys(self.agents, False)
         self.agents = [agent for agent in self.agents if not over[agent]]
-        return observations, rewards, over, still, {agent: {} for agent in over}
+        terminated, truncated = (never, over) if self._truncated else (over, never)
+        return observations, rewards, terminated, truncated, {agent: {} for agent in over}
 
     def _observe(self) -> dict[str, Any]:
         self._wanted = {agent: int(self._random.integers(2)) for agent in self.agents}

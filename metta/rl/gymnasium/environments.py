@@ -26,12 +26,14 @@ class Step:
         observations: [agents, size].
         rewards: float32 [agents].
         terminals, truncations: bool [agents].
+        acted: bool [agents]; an agent that is out before the others no longer acts.
     """
 
     observations: Array
     rewards: npt.NDArray[np.float32]
     terminals: npt.NDArray[np.bool_]
     truncations: npt.NDArray[np.bool_]
+    acted: npt.NDArray[np.bool_]
 
     @property
     def done(self) -> bool:
@@ -92,6 +94,7 @@ class SingleEnvironment:
             np.array([reward], dtype=np.float32),
             np.array([terminated], dtype=np.bool_),
             np.array([truncated], dtype=np.bool_),
+            np.ones(1, dtype=np.bool_),
         )
 
     def close(self) -> None:
@@ -101,7 +104,7 @@ class SingleEnvironment:
 class ParallelEnvironment:
     """A parallel environment of PettingZoo, whose agents are all of one kind.
 
-    An agent that is out before the others sees nothing more, gets no reward, and is terminated at every step.
+    Of an agent that is out before the others nothing more is learnt; it gets no reward until the next episode.
     """
 
     def __init__(self, config: GymnasiumConfig) -> None:
@@ -127,10 +130,11 @@ class ParallelEnvironment:
         return self._stacked(observations)
 
     def step(self, actions: Array) -> Step:
+        acting = set(self._environment.agents)
         chosen = {
             agent: self.spec.actions.to_environment(action)
             for agent, action in zip(self._agents, actions, strict=True)
-            if agent in self._environment.agents
+            if agent in acting
         }
         observations, rewards, terminated, truncated, _ = self._environment.step(chosen)
         return Step(
@@ -138,6 +142,7 @@ class ParallelEnvironment:
             np.array([rewards.get(agent, 0.0) for agent in self._agents], dtype=np.float32),
             np.array([terminated.get(agent, True) for agent in self._agents], dtype=np.bool_),
             np.array([truncated.get(agent, False) for agent in self._agents], dtype=np.bool_),
+            np.array([agent in acting for agent in self._agents], dtype=np.bool_),
         )
 
     def close(self) -> None:
@@ -176,6 +181,7 @@ class VectorStep:
     rewards: npt.NDArray[np.float32]
     terminals: npt.NDArray[np.bool_]
     truncations: npt.NDArray[np.bool_]
+    acted: npt.NDArray[np.bool_]
     final_observations: dict[int, Array] = field(default_factory=dict)
     episodes: list[dict[str, float]] = field(default_factory=list)
 
@@ -212,12 +218,14 @@ class Environments:
             np.zeros(self._shape, dtype=np.float32),
             np.zeros(self._shape, dtype=np.bool_),
             np.zeros(self._shape, dtype=np.bool_),
+            np.zeros(self._shape, dtype=np.bool_),
         )
         for index, environment in enumerate(self._environments):
             step, episode = environment.step(actions[index]), self._episodes[index]
             after.rewards[index] = step.rewards
             after.terminals[index] = step.terminals
             after.truncations[index] = step.truncations
+            after.acted[index] = step.acted
             episode.reward += float(step.rewards.mean())
             episode.length += 1
             if step.done:

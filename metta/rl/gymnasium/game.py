@@ -52,7 +52,8 @@ def spec_of(config: GymnasiumConfig) -> GymnasiumSpec:
 
 
 class GymnasiumPlayer:
-    """Plays `horizon` steps in every environment at a time, going on where the last batch stopped.
+    """Plays `horizon` steps in every environment at a time, going on where the last batch stopped. Only the steps of
+    agents that acted make the batch.
 
     The statistics by which observations are normalised change between batches only, so that within one the policy that
     learns is the one that played.
@@ -77,12 +78,11 @@ class GymnasiumPlayer:
             _merge(policy.observed, self._seen, self._ranks)
         device, environments = policy.device, self._environments
         agents = environments.observations.shape[:2]
-        shape = (self._horizon, *agents)
         observed: list[Tensor] = []
         actions: list[Tensor] = []
         log_probs: list[Tensor] = []
         values = np.zeros((self._horizon + 1, *agents), dtype=np.float32)
-        final_values = np.zeros(shape, dtype=np.float32)
+        final_values: dict[tuple[int, int], npt.NDArray[np.float32]] = {}
         steps: list[VectorStep] = []
 
         for step in range(self._horizon + 1):
@@ -101,15 +101,18 @@ class GymnasiumPlayer:
                     final_values[step, index] = policy(self._tensor(final[None], device))[1].cpu().numpy()
             steps.append(after)
 
-        self._seen = torch.cat(observed)
         rewards = np.stack([each.rewards for each in steps])
         terminals = np.stack([each.terminals for each in steps])
-        truncations = np.stack([each.truncations for each in steps])
-        self.reward_per_step = float(rewards.mean())
-        ended = terminals | truncations
+        ended = terminals | np.stack([each.truncations for each in steps])
+        acted = np.stack([each.acted for each in steps])
+        rows = torch.from_numpy(np.flatnonzero(acted)).to(device)
+        self._seen = torch.cat(observed)[rows]
+        self.reward_per_step = float(rewards[acted].mean())
         if self._normalize_rewards:
-            rewards = self._scaled(rewards, ended, policy.returns, config.gamma)
-        next_values = np.where(truncations, final_values, values[1:])
+            rewards = self._scaled(rewards, ended, acted, policy.returns, config.gamma)
+        next_values = values[1:].copy()
+        for place, final_value in final_values.items():
+            next_values[place] = final_value
         advantages = generalized_advantages(
             rewards,
             values[:-1],
@@ -120,11 +123,11 @@ class GymnasiumPlayer:
         )
         batch = Batch(
             observations=Flat(self._seen),
-            actions=torch.cat(actions),
-            log_probs=torch.cat(log_probs),
-            values=torch.from_numpy(values[:-1]).to(device).flatten(),
-            advantages=torch.from_numpy(advantages).to(device).flatten(),
-            returns=torch.from_numpy(advantages + values[:-1]).to(device).flatten(),
+            actions=torch.cat(actions)[rows],
+            log_probs=torch.cat(log_probs)[rows],
+            values=torch.from_numpy(values[:-1][acted]).to(device),
+            advantages=torch.from_numpy(advantages[acted]).to(device),
+            returns=torch.from_numpy((advantages + values[:-1])[acted]).to(device),
         )
         return batch, [stats for each in steps for stats in each.episodes]
 
@@ -132,6 +135,7 @@ class GymnasiumPlayer:
         self,
         rewards: npt.NDArray[np.float32],
         ended: npt.NDArray[np.bool_],
+        acted: npt.NDArray[np.bool_],
         returns: Moments,
         gamma: float,
     ) -> npt.NDArray[np.float32]:
@@ -141,7 +145,7 @@ class GymnasiumPlayer:
             self._discounted = self._discounted * gamma + reward
             sums[step] = self._discounted
             self._discounted[ended[step]] = 0.0
-        _merge(returns, torch.from_numpy(sums).reshape(-1, 1).to(returns.mean.device), self._ranks)
+        _merge(returns, torch.from_numpy(sums[acted])[:, None].to(returns.mean.device), self._ranks)
         deviation = float((returns.variance + 1e-8).sqrt())
         return np.asarray(np.clip(rewards / deviation, -CLIP, CLIP), dtype=np.float32)
 
@@ -152,7 +156,8 @@ class GymnasiumPlayer:
 
 
 def _merge(moments: Moments, samples: Tensor, ranks: Ranks) -> None:
-    """Take in the samples [n, size] of all ranks, each of which has as many."""
+    """Take in the samples [n, size] of all ranks."""
     samples = samples.double()
-    mean, square = ranks.average([samples.mean(dim=0), samples.square().mean(dim=0)])
-    moments.merge(mean, square, float(len(samples) * ranks.size))
+    count = torch.full((1,), float(len(samples)), dtype=torch.float64, device=samples.device)
+    total, squares, count = ranks.average([samples.sum(dim=0), samples.square().sum(dim=0), count])
+    moments.merge(total / count, squares / count, float(count) * ranks.size)

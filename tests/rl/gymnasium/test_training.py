@@ -104,6 +104,28 @@ def test_a_truncated_episode_is_worth_what_would_follow() -> None:
     assert sum(episode["reward"] for episode in episodes) == pytest.approx(player.reward_per_step * 10)
 
 
+@pytest.mark.parametrize("truncated", [False, True])
+def test_nothing_is_learnt_of_an_agent_that_is_out(truncated: bool) -> None:
+    """Of the Pair's 5 steps the second agent plays 3; a critic that is always 1 is worth gamma where it was cut off."""
+    environments = Environments(GymnasiumConfig(env_id=MODULE, options={"truncated": truncated}), range(2), [0])
+    policy = GymnasiumPolicy(environments.spec, 4, normalized=True)
+    torch.nn.init.zeros_(policy.critic[-1].weight)  # type: ignore[arg-type]
+    torch.nn.init.ones_(policy.critic[-1].bias)  # type: ignore[arg-type]
+    player = GymnasiumPlayer(environments, 5, normalize_rewards=True, ranks=Ranks())
+    config = PPOConfig(gamma=0.5, gae_lambda=0.0)
+    batch, _ = player.collect(policy, config, torch.Generator().manual_seed(0))
+    assert len(batch) == len(batch.actions) == len(batch.returns) == 2 * (5 + 3)
+    assert float(policy.returns.count) == 16
+    player.collect(policy, config, torch.Generator().manual_seed(0))
+    assert float(policy.observed.count) == 16
+
+    plain = GymnasiumPlayer(environments, 5, normalize_rewards=False, ranks=Ranks())
+    batch, _ = plain.collect(policy, config, torch.Generator().manual_seed(0))
+    last_of_second = batch.returns[torch.tensor([9, 11])]  # after two steps of 4 agents, a, b, a, b
+    assert plain.reward_per_step in {wins / 16 for wins in range(17)}
+    assert all(value in ((0.5, 1.5) if truncated else (0.0, 1.0)) for value in last_of_second.tolist())
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.floats(-100, 100), min_size=2, max_size=6), min_size=1, max_size=5))
 def test_merged_moments_are_those_of_all_samples(parts: list[list[float]]) -> None:
