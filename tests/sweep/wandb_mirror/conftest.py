@@ -23,7 +23,7 @@ from metta.sweep.store.wandb_mirror.worker import Request, Sender, pull
 from metta.sweep.trial import Progress, TrialState
 from tests.support.wandb_server import ENTITY, Run, WandbServer
 
-PATIENCE = 4.0
+PATIENCE = 20.0
 CONFIG = {
     "protein": {"metric": "score", "goal": "maximize", "parameters": {"optimizer": {"lr": {"min": 1e-5, "max": 0.01}}}},
     "tool": {"optimizer": {"lr": 0.001, "beta": 0.9}},

@@ -16,7 +16,7 @@ from metta.sweep.store.protocol import Driver, Outcome, Store
 from metta.sweep.store.wandb_mirror import records
 from metta.sweep.trial import Progress, TrialState
 from tests.support.wandb_server import Request
-from tests.sweep.wandb_mirror.conftest import CONFIG, Mirror, RunTrial
+from tests.sweep.wandb_mirror.conftest import CONFIG, PATIENCE, Mirror, RunTrial
 
 
 def test_a_trial_is_a_run_of_the_sweeps_group(mirror: Mirror, store: Store, run_trial: RunTrial) -> None:
@@ -252,7 +252,7 @@ def test_a_server_that_dies_half_way_loses_nothing(
     mirror.server.stop()
     wandb.teardown()
     mirror.server.start()
-    mirror.patience = 3.0
+    mirror.patience = PATIENCE
     mirror.send(store)
     run = mirror.run(1)
     assert [row["reward"] for row in run.history] == [0.25, 0.5, 0.75]

@@ -12,6 +12,7 @@ from metta.sweep.store.wandb_mirror.config import WandbConfig
 from metta.sweep.store.wandb_mirror.training import logged_training
 from metta.sweep.trial import Progress, TrialResult
 from tests.support.wandb_server import ENTITY, Run, WandbServer
+from tests.sweep.wandb_mirror.conftest import PATIENCE
 
 RESULT = TrialResult({"arena": 1.5, "loss": math.nan}, 2.0, {"policy": "file:///p"})
 
@@ -28,7 +29,7 @@ def only_run(server: WandbServer, config: WandbConfig) -> Run:
 
 def test_a_run_is_logged(server: WandbServer, config: WandbConfig, tmp_path: Path) -> None:
     notices: list[str] = []
-    with logged_training(config, "first", tmp_path, {"trainer": {"lr": 0.1}}, notices.append, 4.0) as log:
+    with logged_training(config, "first", tmp_path, {"trainer": {"lr": 0.1}}, notices.append, PATIENCE) as log:
         log.report(Progress(100, 200, 1.0, {"reward": 0.5}))
         log.report(Progress(200, 200, 2.0, {"reward": 0.75}))
         log.end(RESULT)
@@ -41,14 +42,14 @@ def test_a_run_is_logged(server: WandbServer, config: WandbConfig, tmp_path: Pat
 
 def test_a_run_that_is_gone_on_with_is_the_same(server: WandbServer, config: WandbConfig, tmp_path: Path) -> None:
     def interrupted() -> None:
-        with logged_training(config, "first", tmp_path, {}, lambda message: None, 4.0) as log:
+        with logged_training(config, "first", tmp_path, {}, lambda message: None, PATIENCE) as log:
             log.report(Progress(100, 200, 1.0, {"reward": 0.5}))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert only_run(server, config).state == "failed"
-    with logged_training(config, "first", tmp_path, {}, lambda message: None, 4.0) as log:
+    with logged_training(config, "first", tmp_path, {}, lambda message: None, PATIENCE) as log:
         log.report(Progress(200, 200, 2.0, {"reward": 0.75}))
         log.end(RESULT)
     run = only_run(server, config)
