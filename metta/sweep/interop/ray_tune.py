@@ -27,7 +27,8 @@ class ProteinSearch(Searcher):
     """Suggests with Protein, the cost-aware optimiser, for experiments with one metric.
 
     A trial counts with the last result that Tune has of it, also where a scheduler such as ASHA stopped it: with the
-    metric then and the cost so far. A trial that ended in an error, or without the metric, counts as a failure.
+    metric then and the cost so far. A trial that ended in an error, or without the metric, counts as a failure, until
+    Tune tries it again (`Tuner.restore` with `resume_errored` or `restart_errored`) and it ends otherwise.
     Trials that run are taken into account, so that concurrent ones differ.
 
     Its state is saved as JSON beside Tune's own.
@@ -112,10 +113,11 @@ class ProteinSearch(Searcher):
         Raises:
             UserError: the result has the metric but not the cost.
         """
-        if trial_id not in self._trials:
+        result = result or {}
+        if trial_id not in self._trials and not self._begun_anew(trial_id, result):
             log.warning("trial %s was not suggested here, so nothing is learnt from it", trial_id)
             return
-        result, trial = result or {}, self._trials[trial_id]
+        trial = self._trials[trial_id]
         score, cost = result.get(str(self._metric)), result.get(self._cost)
         if score is not None and cost is None:
             raise UserError(f"trial {trial_id} costs {self._cost!r}, which its results do not have")
@@ -125,6 +127,18 @@ class ProteinSearch(Searcher):
         trial.score = None if score is None or math.isnan(score) else float(score)
         trial.cost = None if cost is None else float(cost)
         _tell(self._ready()[1], trial)
+
+    def _begun_anew(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Put a trial in the place of a failed one that Tune restarted as this, under another id but the same
+        configuration, which results hold.
+        """
+        try:
+            params = self._ready()[0].params(result["config"])
+        except (LookupError, UserError):
+            return False
+        failed = next((id for id, trial in self._trials.items() if trial.failed and trial.params == params), None)
+        self._trials = {trial_id if id == failed else id: trial for id, trial in self._trials.items()}
+        return failed is not None
 
     def save(self, checkpoint_path: str) -> None:
         """Write the trials and the seed to a JSON file."""
@@ -214,7 +228,10 @@ class _Parameter:
     def to_protein(self, value: Any) -> Any:
         if self.categories:
             return self.categories.index(value)
-        return value / self.step if self.step else value
+        if not self.step:
+            return value
+        multiple = value / self.step
+        return round(multiple) if math.isclose(multiple, round(multiple)) else multiple
 
     def from_protein(self, value: Any) -> Any:
         if self.categories:

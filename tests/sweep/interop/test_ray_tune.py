@@ -112,6 +112,31 @@ def test_a_saved_search_goes_on_as_the_first(tmp_path: Path) -> None:
     assert [{**config, "fixed": {"epochs": 4}} for config in feed(third, 10, 13)] == expected
 
 
+@pytest.mark.parametrize("again", ["failed", "another id"])
+def test_a_failed_trial_that_tune_tries_again_is_no_failure_any_more(again: str) -> None:
+    search, without_failure = make_search(), make_search()
+    for each in (search, without_failure):
+        feed(each, 0, 5)
+        config = each.suggest("failed")
+    assert config is not None
+    result = {"score": 0.5, "time_total_s": 2.0, "config": config}
+    search.on_trial_complete("failed", None, error=True)
+    search.on_trial_complete(again, result)
+    without_failure.on_trial_complete("failed", result)
+    assert feed(search, 6, 9) == feed(without_failure, 6, 9)
+
+
+def test_a_trial_of_which_nothing_is_known_teaches_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    search, other = make_search(), make_search()
+    for each in (search, other):
+        feed(each, 0, 5)
+    config = search.suggest("mine")
+    other.suggest("mine")
+    search.on_trial_complete("stranger", {"score": 9.0, "time_total_s": 2.0, "config": config})
+    assert "trial stranger was not suggested here" in caplog.text
+    assert search.suggest("next") == other.suggest("next")
+
+
 def test_a_state_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     make_search().save(str(path))
