@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from metta.common.config import flatten
 from metta.sweep.confirmation import Setting, Verdict, judge
 from metta.sweep.report.analysis import Analysis
+from metta.sweep.report.axes import choice_text
 from metta.sweep.report.snapshot import Snapshot, near_the_front
 from metta.sweep.report.standing import ranked
 from metta.sweep.report.summary import metta_sweep_command, next_commands, range_text, short_text
@@ -23,6 +24,11 @@ GOOD, FAIR = 0.7, 0.4
 HARDLY = 0.05
 """A parameter with a smaller share of the score's variation hardly matters."""
 
+FEW = 5
+"""Fewer completed trials than this say next to nothing."""
+
+NOT_ASKED = "The model has not been asked yet."
+MODEL = "the model (Gaussian processes, fitted to all trials)"
 CONFIRMED_TRIALS, CONFIRMED_SEEDS = 3, 5
 
 LONGEST_REASON = 300
@@ -50,11 +56,16 @@ class Finding:
 
 def findings(sweep: Snapshot) -> list[Finding]:
     """The four questions that one asks of a sweep, answered."""
-    order = ranked(sweep.trials, sweep.goal)
-    winner = _winner(sweep, order)
+    order, verdict = ranked(sweep.trials, sweep.goal), _verdict(sweep)
+    winner = _winner(sweep, order, verdict)
     if winner is None:
-        return [_nothing_yet(sweep), _next(sweep, None)]
-    return [_best(sweep, winner, order), _sureness(sweep, winner, order), _importance(sweep), _next(sweep, winner)]
+        return [_nothing_yet(sweep), _next(sweep, None, None)]
+    return [
+        _best(sweep, winner, order, verdict),
+        _sureness(sweep, winner, order, verdict),
+        _importance(sweep, order),
+        _next(sweep, winner, verdict),
+    ]
 
 
 def failure_reasons(sweep: Snapshot) -> list[tuple[str, list[Trial]]]:
@@ -83,10 +94,12 @@ def _verdict(sweep: Snapshot) -> Verdict | None:
     return verdict if any(setting.scores for setting in verdict.settings) else None
 
 
-def _winner(sweep: Snapshot, order: Sequence[Trial]) -> Trial | None:
-    """The trial that the model recommends, or before it has been asked the best one measured."""
-    recommended = sweep.analysis.recommended if sweep.analysis else None
-    return next((trial for trial in order if trial.number == recommended), order[0] if order else None)
+def _winner(sweep: Snapshot, order: Sequence[Trial], verdict: Verdict | None) -> Trial | None:
+    """The trial that did best on fresh seeds; or that the model recommends; or before it was asked the best one."""
+    chosen = sweep.analysis.recommended if sweep.analysis else None
+    if verdict is not None and verdict.settings[0].mean is not None:
+        chosen = verdict.settings[0].trial
+    return next((trial for trial in order if trial.number == chosen), order[0] if order else None)
 
 
 def _nothing_yet(sweep: Snapshot) -> Finding:
@@ -99,24 +112,20 @@ def _nothing_yet(sweep: Snapshot) -> Finding:
     return Finding("What was found?", "Nothing yet: no trial has a score.", details)
 
 
-def _best(sweep: Snapshot, winner: Trial, order: Sequence[Trial]) -> Finding:
-    details = []
-    if winner is order[0]:
-        agreed = ", and the model recommends it too" if sweep.analysis else ""
-        details.append(f"It has the best score of the {len(order):,} trials that completed{agreed}.")
-    else:
-        details.append(
-            f"Trial {order[0].number} measured more ({_score(order[0])}), but the model takes some of that for luck, "
-            f"and trusts the setting of trial {winner.number} most."
-        )
+def _best(sweep: Snapshot, winner: Trial, order: Sequence[Trial], verdict: Verdict | None) -> Finding:
+    better = "more" if sweep.goal == "maximize" else "less"
+    details = [
+        f"The score is {sweep.metric}, of which {better} is better; the cost is in {sweep.definition.cost_metric}.",
+        _why_best(sweep, winner, order, verdict),
+    ]
     centre = next((trial for trial in order if trial.suggestion.get("source") == "search centre"), None)
     if centre is not None and centre.number != winner.number:
         details.append(_against_centre(winner, centre, sweep.goal))
     cheaper = _cheaper(sweep, winner)
     if cheaper is not None and cheaper.cost is not None and winner.cost:
         details.append(
-            f"For {cheaper.cost / winner.cost:.0%} of its cost, trial {cheaper.number} scored {_score(cheaper)}, "
-            "which is within the noise of it."
+            f"Trial {cheaper.number} costs {cheaper.cost / winner.cost:.0%} as much and scored {_score(cheaper)}: the "
+            "two cannot be told apart within the noise of one run."
         )
     parameters = flatten(sweep.definition.protein.parameters)
     settings = [
@@ -124,7 +133,30 @@ def _best(sweep: Snapshot, winner: Trial, order: Sequence[Trial]) -> Finding:
         for path in winner.params
     ]
     answer = f"Trial {winner.number}: {sweep.metric} {_score(winner)} for {cost_text(winner, sweep.definition)}"
-    return Finding("What is the best setting?", answer, details, settings)
+    shown = metta_sweep_command(sweep.store_url, "trial", sweep.record.name, str(winner.number))
+    return Finding(
+        "What is the best setting?",
+        answer,
+        details,
+        settings,
+        [("see it in full, with the command that repeats it", shown)],
+    )
+
+
+def _why_best(sweep: Snapshot, winner: Trial, order: Sequence[Trial], verdict: Verdict | None) -> str:
+    best = order[0]
+    if len(order) == 1:
+        return "It is the only trial that completed."
+    if verdict is not None and len(verdict.settings) > 1:
+        return f"It did best of the {len(verdict.settings)} settings that were run again on fresh seeds."
+    if winner is best:
+        agreed = f", and {MODEL} recommends it too" if sweep.analysis else ""
+        return f"It has the best score of the {len(order):,} trials that completed{agreed}."
+    measured = "more" if sweep.goal == "maximize" else "less"
+    return (
+        f"Trial {best.number} measured {measured} ({_score(best)}), but {MODEL} takes some of that for luck, and "
+        f"trusts the setting of trial {winner.number} most."
+    )
 
 
 def _against_centre(winner: Trial, centre: Trial, goal: str) -> str:
@@ -146,45 +178,61 @@ def _cheaper(sweep: Snapshot, winner: Trial) -> Trial | None:
 
 
 def _indistinguishable(sweep: Snapshot, analysis: Analysis, winner: Trial) -> list[Trial]:
-    """Other trials that the model expects within the noise of one measurement of the winner, or better."""
+    """Other settings that the model expects within the noise of one measurement of the winner, or better."""
     sign = 1.0 if sweep.goal == "maximize" else -1.0
     level = sign * analysis.expected[winner.number].score - analysis.expected[winner.number].noise_std
     return [
         trial
         for trial in ranked(sweep.trials, sweep.goal)
         if trial.number in analysis.expected
-        and trial.number not in analysis.twins
+        and trial.params != winner.params
         and sign * analysis.expected[trial.number].score >= level
     ]
 
 
-def _sureness(sweep: Snapshot, winner: Trial, order: Sequence[Trial]) -> Finding:
+def _sureness(sweep: Snapshot, winner: Trial, order: Sequence[Trial], verdict: Verdict | None) -> Finding:
     question, analysis = "How sure is that?", sweep.analysis
+    if verdict is not None:
+        compared = sentences(verdict) if verdict.differences else []
+        told = [*compared[:1], *map(_on_fresh_seeds, verdict.settings), *compared[1:]]
+        return Finding(question, told[0], told[1:] + ([_model_quality(analysis)] if analysis else []))
+    if len(order) < FEW:
+        return Finding(question, f"Not sure at all: only {_count(order, 'trial')} completed")
     if analysis is None or winner.number not in analysis.expected:
-        return Finding(question, "The model has not been asked yet.")
+        return Finding(question, NOT_ASKED)
     expected = analysis.expected[winner.number]
     low, high = (expected.score + side * 1.96 * expected.score_std for side in (-1, 1))
-    answer = f"Expect {expected.score:.3g} on average: 95% sure of {low:.3g} to {high:.3g}"
+    details = []
+    rivals = _indistinguishable(sweep, analysis, winner)
+    if rivals:
+        named = ", ".join(str(trial.number) for trial in rivals[:5]) + (" and more" if len(rivals) > 5 else "")
+        may = "others may be" if len(rivals) > 1 else "other may be"
+        details.append(
+            f"Whether it is the best is less sure: {len(rivals):,} {may} as good within the noise of one run (trials "
+            f"{named})."
+        )
+    details.append(
+        f"One run alone differs from the average by about ±{expected.noise_std:.2g} (one standard deviation), by the "
+        "luck of its seed and of its evaluation."
+    )
+    return Finding(
+        question,
+        f"Run again, it should average {expected.score:.3g}: 95% sure of {low:.3g} to {high:.3g}",
+        [*details, *_repeats(analysis, winner, order), _model_quality(analysis)],
+    )
+
+
+def _repeats(analysis: Analysis, winner: Trial, order: Sequence[Trial]) -> list[str]:
+    """What the winner's setting, and those nearest to it, scored."""
     by_number = {trial.number: trial for trial in order}
     twins = [_score(by_number[number]) for number in analysis.twins if number in by_number]
     near = [_score(by_number[number]) for number in analysis.neighbours if number in by_number]
-    details = [
-        f"One run alone differs from the average by about ±{expected.noise_std:.2g} (one standard deviation), "
-        "by the luck of its seed and of its evaluation.",
-        "In the sweep this setting was run once."
+    told = (
+        "In the sweep this setting was run once"
         if len(twins) < 2
-        else f"This setting was run {len(twins)} times and scored {', '.join(twins)}.",
-    ]
-    if near:
-        details.append(f"The {len(near)} settings nearest to it scored {', '.join(near)}.")
-    verdict = _verdict(sweep)
-    if verdict is not None:
-        details[:0] = [*map(_on_fresh_seeds, verdict.settings), *sentences(verdict)]
-    rivals = [] if verdict else _indistinguishable(sweep, analysis, winner)
-    if rivals:
-        named = ", ".join(str(trial.number) for trial in rivals[:5]) + (" and more" if len(rivals) > 5 else "")
-        details.append(f"{len(rivals):,} other trials cannot be told from it within that noise: {named}.")
-    return Finding(question, answer, [*details, _model_quality(analysis)])
+        else f"This setting was run {len(twins)} times and scored {', '.join(twins)}"
+    )
+    return [f"{told}; the {len(near)} settings nearest to it scored {', '.join(near)}." if near else f"{told}."]
 
 
 def _on_fresh_seeds(setting: Setting) -> str:
@@ -201,7 +249,7 @@ def _model_quality(analysis: Analysis) -> str:
     correlation, within = forecasts.rank_correlation, forecasts.within_one_deviation
     if correlation is None or within is None:
         return (
-            f"Only {len(forecasts.numbers)} trials were predicted before they ran: too few to say whether the model is "
+            f"The model predicted {_count(forecasts.numbers, 'trial')} before they ran: too few to say whether it is "
             "any good."
         )
     word = "good" if correlation >= GOOD else "fair" if correlation >= FAIR else "poor"
@@ -214,19 +262,23 @@ def _model_quality(analysis: Analysis) -> str:
     )
 
 
-def _importance(sweep: Snapshot) -> Finding:
+def _importance(sweep: Snapshot, order: Sequence[Trial]) -> Finding:
     question, analysis = "Which parameters matter?", sweep.analysis
+    if len(order) < FEW:
+        return Finding(question, f"Too early to say: only {_count(order, 'trial')} completed")
     if analysis is None:
-        return Finding(question, "The model has not been asked yet.")
+        return Finding(question, NOT_ASKED)
     names = sweep.parameter_names
-    order = sorted(analysis.importance, key=lambda path: -analysis.importance[path].score)
-    strong = [path for path in order if analysis.importance[path].score >= HARDLY]
-    weak = [names[path] for path in order if path not in strong]
+    paths = sorted(analysis.importance, key=lambda path: -analysis.importance[path].score)
+    strong = [path for path in paths if analysis.importance[path].score >= HARDLY]
+    weak = [names[path] for path in paths if path not in strong]
     answer = (
         ", ".join(f"{names[path]} ({analysis.importance[path].score:.0%})" for path in strong[:3])
         or "None that the model can see"
     )
     details = ["Each number is the share of the score's variation that the parameter takes part in."] if strong else []
+    if good := [told for path in strong[:3] if (told := _good_values(sweep, analysis, path))]:
+        details.append(f"As good as the best within the noise of one run, if all else stays: {'; '.join(good)}.")
     dearest = max(analysis.importance, key=lambda path: analysis.importance[path].cost)
     share = analysis.importance[dearest].cost
     if share >= HARDLY:
@@ -238,26 +290,46 @@ def _importance(sweep: Snapshot) -> Finding:
             continue
         side = "lower" if end == "min" else "upper"
         details.append(f"{names[path]} is best at the {side} end of its range: a wider one may hold something better.")
-    if analysis.known < 3 * len(order):
+    if analysis.known < 3 * len(paths):
         details.append(f"After {analysis.known} trials this is a first guess.")
     return Finding(question, answer, details)
 
 
-def _next(sweep: Snapshot, winner: Trial | None) -> Finding:
+def _good_values(sweep: Snapshot, analysis: Analysis, path: str) -> str:
+    """The parameter's values round the best one that the model expects to be as good; "" where all are."""
+    cut, sign = analysis.slices[path], 1.0 if sweep.goal == "maximize" else -1.0
+    scores = [sign * each.score for each in cut.predictions]
+    level = max(scores) - analysis.expected[analysis.recommended].noise_std
+    if sweep.searched[path].choices is not None:
+        chosen = [choice_text(value) for value, score in zip(cut.values, scores, strict=True) if score >= level]
+        return f"{sweep.parameter_names[path]} {' or '.join(chosen)}" if len(chosen) < len(scores) else ""
+    first = last = scores.index(max(scores))
+    while first > 0 and scores[first - 1] >= level:
+        first -= 1
+    while last < len(scores) - 1 and scores[last + 1] >= level:
+        last += 1
+    if (first, last) == (0, len(scores) - 1):
+        return ""
+    return f"{sweep.parameter_names[path]} from {short_text(cut.values[first])} to {short_text(cut.values[last])}"
+
+
+def _next(sweep: Snapshot, winner: Trial | None, verdict: Verdict | None) -> Finding:
     recommended = winner.number if winner else None
     commands = next_commands(sweep.record, sweep.store_url, sweep.definition, sweep.trials, recommended)
     chosen = [(reason, command) for reason, command in commands.items()]
     ended = len(sweep.ended)
     if ended and len(sweep.with_state(TrialState.FAILED)) == ended:
         answer = "Mend what makes the trials fail, and then go on"
+    elif not sweep.trials:
+        answer = "Start the sweep"
     elif winner is None:
         answer = "Go on until trials have scores"
     elif ended < sweep.definition.num_trials:
         answer = f"Go on: {ended:,} of {sweep.definition.num_trials:,} trials have ended"
     else:
-        confirmed = _verdict(sweep) is not None
+        confirmed = verdict is not None
         answer = (
-            "Extend the sweep, or use what is confirmed"
+            "Use what fresh seeds have confirmed, or extend the sweep"
             if confirmed
             else "Confirm the best on fresh seeds, before you trust or extend it"
         )
@@ -282,6 +354,10 @@ def _confirm(sweep: Snapshot) -> tuple[str, str]:
         f"retrain the best {CONFIRMED_TRIALS} on {CONFIRMED_SEEDS} fresh seeds and compare them",
         metta_sweep_command(sweep.store_url, "confirm", sweep.record.name, *options),
     )
+
+
+def _count(things: Sequence[object], name: str) -> str:
+    return f"{len(things):,} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _score(trial: Trial) -> str:

@@ -84,7 +84,7 @@ def findings_html(findings: Sequence[Finding]) -> str:
 
 def _finding_html(finding: Finding) -> str:
     parts = [
-        f'<p class="question">{escape(finding.question)}</p>',
+        f'<h2 class="question">{escape(finding.question)}</h2>',
         f'<p class="answer">{escape(finding.answer)}</p>',
     ]
     if finding.details:

@@ -111,7 +111,7 @@ def _gif(sweep: Snapshot) -> str:
                     return ""
                 image = base64.b64encode(path.read_bytes()).decode()
                 return (
-                    f'<section class="card finding"><p class="question">What does it do?</p>'
+                    f'<section class="card finding"><h2 class="question">What does it do?</h2>'
                     f'<p class="answer">An episode of trial {trial.number}</p>'
                     f'<img class="gif" alt="an episode" src="data:image/gif;base64,{image}"></section>'
                 )

@@ -62,7 +62,8 @@ class Figures {
   card({ name, title, caption, wide }) {
     const plot = element("div", { className: "plot" });
     const holder = element("section", { className: "card figure" + (wide ? " wide" : "") },
-      element("h3", { textContent: title }), caption ? element("p", { textContent: caption }) : null, plot);
+      element("h3", { textContent: title }), caption ? element("p", { textContent: caption }) : null,
+      element("div", { className: "scroll" }, plot));
     holder.dataset.name = name;
     this.watcher.observe(holder);
     return { name, plot, holder, visible: false, stale: true, busy: false };
@@ -206,7 +207,7 @@ class TrialTable {
     const pages = Math.max(1, Math.ceil(found.length / PAGE_ROWS));
     this.page = Math.min(Math.max(this.page, 0), pages - 1);
     const start = this.page * PAGE_ROWS, shown = found.slice(start, start + PAGE_ROWS);
-    this.count.textContent = found.length === 0 ? "no trial matches"
+    this.count.textContent = this.rows.length === 0 ? "no trials yet" : found.length === 0 ? "no trial matches"
       : pages === 1 ? `${found.length} of ${this.rows.length} trials`
       : `${start + 1}–${start + shown.length} of ${found.length} trials`;
     this.previous.disabled = this.page === 0;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from metta.sweep.report.axes import numbers
+from metta.sweep.report.axes import numbers, spread
 from metta.sweep.report.plots.figure import Data
 from metta.sweep.report.theme import NEUTRAL
 from metta.sweep.trial import Trial
@@ -73,7 +73,7 @@ def cloud(
     if len(trials) <= MANY:
         return dots(trials, name, {"color": colour, "size": 6, "opacity": 0.55}, x, y, hover)
     piles = _piles([math.log(value) for value in x] if log else x, y)
-    tops = [pile[0] for pile in piles]
+    tops = [min(pile, key=lambda i: spread(trials[i].number)) for pile in piles]  # any: the first ones would line up
     opacity = numbers(1.0 - (1.0 - FAINT) ** len(pile) for pile in piles)
     marker = {"color": colour, "size": 4, "opacity": opacity}
     trace = dots(
