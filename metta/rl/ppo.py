@@ -108,34 +108,55 @@ def normalized_advantages(minibatches: Sequence[Tensor], ranks: Ranks) -> list[T
     ]
 
 
-def ppo_loss(policy: ActorCritic, batch: Batch, config: PPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a minibatch whose advantages are normalised, and what to look at while it falls."""
-    log_probs, entropies, values = policy.evaluate(batch.observations, batch.actions)
+@torch.no_grad()
+def ppo_loss(
+    log_probs: Tensor, entropies: Tensor, values: Tensor, batch: Batch, config: PPOConfig
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """The loss of a minibatch whose advantages are normalised.
+
+    Its derivatives are written out: to have each of its small steps differentiated by autograd takes a CPU as long as
+    the network does.
+
+    Args:
+        log_probs: [batch], of the actions in the batch under the policy as it is now.
+        entropies: [batch], of what it might do instead.
+        values: [batch], as it estimates them now.
+        batch: what was done.
+        config: clips and weights.
+
+    Returns:
+        the derivatives of the loss by `log_probs`, `entropies` and `values`, and what to look at while it falls.
+    """
+    size = len(batch)
     log_ratio = log_probs - batch.log_probs
     ratio = log_ratio.exp()
 
-    # Clipped surrogate objective (equation 7), to be maximised.
-    clipped_ratio = ratio.clamp(1 - config.clip_coef, 1 + config.clip_coef)
-    policy_loss = -torch.min(ratio * batch.advantages, clipped_ratio * batch.advantages).mean()
+    # Clipped surrogate objective (equation 7), to be maximised. d ratio / d log_probs = ratio.
+    surrogate = ratio * batch.advantages
+    clipped_surrogate = ratio.clamp(1 - config.clip_coef, 1 + config.clip_coef) * batch.advantages
+    policy_loss = -torch.min(surrogate, clipped_surrogate).mean()
+    policy_slope = torch.where(surrogate <= clipped_surrogate, surrogate, 0.0) / -size
 
     # Clipped value loss: a value that moved further than the clip gains nothing by moving on.
+    error = values - batch.returns
     clipped_values = batch.values + (values - batch.values).clamp(-config.clip_coef, config.clip_coef)
-    value_loss = 0.5 * torch.max((values - batch.returns) ** 2, (clipped_values - batch.returns) ** 2).mean()
+    square, clipped_square = error.square(), (clipped_values - batch.returns).square()
+    value_loss = 0.5 * torch.max(square, clipped_square).mean()
+    value_slope = torch.where(square >= clipped_square, error, 0.0) * (config.vf_coef / size)
 
     # Entropy bonus (equation 9).
     entropy = entropies.mean()
+    entropy_slope = torch.full_like(entropies, -config.ent_coef / size)
 
-    loss = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
-    with torch.no_grad():
-        measures = {
-            "loss": loss,
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "entropy": entropy,
-            "approx_kl": ((ratio - 1) - log_ratio).mean(),
-            "clip_fraction": ((ratio - 1).abs() > config.clip_coef).float().mean(),
-        }
-    return loss, measures
+    measures = {
+        "loss": policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy,
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "approx_kl": ((ratio - 1) - log_ratio).mean(),
+        "clip_fraction": ((ratio - 1).abs() > config.clip_coef).float().mean(),
+    }
+    return [policy_slope, entropy_slope, value_slope], measures
 
 
 def update(
@@ -168,8 +189,10 @@ def update(
         chosen = shuffled.tensor_split(num_minibatches)
         advantages = normalized_advantages([batch.advantages[indices] for indices in chosen], ranks)
         for indices, normalized in zip(chosen, advantages, strict=True):
-            loss, measures = ppo_loss(policy, replace(batch.select(indices), advantages=normalized), config)
-            gradients = torch.autograd.grad(loss, parameters)
+            minibatch = replace(batch.select(indices), advantages=normalized)
+            evaluated = policy.evaluate(minibatch.observations, minibatch.actions)
+            slopes, measures = ppo_loss(*evaluated, minibatch, config)
+            gradients = torch.autograd.grad(evaluated, parameters, slopes)
             *averages, measured = ranks.average([*gradients, torch.stack(list(measures.values()))])
             for parameter, gradient in zip(parameters, averages, strict=True):
                 parameter.grad = gradient

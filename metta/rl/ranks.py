@@ -88,6 +88,11 @@ class Ranks:
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
+    def any(self, is_so: bool) -> bool:
+        """Whether it is so for any rank. Quicker than `of_leader`, for what is asked often."""
+        (share,) = self.average([torch.tensor([float(is_so)])])
+        return share.item() > 0
+
     def gather(self, value: Value) -> list[Value]:
         """The values of all ranks, by rank."""
         if self.size == 1:

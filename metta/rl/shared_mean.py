@@ -56,8 +56,8 @@ class SharedMean:
                 if other != rank:
                     self._written[other].release()
             self._await_others(rank, timeout, others_live)
-            part.copy_(buffer[0])
-            for other in range(1, self._size):
+            torch.add(buffer[0], buffer[1], out=part)
+            for other in range(2, self._size):
                 part += buffer[other]
             part /= self._size
 

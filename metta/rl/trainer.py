@@ -199,7 +199,7 @@ def train_as_rank(
                 if ranks.leads and now - saved >= config.checkpoint_seconds:
                     checkpoint.save(run_dir, state, game.spec, settings)
                     saved = time.monotonic()
-                stopped = ranks.of_leader(stopped)
+                stopped = ranks.any(stopped)
 
     folder = ranks.of_leader(checkpoint.save(run_dir, state, game.spec, settings) if ranks.leads else run_dir)
     return TrainingResult(

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metta.rl.environment import EnvironmentSpec
-from metta.rl.policy import Policy
+from metta.rl.policy import ActorCritic, Policy
 from metta.rl.ppo import Batch, TrainingDiverged, generalized_advantages, ppo_loss, update
 from metta.rl.tokens import TokenBatch, Vocabulary
 from metta.rl.trainer_config import PPOConfig
@@ -82,9 +82,13 @@ def batch_for(policy: Policy, advantages: list[float], log_ratio: float = 0.0, v
     )
 
 
+def evaluated(policy: ActorCritic, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return policy.evaluate(batch.observations, batch.actions)
+
+
 def entropy(policy: Policy, batch: Batch) -> float:
-    with torch.no_grad():
-        return float(ppo_loss(policy, batch, PPOConfig())[1]["entropy"])
+    _, entropies, _ = evaluated(policy, batch)
+    return entropies.mean().item()
 
 
 @pytest.fixture
@@ -97,24 +101,47 @@ def policy() -> Policy:
 def test_the_losses_by_hand(policy: Policy) -> None:
     config = PPOConfig(clip_coef=0.1, vf_coef=0.5, ent_coef=0.0)
     batch = batch_for(policy, [1.0, -1.0], log_ratio=float(np.log(1.5)), value_change=0.3)
-    with torch.no_grad():
-        loss, measures = ppo_loss(policy, batch, config)
+    _, measures = ppo_loss(*evaluated(policy, batch), batch, config)
     # Ratio 1.5 is clipped to 1.1 where the advantage is 1 and not where it is -1.
     assert float(measures["policy_loss"]) == pytest.approx(-(1.1 - 1.5) / 2, rel=1e-4)
     # Values are 0.3 from before, 0.1 when clipped; returns are 1 above and 1 below the values before.
     expected = 0.5 * (max(0.7**2, 0.9**2) + max(1.3**2, 1.1**2)) / 2
     assert float(measures["value_loss"]) == pytest.approx(expected, rel=1e-4)
-    assert float(loss) == pytest.approx(0.2 + 0.5 * expected, rel=1e-4)
+    assert float(measures["loss"]) == pytest.approx(0.2 + 0.5 * expected, rel=1e-4)
     assert float(measures["clip_fraction"]) == 1
     assert float(measures["approx_kl"]) == pytest.approx(0.5 - np.log(1.5), rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_derivatives_are_those_of_the_loss(policy: Policy, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    config = PPOConfig(clip_coef=0.1, vf_coef=0.7, ent_coef=0.3)
+    nothing = batch_for(policy, []).observations
+    before, old_values, advantages, returns, *changes = torch.randn(7, 64, generator=generator).unbind()
+    batch = Batch(nothing, torch.zeros(64), before, old_values, advantages, returns)
+    moved = [start + 0.2 * change for start, change in zip((before, torch.ones(64), old_values), changes, strict=True)]
+    log_probs, entropies, values = (tensor.requires_grad_() for tensor in moved)
+
+    ratio = (log_probs - batch.log_probs).exp()
+    gain = torch.min(ratio * batch.advantages, ratio.clamp(0.9, 1.1) * batch.advantages)
+    clipped = batch.values + (values - batch.values).clamp(-0.1, 0.1)
+    error = torch.max((values - batch.returns).square(), (clipped - batch.returns).square())
+    loss = (-gain + 0.7 * 0.5 * error - 0.3 * entropies).mean()
+    expected = torch.autograd.grad(loss, (log_probs, entropies, values))
+
+    slopes, measures = ppo_loss(log_probs, entropies, values, batch, config)
+    torch.testing.assert_close(slopes, list(expected))
+    torch.testing.assert_close(measures["loss"], loss.detach())
+    assert 0 < measures["clip_fraction"] < 1
 
 
 def test_nothing_is_gained_by_moving_beyond_the_clip(policy: Policy) -> None:
     config = PPOConfig(clip_coef=0.1, vf_coef=0.0, ent_coef=0.0)
     batch = batch_for(policy, [1.0, -1.0, 1.0, -1.0], log_ratio=0.5)
     batch.advantages[:] = torch.tensor([1.0, -1.0, 1.0, -1.0])
-    loss, _ = ppo_loss(policy, batch, config)
-    (gradient,) = torch.autograd.grad(loss, policy.place_embeddings)
+    outputs = evaluated(policy, batch)
+    slopes, _ = ppo_loss(*outputs, batch, config)
+    (gradient,) = torch.autograd.grad(outputs, policy.place_embeddings, slopes)
     assert (gradient[[0, 2]] == 0).all()
     assert (gradient[[1, 3]] != 0).any()
 
