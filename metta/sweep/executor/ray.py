@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,22 +179,22 @@ class _Connection:
         self._ray: Any = ray
         self._ray._private.worker._worker_logs_enabled = False  # log_to_driver leaves on what nodes say of dead workers
         variables = thread_variables(cpus // ranks) | ({"CUDA_VISIBLE_DEVICES": ""} if gpus == 0 else {})
+        inherited: dict[str, str] = {}
         if address is None:
             path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+            # A runtime_env would have every worker start Python twice, and those that Ray starts beforehand go unused.
+            inherited = variables | {"PYTHONPATH": path, "METTA_PYTHONPATH": os.environ.get("PYTHONPATH", "")}
             place: dict[str, Any] = {
                 "address": "local",
                 "num_cpus": local_workers * cpus,
                 "include_dashboard": False,
                 "object_store_memory": _SMALL_OBJECT_STORE,
-                "runtime_env": {
-                    "env_vars": variables | {"PYTHONPATH": path, "METTA_PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-                },
             }
         else:
             _require_answer(address)
             place = {"address": address, "runtime_env": _shipped() | {"env_vars": variables}}
         try:
-            with _signals_kept():
+            with _signals_kept(), _environment(inherited):
                 ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises all kinds, the bare one too
             where = "on this machine" if address is None else f"at ray_address={address}"
@@ -384,6 +384,21 @@ def _require_answer(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
     except (OSError, ValueError) as error:
         raise UserError(f"ray_address={address}: no Ray answers there ({error})") from error
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for processes that are started within."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
 
 
 @contextmanager
