@@ -107,6 +107,13 @@ class ProteinSearch(Searcher):
         self._trials[trial_id] = _Trial(number, params, info)
         return space.config(params)
 
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Learn from a trial that had ended and that Tune tries again: where it limits concurrency, it tells no end."""
+        trial = self._trials.get(trial_id)
+        tried_again = self._begun_anew(trial_id, result) if trial is None else trial.ended
+        if tried_again and str(self._metric) in result:
+            self._learn(trial_id, result, error=False)
+
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Learn from a trial that has ended; see the class.
 
@@ -114,10 +121,13 @@ class ProteinSearch(Searcher):
             UserError: the result has the metric but not the cost.
         """
         result = result or {}
-        if trial_id not in self._trials and not self._begun_anew(trial_id, result):
+        if trial_id in self._trials or self._begun_anew(trial_id, result):
+            self._learn(trial_id, result, error)
+        else:
             log.warning("trial %s was not suggested here, so nothing is learnt from it", trial_id)
-            return
-        trial = self._trials[trial_id]
+
+    def _learn(self, trial_id: str, result: Mapping[str, Any], error: bool) -> None:
+        trial, protein = self._trials[trial_id], self._ready()[1]
         score, cost = result.get(str(self._metric)), result.get(self._cost)
         if score is not None and cost is None:
             raise UserError(f"trial {trial_id} costs {self._cost!r}, which its results do not have")
@@ -126,14 +136,15 @@ class ProteinSearch(Searcher):
         trial.ended, trial.failed = True, error or score is None
         trial.score = None if score is None or math.isnan(score) else float(score)
         trial.cost = None if cost is None else float(cost)
-        _tell(self._ready()[1], trial)
+        _tell(protein, trial)
 
     def _begun_anew(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Put a trial in the place of a failed one that Tune restarted as this, under another id but the same
-        configuration, which results hold.
+        """Put a trial in the place of a failed one that Tune restarted as this: under another id, but with the same
+        configuration, which is in results by names such as ``config/optimizer/lr``.
         """
+        space, _ = self._ready()
         try:
-            params = self._ready()[0].params(result["config"])
+            params = space.params(_configuration(result))
         except (LookupError, UserError):
             return False
         failed = next((id for id, trial in self._trials.items() if trial.failed and trial.params == params), None)
@@ -332,6 +343,19 @@ def _is_json(value: Any) -> bool:
 def _at(config: Any, path: Iterable[Any]) -> Any:
     for key in path:
         config = config[key]
+    return config
+
+
+def _configuration(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the trial that a result is of, nested."""
+    config: dict[str, Any] = {}
+    for name, value in result.items():
+        if name.startswith("config/"):
+            _, *groups, last = name.split("/")
+            node = config
+            for group in groups:
+                node = node.setdefault(group, {})
+            node[last] = value
     return config
 
 

@@ -11,6 +11,7 @@ import pytest
 import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
+from ray.tune.utils import flatten_dict
 
 from metta.common.errors import UserError
 from metta.sweep.interop.ray_tune import ProteinSearch
@@ -113,15 +114,20 @@ def test_a_saved_search_goes_on_as_the_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("again", ["failed", "another id"])
-def test_a_failed_trial_that_tune_tries_again_is_no_failure_any_more(again: str) -> None:
+@pytest.mark.parametrize("told_of_end", [True, False])
+def test_a_failed_trial_that_tune_tries_again_is_no_failure_any_more(again: str, told_of_end: bool) -> None:
     search, without_failure = make_search(), make_search()
     for each in (search, without_failure):
         feed(each, 0, 5)
         config = each.suggest("failed")
-    assert config is not None
-    result = {"score": 0.5, "time_total_s": 2.0, "config": config}
+    result = flatten_dict({"score": 0.5, "time_total_s": 2.0, "config": config})
     search.on_trial_complete("failed", None, error=True)
-    search.on_trial_complete(again, result)
+    if told_of_end:
+        search.on_trial_complete(again, result)
+    else:
+        search.on_trial_result(again, {**result, "score": 0.1})
+        search.on_trial_result(again, result)
+    without_failure.on_trial_result("failed", {**result, "score": 0.1})
     without_failure.on_trial_complete("failed", result)
     assert feed(search, 6, 9) == feed(without_failure, 6, 9)
 
@@ -132,7 +138,7 @@ def test_a_trial_of_which_nothing_is_known_teaches_nothing(caplog: pytest.LogCap
         feed(each, 0, 5)
     config = search.suggest("mine")
     other.suggest("mine")
-    search.on_trial_complete("stranger", {"score": 9.0, "time_total_s": 2.0, "config": config})
+    search.on_trial_complete("stranger", flatten_dict({"score": 9.0, "time_total_s": 2.0, "config": config}))
     assert "trial stranger was not suggested here" in caplog.text
     assert search.suggest("next") == other.suggest("next")
 
