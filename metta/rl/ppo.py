@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metta.rl.policy import ActorCritic
 from metta.rl.ranks import Ranks
@@ -26,6 +26,10 @@ class Observations(Protocol):
     """What was seen, in order."""
 
     def select(self, indices: Tensor) -> Observations: ...
+
+    def split(self, number: int) -> Sequence[Observations]:
+        """Cut them into adjoining parts, as `torch.Tensor.tensor_split` does."""
+        ...
 
 
 class Optimizer(Protocol):
@@ -66,6 +70,12 @@ class Batch:
             self.advantages[indices],
             self.returns[indices],
         )
+
+    def split(self, number: int) -> list[Batch]:
+        """Cut it into adjoining parts, the sizes of which differ by one at most."""
+        tensors = (self.actions, self.log_probs, self.values, self.advantages, self.returns)
+        parts = zip(*(tensor.tensor_split(number) for tensor in tensors), strict=True)
+        return [Batch(seen, *part) for seen, part in zip(self.observations.split(number), parts, strict=True)]
 
 
 def generalized_advantages(
@@ -183,20 +193,21 @@ def update(
         TrainingDiverged: a loss or gradient is not finite. The policy is as it was before that minibatch.
     """
     parameters = list(policy.parameters())
+    sizes = [parameter.numel() for parameter in parameters]
     totals: dict[str, float] = {}
     for _ in range(config.update_epochs):
-        shuffled = torch.randperm(len(batch), generator=generator).to(batch.actions.device)
-        chosen = shuffled.tensor_split(num_minibatches)
-        advantages = normalized_advantages([batch.advantages[indices] for indices in chosen], ranks)
-        for indices, normalized in zip(chosen, advantages, strict=True):
-            minibatch = replace(batch.select(indices), advantages=normalized)
+        shuffled = batch.select(torch.randperm(len(batch), generator=generator).to(batch.actions.device))
+        minibatches = shuffled.split(num_minibatches)
+        advantages = normalized_advantages([minibatch.advantages for minibatch in minibatches], ranks)
+        for minibatch, normalized in zip(minibatches, advantages, strict=True):
             evaluated = policy.evaluate(minibatch.observations, minibatch.actions)
-            slopes, measures = ppo_loss(*evaluated, minibatch, config)
+            slopes, measures = ppo_loss(*evaluated, replace(minibatch, advantages=normalized), config)
             gradients = torch.autograd.grad(evaluated, parameters, slopes)
-            *averages, measured = ranks.average([*gradients, torch.stack(list(measures.values()))])
-            for parameter, gradient in zip(parameters, averages, strict=True):
-                parameter.grad = gradient
-            grad_norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            gradient, measured = ranks.average([_flat(gradients), torch.stack(list(measures.values()))])
+            grad_norm = gradient.norm()
+            gradient *= (config.max_grad_norm / (grad_norm + 1e-6)).clamp(max=1)
+            for parameter, part in zip(parameters, torch.split(gradient, sizes), strict=True):
+                parameter.grad = part.view_as(parameter)
             values = {**dict(zip(measures, measured.tolist(), strict=True)), "grad_norm": float(grad_norm)}
             _require_finite(values)
             optimizer.step()
@@ -204,6 +215,10 @@ def update(
                 totals[name] = totals.get(name, 0.0) + value
     means = {name: total / (config.update_epochs * num_minibatches) for name, total in totals.items()}
     return means | {"explained_variance": _explained_variance(batch, ranks)}
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 def _explained_variance(batch: Batch, ranks: Ranks) -> float:

@@ -158,6 +158,7 @@ def train_as_rank(
         with game.player(plan.num_environments, plan.horizon, plan.num_workers, seed, ranks) as player:
             started = saved = time.monotonic()
             reported = 0.0
+            finished: list[dict[str, float]] = []
             while state.updates < plan.updates and not stopped:
                 learning_rate = _learning_rate(config, state.updates / plan.updates)
                 state.optimizer.learning_rate = learning_rate
@@ -170,36 +171,41 @@ def train_as_rank(
                         state.policy, state.optimizer, batch, config.ppo, plan.minibatches, minibatches, ranks
                     )
 
-                played = ranks.gather((ended, player.reward_per_step))
-                for ended, _ in played:
-                    episodes.extend(ended)
+                finished += ended
                 now = time.monotonic()
                 state.updates += 1
                 state.agent_steps += plan.batch_size
                 state.seconds = seconds_before + now - started
-                state.metrics |= {
-                    "agent_steps": state.agent_steps,
-                    "seconds": state.seconds,
-                    "steps_per_second": (state.agent_steps - steps_before) / (now - started),
-                    "updates": state.updates,
-                    "learning_rate": learning_rate,
-                    **plan.metrics(),
-                    "num_ranks": ranks.size,
-                    **losses,
-                    "reward_per_step": sum(reward for _, reward in played) / ranks.size,
-                    **_episode_metrics(episodes),
-                }
-                if ranks.leads and (now - reported >= REPORT_SECONDS or state.updates == plan.updates):
+                last = state.updates == plan.updates
+                saves = now - saved >= config.checkpoint_seconds
+                if ranks.any(ranks.leads and (last or saves or now - reported >= REPORT_SECONDS)):
+                    played = ranks.gather((finished, player.reward_per_step))
+                    finished = []
+                    for ended, _ in played:
+                        episodes.extend(ended)
+                    state.metrics |= {
+                        "agent_steps": state.agent_steps,
+                        "seconds": state.seconds,
+                        "steps_per_second": (state.agent_steps - steps_before) / (now - started),
+                        "updates": state.updates,
+                        "learning_rate": learning_rate,
+                        **plan.metrics(),
+                        "num_ranks": ranks.size,
+                        **losses,
+                        "reward_per_step": sum(reward for _, reward in played) / ranks.size,
+                        **_episode_metrics(episodes),
+                    }
                     reported = now
-                    logger.info("%s", " ".join(f"{name}={value:.5g}" for name, value in state.metrics.items()))
-                    progress = TrainingProgress(
-                        state.agent_steps, plan.updates * plan.batch_size, now - started, state.metrics
-                    )
-                    stopped = not report(progress) and state.updates < plan.updates
-                if ranks.leads and now - saved >= config.checkpoint_seconds:
-                    checkpoint.save(run_dir, state, game.spec, settings)
-                    saved = time.monotonic()
-                stopped = ranks.any(stopped)
+                    if ranks.leads:
+                        logger.info("%s", " ".join(f"{name}={value:.5g}" for name, value in state.metrics.items()))
+                        progress = TrainingProgress(
+                            state.agent_steps, plan.updates * plan.batch_size, now - started, state.metrics
+                        )
+                        stopped = not report(progress) and not last
+                        if saves:
+                            checkpoint.save(run_dir, state, game.spec, settings)
+                            saved = time.monotonic()
+                    stopped = ranks.any(stopped)
 
     folder = ranks.of_leader(checkpoint.save(run_dir, state, game.spec, settings) if ranks.leads else run_dir)
     return TrainingResult(

@@ -28,6 +28,9 @@ class Flat:
     def select(self, indices: Tensor) -> Flat:
         return Flat(self.values[indices])
 
+    def split(self, number: int) -> list[Flat]:
+        return [Flat(part) for part in self.values.tensor_split(number)]
+
 
 class Moments(nn.Module):
     """Running mean and variance, kept with the weights. Merged as Chan, Golub & LeVeque 1983, equations 1.5.
