@@ -71,7 +71,20 @@ def train(
     )
 
 
-def evaluate(policy_uri: str, env_id: str = "CartPole-v1", num_episodes: int = 100) -> GymnasiumSimTool:
-    """Evaluate a policy that was trained on an environment without stacked or grey frames."""
-    simulation = GymnasiumSimulation(env=GymnasiumConfig(env_id=env_id), num_episodes=num_episodes)
-    return GymnasiumSimTool(policy_uri=policy_uri, simulation=simulation)
+def evaluate(
+    policy_uri: str,
+    env_id: str = "CartPole-v1",
+    num_episodes: int = 100,
+    options: dict[str, Any] | None = None,
+    frame_stack: int = 1,
+    grayscale: bool = False,
+) -> GymnasiumSimTool:
+    """Evaluate a policy.
+
+    Args:
+        policy_uri: a checkpoint's folder, as training printed it.
+        num_episodes: how many to play.
+        env_id, options, frame_stack, grayscale: as in training, see `train`.
+    """
+    env = GymnasiumConfig(env_id=env_id, options=options or {}, frame_stack=frame_stack, grayscale=grayscale)
+    return GymnasiumSimTool(policy_uri=policy_uri, simulation=GymnasiumSimulation(env=env, num_episodes=num_episodes))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from experiments import gymnasium as experiment
 from experiments import sweep_gymnasium
 from metta.common.errors import UserError
+from metta.common.runner import main as run_tool
 from metta.rl.gymnasium.config import GymnasiumConfig, GymnasiumSimulation
 from metta.rl.gymnasium.environments import Environments
 from metta.rl.gymnasium.evaluate import evaluate, load_policy
@@ -160,6 +162,19 @@ def test_the_tool_trains_and_evaluates(tmp_path: Path) -> None:
     assert result.metrics["evaluation"] == result.metrics["evaluation/episode_length"] > 5
     episodes = evaluate(*load_policy(result.artefacts["policy"]), tool.simulations[0])
     assert sum(episode["reward"] for episode in episodes) / 20 == result.metrics["evaluation"]
+
+
+def test_the_command_that_is_printed_evaluates_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
+    args = [f"env_id={LEVERS.env_id}", 'options={"shown": "flag"}', "run_name=mine"]
+    quick = ["trainer.total_timesteps=512", "trainer.num_ranks=1"]
+    assert run_tool(["experiments.gymnasium.train", "--args", *args, "--overrides", *quick]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    words = shlex.split(printed[printed.index("to evaluate it again:") + 1])
+    assert run_tool(words[words.index("experiments.gymnasium.evaluate") :]) == 0
+    assert "over 100 episodes of 5 steps" in capsys.readouterr().out
 
 
 def test_a_simulation_that_the_policy_cannot_play_is_refused(tmp_path: Path) -> None:
