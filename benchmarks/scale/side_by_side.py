@@ -3,7 +3,7 @@
     uv run python -m benchmarks.scale.side_by_side
 
 Each contestant trains the same number of trials of one size on the arena, one core to a trial, from the start of its
-first process to the end of its last one.
+first process to the end of its last one. Of several rounds the best counts, for other work only ever slows one down.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def sweep(num_trials: int, steps: int, seed: int, *overrides: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=8, help="per core")
-    parser.add_argument("--steps", type=int, default=200_000, help="agent steps of a trial")
+    parser.add_argument("--trials", type=int, default=6, help="per core")
+    parser.add_argument("--steps", type=int, default=400_000, help="agent steps of a trial")
     parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
 
@@ -68,7 +68,7 @@ def main() -> None:
             per_hour[name].append(3600 * all_trials / seconds(commands))
             print(f"{name:>8}: {per_hour[name][-1]:.0f} trials per hour", flush=True)
     for name, target in REACH.items():
-        ratio = sum(per_hour[name]) / sum(per_hour["inline"])
+        ratio = max(per_hour[name]) / max(per_hour["inline"])
         print(f"{name:>8} / {cores} inline sweeps side by side: {ratio:.3f} (to reach: {target})")
 
 

@@ -116,7 +116,7 @@ def test_a_sweep_that_was_ended_goes_on_from_the_checkpoint_of_its_trial(
     tmp_path: Path, ending: signal.Signals
 ) -> None:
     command = [sys.executable, "tools/run.py", "tests.support.small_sweep.small_sweep"]
-    command += ["--args", "sweep_name=k", "num_trials=2", "total_timesteps=12000"]
+    command += ["--args", "sweep_name=k", "num_trials=2", "total_timesteps=24000"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     runs = tmp_path / "data" / "sweeps" / "k"
     deadline = time.monotonic() + PATIENCE_SECONDS
