@@ -202,7 +202,9 @@ def update(
         for minibatch, normalized in zip(minibatches, advantages, strict=True):
             evaluated = policy.evaluate(minibatch.observations, minibatch.actions)
             slopes, measures = ppo_loss(*evaluated, replace(minibatch, advantages=normalized), config)
-            gradients = torch.autograd.grad(evaluated, parameters, slopes)
+            # Of a sum, for autograd imports sympy, which takes seconds, when it is given the derivatives of several.
+            along = [output @ slope for output, slope in zip(evaluated, slopes, strict=True)]
+            gradients = torch.autograd.grad(torch.stack(along).sum(), parameters)
             gradient, measured = ranks.average([_flat(gradients), torch.stack(list(measures.values()))])
             grad_norm = gradient.norm()
             gradient *= (config.max_grad_norm / (grad_norm + 1e-6)).clamp(max=1)

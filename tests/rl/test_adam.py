@@ -1,6 +1,3 @@
-import subprocess
-import sys
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -9,16 +6,6 @@ from torch import Tensor
 
 from metta.rl.adam import Adam
 from metta.rl.trainer_config import OptimizerConfig
-
-TRAINING = """
-import sys
-from pathlib import Path
-from experiments.arena import make_env
-from metta.rl.trainer import train
-from metta.rl.trainer_config import TrainerConfig
-train(TrainerConfig(total_timesteps=1, batch_size=32, num_ranks=1), make_env(num_agents=4), Path(sys.argv[1]))
-assert "torch._dynamo" not in sys.modules
-"""
 
 
 @pytest.mark.parametrize(("kind", "decay"), [("adam", 0.0), ("adam", 0.1), ("adamw", 0.1)])
@@ -58,10 +45,6 @@ def test_it_goes_on_from_what_another_remembers() -> None:
         adam.step()
 
     assert all(torch.equal(copy, parameter) for copy, parameter in zip(copies, parameters, strict=True))
-
-
-def test_training_does_without_the_compiler_of_torch(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", TRAINING, str(tmp_path)], check=True)
 
 
 def _parameters() -> list[torch.nn.Parameter]:

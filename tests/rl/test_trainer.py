@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -214,3 +216,18 @@ def _learn_something(state: checkpoint.TrainingState) -> None:
     for parameter in state.policy.parameters():
         parameter.grad = torch.randn(parameter.shape, generator=generator)
     state.optimizer.step()
+
+
+TRAINING = """
+import sys
+from pathlib import Path
+from experiments.arena import make_env
+from metta.rl.trainer import train
+from metta.rl.trainer_config import TrainerConfig
+train(TrainerConfig(total_timesteps=1, batch_size=32, num_ranks=1), make_env(num_agents=4), Path(sys.argv[1]))
+assert not {"torch._dynamo", "sympy"} & set(sys.modules)
+"""
+
+
+def test_training_does_without_the_compiler_of_torch(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", TRAINING, str(tmp_path)], check=True)
