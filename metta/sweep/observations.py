@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ class Learner:
     """
 
     def __init__(self, definition: SweepDefinition) -> None:
-        self._metric = definition.protein.metric
+        self._metric, self._seeds_per_trial = definition.protein.metric, definition.seeds_per_trial
         self.protein = Protein(
             definition.protein,
             seed=definition.seed,
@@ -44,10 +45,24 @@ class Learner:
             score = score_of(trial, self._metric)
             failed = trial.state is not TrialState.COMPLETED or score is None
             self.protein.observe(
-                params, score, trial.cost, is_failure=failed, number=trial.number, info=trial.suggestion
+                params,
+                score,
+                trial.cost,
+                is_failure=failed,
+                noise=self._noise(trial),
+                number=trial.number,
+                info=trial.suggestion,
             )
         else:
             self.protein.suggested(trial.number, params, info=trial.suggestion)
+
+    def _noise(self, trial: Trial) -> float | None:
+        """Standard error of a trial's score, where measured: that of its mean over seeds, or of its evaluation."""
+        if self._seeds_per_trial > 1:
+            noise = trial.metrics.get(f"{self._metric}.std", math.nan) / math.sqrt(self._seeds_per_trial)
+        else:
+            noise = trial.metrics.get(f"{self._metric}.stderr", math.nan)
+        return noise if math.isfinite(noise) and noise >= 0 else None
 
     def suggest(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The next hyperparameters, flat with dotted keys, and what Protein says of them."""

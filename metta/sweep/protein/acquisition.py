@@ -17,17 +17,20 @@ Array = NDArray[np.float64]
 
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 _LOG_SQRT_HALF_PI = 0.5 * math.log(0.5 * math.pi)
-_COST_SLACK = 0.05
+_COST_SLACK = 0.1
 _FAR, _FAR_TOO_DEAR = 0.2, 1e15
 _WHOLE = 0.9999
+_STEEP = 100.0
 
 
 @dataclass(frozen=True)
 class Acquisition:
     """What a trial promises, at points [n, columns].
 
-    It is log EI, averaged over score models, less `cost_weight` * log of the expected cost, plus log P(success), log
-    P(cost below the limit) and the logarithm of the share of the budget that is left after it.
+    It is log EI, averaged over score models, less `cost_weight` * log cost, plus log P(success), log P(cost below the
+    limit) and the logarithm of the share of the budget that is left after it. What is likelier to fail than not is
+    only chosen where there is nothing else: a model that has found the best there is would rather try the other side of
+    a border again and again, where it has little hope, than try what promises next to nothing.
 
     Attributes:
         surrogate: the models of cost and success.
@@ -52,32 +55,31 @@ class Acquisition:
     def __call__(self, points: Array) -> Array:
         """Values [n]."""
         values = [log_expected_improvement(*m.predict(points), b) for m, b in zip(self.scores, self.best, strict=True)]
-        value = np.logaddexp.reduce(values) - math.log(len(values)) + self.surrogate.log_success(points)
-        log_cost, deviation = self.surrogate.predict_log_cost(points)
-        expected = log_cost + 0.5 * deviation**2
-        value = value - self.cost_weight * expected + np.log1p(-self._share(expected))
-        if not math.isfinite(self._limit):
-            return np.asarray(value)
-        slack = (self._limit - log_cost) / np.hypot(deviation, _COST_SLACK)
-        return np.asarray(value + log_ndtr(slack) - np.where(log_cost > self._limit + _FAR, _FAR_TOO_DEAR, 0.0))
+        improvement = np.logaddexp.reduce(values) - math.log(len(values))
+        log_success = self.surrogate.log_success(points)
+        doomed = _STEEP * np.maximum(math.log(0.5) - log_success, 0.0)
+        log_cost = self.surrogate.log_cost(points)
+        too_dear = np.where(log_cost > self._limit + _FAR, _FAR_TOO_DEAR, 0.0)
+        return np.asarray(improvement + log_success - doomed - too_dear - self._price(log_cost)[0])
 
     def with_gradient(self, points: Array) -> tuple[Array, Array]:
         """Values [n] and gradients [n, columns], both without the probability of success."""
-        value, gradient = self._improvement_with_gradient(points)
-        log_cost, deviation, cost_gradient, deviation_gradient = self.surrogate.predict_log_cost_with_gradients(points)
-        expected = log_cost + 0.5 * deviation**2
-        share = self._share(expected)
-        value = value - self.cost_weight * expected + np.log1p(-share)
-        price = self.cost_weight + np.where(share < _WHOLE, share / (1.0 - share), 0.0)
-        risk = price * deviation
+        improvement, gradient = self._improvement_with_gradient(points)
+        log_cost, cost_gradient = self.surrogate.log_cost_with_gradient(points)
+        price, slope = self._price(log_cost)
+        return improvement - price, gradient - slope[:, None] * cost_gradient
+
+    def _price(self, log_cost: Array) -> tuple[Array, Array]:
+        """What a log cost takes off the value [n], and the slopes [n] of that."""
+        share = np.minimum(np.exp(np.minimum(log_cost - self.log_budget, 0.0)), _WHOLE)
+        price = self.cost_weight * log_cost - np.log1p(-share)
+        slope = self.cost_weight + np.where(share < _WHOLE, share / (1.0 - share), 0.0)
         if math.isfinite(self._limit):
-            spread = np.hypot(deviation, _COST_SLACK)
-            slack = (self._limit - log_cost) / spread
+            slack = (self._limit - log_cost) / _COST_SLACK
             log_within = log_ndtr(slack)
-            value = value + log_within
-            slope = np.exp(-0.5 * slack**2 - _LOG_SQRT_2PI - log_within) / spread
-            price, risk = price + slope, risk + slope * slack * deviation / spread
-        return value, gradient - price[:, None] * cost_gradient - risk[:, None] * deviation_gradient
+            price = price - log_within
+            slope = slope + np.exp(-0.5 * slack**2 - _LOG_SQRT_2PI - log_within) / _COST_SLACK
+        return price, slope
 
     def _improvement_with_gradient(self, points: Array) -> tuple[Array, Array]:
         """log EI [n] averaged over the score models, and its gradient [n, columns]."""
@@ -93,10 +95,6 @@ class Acquisition:
     @property
     def _limit(self) -> float:
         return min(self.log_cost_limit, self.log_budget)
-
-    def _share(self, expected: Array) -> Array:
-        """Share [n] of the budget that a trial of this log cost takes, short of all."""
-        return np.minimum(np.exp(np.minimum(expected - self.log_budget, 0.0)), _WHOLE)
 
 
 def log_h(z: Array) -> Array:

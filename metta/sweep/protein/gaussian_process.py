@@ -141,21 +141,17 @@ class GaussianProcess:
     Args:
         points: [n, columns].
         targets: [n], with mean near 0 and variance near 1.
+        errors: [n], variances of the targets' errors as far as they were measured; the kernel's noise comes on top.
         kernel: its parameters.
     """
 
-    def __init__(self, points: Array, targets: Array, kernel: Kernel) -> None:
-        self.points = points
+    def __init__(self, points: Array, targets: Array, errors: Array, kernel: Kernel) -> None:
+        self.points, self.targets, self.errors = points, targets, errors
         self.kernel = kernel
         self._basis, self._centred = kernel.basis(points), points - 0.5
         covariance = kernel.with_basis(points, self._basis)
-        covariance.flat[:: len(points) + 1] += kernel.noise + _JITTER
+        covariance.flat[:: len(points) + 1] += kernel.noise + _JITTER + errors
         self._factor = _cholesky(covariance)
-        self.set_targets(targets)
-
-    def set_targets(self, targets: Array) -> None:
-        """Replace the targets [n]; the points stay (eq. 2.25)."""
-        self.targets = targets
         self.weights = _solve(self._factor, targets)
 
     def with_fantasies(self, points: Array) -> GaussianProcess:
@@ -163,7 +159,8 @@ class GaussianProcess:
         if not len(points):
             return self
         targets = np.concatenate([self.targets, self.mean(points)])
-        return GaussianProcess(np.vstack([self.points, points]), targets, self.kernel)
+        errors = np.concatenate([self.errors, np.zeros(len(points))])
+        return GaussianProcess(np.vstack([self.points, points]), targets, errors, self.kernel)
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Posterior means and variances [n], without noise, at points (eq. 2.25, 2.26)."""
@@ -180,7 +177,7 @@ class GaussianProcess:
     @property
     def fitted(self) -> Array:
         """Posterior means [n] at the observations: K weights, where (K + noise) weights are the targets."""
-        return np.asarray(self.targets - (self.kernel.noise + _JITTER) * self.weights)
+        return np.asarray(self.targets - (self.kernel.noise + _JITTER + self.errors) * self.weights)
 
     def predict_with_gradients(self, points: Array) -> tuple[Array, Array, Array, Array]:
         """Means [n], variances [n] and their gradients [n, columns] each."""
@@ -204,11 +201,19 @@ class GaussianProcess:
         return np.asarray(matern + self.kernel.linear * (weights @ self._centred))
 
 
-def fit(points: Array, targets: Array, groups: Groups, prior: Prior, starts: list[Array], max_steps: int) -> Array:
+def fit(
+    points: Array,
+    targets: Array,
+    errors: Array,
+    groups: Groups,
+    prior: Prior,
+    starts: list[Array],
+    max_steps: int,
+) -> Array:
     """Find the kernel parameters with the highest posterior density (eq. 5.8 plus the log prior).
 
     Args:
-        points, targets: the observations, as for `GaussianProcess`.
+        points, targets, errors: the observations, as for `GaussianProcess`.
         groups: [columns], the parameter each column belongs to; its columns share a length scale.
         starts: where to start, as returned by earlier fits or `Prior.mode`; the best of what is found counts.
         max_steps: steps of L-BFGS-B from each start.
@@ -221,7 +226,7 @@ def fit(points: Array, targets: Array, groups: Groups, prior: Prior, starts: lis
     one_hot = np.eye(dimension)[groups]
 
     def objective(vector: Array) -> tuple[float, Array]:
-        value, gradient = _negative_log_likelihood(vector, points, targets, groups, one_hot)
+        value, gradient = _negative_log_likelihood(vector, points, targets, errors, groups, one_hot)
         offset = (vector - means) / deviations
         return value + 0.5 * float(offset @ offset), gradient + offset / deviations
 
@@ -241,7 +246,14 @@ def fit(points: Array, targets: Array, groups: Groups, prior: Prior, starts: lis
 
 
 def draw(
-    points: Array, targets: Array, groups: Groups, prior: Prior, start: Array, count: int, rng: np.random.Generator
+    points: Array,
+    targets: Array,
+    errors: Array,
+    groups: Groups,
+    prior: Prior,
+    start: Array,
+    count: int,
+    rng: np.random.Generator,
 ) -> list[Array]:
     """Draw kernel parameters from their posterior density, by elliptical slice sampling.
 
@@ -249,7 +261,7 @@ def draw(
     sampling", arXiv 1001.0175, figure 2).
 
     Args:
-        points, targets, groups, prior: as for `fit`.
+        points, targets, errors, groups, prior: as for `fit`.
         start: where the chain starts: what `fit` found.
         count: how many.
 
@@ -261,7 +273,7 @@ def draw(
     def log_likelihood(offset: Array) -> float:
         kernel = Kernel.of_vector(means + offset, groups)
         covariance = kernel(points, points)
-        covariance.flat[:: len(points) + 1] += kernel.noise + _JITTER
+        covariance.flat[:: len(points) + 1] += kernel.noise + _JITTER + errors
         try:
             factor = _cholesky(covariance)
         except np.linalg.LinAlgError:
@@ -286,7 +298,7 @@ def draw(
 
 
 def _negative_log_likelihood(
-    vector: Array, points: Array, targets: Array, groups: Groups, one_hot: Array
+    vector: Array, points: Array, targets: Array, errors: Array, groups: Groups, one_hot: Array
 ) -> tuple[float, Array]:
     """Negative log marginal likelihood (eq. 5.8) and its gradient (eq. 5.9) in the logarithms of the parameters."""
     kernel = Kernel.of_vector(vector, groups)
@@ -294,7 +306,7 @@ def _negative_log_likelihood(
     centred = points - 0.5
     product = centred @ centred.T
     covariance, slope = kernel.with_slope(points, kernel.basis(points))
-    covariance.flat[:: n + 1] += kernel.noise + _JITTER
+    covariance.flat[:: n + 1] += kernel.noise + _JITTER + errors
     try:
         factor = _cholesky(covariance.copy())
     except np.linalg.LinAlgError:
@@ -305,7 +317,9 @@ def _negative_log_likelihood(
     # The lower triangle, whose transpose lies in memory as the other matrices do; the rest by symmetry
     outer = inverse.T + np.tril(inverse, -1) - np.outer(weights, weights)
     trace, linear = float(np.trace(outer)), kernel.linear * float(np.vdot(outer, product))
-    signal = float(np.vdot(outer, covariance)) - linear - (kernel.noise + _JITTER) * trace
+    signal = (
+        float(np.vdot(outer, covariance)) - linear - (kernel.noise + _JITTER) * trace - float(np.diag(outer) @ errors)
+    )
     # sum over pairs of pull times squared difference, a column: both squares, less twice the product
     pull, scaled = np.multiply(outer, slope, out=slope), points / kernel.lengths
     per_column = 2.0 * (pull.sum(axis=1) @ scaled**2 - np.einsum("ij,ij->j", scaled, pull @ scaled))

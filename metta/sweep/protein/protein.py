@@ -27,7 +27,7 @@ Suggestion = tuple[dict[str, Any], dict[str, Any]]
 
 MAX_CENTRES = 8
 ASCENTS = 4
-ASCENT_STEPS = 20
+ASCENT_STEPS = 10
 MAX_FIT_INTERVAL = 10
 MAX_COVARIANCES = 128_000
 """Covariances of candidates with observations, in all models of the score, that a suggestion may take: past 13
@@ -50,6 +50,7 @@ class Observation:
         score: in the units of the metric, or None for a failure without one.
         cost: or None for a failure without one.
         is_failure: whether it failed.
+        noise: standard error of the score, or None where it was not measured.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Observation:
     score: float | None
     cost: float | None
     is_failure: bool
+    noise: float | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class Protein:
         self._sign = 1.0 if config.goal == "maximize" else -1.0
         self._trials: dict[int, _Trial] = {}
         self._outstanding: set[int] = set()
+        self._known: Surrogate | None = None
 
     # What is told
 
@@ -150,6 +153,7 @@ class Protein:
         cost: float | None,
         is_failure: bool = False,
         *,
+        noise: float | None = None,
         number: int | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> None:
@@ -160,25 +164,28 @@ class Protein:
             score: the metric as measured. NaN and infinities are failures.
             cost: in any unit, the same for all trials; not negative.
             is_failure: the trial failed; score and cost may then be None.
+            noise: standard error of the score, in its units, where it was measured: of a mean over seeds or episodes,
+                say. Scores that are known to be unsure count for less.
             number: of the trial. Left out, it is that of the outstanding suggestion with the same
                 hyperparameters, or the next number.
             info: what `suggest` said of these hyperparameters, for a trial that it did not suggest to this object.
 
         Raises:
             SpaceError: hyperparameters that the space cannot place.
-            ValueError: a score or cost that is no number, or is missing without a failure.
+            ValueError: a score, cost or noise that is no such number, or is missing without a failure.
         """
         point = self._space.encode(params)
-        score, cost = _number("score", score), _number("cost", cost)
+        score, cost, noise = _number("score", score), _number("cost", cost), _number("noise", noise)
         if score is not None and not math.isfinite(score):
             log.warning("a score of %s counts as a failure", score)
             score, is_failure = None, True
-        if cost is not None and not (math.isfinite(cost) and cost >= 0):
-            raise ValueError(f"cost must be a finite number of at least 0, not {cost}")
+        for name, value in (("cost", cost), ("noise", noise)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a finite number of at least 0, not {value}")
         if not is_failure and (score is None or cost is None):
             raise ValueError(f"{'score' if score is None else 'cost'} is missing, and the trial did not fail")
         trial = self._enter(params, point, number, info)
-        trial.observation = Observation(trial.number, params, score, cost, is_failure)
+        trial.observation = Observation(trial.number, params, score, cost, is_failure, noise)
         self._outstanding.remove(trial.number)
 
     def suggested(self, number: int, params: Mapping[str, Any], info: Mapping[str, Any] | None = None) -> None:
@@ -203,6 +210,7 @@ class Protein:
             raise KeyError(f"no trial {number}")
         del self._trials[number]
         self._outstanding.discard(number)
+        self._known = None
 
     def _enter(
         self, params: Mapping[str, Any], point: Array, number: int | None, info: Mapping[str, Any] | None
@@ -215,9 +223,13 @@ class Protein:
             info = twin.info if info is None else info
         if info is None:
             info = self._trials[number].info if number in self._trials else {}
-        self._trials[number] = _Trial(number, dict(params), point, info)
-        self._outstanding.add(number)
-        return self._trials[number]
+        return self._note(_Trial(number, dict(params), point, info))
+
+    def _note(self, trial: _Trial) -> _Trial:
+        self._trials[trial.number] = trial
+        self._outstanding.add(trial.number)
+        self._known = None
+        return trial
 
     def _outstanding_at(self, point: Array) -> _Trial | None:
         """The first outstanding trial with these hyperparameters."""
@@ -258,8 +270,7 @@ class Protein:
         point, info = self._choose(number)
         info = {"number": number, **info}
         params = self._space.decode(point)
-        self._trials[number] = _Trial(number, params, self._space.encode(params), info)
-        self._outstanding.add(number)
+        self._note(_Trial(number, params, self._space.encode(params), info))
         return params, info
 
     def _choose(self, number: int) -> tuple[Array, dict[str, Any]]:
@@ -308,6 +319,7 @@ class Protein:
         data = Data(
             np.array([point for point, _ in done]).reshape(-1, self._space.columns),
             np.array([nan if o.score is None or o.is_failure else self._sign * o.score for _, o in done]),
+            np.array([o.noise or 0.0 for _, o in done]),
             np.array([nan if o.cost is None else o.cost for _, o in done]),
             np.array([o.is_failure for _, o in done], dtype=bool),
         )
@@ -383,7 +395,9 @@ class Protein:
         grown = np.concatenate([np.full(len(everywhere), -1), np.repeat(front, each)[allowed]])
         values = acquisition(candidates)
         starts = np.argsort(-values, kind="stable")[:ASCENTS]
-        refined = ascend(space, candidates[starts], acquisition.with_gradient, ASCENT_STEPS)
+        refined = ascend(
+            space, candidates[starts], acquisition.with_gradient, surrogate.score.kernel.lengths, ASCENT_STEPS
+        )
         allowed = space.allows(refined)
         candidates, grown = np.vstack([refined[allowed], candidates]), np.concatenate([grown[starts][allowed], grown])
         values = np.concatenate([acquisition(refined)[allowed], values])
@@ -508,10 +522,12 @@ class Protein:
 
     def _surrogate(self) -> Surrogate:
         """The models of all observations, with the kernels of the last suggestion."""
-        data, _ = self._data()
-        if np.isnan(data.scores).all():
-            raise LookupError("no trial has a score")
-        return Surrogate(self._space, data, self._kernels(), {}, mixed=self._budgeted)
+        if self._known is None:
+            data, _ = self._data()
+            if np.isnan(data.scores).all():
+                raise LookupError("no trial has a score")
+            self._known = Surrogate(self._space, data, self._kernels(), {}, mixed=self._budgeted)
+        return self._known
 
 
 def _number(name: str, value: Any) -> float | None:

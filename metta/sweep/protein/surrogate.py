@@ -14,12 +14,17 @@ from metta.sweep.protein.gaussian_process import GaussianProcess, Kernel, Prior,
 from metta.sweep.protein.space import Space
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 MAX_FIT_POINTS = 256
-MAX_MODEL_POINTS = 1000
+MAX_MODEL_POINTS, MAX_COST_POINTS = 1000, 256
+"""Observations in the models of score and success, and in that of the cost, which is the simpler function."""
 MANY_POINTS = 48
 DRAWS = 6
 """Score models that the acquisition is averaged over, while there are at most `MANY_POINTS` observations."""
+COST_SLOPE = 0.35
+"""Prior mean of d log cost / d log value for counts and sizes. Overheads hide them where trials are cheap: what is
+learnt there, carried on to the dear end, would promise too low a cost."""
 KNEE = 3.0
 """Median absolute deviations below the median from which on scores are squeezed."""
 
@@ -40,25 +45,36 @@ class Data:
     Attributes:
         points: [n, columns]. All else is [n].
         scores: to be maximised; NaN where there is none.
+        errors: standard errors of the scores; 0 where none was measured.
         costs: NaN where there is none.
         failed: whether the trial failed.
     """
 
     points: Array
     scores: Array
+    errors: Array
     costs: Array
     failed: NDArray[np.bool_]
 
     def subset(self, size: int) -> Data:
         """At most `size` observations: the best half of them by score, the rest evenly from all others."""
-        n = len(self.scores)
-        if n <= size:
-            return self
-        order = np.argsort(-np.nan_to_num(self.scores, nan=-np.inf), kind="stable")
+        return self._only(self._representative(np.arange(len(self.scores)), size))
+
+    def balanced(self, size: int) -> Data:
+        """At most `size` observations: a half of failures, which are rarer and tell more; the others as in `subset`."""
+        failures, others = np.flatnonzero(self.failed), np.flatnonzero(~self.failed)
+        failures = _spread(failures, max(size // 2, size - len(others)))
+        return self._only(np.sort(np.concatenate([failures, self._representative(others, size - len(failures))])))
+
+    def _representative(self, indices: Indices, size: int) -> Indices:
+        if len(indices) <= size:
+            return indices
+        order = indices[np.argsort(-np.nan_to_num(self.scores[indices], nan=-np.inf), kind="stable")]
         best, rest = order[: size // 2], np.sort(order[size // 2 :])
-        spread = rest[np.linspace(0, len(rest) - 1, size - len(best)).astype(int)]
-        keep = np.sort(np.concatenate([best, spread]))
-        return Data(self.points[keep], self.scores[keep], self.costs[keep], self.failed[keep])
+        return np.sort(np.concatenate([best, _spread(rest, size - len(best))]))
+
+    def _only(self, keep: Indices) -> Data:
+        return Data(self.points[keep], self.scores[keep], self.errors[keep], self.costs[keep], self.failed[keep])
 
 
 class ScoreScale:
@@ -84,6 +100,11 @@ class ScoreScale:
 
     def __call__(self, scores: Array) -> Array:
         return (self._squeeze(scores) - self._mean) / self._deviation
+
+    def slope(self, scores: Array) -> Array:
+        """By how much the map stretches small differences between scores [n]."""
+        z = (scores - self._median) / self._unit
+        return 1.0 / (np.maximum(1.0, 1.0 - z - KNEE) * self._unit * self._deviation)
 
     def inverse(self, values: Array) -> Array:
         z = values * self._deviation + self._mean
@@ -126,30 +147,44 @@ class Surrogate:
         self.kernels: dict[str, list[float]] = {}
         self._start, self._max_steps = start, max_steps
         self._scale = ScoreScale(data.scores[~np.isnan(data.scores)])
-        data = data.subset(MAX_MODEL_POINTS)
-        scored, costed = ~np.isnan(data.scores), ~np.isnan(data.costs)
-        self.score = self._model("score", data.points[scored], self._scale(data.scores[scored]))
-        self.draws = [self.score] if rng is None or scored.sum() > MANY_POINTS else self._draw(rng)
-        log_cost = log_costs(data.costs[costed])
-        self._cost_mean = float(np.mean(log_cost)) if costed.any() else 0.0
-        self._cost_scale = (float(np.std(log_cost)) if costed.any() else 0.0) or 1.0
-        targets = (log_cost - self._cost_mean) / self._cost_scale
-        self.cost = self._model("cost", data.points[costed], targets) if costed.any() else None
-        # Least-squares classification (Rasmussen & Williams, section 6.5): 0 for success, the prior's mean, else -2
-        labels = np.where(data.failed, -2.0, 0.0)
-        self.success = self._model("success", data.points, labels) if data.failed.any() else None
+        self.score = self._score_model(data.subset(MAX_MODEL_POINTS))
+        few = len(self.score.points) <= MANY_POINTS
+        self.draws = [self.score] if rng is None or not few else self._draw(rng)
+        self._slopes = COST_SLOPE * space.log_ratios
+        self.cost = self._cost_model(data)
+        self.success = self._success_model(data.balanced(MAX_MODEL_POINTS)) if data.failed.any() else None
 
-    def _model(self, name: str, points: Array, targets: Array) -> GaussianProcess:
+    def _score_model(self, data: Data) -> GaussianProcess:
+        scored = ~np.isnan(data.scores)
+        scores, errors = data.scores[scored], data.errors[scored]
+        return self._model("score", data.points[scored], self._scale(scores), (errors * self._scale.slope(scores)) ** 2)
+
+    def _cost_model(self, data: Data) -> GaussianProcess | None:
+        self._cost_mean, self._cost_scale = 0.0, 1.0
+        costed = _spread(np.flatnonzero(~np.isnan(data.costs)), MAX_COST_POINTS)
+        if not len(costed):
+            return None
+        points = data.points[costed]
+        rest = log_costs(data.costs[costed]) - self._trend(points)
+        self._cost_mean, self._cost_scale = float(np.mean(rest)), float(np.std(rest)) or 1.0
+        return self._model("cost", points, (rest - self._cost_mean) / self._cost_scale)
+
+    def _success_model(self, data: Data) -> GaussianProcess:
+        """Least-squares classification (Rasmussen & Williams, section 6.5): 0, the prior's mean, or -2 for failures."""
+        return self._model("success", data.points, np.where(data.failed, -2.0, 0.0))
+
+    def _model(self, name: str, points: Array, targets: Array, errors: Array | None = None) -> GaussianProcess:
+        errors = np.zeros(len(targets)) if errors is None else errors
         space, prior, steps = self.space, self._prior(name), self._max_steps.get(name, 0)
         warm = [np.array(self._start[name])] if name in self._start else []
         vector = warm[0] if warm else prior.mode(space.dimension)
         if steps or not warm:
-            keep = np.unique(np.linspace(0, len(targets) - 1, MAX_FIT_POINTS).astype(int))
+            keep = _spread(np.arange(len(targets)), MAX_FIT_POINTS)
             starts = warm if warm and len(targets) > MANY_POINTS else [*warm, prior.mode(space.dimension)]
-            vector = fit(points[keep], targets[keep], space.group, prior, starts, steps or 30)
+            vector = fit(points[keep], targets[keep], errors[keep], space.group, prior, starts, steps or 30)
         # What is stored is short, and what is used is what is stored
         self.kernels[name] = [float(f"{value:.6g}") for value in vector]
-        return GaussianProcess(points, targets, Kernel.of_vector(np.array(self.kernels[name]), space.group))
+        return GaussianProcess(points, targets, errors, Kernel.of_vector(np.array(self.kernels[name]), space.group))
 
     def _prior(self, name: str) -> Prior:
         if name == "score" and self._mixed:
@@ -157,9 +192,10 @@ class Surrogate:
         return Prior.of_dimension(self.space.dimension, *_PRIORS[name])
 
     def _draw(self, rng: np.random.Generator) -> list[GaussianProcess]:
-        points, targets, group = self.score.points, self.score.targets, self.space.group
-        vectors = draw(points, targets, group, self._prior("score"), np.array(self.kernels["score"]), DRAWS, rng)
-        return [GaussianProcess(points, targets, Kernel.of_vector(vector, group)) for vector in vectors]
+        observed = self.score.points, self.score.targets, self.score.errors
+        start, group = np.array(self.kernels["score"]), self.space.group
+        vectors = draw(*observed, group, self._prior("score"), start, DRAWS, rng)
+        return [GaussianProcess(*observed, Kernel.of_vector(vector, group)) for vector in vectors]
 
     def predict_score(self, points: Array) -> tuple[Array, Array]:
         """Mean and standard deviation [n] of the score, in its own units."""
@@ -170,33 +206,26 @@ class Surrogate:
 
     def score_noise(self, points: Array) -> Array:
         """Standard deviation [n] of single measurements round the score, in its own units."""
-        mean, deviation = self.score.mean(points), math.sqrt(self.score.kernel.noise)
+        deviation = math.sqrt(self.score.kernel.noise + float(np.mean(self.score.errors)))
+        mean = self.score.mean(points)
         return (self._scale.inverse(mean + deviation) - self._scale.inverse(mean - deviation)) / 2.0
 
     def log_cost(self, points: Array) -> Array:
         """Posterior mean of the log cost [n]; 0 while no cost is known."""
         if self.cost is None:
             return np.zeros(len(points))
-        return self._cost_mean + self._cost_scale * self.cost.mean(points)
+        return self._trend(points) + self._cost_scale * self.cost.mean(points)
 
-    def predict_log_cost(self, points: Array) -> tuple[Array, Array]:
-        """Posterior mean and standard deviation [n] of the log cost of a trial; 0 while no cost is known."""
+    def log_cost_with_gradient(self, points: Array) -> tuple[Array, Array]:
+        """Posterior mean of the log cost [n], and its gradient [n, columns]; 0 while no cost is known."""
         if self.cost is None:
-            return np.zeros(len(points)), np.zeros(len(points))
-        mean, variance = self.cost.predict(points)
-        deviation = self._cost_scale * np.sqrt(variance + self.cost.kernel.noise)
-        return self._cost_mean + self._cost_scale * mean, deviation
+            return np.zeros(len(points)), np.zeros_like(points)
+        mean, gradient = self.cost.mean_with_gradient(points)
+        return self._trend(points) + self._cost_scale * mean, self._slopes + self._cost_scale * gradient
 
-    def predict_log_cost_with_gradients(self, points: Array) -> tuple[Array, Array, Array, Array]:
-        """Mean and standard deviation [n] of the log cost, and their gradients [n, columns]."""
-        if self.cost is None:
-            nothing, flat = np.zeros(len(points)), np.zeros_like(points)
-            return nothing, nothing, flat, flat
-        mean, variance, mean_gradient, variance_gradient = self.cost.predict_with_gradients(points)
-        deviation = np.sqrt(variance + self.cost.kernel.noise)
-        deviation_gradient = variance_gradient / (2.0 * deviation[:, None])
-        scale = self._cost_scale
-        return self._cost_mean + scale * mean, scale * deviation, scale * mean_gradient, scale * deviation_gradient
+    def _trend(self, points: Array) -> Array:
+        """What the log cost [n] would be, had nothing been learnt but its mean."""
+        return np.asarray(self._cost_mean + (points - 0.5) @ self._slopes)
 
     def log_success(self, points: Array) -> Array:
         """Logarithm of the probability [n] that a trial does not fail."""
@@ -204,6 +233,13 @@ class Surrogate:
             return np.zeros(len(points))
         mean, variance = self.success.predict(points)
         return np.asarray(log_ndtr(2.0 * (mean + 1.0) / np.sqrt(0.25 + variance)))
+
+
+def _spread(indices: Indices, size: int) -> Indices:
+    """At most `size` of the indices, evenly from all."""
+    if len(indices) <= size:
+        return indices
+    return np.asarray(indices[np.linspace(0, len(indices) - 1, size).astype(int)])
 
 
 def log_costs(costs: Array) -> Array:

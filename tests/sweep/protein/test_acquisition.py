@@ -39,7 +39,9 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     rng = np.random.default_rng(0)
     space = Space({f"x{i}": ParameterConfig(min=0, max=1, distribution="uniform") for i in range(3)})
     points = rng.random((15, 3))
-    data = Data(points, -((points - 0.3) ** 2).sum(axis=1), np.exp(points[:, 0]), np.zeros(15, dtype=bool))
+    data = Data(
+        points, -((points - 0.3) ** 2).sum(axis=1), np.zeros(15), np.exp(points[:, 0]), np.zeros(15, dtype=bool)
+    )
     surrogate = Surrogate(space, data, {}, {}, rng)
     acquisition = Acquisition(
         surrogate, surrogate.draws, [max(model.fitted) for model in surrogate.draws], 0.7, 0.9, log_budget=1.0

@@ -10,6 +10,7 @@ from metta.sweep.protein.gaussian_process import GaussianProcess, Kernel, Prior,
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.random((20, 3))
+ERRORS = 0.1 * RNG.random(20)
 TARGETS = np.sin(4 * POINTS[:, 0]) + POINTS[:, 1]
 GROUPS = np.array([0, 1, 1])
 VECTOR = np.log([0.4, 0.9, 1.3, 0.2, 0.01])
@@ -18,23 +19,23 @@ PRIOR = Prior.of_dimension(2, 0.5, 0.9, linear=(-2.0, 1.5), noise=(-5.0, 1.5))
 
 def test_the_likelihood_is_that_of_a_multivariate_normal() -> None:
     kernel = Kernel.of_vector(VECTOR, GROUPS)
-    covariance = kernel(POINTS, POINTS) + (kernel.noise + 1e-8) * np.eye(20)
-    value, _ = _negative_log_likelihood(VECTOR, POINTS, TARGETS, GROUPS, np.eye(2)[GROUPS])
+    covariance = kernel(POINTS, POINTS) + np.diag(kernel.noise + 1e-8 + ERRORS)
+    value, _ = _negative_log_likelihood(VECTOR, POINTS, TARGETS, ERRORS, GROUPS, np.eye(2)[GROUPS])
     assert value == pytest.approx(-multivariate_normal(np.zeros(20), covariance).logpdf(TARGETS))
 
 
 def test_the_gradient_of_the_likelihood_is_that_of_finite_differences() -> None:
     one_hot = np.eye(2)[GROUPS]
-    _, gradient = _negative_log_likelihood(VECTOR, POINTS, TARGETS, GROUPS, one_hot)
+    _, gradient = _negative_log_likelihood(VECTOR, POINTS, TARGETS, ERRORS, GROUPS, one_hot)
     for j in range(len(VECTOR)):
         step = 1e-5 * np.eye(len(VECTOR))[j]
-        high, _ = _negative_log_likelihood(VECTOR + step, POINTS, TARGETS, GROUPS, one_hot)
-        low, _ = _negative_log_likelihood(VECTOR - step, POINTS, TARGETS, GROUPS, one_hot)
+        high, _ = _negative_log_likelihood(VECTOR + step, POINTS, TARGETS, ERRORS, GROUPS, one_hot)
+        low, _ = _negative_log_likelihood(VECTOR - step, POINTS, TARGETS, ERRORS, GROUPS, one_hot)
         assert gradient[j] == pytest.approx((high - low) / 2e-5, rel=1e-4)
 
 
 def test_the_gradients_of_the_posterior_are_those_of_finite_differences() -> None:
-    model = GaussianProcess(POINTS, TARGETS, Kernel.of_vector(VECTOR, GROUPS))
+    model = GaussianProcess(POINTS, TARGETS, ERRORS, Kernel.of_vector(VECTOR, GROUPS))
     at = RNG.random((5, 3))
     _, _, mean_gradient, variance_gradient = model.predict_with_gradients(at)
     for j in range(3):
@@ -45,20 +46,31 @@ def test_the_gradients_of_the_posterior_are_those_of_finite_differences() -> Non
 
 
 def test_without_noise_it_passes_through_the_observations() -> None:
-    model = GaussianProcess(POINTS, TARGETS, Kernel(np.full(3, 0.5), 1.0, 0.1, 1e-6))
+    model = GaussianProcess(POINTS, TARGETS, np.zeros(20), Kernel(np.full(3, 0.5), 1.0, 0.1, 1e-6))
     mean, variance = model.predict(POINTS)
     np.testing.assert_allclose(mean, TARGETS, atol=1e-3)
     assert (variance < 1e-4).all()
 
 
+def test_a_score_with_a_large_error_is_followed_less() -> None:
+    kernel = Kernel(np.full(3, 0.5), 1.0, 0.1, 1e-4)
+    errors = np.zeros(20)
+    errors[3] = 1.0
+    model = GaussianProcess(POINTS, TARGETS + np.where(errors, 2.0, 0.0), errors, kernel)
+    misfit = np.abs(model.fitted - model.targets)
+    assert misfit[3] > 1.0
+    assert np.delete(misfit, 3).max() < 0.1
+    np.testing.assert_allclose(model.fitted, model.mean(POINTS), atol=1e-6)
+
+
 def test_a_fit_finds_the_parameter_that_does_nothing() -> None:
     points = np.random.default_rng(1).random((60, 2))
-    vector = fit(points, np.sin(5 * points[:, 0]), np.array([0, 1]), PRIOR, [PRIOR.mode(2)], max_steps=50)
+    vector = fit(points, np.sin(5 * points[:, 0]), np.zeros(60), np.array([0, 1]), PRIOR, [PRIOR.mode(2)], max_steps=50)
     assert vector[1] > vector[0] + 1.0
 
 
 def test_fantasies_keep_the_mean_and_lower_the_variance() -> None:
-    model = GaussianProcess(POINTS, TARGETS, Kernel.of_vector(VECTOR, GROUPS))
+    model = GaussianProcess(POINTS, TARGETS, ERRORS, Kernel.of_vector(VECTOR, GROUPS))
     at = np.full((1, 3), 0.4)
     dreamt = model.with_fantasies(at)
     assert dreamt.mean(at) == pytest.approx(model.mean(at), abs=1e-6)
@@ -67,7 +79,7 @@ def test_fantasies_keep_the_mean_and_lower_the_variance() -> None:
 
 def test_without_observations_what_is_drawn_is_the_prior() -> None:
     start, (means, deviations) = PRIOR.mode(2), PRIOR.vectors(2)
-    draws = np.array(draw(POINTS[:0], TARGETS[:0], GROUPS, PRIOR, start, 3000, np.random.default_rng(0)))
+    draws = np.array(draw(POINTS[:0], TARGETS[:0], ERRORS[:0], GROUPS, PRIOR, start, 3000, np.random.default_rng(0)))
     np.testing.assert_allclose(draws.mean(axis=0), means, atol=0.1)
     np.testing.assert_allclose(draws.std(axis=0), deviations, rtol=0.1)
 
@@ -75,10 +87,10 @@ def test_without_observations_what_is_drawn_is_the_prior() -> None:
 def test_draws_weigh_parameters_by_their_posterior_density() -> None:
     """Against importance sampling from the prior."""
     rng = np.random.default_rng(0)
-    few, targets = POINTS[:5], TARGETS[:5]
+    few, targets, errors = POINTS[:5], TARGETS[:5], ERRORS[:5]
     means, deviations = PRIOR.vectors(2)
     samples = means + deviations * rng.standard_normal((6_000, 5))
-    logs = np.array([-_negative_log_likelihood(v, few, targets, GROUPS, np.eye(2)[GROUPS])[0] for v in samples])
+    logs = np.array([-_negative_log_likelihood(v, few, targets, errors, GROUPS, np.eye(2)[GROUPS])[0] for v in samples])
     weights = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
-    draws = np.array(draw(few, targets, GROUPS, PRIOR, PRIOR.mode(2), 1500, rng))
+    draws = np.array(draw(few, targets, errors, GROUPS, PRIOR, PRIOR.mode(2), 1500, rng))
     np.testing.assert_allclose((draws.mean(axis=0) - weights @ samples) / deviations, 0.0, atol=0.2)

@@ -148,6 +148,12 @@ def test_wrong_numbers_are_named(score: Any, cost: Any, message: str) -> None:
         protein.observe(params, score, cost)
 
 
+@pytest.mark.parametrize("noise", [-1.0, math.nan, math.inf, "1"])
+def test_a_wrong_noise_is_named(noise: Any) -> None:
+    with pytest.raises(ValueError, match="noise"):
+        one_parameter().observe({"x0": 0.5}, 1.0, 1.0, noise=noise)
+
+
 def test_wrong_hyperparameters_are_named() -> None:
     with pytest.raises(SpaceError, match=r"trainer\.epochs: missing"):
         make().observe({"trainer": {"learning_rate": 1e-3}}, 1.0, 1.0)
@@ -230,6 +236,17 @@ def test_a_region_that_fails_is_avoided() -> None:
     assert protein.predict({"x0": 0.2}).success > 0.7
 
 
+def test_what_will_rather_fail_is_not_suggested_while_there_is_anything_else() -> None:
+    """Not even with the best there is found, and more only promised beyond the border."""
+    protein = one_parameter()
+    for _ in range(25):
+        params, info = protein.suggest()
+        failed = params["x0"] > 0.7
+        protein.observe(params, None if failed else params["x0"], None if failed else 1.0, is_failure=failed)
+        assert info.get("success", 1.0) > 0.35
+    assert (protein.best().score or 0.0) > 0.68
+
+
 def test_one_failure_spoils_little_of_the_space() -> None:
     protein = one_parameter()
     for i in range(10):
@@ -257,6 +274,40 @@ def test_the_best_is_not_the_luckiest() -> None:
         luck = 1.5 if i == 4 else 0.1 * math.sin(37 * i)
         protein.observe({"x0": x}, -4 * (x - 0.7) ** 2 + luck, 1.0)
     assert abs(protein.best().params["x0"] - 0.7) < 0.25
+
+
+def test_a_lucky_score_that_is_known_to_be_unsure_is_not_the_best() -> None:
+    told = {}
+    for noise in (None, 1.0):
+        protein = one_parameter()
+        for i in range(12):
+            lucky = i == 2
+            protein.observe({"x0": i / 11}, -((i / 11 - 0.7) ** 2) + lucky, 1.0, noise=noise if lucky else None)
+        told[noise] = protein.best().params["x0"]
+    assert told[None] < 5 / 11
+    assert told[1.0] == pytest.approx(8 / 11)
+
+
+def test_analyses_share_a_model_until_something_new_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    from metta.sweep.protein import protein as module
+    from metta.sweep.protein.surrogate import Surrogate
+
+    protein, built = one_parameter(), []
+    for i in range(6):
+        protein.observe({"x0": i / 5}, i / 5, 1.0)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        built.append(args)
+        return Surrogate(*args, **kwargs)
+
+    monkeypatch.setattr(module, "Surrogate", counted)
+    before = protein.predict({"x0": 0.5}).score
+    protein.importance()
+    protein.best()
+    assert len(built) == 1
+    protein.observe({"x0": 0.5}, 3.0, 1.0)
+    assert protein.predict({"x0": 0.5}).score > before + 0.5
+    assert len(built) == 2
 
 
 def test_the_best_keeps_to_a_cost() -> None:
