@@ -33,17 +33,21 @@ def watch(actor: Actor, env: MettaGridConfig, seed: int, watchers: Sequence[Simu
     simulation = Simulation(config, seed, event_handlers=watchers, buffers=buffers)
     renderers = [watcher for watcher in watchers if isinstance(watcher, Renderer)]
     actor.reset(config.game.num_agents, seed)
-    for renderer in renderers:
-        renderer.render()
-    while not simulation.is_done():
-        actions = actor.act(buffers.observations)
-        for agent, action in zip(simulation.agents(), actions, strict=True):
-            agent.set_action(simulation.action_names[action])
-        for renderer in renderers:
-            renderer.apply_deferred_user_actions()
-        simulation.step()
+    try:
         for renderer in renderers:
             renderer.render()
+        while not simulation.is_done():
+            actions = actor.act(buffers.observations)
+            for agent, action in zip(simulation.agents(), actions, strict=True):
+                agent.set_action(simulation.action_names[action])
+            for renderer in renderers:
+                renderer.apply_deferred_user_actions()
+            simulation.step()
+            for renderer in renderers:
+                renderer.render()
+    finally:  # the simulator tells of the end after its last step only, not when a person ends the episode
+        for renderer in renderers:
+            renderer.on_episode_end()
     return {name: _gained(simulation, name) for name in config.game.resource_names}
 
 
