@@ -95,12 +95,12 @@ class ProteinSettings(Config):
             cheap end of the space where a budget is given. On LCBench, regret after 20 trials was 0.18 with 4 of
             them and 0.24 with 8, without a budget; within one, 0.25 with 4 and 0.21 with 8.
         suggestions_per_pareto: candidates round each trial of the Pareto front, for each suggestion. Fewer are
-            quicker; past 83 observations there are fewer anyhow.
+            quicker; past 20 observations there are fewer anyhow.
         expansion_rate: how far beyond the costs seen so far a suggestion may be predicted to cost, as a share of
             their logarithmic range. Smaller is safer where an unforeseen cost would hurt.
         max_suggestion_cost: predicted costs above this count as ever less worth having; None for no limit.
         global_search_scale: width of the candidates round the Pareto front, relative to each parameter's `scale`.
-        random_suggestions: candidates from the whole space, for each suggestion. Fewer are quicker; past 83
+        random_suggestions: candidates from the whole space, for each suggestion. Fewer are quicker; past 20
             observations there are fewer anyhow.
         resample_frequency: every so many suggestions, repeat the hyperparameters on the Pareto front that were
             tried least often; 0 never does. For scores so noisy that one trial says little.

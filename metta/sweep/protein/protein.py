@@ -27,11 +27,11 @@ Suggestion = tuple[dict[str, Any], dict[str, Any]]
 
 MAX_CENTRES = 8
 ASCENTS = 4
-ASCENT_STEPS = 10
-MAX_FIT_INTERVAL = 10
-MAX_COVARIANCES = 128_000
-"""Covariances of candidates with observations, in all models of the score, that a suggestion may take: past 13
-observations in each of six models, or past 83 in one, there are fewer candidates."""
+ASCENT_STEPS = 8
+MIN_FIT_INTERVAL, MAX_FIT_INTERVAL = 3, 10
+MAX_COVARIANCES, MIN_CANDIDATES = 32_000, 128
+"""Covariances of candidates with observations, in each model of the score, that a suggestion may take, unless that were
+too few candidates: past 20 observations there are fewer than asked for, and past 250 as few as there may be."""
 IMPORTANCE_SAMPLES = 512
 FIRST_TRIALS, FIRST_CHEAP_TRIALS = 4, 8
 TRIAL_SHARE_LEFT, TRIAL_SHARE = 0.25, 0.1
@@ -364,7 +364,7 @@ class Protein:
         if observations < 2 * MANY_POINTS:
             steps = 20 if observations <= MANY_POINTS else 5
             return {"score": steps, others: steps}
-        turn, rest = divmod(number, min(observations // MANY_POINTS, MAX_FIT_INTERVAL))
+        turn, rest = divmod(number, min(max(observations // MANY_POINTS, MIN_FIT_INTERVAL), MAX_FIT_INTERVAL))
         return {("score", "cost", "score", "success")[turn % 4]: 5} if rest == 0 else {}
 
     def _from_model(self, number: int, data: Data, pending: Array) -> tuple[Array, dict[str, Any]]:
@@ -386,7 +386,7 @@ class Protein:
         front = self._front(data)[-MAX_CENTRES:]
         centres = space.snap(data.points[front])
         wanted = settings.random_suggestions + len(front) * settings.suggestions_per_pareto
-        share = min(1.0, MAX_COVARIANCES / (wanted * len(surrogate.score.points) * len(surrogate.draws)))
+        share = min(1.0, max(MAX_COVARIANCES / len(surrogate.score.points), MIN_CANDIDATES) / wanted)
         each, anywhere = (math.ceil(share * n) for n in (settings.suggestions_per_pareto, settings.random_suggestions))
         local = local_candidates(space, centres, each, settings.global_search_scale, rng)
         everywhere = space.random(anywhere, rng)

@@ -15,8 +15,8 @@ Acquisition = Callable[[Array], Array]
 AcquisitionGradient = Callable[[Array], tuple[Array, Array]]
 """Points [n, columns] to values [n] and gradients [n, columns]."""
 
-FIRST_STEP, LAST_MOVE = 0.1, 1e-4
-"""How far an ascent first moves a point, in length scales, and how little, in the cube, is the end of it."""
+FIRST_STEP, LAST_CHANGE = 0.1, 1e-3
+"""How far an ascent first moves a point, in length scales, and changes of its value that are the end of it."""
 MAX_GROWTH = 16.0
 _TINY = 1e-12
 
@@ -56,8 +56,6 @@ def ascend(space: Space, starts: Array, acquisition: AcquisitionGradient, length
     for _ in range(max_steps):
         moved = np.clip(points + steps[:, None] * metric * gradients, 0.0, 1.0)
         moves = moved - points
-        if np.abs(moves).max() < LAST_MOVE:
-            break
         new_values, new_gradients = acquisition(moved)
         curvatures = np.einsum("ij,ij->i", moves, gradients - new_gradients)
         squares = (moves / lengths) ** 2
@@ -66,5 +64,8 @@ def ascend(space: Space, starts: Array, acquisition: AcquisitionGradient, length
         steps = np.minimum(secant, np.where(gains, MAX_GROWTH * steps, 0.5 * steps))
         points = np.where(gains[:, None], moved, points)
         gradients = np.where(gains[:, None], new_gradients, gradients)
+        converged = np.abs(new_values - values).max() < LAST_CHANGE
         values = np.where(gains, new_values, values)
+        if converged:
+            break
     return space.snap(points)
