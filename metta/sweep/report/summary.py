@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from metta.common.data_dir import default_store_url
-from metta.common.entry_point import EntryPoint
+from metta.common.entry_point import EntryPoint, installed_command
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.report.standing import pareto_front, ranked
@@ -218,7 +217,7 @@ def retrain_command(
 def metta_sweep_command(store_url: str, *words: str) -> str:
     """A command of metta-sweep on a store."""
     store = [] if store_url == default_store_url() else ["--store", store_url]
-    return shlex.join(["uv", "run", "metta-sweep", *words, *store])
+    return installed_command("metta-sweep", *words, *store)
 
 
 def with_store(entry_point: EntryPoint, store_url: str) -> EntryPoint:

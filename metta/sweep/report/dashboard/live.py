@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 REST = 5.0
 """The optimiser's model is asked again after this many times as long as its last answer took."""
 
+HEAD_START = 2.0
+"""The page is shown first, in seconds: the model takes the whole of a core for as many, or more."""
+
 CURVE_SECONDS = 2.0
 """How long a running trial's learning curve is taken to be fresh."""
 
@@ -51,7 +54,7 @@ class LiveSweep:
         self._analysis: Analysis | None = None
         self._analysed = -1  # revision of the analysis
         self._thinking = False
-        self._think_at = 0.0
+        self._think_at = time.monotonic() + HEAD_START
         self._curves: dict[int, _Curve] = {}
         self._built: dict[str, Any] = {}
         self._built_version = ""
