@@ -69,6 +69,11 @@ class EntryPoint(Config):
         return shlex.join(words)
 
 
+def installed_command(*words: str) -> str:
+    """The command line of a program of this package, for whoever runs this: by uv where uv runs this."""
+    return shlex.join([*(["uv", "run"] if "UV" in os.environ else []), *words])
+
+
 @dataclass(frozen=True)
 class Parameter:
     """What a target takes under one name: its type, and its default (`inspect.Parameter.empty` if it has none)."""

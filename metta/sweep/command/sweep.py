@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
 from metta.common.config import flatten
-from metta.common.entry_point import EntryPoint
+from metta.common.entry_point import EntryPoint, installed_command
 from metta.common.errors import UserError
 from metta.sweep.abstract_sweep import AbstractSweep, assemble
 from metta.sweep.command.program import Program
@@ -53,7 +52,7 @@ class CommandSweep(AbstractSweep):
 
     def _command(self) -> str:
         if self._entry_point is None or "file" not in self._entry_point.args:
-            return f"metta-sweep work {self.sweep_name}"
+            return installed_command("metta-sweep", "work", self.sweep_name)
         return run_command(self._entry_point)
 
     def _next_commands(
@@ -72,7 +71,7 @@ def run_command(entry_point: EntryPoint) -> str:
     options = {name: text for name, text in entry_point.args.items() if name != "file"}
     words += [f"--{name.replace('_', '-')}={text}" for name, text in options.items()]
     overrides = [f"{path}={text}" for path, text in entry_point.overrides.items() if path != "store"]
-    return shlex.join([*words, *(["--overrides", *overrides] if overrides else [])])
+    return installed_command(*words, *(["--overrides", *overrides] if overrides else []))
 
 
 def from_file(file: str, name: str | None = None, num_trials: int | None = None) -> CommandSweep:

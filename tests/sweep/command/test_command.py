@@ -214,10 +214,23 @@ def test_output_of_any_kind_is_survived() -> None:
     assert run(script, num_trials=1).best_score == 0.25
 
 
-def test_the_command_runs_extends_and_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("by_uv", [True, False])
+def test_commands_are_told_in_the_way_this_was_started(
+    by_uv: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(PRINTING)
+    monkeypatch.setenv("UV", "/bin/uv") if by_uv else monkeypatch.delenv("UV", raising=False)
+    assert metta_sweep(["run", "sweep.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = "  uv run metta-sweep" if by_uv else "  metta-sweep"
+    assert f"{start} run sweep.yaml --num-trials=4" in lines
+    assert f"{start} show sweep" in lines
+
+
+def test_the_command_extends_and_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     write(PRINTING)
     assert metta_sweep(["run", "sweep.yaml"]) == 0
-    assert "metta-sweep run sweep.yaml --num-trials=4" in capsys.readouterr().out
+    capsys.readouterr()
     assert metta_sweep(["run", "sweep.yaml", "--num-trials", "3", "--overrides", "executor=inline", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert [trial["state"] for trial in shown["trials"]] == ["completed"] * 3
