@@ -172,7 +172,7 @@ def share_policy(checkpoint: Path, url: str) -> str:
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
 
 def _checkpoints(run_dir: Path) -> list[Path]:

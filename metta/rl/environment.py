@@ -168,7 +168,7 @@ class Environment:
     @property
     def done(self) -> bool:
         """Whether the episode has ended for all its agents."""
-        return bool(np.logical_or(self.buffers.terminals, self.buffers.truncations).all())
+        return bool((self.buffers.terminals | self.buffers.truncations).all())
 
     @property
     def current_step(self) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from metta.rl.policy import ActorCritic
 from metta.rl.ranks import Ranks
@@ -33,9 +34,11 @@ class Observations(Protocol):
 
 
 class Optimizer(Protocol):
-    """Changes parameters by their ``grad``."""
+    """Changes a policy's parameters."""
 
-    def step(self) -> Any: ...
+    def step(self, gradient: Tensor) -> None:
+        """Change them by their gradient: of all parameters, flat, one after the other."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,6 @@ def update(
         TrainingDiverged: a loss or gradient is not finite. The policy is as it was before that minibatch.
     """
     parameters = list(policy.parameters())
-    sizes = [parameter.numel() for parameter in parameters]
     totals: dict[str, float] = {}
     for _ in range(config.update_epochs):
         shuffled = batch.select(torch.randperm(len(batch), generator=generator).to(batch.actions.device))
@@ -205,22 +207,16 @@ def update(
             # Of a sum, for autograd imports sympy, which takes seconds, when it is given the derivatives of several.
             along = [output @ slope for output, slope in zip(evaluated, slopes, strict=True)]
             gradients = torch.autograd.grad(torch.stack(along).sum(), parameters)
-            gradient, measured = ranks.average([_flat(gradients), torch.stack(list(measures.values()))])
+            gradient, measured = ranks.average([parameters_to_vector(gradients), torch.stack(list(measures.values()))])
             grad_norm = gradient.norm()
             gradient *= (config.max_grad_norm / (grad_norm + 1e-6)).clamp(max=1)
-            for parameter, part in zip(parameters, torch.split(gradient, sizes), strict=True):
-                parameter.grad = part.view_as(parameter)
             values = {**dict(zip(measures, measured.tolist(), strict=True)), "grad_norm": float(grad_norm)}
             _require_finite(values)
-            optimizer.step()
+            optimizer.step(gradient)
             for name, value in values.items():
                 totals[name] = totals.get(name, 0.0) + value
     means = {name: total / (config.update_epochs * num_minibatches) for name, total in totals.items()}
     return means | {"explained_variance": _explained_variance(batch, ranks)}
-
-
-def _flat(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 def _explained_variance(batch: Batch, ranks: Ranks) -> float:

@@ -4,11 +4,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metta.rl.adam import Adam
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.policy import ActorCritic, Policy
 from metta.rl.ppo import Batch, TrainingDiverged, generalized_advantages, ppo_loss, update
 from metta.rl.tokens import TokenBatch, Vocabulary
-from metta.rl.trainer_config import PPOConfig
+from metta.rl.trainer_config import OptimizerConfig, PPOConfig
 
 
 def column(*values: float) -> np.ndarray:
@@ -150,7 +151,7 @@ def test_the_entropy_bonus_makes_choices_more_even(policy: Policy) -> None:
     with torch.no_grad():
         policy.actor.weight.normal_()
     batch = batch_for(policy, [0.0] * 6)
-    optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
+    optimizer = Adam(policy.parameters(), OptimizerConfig(learning_rate=1e-2))
     config = PPOConfig(ent_coef=1.0, vf_coef=0.0, update_epochs=20)
     before = entropy(policy, batch)
     update(policy, optimizer, batch, config, num_minibatches=2, generator=torch.Generator().manual_seed(0))
@@ -160,7 +161,7 @@ def test_the_entropy_bonus_makes_choices_more_even(policy: Policy) -> None:
 def test_an_update_makes_good_actions_likelier_and_values_truer(policy: Policy) -> None:
     batch = batch_for(policy, [1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
     config = PPOConfig(update_epochs=20)
-    optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
+    optimizer = Adam(policy.parameters(), OptimizerConfig(learning_rate=1e-2))
     measures = update(policy, optimizer, batch, config, num_minibatches=1, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits, values = policy(batch.observations)
@@ -179,7 +180,7 @@ def test_each_sample_is_in_one_minibatch_of_each_epoch(policy: Policy) -> None:
     batch = batch_for(policy, [1.0, -1.0, 1.0, -1.0, 1.0])
     seen.clear()
     config = PPOConfig(update_epochs=3)
-    optimizer = torch.optim.Adam(policy.parameters())
+    optimizer = Adam(policy.parameters(), OptimizerConfig())
     update(policy, optimizer, batch, config, num_minibatches=2, generator=torch.Generator().manual_seed(0))
     assert [len(rows) for rows in seen] == [3, 2] * 3
     for epoch in range(3):
@@ -189,7 +190,7 @@ def test_each_sample_is_in_one_minibatch_of_each_epoch(policy: Policy) -> None:
 def test_a_loss_that_is_not_finite_ends_training_and_leaves_the_policy(policy: Policy) -> None:
     batch = batch_for(policy, [1.0, float("nan")])
     before = [parameter.clone() for parameter in policy.parameters()]
-    optimizer = torch.optim.Adam(policy.parameters())
+    optimizer = Adam(policy.parameters(), OptimizerConfig())
     with pytest.raises(TrainingDiverged, match=r"policy_loss is nan.*lower learning rate"):
         update(policy, optimizer, batch, PPOConfig(), num_minibatches=1, generator=torch.Generator())
     assert all(torch.equal(old, new) for old, new in zip(before, policy.parameters(), strict=True))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.utils import parameters_to_vector
 
 from metta.common.errors import UserError
 from metta.rl import checkpoint
@@ -212,10 +213,8 @@ def _state(seed: int) -> checkpoint.TrainingState:
 
 
 def _learn_something(state: checkpoint.TrainingState) -> None:
-    generator = torch.Generator().manual_seed(0)
-    for parameter in state.policy.parameters():
-        parameter.grad = torch.randn(parameter.shape, generator=generator)
-    state.optimizer.step()
+    weights = parameters_to_vector(state.policy.parameters())
+    state.optimizer.step(torch.randn(weights.shape, generator=torch.Generator().manual_seed(0)))
 
 
 TRAINING = """
