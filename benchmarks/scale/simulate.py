@@ -98,26 +98,27 @@ def main() -> None:
     arguments = parser.parse_args()
 
     clock, executor = Clock(), VirtualExecutor(arguments.slots, arguments.real_seconds)
-    wall, start = time.perf_counter(), executor.now()
+    wall, cpu, start = time.perf_counter(), time.process_time(), executor.now()
     with tempfile.TemporaryDirectory() as folder:
         try:
             sweep_sleepers(Path(folder), executor, arguments.trials, arguments.mean_seconds, arguments.by_model, clock)
         except EnoughError:
             print(f"stopped after {arguments.real_seconds:g} s")
-    wall = time.perf_counter() - wall
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     done = len(executor.ended)
     span = executor.ended[-1] - start if done else float("nan")
     print(f"{done} trials ended, {len(executor.started)} started, {arguments.slots} slots, in {span:,.0f} virtual s")
     print(f"slots idle {idle_share(executor.started, executor.ended, arguments.slots):.2%} of the time")
-    print(f"driver {wall:.1f} s, {1e3 * wall / max(1, done):.1f} ms per trial")
+    print(f"driver {wall:.1f} s, {1e3 * wall / max(1, done):.1f} ms per trial; of its core {cpu:.1f} s")
     for part, seconds in sorted(clock.wall.items(), key=lambda item: -item[1]):
         calls = clock.calls[part]
         print(
-            f"  {part:<20}{seconds:8.1f} s, {seconds / wall:4.0%}; {len(calls)} calls, "
-            f"median {1e3 * statistics.median(calls):.2f} ms, of the last hundred "
+            f"  {part:<20}{seconds:8.1f} s, {seconds / wall:4.0%}, of its core {clock.cpu[part]:.1f} s; "
+            f"{len(calls)} calls, median {1e3 * statistics.median(calls):.2f} ms, of the last hundred "
             f"{1e3 * statistics.median(calls[-100:]):.2f} ms"
         )
-    print(f"  {'the rest':<20}{wall - sum(clock.wall.values()):8.1f} s")
+    rest, rest_cpu = wall - sum(clock.wall.values()), cpu - sum(clock.cpu.values())
+    print(f"  {'the rest':<20}{rest:8.1f} s, {rest / wall:4.0%}, of its core {rest_cpu:.1f} s")
 
 
 if __name__ == "__main__":
