@@ -278,7 +278,7 @@ def _importance(sweep: Snapshot, order: Sequence[Trial]) -> Finding:
     )
     details = ["Each number is the share of the score's variation that the parameter takes part in."] if strong else []
     if good := [told for path in strong[:3] if (told := _good_values(sweep, analysis, path))]:
-        details.append(f"As good as the best within the noise of one run, if all else stays: {'; '.join(good)}.")
+        details.append(f"As good within the noise of one run, if all else stays: {'; '.join(good)}.")
     dearest = max(analysis.importance, key=lambda path: analysis.importance[path].cost)
     share = analysis.importance[dearest].cost
     if share >= HARDLY:
@@ -296,21 +296,22 @@ def _importance(sweep: Snapshot, order: Sequence[Trial]) -> Finding:
 
 
 def _good_values(sweep: Snapshot, analysis: Analysis, path: str) -> str:
-    """The parameter's values round the best one that the model expects to be as good; "" where all are."""
+    """The parameter's values round the recommended one that the model expects to be as good; "" where all are."""
     cut, sign = analysis.slices[path], 1.0 if sweep.goal == "maximize" else -1.0
-    scores = [sign * each.score for each in cut.predictions]
-    level = max(scores) - analysis.expected[analysis.recommended].noise_std
-    if sweep.searched[path].choices is not None:
-        chosen = [choice_text(value) for value, score in zip(cut.values, scores, strict=True) if score >= level]
-        return f"{sweep.parameter_names[path]} {' or '.join(chosen)}" if len(chosen) < len(scores) else ""
-    first = last = scores.index(max(scores))
-    while first > 0 and scores[first - 1] >= level:
-        first -= 1
-    while last < len(scores) - 1 and scores[last + 1] >= level:
-        last += 1
-    if (first, last) == (0, len(scores) - 1):
+    recommended = next(trial for trial in sweep.trials if trial.number == analysis.recommended).params.get(path)
+    expected = analysis.expected[analysis.recommended]
+    good = [sign * (each.score - expected.score) >= -expected.noise_std for each in cut.predictions]
+    name = sweep.parameter_names[path]
+    if all(good) or recommended is None:
         return ""
-    return f"{sweep.parameter_names[path]} from {short_text(cut.values[first])} to {short_text(cut.values[last])}"
+    if sweep.searched[path].choices is not None:
+        return f"{name} {' or '.join(choice_text(cut.values[i]) for i in range(len(good)) if good[i])}"
+    first = last = min(range(len(good)), key=lambda i: abs(cut.values[i] - recommended))
+    while first > 0 and good[first - 1]:
+        first -= 1
+    while last < len(good) - 1 and good[last + 1]:
+        last += 1
+    return f"{name} from {short_text(cut.values[first])} to {short_text(cut.values[last])}"
 
 
 def _next(sweep: Snapshot, winner: Trial | None, verdict: Verdict | None) -> Finding:
