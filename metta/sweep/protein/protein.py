@@ -106,8 +106,9 @@ class Protein:
     Args:
         config: what to search and how.
         seed: of all random draws; drawn once if left out, and kept in `seed`.
-        num_trials: how many trials there will be. Without `max_cost`, trials are what is scarce, and each looks for
-            the best score whatever it costs; how many are left does not change what is suggested.
+        num_trials: how many trials there will be at most, so that a budget that outlasts them is not saved for
+            nothing. Without `max_cost`, trials are what is scarce, each looks for the best score whatever it costs,
+            and how many are left changes nothing.
         max_cost: what all trials together may cost. With it, the first trials are cheap ones, the next look for
             the best score for its cost, and the last for the best score that what is left can pay for.
 
@@ -281,6 +282,8 @@ class Protein:
         first = settings.num_random_samples
         if first is None:
             first = FIRST_CHEAP_TRIALS if self._budgeted else FIRST_TRIALS
+            if self.num_trials is not None:
+                first = min(first, max(FIRST_TRIALS, self.num_trials // 4))
         if len(self._trials) < first + settings.seed_with_search_center:
             return self._random(data), {"source": "random"}
         if np.isnan(data.scores).all():
@@ -330,10 +333,13 @@ class Protein:
         return pareto_front(np.nan_to_num(data.scores, nan=-np.inf), np.nan_to_num(data.costs, nan=np.inf))
 
     def _cost_weight(self, data: Data) -> float:
-        """How much cost counts: from 1 at the start to 0 where the budget ends, and nothing without a budget."""
-        if self.max_cost is not None:
-            return max(0.0, 1.0 - float(np.nansum(data.costs)) / self.max_cost) ** 2
-        return 0.0
+        """How much cost counts: from 1 to 0 where budget or trials end, whichever is sooner; not at all without a budget."""
+        if self.max_cost is None:
+            return 0.0
+        left = 1.0 - float(np.nansum(data.costs)) / self.max_cost
+        if self.num_trials is not None:
+            left = min(left, 1.0 - len(self._trials) / self.num_trials)
+        return max(0.0, left) ** 2
 
     def _log_cost_limit(self, data: Data) -> float:
         """The log of what a suggestion may cost: not far beyond what was seen, and within the limits given."""

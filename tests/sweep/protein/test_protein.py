@@ -356,6 +356,22 @@ def test_the_first_trials_are_cheap_where_a_count_drives_the_cost() -> None:
     assert max(epochs) < 20
 
 
+def test_the_nearer_the_last_trial_the_less_cost_counts_though_the_budget_would_go_on() -> None:
+    parameters = {
+        "epochs": ParameterConfig(min=1, max=100, distribution="int_log_normal"),
+        "rate": ParameterConfig(min=1e-4, max=1e-1, distribution="log_normal"),
+    }
+    suggested = []
+    for num_trials in (None, 100, 12):
+        protein = Protein(ProteinConfig(metric="m", parameters=dict(parameters)), 0, num_trials, max_cost=1e6)
+        for i in range(11):
+            epochs, rate = 1 + 3 * i % 7, 10 ** (-1 - 3 * (i * 0.618 % 1))
+            score = math.sin(2 * math.log10(rate)) + 0.1 * math.log(epochs)
+            protein.observe({"epochs": epochs, "rate": rate}, score, float(epochs))
+        suggested.append(protein.suggest()[0]["epochs"])
+    assert suggested[0] < suggested[1] < suggested[2]
+
+
 def test_info_is_json() -> None:
     for _, info in run(make(), 8):
         assert json.loads(json.dumps(info)) == info
