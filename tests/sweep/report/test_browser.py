@@ -188,6 +188,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(watch: Callable[..., Watche
     page.locator("#figures").scroll_into_view_if_needed()
     expect(page.locator(".figure[data-drawn]").first).to_be_visible()
     assert page.evaluate(TOO_WIDE) == []
+    assert page.evaluate("document.querySelector('.figure[data-drawn] .plot')._fullLayout.dragmode") is False
     page.goto(f"{page.url}#trial=3")
     expect(page.locator("#trial h2")).to_have_text("Trial 3")
     assert page.evaluate(TOO_WIDE) == []

@@ -107,7 +107,10 @@ async function drawFigure(plot, figure, templates) {
   await plotlyReady;
   const narrow = innerWidth < 760;
   const layout = { ...figure.layout, template: templates[dark.matches ? "dark" : "light"], autosize: true };
-  if (narrow && layout.height > 380) layout.height = 380;
+  if (narrow) {
+    layout.height = Math.min(layout.height, 380);
+    layout.dragmode = false;  // a finger scrolls
+  }
   const previous = plot.figureText;
   plot.figureText = JSON.stringify([figure, dark.matches]);
   if (plot.figureText === previous) return;
