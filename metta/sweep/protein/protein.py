@@ -333,7 +333,7 @@ class Protein:
         return pareto_front(np.nan_to_num(data.scores, nan=-np.inf), np.nan_to_num(data.costs, nan=np.inf))
 
     def _cost_weight(self, data: Data) -> float:
-        """How much cost counts: from 1 to 0 where budget or trials end, whichever is sooner; not at all without a budget."""
+        """How much cost counts: from 1 to 0 where budget or trials end, whichever is sooner; 0 without a budget."""
         if self.max_cost is None:
             return 0.0
         left = 1.0 - float(np.nansum(data.costs)) / self.max_cost
