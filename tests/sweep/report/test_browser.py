@@ -190,7 +190,9 @@ def test_a_phone_shows_it_without_scrolling_sideways(watch: Callable[..., Watche
     assert page.evaluate(TOO_WIDE) == []
     assert page.evaluate("document.querySelector('.figure[data-drawn] .plot')._fullLayout.dragmode") is False
     page.goto(f"{page.url}#trial=3")
+    page.reload()  # a trial's page can be the first that is opened
     expect(page.locator("#trial h2")).to_have_text("Trial 3")
+    expect(page.locator("#trial .main-svg").first).to_be_visible()
     assert page.evaluate(TOO_WIDE) == []
 
 
