@@ -91,7 +91,7 @@ class Results:
         return {
             (problem, seed): measure(run, self.yardsticks[problem])
             for (problem, label, seed), run in self.runs[optimizer].items()
-            if label in (horizon, "any")
+            if label == horizon or (label == "any" and _reaches(run, horizon, self.yardsticks[problem]))
         }
 
 
@@ -105,6 +105,14 @@ def _read(folder: Path, problems: list[str]) -> Runs:
                     values = [float(row[field]) for field in ("score", "cost", "seconds", "on_bound")]
                     rows.setdefault((problem, row["horizon"], int(row["seed"])), []).append(values)
     return {key: Run(*np.array(values).T) for key, values in rows.items()}
+
+
+def _reaches(run: Run, horizon: str, yardstick: Yardstick) -> bool:
+    """Whether a run that was not told its horizon went so far; one that had all its trials went as far as it could."""
+    if horizon.startswith("trials"):
+        return len(run.scores) >= int(horizon.removeprefix("trials"))
+    spent = float(run.costs.sum()) / yardstick.median_cost
+    return spent >= int(horizon.removeprefix("cost")) or len(run.scores) >= TRIAL_POINTS[-1]
 
 
 def _best_within(run: Run, yardstick: Yardstick, budget: float) -> float:
@@ -186,9 +194,10 @@ def _beside_protein(results: Results) -> dict[str, Callable[[str], float]]:
         return mean
 
     columns: dict[str, Callable[[str], float]] = {
-        "runs": lambda name: len(results.at_cost(name, 20).keys() & results.at_cost("protein", 20).keys())
+        "runs": lambda name: len({(problem, seed) for problem, _, seed in results.runs[name]})
     }
-    for label, measure, point in (("20x", results.at_cost, 20), ("60 trials", results.at_trials, 60)):
+    points = (("20x", results.at_cost, 20), ("20 trials", results.at_trials, 20), ("60 trials", results.at_trials, 60))
+    for label, measure, point in points:
         columns |= {label: column(measure, point, False), f"Protein, {label}": column(measure, point, True)}
     return columns
 
