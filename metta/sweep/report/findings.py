@@ -285,11 +285,12 @@ def _importance(sweep: Snapshot, order: Sequence[Trial]) -> Finding:
         details.append(f"The cost depends most on {names[dearest]} ({share:.0%}).")
     if weak:
         details.append(f"Hardly matter within their ranges: {', '.join(weak)}.")
-    for path, end in analysis.at_the_edge.items():
-        if path not in strong:
-            continue
-        side = "lower" if end == "min" else "upper"
-        details.append(f"{names[path]} is best at the {side} end of its range: a wider one may hold something better.")
+    if edges := [
+        f"{names[path]} ({'lowest' if end == 'min' else 'highest'})"
+        for path, end in analysis.at_the_edge.items()
+        if path in strong
+    ]:
+        details.append(f"Best at an end of its range, so a wider one may hold something better: {', '.join(edges)}.")
     if analysis.known < 3 * len(paths):
         details.append(f"After {analysis.known} trials this is a first guess.")
     return Finding(question, answer, details)

@@ -109,6 +109,14 @@ def test_the_values_that_are_as_good_hold_the_recommended_one(snapshot: Take) ->
     assert 1e-5 < float(low) <= recommended <= float(high) < 1e-2
 
 
+def test_ranges_that_are_too_narrow_are_named(snapshot: Take) -> None:
+    sweep = snapshot("made")
+    assert sweep.analysis
+    edges = {LEARNING_RATE: "max", "trainer.ppo.clip_coef": "min"}
+    told = _text(replace(sweep, analysis=replace(sweep.analysis, at_the_edge=edges)))
+    assert "a wider one may hold something better: learning_rate (highest)." in told, "clip_coef hardly matters"
+
+
 def test_a_few_trials_say_next_to_nothing(snapshot: Take) -> None:
     sweep = snapshot("made")
     trials = ranked(sweep.trials, "maximize")[:1]
