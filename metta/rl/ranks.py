@@ -24,7 +24,7 @@ from metta.rl.shared_mean import SharedMean
 Value = TypeVar("Value")
 
 COLLECTIVE_SECONDS = 300.0
-"""How long a rank waits for the others before it gives up. Ranks that die are noticed at once where gloo is used."""
+"""How long a rank waits for the others before it gives up. One that dies is noticed at once, but not by NCCL."""
 
 
 _LOST = "lost"
