@@ -120,7 +120,6 @@ class Surrogate:
         start: logarithms of kernel parameters by model, as in `kernels`, of an earlier fit.
         max_steps: steps of each model's fit by name ("score", "cost", "success"); a model that is not named keeps
             the kernel of `start`, if there is one.
-
         rng: of what is drawn, or None where only the likeliest model counts.
         mixed: whether cheap trials are mixed with dear ones, as within a budget. From trials that hardly learnt to
             those that learnt enough the score bends: less of it is linear, and length scales differ more.
