@@ -4,16 +4,16 @@
     uv run --no-sync python -m benchmarks.gymnasium.run --seeds 5
 
 Each run is a process of its own, bound to one core; ours and theirs take turns. Each trains with the hyperparameters
-that its own project keeps for that environment (Stable-Baselines3's are those of its RL Zoo), to the end of its steps
-or for five minutes.
+that its own project keeps for that environment (Stable-Baselines3's are those of its RL Zoo), until it is solved, its
+steps are over, or five minutes are.
 With ``--runs FOLDER`` each run is kept as a file; one that is there already is read, so what was stopped goes on.
 
 Seconds are the core's time that the training took (CPU time), so what else the machine does hardly counts; on an idle
 core they are the time that passes.
 
-Prints for each environment the seconds of training until the mean reward of the last episodes (as many as there are
-environments) reached what counts as solved, the seconds of the whole training, and the mean reward of 100 episodes
-played greedily at its end: the median over the seeds, and the range.
+Solved is where the mean reward of the last episodes in training (as many as there are environments) reaches what counts
+as that. Prints for each environment how many runs came to it, and of all runs the seconds and steps of training and
+the mean reward of 100 episodes that the policy then plays greedily: the median over the seeds, and the range.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Run:
     """One training.
 
     Attributes:
-        solved_seconds: of training until it counted as solved, None if it never did.
-        seconds: of the whole training.
+        solved: whether it came to that.
+        seconds: of training.
         steps: of the environment.
         reward: mean over evaluated episodes.
     """
 
-    solved_seconds: float | None
+    solved: bool
     seconds: float
     steps: int
     reward: float
@@ -61,15 +61,13 @@ def ours(env_id: str, seed: int) -> Run:
     from metta.rl.gymnasium.evaluate import evaluate, load_policy
     from metta.sweep.trial import Progress
 
-    solved: list[float] = []
-    seconds = 0.0
+    solved, seconds = False, 0.0
 
     def report(progress: Progress) -> bool:
-        nonlocal seconds
+        nonlocal solved, seconds
         seconds = time.process_time() - started
-        if not solved and progress.metrics.get("reward", -1e9) >= SOLVED[env_id]:
-            solved.append(seconds)
-        return seconds < LIMIT_SECONDS
+        solved = progress.metrics.get("reward", -1e9) >= SOLVED[env_id]
+        return not solved and seconds < LIMIT_SECONDS
 
     tool = train(env_id)
     tool.update({"trainer.seed": seed, "trainer.device": "cpu", "simulations": []})
@@ -79,7 +77,7 @@ def ours(env_id: str, seed: int) -> Run:
         result = tool.run(report, Path(folder))
         episodes = evaluate(*load_policy(result.artefacts["policy"]), simulation)
     reward = statistics.fmean(episode["reward"] for episode in episodes)
-    return Run(solved[0] if solved else None, seconds, int(result.metrics["agent_steps"]), reward)
+    return Run(solved, seconds, int(result.metrics["agent_steps"]), reward)
 
 
 def stable_baselines3(env_id: str, seed: int) -> Run:
@@ -91,16 +89,16 @@ def stable_baselines3(env_id: str, seed: int) -> Run:
 
     settings = _settings_of_the_zoo(env_id)
     steps, num_environments = settings.pop("total_timesteps"), settings.pop("num_environments")
-    solved: list[float] = []
+    solved = False
 
     class Watch(BaseCallback):  # type: ignore[misc]
         def _on_rollout_start(self) -> None:
+            nonlocal solved
             rewards = [episode["r"] for episode in self.model.ep_info_buffer]
-            if not solved and rewards and statistics.fmean(rewards) >= SOLVED[env_id]:
-                solved.append(time.process_time() - started)
+            solved = bool(rewards) and statistics.fmean(rewards) >= SOLVED[env_id]
 
         def _on_step(self) -> bool:
-            return time.process_time() - started < LIMIT_SECONDS
+            return not solved and time.process_time() - started < LIMIT_SECONDS
 
     environments = make_vec_env(env_id, num_environments, seed=seed)
     model = PPO(
@@ -112,7 +110,7 @@ def stable_baselines3(env_id: str, seed: int) -> Run:
     reward, _ = evaluate_policy(
         model, make_vec_env(env_id, 1, seed=EVALUATION_SEED), n_eval_episodes=EPISODES, deterministic=True
     )
-    return Run(solved[0] if solved else None, seconds, int(model.num_timesteps), float(reward))
+    return Run(solved, seconds, int(model.num_timesteps), float(reward))
 
 
 def _settings_of_the_zoo(env_id: str) -> dict[str, Any]:
@@ -196,12 +194,9 @@ def main() -> None:
 
 
 def _summary(runs: list[Run]) -> str:
-    solved = [run.solved_seconds for run in runs if run.solved_seconds is not None]
-    until = f"{_spread(solved)} s" if solved else "never"
     return (
-        f"solved {len(solved)}/{len(runs)} in {until}; "
-        f"{_spread([run.steps / 1000 for run in runs])} thousand steps in "
-        f"{_spread([run.seconds for run in runs])} s; reward {_spread([run.reward for run in runs])}"
+        f"solved {sum(run.solved for run in runs)} of {len(runs)}; {_spread([run.seconds for run in runs])} s; "
+        f"{_spread([run.steps / 1000 for run in runs])} thousand steps; reward {_spread([run.reward for run in runs])}"
     )
 
 
