@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector
 
 from metta.rl.policy import ActorCritic
 from metta.rl.ranks import Ranks
@@ -207,7 +206,8 @@ def update(
             # Of a sum, for autograd imports sympy, which takes seconds, when it is given the derivatives of several.
             along = [output @ slope for output, slope in zip(evaluated, slopes, strict=True)]
             gradients = torch.autograd.grad(torch.stack(along).sum(), parameters)
-            gradient, measured = ranks.average([parameters_to_vector(gradients), torch.stack(list(measures.values()))])
+            gradient = torch.cat([part.flatten() for part in gradients])
+            gradient, measured = ranks.average([gradient, torch.stack(list(measures.values()))])
             grad_norm = gradient.norm()
             gradient *= (config.max_grad_norm / (grad_norm + 1e-6)).clamp(max=1)
             values = {**dict(zip(measures, measured.tolist(), strict=True)), "grad_norm": float(grad_norm)}
