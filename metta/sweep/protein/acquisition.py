@@ -28,9 +28,12 @@ class Acquisition:
     """What a trial promises, at points [n, columns].
 
     It is log EI, averaged over score models, less `cost_weight` * log cost, plus log P(success), log P(cost below the
-    limit) and the logarithm of the share of the budget that is left after it. What is likelier to fail than not is
-    only chosen where there is nothing else: a model that has found the best there is would rather try the other side of
-    a border again and again, where it has little hope, than try what promises next to nothing.
+    limit) and the logarithm of the share of the budget that is left after it. Within a budget the cost is the expected
+    one, which grows with how unsure the model is of it; without one it is the model's mean.
+
+    What is likelier to fail than not is only chosen where there is nothing else: a model that has found the best there
+    is would rather try the other side of a border again and again, where it has little hope, than try what promises
+    next to nothing.
 
     Attributes:
         surrogate: the models of cost and success.
@@ -58,28 +61,38 @@ class Acquisition:
         improvement = np.logaddexp.reduce(values) - math.log(len(values))
         log_success = self.surrogate.log_success(points)
         doomed = _STEEP * np.maximum(math.log(0.5) - log_success, 0.0)
-        log_cost = self.surrogate.log_cost(points)
+        if self._budgeted:
+            log_cost, deviation = self.surrogate.predict_log_cost(points)
+        else:
+            log_cost, deviation = self.surrogate.log_cost(points), np.zeros(len(points))
         too_dear = np.where(log_cost > self._limit + _FAR, _FAR_TOO_DEAR, 0.0)
-        return np.asarray(improvement + log_success - doomed - too_dear - self._price(log_cost)[0])
+        return np.asarray(improvement + log_success - doomed - too_dear - self._price(log_cost, deviation)[0])
 
     def with_gradient(self, points: Array) -> tuple[Array, Array]:
         """Values [n] and gradients [n, columns], both without the probability of success."""
         improvement, gradient = self._improvement_with_gradient(points)
-        log_cost, cost_gradient = self.surrogate.log_cost_with_gradient(points)
-        price, slope = self._price(log_cost)
-        return improvement - price, gradient - slope[:, None] * cost_gradient
+        if not self._budgeted:
+            log_cost, cost_gradient = self.surrogate.log_cost_with_gradient(points)
+            price, slope, _ = self._price(log_cost, np.zeros(len(points)))
+            return improvement - price, gradient - slope[:, None] * cost_gradient
+        log_cost, deviation, cost_gradient, risk_gradient = self.surrogate.predict_log_cost_with_gradients(points)
+        price, slope, risk = self._price(log_cost, deviation)
+        return improvement - price, gradient - slope[:, None] * cost_gradient - risk[:, None] * risk_gradient
 
-    def _price(self, log_cost: Array) -> tuple[Array, Array]:
-        """What a log cost takes off the value [n], and the slopes [n] of that."""
-        share = np.minimum(np.exp(np.minimum(log_cost - self.log_budget, 0.0)), _WHOLE)
-        price = self.cost_weight * log_cost - np.log1p(-share)
+    def _price(self, log_cost: Array, deviation: Array) -> tuple[Array, Array, Array]:
+        """What a log cost and its deviation take off the value [n], and the slopes [n] of that in both."""
+        expected = log_cost + 0.5 * deviation**2
+        share = np.minimum(np.exp(np.minimum(expected - self.log_budget, 0.0)), _WHOLE)
+        price = self.cost_weight * expected - np.log1p(-share)
         slope = self.cost_weight + np.where(share < _WHOLE, share / (1.0 - share), 0.0)
+        risk = slope * deviation
         if math.isfinite(self._limit):
-            slack = (self._limit - log_cost) / _COST_SLACK
+            spread = np.hypot(deviation, _COST_SLACK)
+            slack = (self._limit - log_cost) / spread
             log_within = log_ndtr(slack)
-            price = price - log_within
-            slope = slope + np.exp(-0.5 * slack**2 - _LOG_SQRT_2PI - log_within) / _COST_SLACK
-        return price, slope
+            density = np.exp(-0.5 * slack**2 - _LOG_SQRT_2PI - log_within) / spread
+            price, slope, risk = price - log_within, slope + density, risk + density * slack * deviation / spread
+        return price, slope, risk
 
     def _improvement_with_gradient(self, points: Array) -> tuple[Array, Array]:
         """log EI [n] averaged over the score models, and its gradient [n, columns]."""
@@ -91,6 +104,11 @@ class Acquisition:
         total = np.logaddexp.reduce(values)
         gradient = np.einsum("sn,snj->nj", np.exp(values - total), np.array([gradient for _, gradient in pairs]))
         return total - math.log(len(values)), gradient
+
+    @property
+    def _budgeted(self) -> bool:
+        """Whether it matters how unsure a cost is."""
+        return math.isfinite(self.log_budget)
 
     @property
     def _limit(self) -> float:

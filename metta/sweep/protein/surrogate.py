@@ -215,12 +215,31 @@ class Surrogate:
             return np.zeros(len(points))
         return self._trend(points) + self._cost_scale * self.cost.mean(points)
 
+    def predict_log_cost(self, points: Array) -> tuple[Array, Array]:
+        """Posterior mean and standard deviation [n] of the log cost of a trial; 0 while no cost is known."""
+        if self.cost is None:
+            return np.zeros(len(points)), np.zeros(len(points))
+        mean, variance = self.cost.predict(points)
+        deviation = self._cost_scale * np.sqrt(variance + self.cost.kernel.noise)
+        return self._trend(points) + self._cost_scale * mean, deviation
+
     def log_cost_with_gradient(self, points: Array) -> tuple[Array, Array]:
         """Posterior mean of the log cost [n], and its gradient [n, columns]; 0 while no cost is known."""
         if self.cost is None:
             return np.zeros(len(points)), np.zeros_like(points)
         mean, gradient = self.cost.mean_with_gradient(points)
         return self._trend(points) + self._cost_scale * mean, self._slopes + self._cost_scale * gradient
+
+    def predict_log_cost_with_gradients(self, points: Array) -> tuple[Array, Array, Array, Array]:
+        """Mean and standard deviation [n] of the log cost of a trial, and their gradients [n, columns]."""
+        if self.cost is None:
+            nothing, flat = np.zeros(len(points)), np.zeros_like(points)
+            return nothing, nothing, flat, flat
+        mean, variance, mean_gradient, variance_gradient = self.cost.predict_with_gradients(points)
+        scale, deviation = self._cost_scale, np.sqrt(variance + self.cost.kernel.noise)
+        deviation_gradient = scale * variance_gradient / (2.0 * deviation[:, None])
+        log_cost = self._trend(points) + scale * mean
+        return log_cost, scale * deviation, self._slopes + scale * mean_gradient, deviation_gradient
 
     def _trend(self, points: Array) -> Array:
         """What the log cost [n] would be, had nothing been learnt but its mean."""
