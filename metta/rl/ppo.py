@@ -111,8 +111,7 @@ def generalized_advantages(
 def normalized_advantages(minibatches: Sequence[Tensor], ranks: Ranks) -> list[Tensor]:
     """Advantage normalisation over each minibatch, which is made of the parts of all ranks, in one collective."""
     moments = [torch.stack([part.mean(), part.square().mean()]) for part in (each.double() for each in minibatches)]
-    (averaged,) = ranks.average([torch.stack(moments)])
-    means, squares = averaged.unbind(dim=1)
+    means, squares = ranks.average(torch.stack(moments)).unbind(dim=1)
     deviations = (squares - means.square()).clamp(min=0).sqrt()
     return [
         ((advantages - mean) / (deviation + 1e-8)).float()
@@ -206,8 +205,8 @@ def update(
             # Of a sum, for autograd imports sympy, which takes seconds, when it is given the derivatives of several.
             along = [output @ slope for output, slope in zip(evaluated, slopes, strict=True)]
             gradients = torch.autograd.grad(torch.stack(along).sum(), parameters)
-            gradient = torch.cat([part.flatten() for part in gradients])
-            gradient, measured = ranks.average([gradient, torch.stack(list(measures.values()))])
+            averaged = ranks.average(torch.cat([part.flatten() for part in (*gradients, *measures.values())]))
+            gradient, measured = averaged[: -len(measures)], averaged[-len(measures) :]
             grad_norm = gradient.norm()
             gradient *= (config.max_grad_norm / (grad_norm + 1e-6)).clamp(max=1)
             values = {**dict(zip(measures, measured.tolist(), strict=True)), "grad_norm": float(grad_norm)}
@@ -222,7 +221,7 @@ def update(
 def _explained_variance(batch: Batch, ranks: Ranks) -> float:
     """How much of the variance of the returns the values foretell."""
     samples = torch.stack([batch.returns, batch.returns - batch.values]).double()
-    means, squares = ranks.average([samples.mean(dim=1), samples.square().mean(dim=1)])
+    means, squares = ranks.average(torch.stack([samples.mean(dim=1), samples.square().mean(dim=1)]))
     spread, unexplained = (squares - means.square()).tolist()
     return 1 - unexplained / spread if spread > 0 else 0.0
 

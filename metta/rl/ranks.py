@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -70,28 +70,24 @@ class Ranks:
         """Which of a number of things, divided evenly, are this rank's."""
         return range(self.rank * number // self.size, (self.rank + 1) * number // self.size)
 
-    def average(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The mean over ranks of each tensor; all are of one type and travel together.
+    def average(self, values: Tensor) -> Tensor:
+        """Replace values, which lie in one piece, by their mean over ranks, and return them.
 
         Raises:
             RankLostError: as the other collectives do.
         """
-        if self.size == 1:
-            return list(tensors)
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        with _lost_ranks_raised():
-            if self.shared is None:
-                dist.all_reduce(flat)
-                flat /= self.size
-            else:
-                self.shared.average(flat, self.rank, COLLECTIVE_SECONDS, self.others_live)
-        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+        if self.size > 1:
+            with _lost_ranks_raised():
+                if self.shared is None:
+                    dist.all_reduce(values)
+                    values /= self.size
+                else:
+                    self.shared.average(values.view(-1), self.rank, COLLECTIVE_SECONDS, self.others_live)
+        return values
 
     def any(self, is_so: bool) -> bool:
         """Whether it is so for any rank. Quicker than `of_leader`, for what is asked often."""
-        (share,) = self.average([torch.tensor([float(is_so)])])
-        return share.item() > 0
+        return self.average(torch.tensor([float(is_so)])).item() > 0
 
     def gather(self, value: Value) -> list[Value]:
         """The values of all ranks, by rank."""

@@ -320,9 +320,8 @@ def _device(config: TrainerConfig, ranks: Ranks) -> torch.device:
 @torch.no_grad()
 def _make_equal(state: TrainingState, ranks: Ranks) -> None:
     """Have all ranks begin with the same weights to the bit: machines may differ in how they compute them."""
-    parameters = list(state.policy.parameters())
-    for parameter, mean in zip(parameters, ranks.average(parameters), strict=True):
-        parameter.copy_(mean)
+    for parameter in state.policy.parameters():
+        ranks.average(parameter)
 
 
 def _generators(config: TrainerConfig, state: TrainingState, ranks: Ranks) -> tuple[torch.Generator, torch.Generator]:

@@ -123,19 +123,19 @@ def raise_on_the_second(ranks: Ranks) -> None:
     ranks.gather(os.getpid())
     if not ranks.leads:
         raise ValueError("no more ore")
-    ranks.average([torch.zeros(3)])
+    ranks.average(torch.zeros(3))
 
 
 def die_on_the_second(ranks: Ranks) -> None:
     ranks.gather(os.getpid())
     if not ranks.leads:
         os.kill(os.getpid(), signal.SIGKILL)
-    ranks.average([torch.zeros(3)])
+    ranks.average(torch.zeros(3))
 
 
 def wait_for_the_first(ranks: Ranks) -> None:
     ranks.gather(os.getpid())
-    ranks.average([torch.zeros(3)])
+    ranks.average(torch.zeros(3))
 
 
 @pytest.mark.parametrize(

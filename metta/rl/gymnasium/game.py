@@ -159,5 +159,6 @@ def _merge(moments: Moments, samples: Tensor, ranks: Ranks) -> None:
     """Take in the samples [n, size] of all ranks."""
     samples = samples.double()
     count = torch.full((1,), float(len(samples)), dtype=torch.float64, device=samples.device)
-    total, squares, count = ranks.average([samples.sum(dim=0), samples.square().sum(dim=0), count])
+    sums = ranks.average(torch.cat([samples.sum(dim=0), samples.square().sum(dim=0), count]))
+    total, squares, count = torch.split(sums, [samples.shape[1], samples.shape[1], 1])
     moments.merge(total / count, squares / count, float(count) * ranks.size)
