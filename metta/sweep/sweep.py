@@ -116,6 +116,7 @@ class SweepLoop:
         self._finishing = False
         self._instruction = Instruction.RUN
         self._asked_at = -math.inf
+        self._released_at = -math.inf
 
     def run(self) -> list[Trial]:
         """Work until the sweep is complete and return its trials.
@@ -247,9 +248,8 @@ class SweepLoop:
 
     def _next_attempt(self, driver: Driver) -> Attempt | None:
         """Claim a queued trial, or make a new one while the sweep may have more."""
+        self._release_lost()
         while True:
-            for number in self._store.release_lost(self._name):
-                self._view.notice(f"trial {number} lost its driver and is tried again")
             attempt = self._store.claim(driver)
             self._read_news()
             if attempt is not None or len(self._trials) >= self._definition.num_trials:
@@ -259,6 +259,14 @@ class SweepLoop:
                 return self._store.start(driver, len(self._trials), params, suggestion)
             except NumberTakenError:
                 continue
+
+    def _release_lost(self) -> None:
+        """Queue trials whose driver is gone; now and then, for it means to look at every running one."""
+        if time.monotonic() - self._released_at < POLL_SECONDS:
+            return
+        self._released_at = time.monotonic()
+        for number in self._store.release_lost(self._name):
+            self._view.notice(f"trial {number} lost its driver and is tried again")
 
     def _report_for(self, number: int) -> Report:
         def report(progress: Progress) -> bool:
