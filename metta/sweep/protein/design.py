@@ -28,7 +28,7 @@ def cheap_point(space: Space, index: int, points: Array, costs: Array, shift: Ar
         shift: [dimension], where the sequence starts.
     """
     candidates = space.quasi_random(np.arange(index * CANDIDATES, (index + 1) * CANDIDATES), shift)
-    slopes = PRIOR_SLOPE * space.log_ratios
+    slopes = PRIOR_SLOPE * np.array([space.parameters[group].log_ratio for group in space.group])
     if len(costs):
         x = points - 0.5
         covariance = x @ x.T + 100.0 + 0.25 * np.eye(len(x))

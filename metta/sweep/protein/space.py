@@ -201,9 +201,7 @@ class Space:
         dimension: how many there are.
         columns: width of a point.
         group: [columns], the parameter that each column belongs to.
-        numeric: [columns], whether a column is that of a parameter with an order.
-        width: [columns], width of a local search.
-        log_ratios: [columns], logarithms of the largest over the smallest value of counts and sizes, else 0.
+        continuous: [columns], whether a column may take any value of 0..1.
     """
 
     def __init__(self, parameters: Mapping[str, Any], constraints: Sequence[str] = ()) -> None:
@@ -221,7 +219,6 @@ class Space:
         self.slices = [slice(end - p.columns, end) for p, end in zip(self.parameters, ends, strict=True)]
         self.numeric = np.array([isinstance(self.parameters[g], Numeric) for g in self.group])
         self.width = np.array([self.parameters[g].width for g in self.group])
-        self.log_ratios = np.array([self.parameters[g].log_ratio for g in self.group])
 
     @property
     def centre(self) -> Array:

@@ -22,9 +22,6 @@ MAX_MODEL_POINTS, MAX_COST_POINTS = 1000, 256
 MANY_POINTS = 48
 DRAWS = 6
 """Score models that the acquisition is averaged over, while there are at most `MANY_POINTS` observations."""
-COST_SLOPE = 0.35
-"""Prior mean of d log cost / d log value for counts and sizes. Overheads hide them where trials are cheap: what is
-learnt there, carried on to the dear end, would promise too low a cost."""
 KNEE = 3.0
 """Median absolute deviations below the median from which on scores are squeezed."""
 
@@ -149,7 +146,6 @@ class Surrogate:
         self.score = self._score_model(data.subset(MAX_MODEL_POINTS))
         few = len(self.score.points) <= MANY_POINTS
         self.draws = [self.score] if rng is None or not few else self._draw(rng)
-        self._slopes = COST_SLOPE * space.log_ratios
         self.cost = self._cost_model(data)
         self.success = self._success_model(data.balanced(MAX_MODEL_POINTS)) if data.failed.any() else None
 
@@ -163,10 +159,9 @@ class Surrogate:
         costed = _spread(np.flatnonzero(~np.isnan(data.costs)), MAX_COST_POINTS)
         if not len(costed):
             return None
-        points = data.points[costed]
-        rest = log_costs(data.costs[costed]) - self._trend(points)
-        self._cost_mean, self._cost_scale = float(np.mean(rest)), float(np.std(rest)) or 1.0
-        return self._model("cost", points, (rest - self._cost_mean) / self._cost_scale)
+        log_cost = log_costs(data.costs[costed])
+        self._cost_mean, self._cost_scale = float(np.mean(log_cost)), float(np.std(log_cost)) or 1.0
+        return self._model("cost", data.points[costed], (log_cost - self._cost_mean) / self._cost_scale)
 
     def _success_model(self, data: Data) -> GaussianProcess:
         """Least-squares classification (Rasmussen & Williams, section 6.5): 0, the prior's mean, or -2 for failures."""
@@ -213,7 +208,7 @@ class Surrogate:
         """Posterior mean of the log cost [n]; 0 while no cost is known."""
         if self.cost is None:
             return np.zeros(len(points))
-        return self._trend(points) + self._cost_scale * self.cost.mean(points)
+        return self._cost_mean + self._cost_scale * self.cost.mean(points)
 
     def predict_log_cost(self, points: Array) -> tuple[Array, Array]:
         """Posterior mean and standard deviation [n] of the log cost of a trial; 0 while no cost is known."""
@@ -221,14 +216,14 @@ class Surrogate:
             return np.zeros(len(points)), np.zeros(len(points))
         mean, variance = self.cost.predict(points)
         deviation = self._cost_scale * np.sqrt(variance + self.cost.kernel.noise)
-        return self._trend(points) + self._cost_scale * mean, deviation
+        return self._cost_mean + self._cost_scale * mean, deviation
 
     def log_cost_with_gradient(self, points: Array) -> tuple[Array, Array]:
         """Posterior mean of the log cost [n], and its gradient [n, columns]; 0 while no cost is known."""
         if self.cost is None:
             return np.zeros(len(points)), np.zeros_like(points)
         mean, gradient = self.cost.mean_with_gradient(points)
-        return self._trend(points) + self._cost_scale * mean, self._slopes + self._cost_scale * gradient
+        return self._cost_mean + self._cost_scale * mean, self._cost_scale * gradient
 
     def predict_log_cost_with_gradients(self, points: Array) -> tuple[Array, Array, Array, Array]:
         """Mean and standard deviation [n] of the log cost of a trial, and their gradients [n, columns]."""
@@ -238,12 +233,8 @@ class Surrogate:
         mean, variance, mean_gradient, variance_gradient = self.cost.predict_with_gradients(points)
         scale, deviation = self._cost_scale, np.sqrt(variance + self.cost.kernel.noise)
         deviation_gradient = scale * variance_gradient / (2.0 * deviation[:, None])
-        log_cost = self._trend(points) + scale * mean
-        return log_cost, scale * deviation, self._slopes + scale * mean_gradient, deviation_gradient
-
-    def _trend(self, points: Array) -> Array:
-        """What the log cost [n] would be, had nothing been learnt but its mean."""
-        return np.asarray(self._cost_mean + (points - 0.5) @ self._slopes)
+        log_cost = self._cost_mean + scale * mean
+        return log_cost, scale * deviation, scale * mean_gradient, deviation_gradient
 
     def log_success(self, points: Array) -> Array:
         """Logarithm of the probability [n] that a trial does not fail."""
