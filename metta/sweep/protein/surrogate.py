@@ -265,7 +265,9 @@ def total_effects(function_values: Array, swapped_values: Array) -> Array:
         function_values: [n], at random points.
         swapped_values: [dimension, n], at the same points with one parameter drawn anew.
     """
-    variance = float(np.var(function_values))
-    if variance <= 1e-18 * (1.0 + math.fabs(float(np.mean(function_values)))) ** 2:
-        return np.zeros(len(swapped_values))
-    return np.asarray(((swapped_values - function_values) ** 2).mean(axis=1) / (2.0 * variance))
+    # The variance of both samples: that of one alone may be the smaller, and make shares of more than 1.
+    both = np.stack([np.broadcast_to(function_values, swapped_values.shape), swapped_values], axis=1)
+    variance = both.var(axis=(1, 2))
+    constant = variance <= 1e-18 * (1.0 + np.abs(both.mean(axis=(1, 2)))) ** 2
+    effects = ((swapped_values - function_values) ** 2).mean(axis=1) / (2.0 * np.where(constant, 1.0, variance))
+    return np.where(constant, 0.0, np.minimum(effects, 1.0))

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from metta.sweep.protein.space import Space
-from metta.sweep.protein.surrogate import Data, ScoreScale, Surrogate
+from metta.sweep.protein.surrogate import Data, ScoreScale, Surrogate, total_effects
 from metta.sweep.protein_config import ParameterConfig
 
 Array = NDArray[np.float64]
@@ -44,3 +44,16 @@ def test_the_slope_of_the_score_scale_is_that_of_finite_differences() -> None:
     scale = ScoreScale(np.array([-1e3, -50.0, 0.0, 1.0, 2.0, 3.0, 5.0]))
     at = np.array([-1e3, -20.0, 1.3, 4.0])
     np.testing.assert_allclose(scale.slope(at), (scale(at + 1e-4) - scale(at - 1e-4)) / 2e-4, rtol=1e-5)
+
+
+def test_shares_of_the_variance_are_those_known_and_none_is_over_one() -> None:
+    rng = np.random.default_rng(0)
+    points, others = rng.random((2, 20_000, 3))
+    swapped = np.stack([np.where(np.arange(3) == j, others, points) for j in range(3)])
+    linear = total_effects(points @ [1.0, 2.0, 0.0], swapped @ [1.0, 2.0, 0.0])
+    np.testing.assert_allclose(linear, [0.2, 0.8, 0.0], atol=0.01)
+    for seed in range(20):
+        few = np.random.default_rng(seed).random((2, 64))
+        steep = np.exp(8 * few)
+        assert total_effects(steep[0], steep[1:]).max() <= 1
+    assert (total_effects(np.ones(9), np.ones((3, 9))) == 0).all()
