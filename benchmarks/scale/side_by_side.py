@@ -51,7 +51,7 @@ def sweep(num_trials: int, steps: int, seed: int, *overrides: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=6, help="per core")
+    parser.add_argument("--trials", type=int, default=12, help="per core")
     parser.add_argument("--steps", type=int, default=400_000, help="agent steps of a trial")
     parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
