@@ -71,7 +71,8 @@ def test_statistics_go_on_with_the_checkpoint(tmp_path: Path) -> None:
     first = train(QUICK, LEVERS, tmp_path, lambda progress: progress.agent_steps < 1024)
     assert first.stopped
     before = load_policy(first.policy_uri)[0]
-    after = load_policy(train(QUICK, LEVERS, tmp_path).policy_uri)[0]
+    longer = QUICK.override("total_timesteps", 4 * QUICK.total_timesteps)
+    after = load_policy(train(longer, LEVERS, tmp_path).policy_uri)[0]
     assert 0 < float(before.observed.count) < float(after.observed.count)
     assert 0 < float(before.returns.count) < float(after.returns.count)
     assert float(after.observed.mean[2]) == pytest.approx(50.5, abs=0.1)

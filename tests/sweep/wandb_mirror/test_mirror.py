@@ -139,7 +139,7 @@ def test_trials_do_not_wait_for_w_and_b(
 ) -> None:
     """A server that takes requests and does not answer at first."""
     server.fault = lambda request: "hang"
-    with mirrored(store_url, "arena", config, notices.append, 2.0):
+    with mirrored(store_url, "arena", config, notices.append, 8.0):
         wait_for(lambda: server.requests)
         for number in range(5):
             run_trial(number)
