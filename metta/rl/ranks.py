@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import Store
 
+from metta.common.variables import environment_variables
 from metta.rl.shared_mean import SharedMean
 
 Value = TypeVar("Value")
@@ -121,7 +122,7 @@ def joined(ranks: Ranks, store: Store, on_gpu: bool, on_loopback: bool = False) 
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a rank that waits too long raises, and is not aborted
     excepthook = sys.excepthook  # torch puts its own before it, which writes a prefix, once more for each group
     loopback = {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"} if on_loopback else {}
-    with _environment(loopback), _lost_ranks_raised():
+    with environment_variables(loopback), _lost_ranks_raised():
         _await_all(ranks, store)
         dist.init_process_group(
             backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo",
@@ -163,17 +164,3 @@ def _lost_ranks_raised() -> Iterator[None]:
         raise
     except (RuntimeError, TimeoutError) as error:
         raise RankLostError(f"another rank was lost: {error}") from error
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 import metta
 from metta.common.data_dir import data_dir
 from metta.common.errors import UserError
+from metta.common.variables import environment_variables
 from metta.sweep.executor.attempt import run_attempt_apart
 from metta.sweep.executor.messages import from_json, to_json
 from metta.sweep.executor.protocol import Finished
@@ -194,7 +195,7 @@ class _Connection:
             _require_answer(address)
             place = {"address": address, "runtime_env": _shipped() | {"env_vars": variables}}
         try:
-            with _signals_kept(), _environment(inherited):
+            with _signals_kept(), environment_variables(inherited):
                 ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises all kinds, the bare one too
             where = "on this machine" if address is None else f"at ray_address={address}"
@@ -384,21 +385,6 @@ def _require_answer(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
     except (OSError, ValueError) as error:
         raise UserError(f"ray_address={address}: no Ray answers there ({error})") from error
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for processes that are started within."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in variables:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                os.environ.pop(name, None)
 
 
 @contextmanager
