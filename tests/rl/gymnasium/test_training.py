@@ -92,12 +92,18 @@ def test_a_seed_gives_the_same_run(tmp_path: Path) -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_a_truncated_episode_is_worth_what_would_follow() -> None:
-    """With a critic that is always 1 and rewards of 0 to 1, the return of a last step is its reward + gamma."""
-    environments = Environments(LEVERS, range(2), [0])
+def with_values_of_one(environments: Environments) -> GymnasiumPolicy:
+    """A policy whose critic says 1 of everything."""
     policy = GymnasiumPolicy(environments.spec, 4, normalized=True)
     torch.nn.init.zeros_(policy.critic[-1].weight)  # type: ignore[arg-type]
     torch.nn.init.ones_(policy.critic[-1].bias)  # type: ignore[arg-type]
+    return policy
+
+
+def test_a_truncated_episode_is_worth_what_would_follow() -> None:
+    """With a critic that is always 1 and rewards of 0 to 1, the return of a last step is its reward + gamma."""
+    environments = Environments(LEVERS, range(2), [0])
+    policy = with_values_of_one(environments)
     player = GymnasiumPlayer(environments, 5, normalize_rewards=False, ranks=Ranks())
     config = PPOConfig(gamma=0.5, gae_lambda=1.0)
     batch, episodes = player.collect(policy, config, torch.Generator().manual_seed(0))
@@ -111,9 +117,7 @@ def test_a_truncated_episode_is_worth_what_would_follow() -> None:
 def test_nothing_is_learnt_of_an_agent_that_is_out(truncated: bool) -> None:
     """Of the Pair's 5 steps the second agent plays 3; a critic that is always 1 is worth gamma where it was cut off."""
     environments = Environments(GymnasiumConfig(env_id=MODULE, options={"truncated": truncated}), range(2), [0])
-    policy = GymnasiumPolicy(environments.spec, 4, normalized=True)
-    torch.nn.init.zeros_(policy.critic[-1].weight)  # type: ignore[arg-type]
-    torch.nn.init.ones_(policy.critic[-1].bias)  # type: ignore[arg-type]
+    policy = with_values_of_one(environments)
     player = GymnasiumPlayer(environments, 5, normalize_rewards=True, ranks=Ranks())
     config = PPOConfig(gamma=0.5, gae_lambda=0.0)
     batch, _ = player.collect(policy, config, torch.Generator().manual_seed(0))
