@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Literal
 
 from experiments import arena
@@ -13,6 +15,9 @@ from metta.tools.sweep import SweepTool
 GPU = {"min_batch_size": 65_536, "max_batch_size": 1_048_576, "total_timesteps": 50_000_000}
 CPU = {"min_batch_size": 4_096, "max_batch_size": 32_768, "total_timesteps": 400_000}
 """What a trial trains on either machine. On two CPU cores 20 trials take about three minutes."""
+
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Those of NVIDIA's driver, of AMD's, and of Windows' for Linux."""
 
 
 def sweep_optimizer(
@@ -63,6 +68,9 @@ def sweep_optimizer(
 
 
 def _has_gpu() -> bool:
+    """Whether torch has a GPU. It takes seconds to import, and is asked only where there are signs of one."""
+    if shutil.which("nvidia-smi") is None and not any(Path(device).exists() for device in GPU_DEVICES):
+        return False
     import torch
 
     return torch.cuda.is_available()

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -133,9 +134,18 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert tool().invoke() == 130
 
 
-def test_the_tool_is_imported_without_torch() -> None:
-    code = "import sys, metta.tools.train; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+DRIVER = """
+import sys
+from experiments import sweep_arena
+import metta.sweep.report.paper
+sweep_arena.GPU_DEVICES = ()
+sweep_arena.sweep_optimizer("s").definition()
+assert not {"torch", "scipy.stats"} & set(sys.modules)
+"""
+
+
+def test_a_sweep_without_a_gpu_starts_and_ends_without_slow_imports() -> None:
+    subprocess.run([sys.executable, "-c", DRIVER], check=True, env={**os.environ, "PATH": ""})
 
 
 def test_the_spec_is_plain_json(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.observations import Learner, score_of
@@ -63,7 +62,7 @@ class Forecasts:
         """Spearman's, -1..1; None for too few trials, or where either side is all the same."""
         if len(self.numbers) < FEW_FORECASTS or np.ptp(self.predicted) == 0 or np.ptp(self.measured) == 0:
             return None
-        return float(spearmanr(self.predicted, self.measured).statistic)
+        return float(np.corrcoef(_ranks(self.predicted), _ranks(self.measured))[0, 1])
 
     @property
     def within_one_deviation(self) -> float | None:
@@ -134,6 +133,12 @@ def analyse(definition: SweepDefinition, trials: Sequence[Trial]) -> Analysis | 
         neighbours=neighbours,
         at_the_edge=_at_the_edge(space, best),
     )
+
+
+def _ranks(values: Array) -> Array:
+    """The rank of each value, from 0; equal values share the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts + 1) / 2)[places]
 
 
 def _slices(protein: Protein, space: Space, best: Observation) -> dict[str, Slice]:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from metta.sweep.protein import Protein
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
-from metta.sweep.report.analysis import analyse
+from metta.sweep.report.analysis import Forecasts, analyse
 from metta.sweep.report.snapshot import Snapshot, near_the_front
 from metta.sweep.report.standing import pareto_front
 from metta.sweep.trial import Trial, TrialState
@@ -51,6 +52,14 @@ def test_a_model_that_foretold_well_is_told_from_one_that_did_not(snapshot: Call
     assert dear.cost_error == pytest.approx(0.5)
     few = replace(forecasts, numbers=[1], predicted=forecasts.predicted[:1], measured=forecasts.measured[:1])
     assert few.rank_correlation is None
+
+
+def test_equal_scores_share_a_rank() -> None:
+    predicted, measured = np.array([1.0, 2.0, 2.0, 4.0, 5.0]), np.array([2.0, 1.0, 3.0, 3.0, 5.0])
+    forecasts = Forecasts(list(range(5)), predicted, np.ones(5), measured, np.ones(5), np.ones(5))
+    assert forecasts.rank_correlation == pytest.approx(
+        7.25 / 9.5
+    )  # of the ranks 0, 1.5, 1.5, 3, 4 and 1, 0, 2.5, 2.5, 4
 
 
 def test_what_moves_the_score_is_found(snapshot: Callable[[str], Snapshot]) -> None:
