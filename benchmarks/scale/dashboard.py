@@ -3,9 +3,10 @@
     uv run python -m benchmarks.scale.dashboard
 
 The sweep is a made one; the browser is a real Chromium without a screen, started anew for each visit, so that it has
-nothing cached. Times are by the page's own clock, from the request of the page until the browser has painted the table
-of trials and each of the plots that a window of 1280 x 1600 shows; and from the end of a trial until the page counts
-it. The first visit finds a server that has just been started; the others come when the model has been asked.
+nothing cached, and left to come to rest. Times are by the page's own clock, from the request of the page until the
+browser has painted the findings, the table of trials and each of the plots that a window of 1280 x 1600 shows; and from
+the end of a trial until the page counts it. A first visit comes as soon as a server that was started for it has told
+its address; a later one finds a server that was visited before.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Outcome, Store
@@ -26,7 +27,7 @@ from metta.sweep.trial import TrialState
 from tests.support.chromium import headless_chromium
 from tests.support.made_sweep import make_sweep
 
-NUM_TRIALS, NUM_ENDED, VISITS = 5_000, 3, 5
+NUM_TRIALS, NUM_ENDED, FIRST_VISITS, LATER_VISITS = 5_000, 3, 3, 5
 SETTLING_SECONDS = 5.0
 
 WATCH = """
@@ -55,22 +56,31 @@ def dashboard(url: str) -> Iterator[str]:
     command = [program, "dashboard", "made", "--store", url, "--port", "0", "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        yield process.stdout.readline().split()[4]
-        process.terminate()
+        try:
+            yield process.stdout.readline().split()[4]
+        finally:
+            process.terminate()
 
 
-def visit(address: str) -> None:
-    """Print how long a browser that is started for it takes to show the page."""
+@contextmanager
+def fresh_page() -> Iterator[Page]:
+    """A page of a browser that was just started, so that it has nothing cached, and that has come to rest since."""
     with headless_chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 1600})
         page.add_init_script(WATCH)
-        page.goto(address)
-        page.wait_for_selector(".figure[data-drawn]", state="attached")
         time.sleep(SETTLING_SECONDS)
-        painted = page.evaluate("window.painted")
-    table = painted.pop("table") / 1000
-    plots = sorted(moment / 1000 for moment in painted.values())
-    print(f"table after {table:.2f} s, plots {', '.join(f'{moment:.2f}' for moment in plots)} s", flush=True)
+        yield page
+
+
+def visit(page: Page, address: str, which: str) -> None:
+    """Print how long the page takes to show the sweep."""
+    page.goto(address)
+    page.wait_for_selector(".figure[data-drawn]", state="attached")
+    time.sleep(SETTLING_SECONDS)
+    moments = {what: moment / 1000 for what, moment in page.evaluate("window.painted").items()}
+    table = moments.pop("table")
+    plots = ", ".join(f"{moment:.2f}" for moment in sorted(moments.values()))
+    print(f"{which}: findings and table after {table:.2f} s, plots {plots} s", flush=True)
 
 
 def follow(browser: Browser, address: str, store: Store) -> None:
@@ -92,9 +102,13 @@ def main() -> None:
         url = f"sqlite:///{Path(folder, 'made.db')}"
         store = open_store(url)
         make_sweep(store, "made", NUM_TRIALS)
+        for _ in range(FIRST_VISITS):
+            with fresh_page() as page, dashboard(url) as address:
+                visit(page, address, "first visit")
         with dashboard(url) as address:
-            for _ in range(1 + VISITS):
-                visit(address)
+            for _ in range(LATER_VISITS):
+                with fresh_page() as page:
+                    visit(page, address, "later visit")
             with headless_chromium() as browser:
                 follow(browser, address, store)
         store.close()

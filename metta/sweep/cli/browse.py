@@ -43,10 +43,9 @@ def dashboard(options: argparse.Namespace) -> None:
         raise UserError(f"the dashboard needs {error.name}; install metta-sweep[dashboard]") from None
     plotly_js()
     store = open_store(options.store, create=False)
-    if options.name is not None:
-        store.sweep(options.name)
     token = None if server.is_loopback(options.host) else server.new_token()
     listening = server.bind(options.host, options.port)
+    app = server.make_app(store, token, options.name)
     query = {"sweep": options.name, "token": token}
     words = urlencode({key: value for key, value in query.items() if value is not None})
     host = f"[{options.host}]" if ":" in options.host else options.host
@@ -55,7 +54,7 @@ def dashboard(options: argparse.Namespace) -> None:
     sys.stdout.flush()
     if not options.no_browser and _has_screen():
         webbrowser.open(address)
-    server.serve(store, listening, token)
+    server.serve(app, listening)
 
 
 def report(options: argparse.Namespace) -> None:

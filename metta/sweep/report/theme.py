@@ -33,7 +33,7 @@ def _template(text: str, background: str, grid: str, line: str, hover: str) -> d
             "plot_bgcolor": background,
             "xaxis": axis,
             "yaxis": axis,
-            "margin": {"l": 60, "r": 24, "t": 16, "b": 50},
+            "margin": {"l": 60, "r": 24, "t": 16, "b": 58},  # wide enough for most: plotly widens them by drawing anew
             "hoverlabel": {"bgcolor": hover, "bordercolor": line, "font": {"color": text, "family": FONT}},
             "hovermode": "closest",
             "colorway": [ACCENT, NEUTRAL],

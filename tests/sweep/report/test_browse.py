@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from metta.sweep import ParameterConfig, SweepResult, optimize
 from metta.sweep.cli import main
@@ -16,17 +18,16 @@ from tests.support.functions import parabola
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """The tokens with which the dashboard was served, without serving it."""
-    tokens: list[str | None] = []
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Starlette]:
+    """The dashboards that would have been served."""
+    apps: list[Starlette] = []
 
-    def serve(store: Store, listening: socket.socket, token: str | None) -> None:
-        tokens.append(token)
+    def serve(app: Starlette, listening: socket.socket) -> None:
+        apps.append(app)
         listening.close()
-        store.close()
 
     monkeypatch.setattr(server, "serve", serve)
-    return tokens
+    return apps
 
 
 def _run(url: str, *arguments: str) -> int:
@@ -34,20 +35,22 @@ def _run(url: str, *arguments: str) -> int:
 
 
 def test_on_loopback_the_address_is_all_that_it_takes(
-    url: str, store: Store, served: list[str | None], capsys: pytest.CaptureFixture[str]
+    url: str, store: Store, served: list[Starlette], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run(url, "made") == 0
     assert capsys.readouterr().out.startswith("the dashboard is at http://127.0.0.1:")
-    assert served == [None]
+    with TestClient(served[0], base_url="http://localhost") as visitor:
+        assert visitor.get("/api/sweeps").status_code == 200
 
 
 def test_elsewhere_the_address_holds_a_token(
-    url: str, store: Store, served: list[str | None], capsys: pytest.CaptureFixture[str]
+    url: str, store: Store, served: list[Starlette], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run(url, "--host", "0.0.0.0") == 0
-    (token,) = served
-    assert token
-    assert f"/?token={token} " in capsys.readouterr().out
+    address = capsys.readouterr().out.split()[4]
+    with TestClient(served[0], base_url=address) as visitor:
+        assert visitor.get("/api/sweeps").status_code == 401
+        assert visitor.get(address).status_code == visitor.get("/api/sweeps").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,7 @@ def test_elsewhere_the_address_holds_a_token(
     [(["mada"], "did you mean 'made'"), (["made", "--host", "203.0.113.1"], "cannot listen on 203.0.113.1")],
 )
 def test_a_mistake_is_said_before_anything_is_served(
-    url: str, store: Store, served: list[str | None], capsys: pytest.CaptureFixture[str], arguments: Any, message: str
+    url: str, store: Store, served: list[Starlette], capsys: pytest.CaptureFixture[str], arguments: Any, message: str
 ) -> None:
     assert _run(url, *arguments) == 2
     assert message in capsys.readouterr().err

@@ -10,9 +10,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from metta.common.errors import UserError
-from metta.sweep.report.dashboard import server
+from metta.sweep.report.dashboard import live, server
 from metta.sweep.store import open_store
-from metta.sweep.store.protocol import Outcome, Store
+from metta.sweep.store.protocol import Outcome, Store, SweepNotFoundError
 from metta.sweep.trial import TrialState
 from tests.sweep.report.conftest import EVIL, MADE
 
@@ -63,6 +63,17 @@ def test_the_model_is_asked_in_the_background(client: TestClient) -> None:
     listed = client.get("/api/overview", params={"name": "made"}).json()
     assert "importance" in [plot["name"] for plot in listed["plots"]]
     assert "forecasts have been good" in listed["findings"]
+
+
+def test_who_comes_first_finds_the_model_asked(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "PATIENCE", 60.0)
+    with TestClient(server.make_app(open_store(url), None, "made"), base_url=LOCAL) as client:
+        assert "forecasts have been good" in client.get("/api/overview", params={"name": "made"}).json()["findings"]
+
+
+def test_a_sweep_that_is_not_there_is_said_at_once(url: str, store: Store) -> None:
+    with pytest.raises(SweepNotFoundError):
+        server.make_app(open_store(url), None, "nobody")
 
 
 def test_a_trial_that_ends_is_read_alone(client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

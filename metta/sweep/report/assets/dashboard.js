@@ -15,10 +15,10 @@ async function get(path, query) {
 }
 
 // Once the table is to be seen and the plots are asked for: plotly keeps a browser busy for half a second.
-function loadPlotly() {
-  const load = (resolve, reject) => setTimeout(() => document.head.append(
+async function loadPlotly() {
+  await afterPaint();
+  return new Promise((resolve, reject) => document.head.append(
     element("script", { src: "/assets/plotly.js", onload: resolve, onerror: reject })));
-  return new Promise((resolve, reject) => requestAnimationFrame(() => load(resolve, reject)));
 }
 
 class Dashboard {

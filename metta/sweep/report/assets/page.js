@@ -3,6 +3,7 @@
 
 const NUMBER = 0, STATE = 1, STANDING = 2, SCORE = 3, COST = 4;  // columns of a trial's row
 const PAGE_ROWS = 100;
+const english = new Intl.NumberFormat("en");
 let plotlyReady;  // promised by the script that has plotly loaded
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -12,10 +13,14 @@ function element(tag, properties, ...children) {
   return made;
 }
 
+function afterPaint() {  // promises that what the page now holds is on the screen
+  return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+}
+
 function short(value) {
   if (value === null || value === undefined) return "";
   if (typeof value !== "number") return String(value);
-  if (Number.isInteger(value)) return value.toLocaleString("en");
+  if (Number.isInteger(value)) return english.format(value);
   const size = Math.abs(value);
   return size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
 }
@@ -86,8 +91,10 @@ class Figures {
     card.busy = true;
     try {
       const figure = await this.load(card.name);
-      await this.inTurn(() => drawFigure(card.plot, figure, this.templates));
-      card.holder.dataset.drawn = "yes";
+      await this.inTurn(async () => {
+        await drawFigure(card.plot, figure, this.templates);
+        card.holder.dataset.drawn = "yes";
+      });
     } catch (error) {
       card.stale = true;
       console.error(card.name, error);
@@ -97,7 +104,7 @@ class Figures {
   }
 
   inTurn(work) {  // one after the other, so that each is seen as soon as it is there
-    const done = this.drawn.then(() => new Promise(requestAnimationFrame)).then(work);
+    const done = this.drawn.then(afterPaint).then(work);
     this.drawn = done.catch(() => {});
     return done;
   }

@@ -55,14 +55,20 @@ HEADERS = {
 log = logging.getLogger(__name__)
 
 
-def make_app(store: Store, token: str | None) -> Starlette:
+def make_app(store: Store, token: str | None, name: str | None = None) -> Starlette:
     """The dashboard as an ASGI application, which closes `store` at its end.
 
     Args:
         token: what a visitor has to present: as ``?token=`` once, in the cookie it then gets, or as a bearer token.
             None lets everyone in who asks for this machine by a name of loopback.
+        name: of the sweep that will be looked at first, which is made ready; the latest if left out.
+
+    Raises:
+        SweepNotFoundError: there is no sweep of that name.
+        StoreError: the store cannot be read.
     """
     live = LiveStore(store)
+    live.prepare(name)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -264,9 +270,9 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def serve(store: Store, listening: socket.socket, token: str | None) -> None:
+def serve(app: Starlette, listening: socket.socket) -> None:
     """Serve the dashboard until Ctrl-C."""
     config = uvicorn.Config(
-        make_app(store, token), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1
     )
     uvicorn.Server(config).run(sockets=[listening])

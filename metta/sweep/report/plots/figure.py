@@ -60,8 +60,9 @@ def to_figure(data: Data, title: str) -> Figure:
 
 
 def legend() -> Data:
-    """The part of a layout that puts the legend above the plot."""
-    return {"showlegend": True, "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}}
+    """The part of a layout that puts the legend above the plot, with room for one line of it."""
+    place = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    return {"showlegend": True, "legend": place, "margin": {"t": 52}}
 
 
 def or_empty(layout: Data, shown: Sequence[Any], why: str = "no trial has a score yet") -> Data:

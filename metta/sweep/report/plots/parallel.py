@@ -79,6 +79,7 @@ def parallel_coordinates(sweep: Snapshot) -> Data:
         "yaxis": {"visible": False, "range": [-0.06, 1.06]},
         "annotations": ticks if trials else [],
         "dragmode": "select",
+        "margin": {"t": 30},
         "height": 420,
         "showlegend": True,
         "legend": {"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top"},
