@@ -6,32 +6,19 @@ They are what Chromium shows of the dashboard; the sweep is one of `experiments.
 from __future__ import annotations
 
 import io
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from tests.support.chromium import headless_chromium
+from tests.support.dashboard import dashboard
 
 IMAGES = Path(__file__).parent / "images"
 DESKTOP, PHONE = {"width": 1280, "height": 1480}, {"width": 390, "height": 844}
 PATIENCE_MS = 60_000
 COLOURS = 160
-
-
-@contextmanager
-def dashboard(url: str, name: str) -> Iterator[str]:
-    """The address of a dashboard of the sweep."""
-    program = str(Path(sys.executable).with_name("metta-sweep"))
-    command = [program, "dashboard", name, "--store", url, "--port", "0", "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        yield process.stdout.readline().split()[4]
-        process.terminate()
 
 
 def opened(browser: Browser, address: str, dark: bool = False, size: dict[str, int] = DESKTOP) -> Page:

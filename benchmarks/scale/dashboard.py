@@ -11,8 +11,6 @@ its address; a later one finds a server that was visited before.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,6 +23,7 @@ from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Outcome, Store
 from metta.sweep.trial import TrialState
 from tests.support.chromium import headless_chromium
+from tests.support.dashboard import dashboard
 from tests.support.made_sweep import make_sweep
 
 NUM_TRIALS, NUM_ENDED, FIRST_VISITS, LATER_VISITS = 5_000, 3, 3, 5
@@ -47,19 +46,6 @@ addEventListener("DOMContentLoaded", () =>
   observer.observe(document, { subtree: true, childList: true, attributes: true }));
 """
 """Notes when things have been painted: in the task after the frame that shows them."""
-
-
-@contextmanager
-def dashboard(url: str) -> Iterator[str]:
-    """The address of a dashboard in a process of its own."""
-    program = str(Path(sys.executable).with_name("metta-sweep"))
-    command = [program, "dashboard", "made", "--store", url, "--port", "0", "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield process.stdout.readline().split()[4]
-        finally:
-            process.terminate()
 
 
 @contextmanager
@@ -103,9 +89,9 @@ def main() -> None:
         store = open_store(url)
         make_sweep(store, "made", NUM_TRIALS)
         for _ in range(FIRST_VISITS):
-            with fresh_page() as page, dashboard(url) as address:
+            with fresh_page() as page, dashboard(url, "made") as address:
                 visit(page, address, "first visit")
-        with dashboard(url) as address:
+        with dashboard(url, "made") as address:
             for _ in range(LATER_VISITS):
                 with fresh_page() as page:
                     visit(page, address, "later visit")
