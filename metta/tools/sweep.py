@@ -72,9 +72,8 @@ class SweepTool(AbstractSweep):
 
     def prepare(self, definition: SweepDefinition, attempt: Attempt, seed: int, run_dir: Path) -> TrialSpec:
         tool = self._fresh_tool(self._run_name(attempt.number))
-        if "trainer.seed" not in {**self.train_overrides.root, **attempt.params}:
-            tool.override("trainer.seed", seed)
-        tool.update(attempt.params)
+        seed_is_set = "trainer.seed" in {**self.train_overrides.root, **attempt.params}
+        tool.update(attempt.params if seed_is_set else {**attempt.params, "trainer.seed": seed})
         return TrialSpec(
             number=attempt.number,
             attempt=attempt.attempt,
