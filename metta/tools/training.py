@@ -154,10 +154,8 @@ class TrainingTool(Tool, Generic[Environment, Simulation]):
     @classmethod
     def run_trial(cls, spec: TrialSpec, report: Report) -> TrialResult:
         """Run one attempt of a sweep's trial; see `metta.sweep.trial.RunTrial`."""
-        tool = cls.model_validate(spec.tool)
-        if spec.simulations:
-            tool.simulations = cls._read_simulations(spec.simulations)
-        return tool.run(report, Path(spec.run_dir))
+        simulations = {"simulations": spec.simulations} if spec.simulations else {}
+        return cls.model_validate({**spec.tool, **simulations}).run(report, Path(spec.run_dir))
 
     @classmethod
     def _read_simulations(cls, simulations: Sequence[Any]) -> list[Simulation]:
