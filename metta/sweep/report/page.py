@@ -73,7 +73,7 @@ parameter alone changes from there, with its 95% interval.</p>
 <section class="card" id="failures"></section>
 <footer>{foot}</footer>
 </main>
-<main id="trial" hidden></main>
+<main id="trial" tabindex="-1" hidden></main>
 """
 
 

@@ -182,6 +182,33 @@ def test_a_trial_shows_up_when_it_ends(watch: Callable[..., Watched], store: Sto
     assert watched.wrong == []
 
 
+def test_the_page_of_a_trial_follows_it_and_keeps_the_keyboard_s_place(
+    watch: Callable[..., Watched], store: Store
+) -> None:
+    store.create_sweep("one", store.sweep("empty").config)
+    driver = store.join("one")
+    attempt = store.start(driver, 0, store.trials("made")[0].params)
+    watched = watch("one")
+    page = watched.page
+    link = page.locator("table.trials tbody a")
+    link.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#trial")).to_contain_text("running")
+    page.keyboard.press("Tab")
+    page.route("**/api/trial?*", lambda route: route.abort())
+    expect(page.locator("#trial .notice")).to_have_text("no answer from the server; trying again")
+    page.unroute_all()
+    store.record_progress(attempt, [Progress(500, 1000, 1.0, {"reward": 1.5}), Progress(999, 1000, 2.0, {"reward": 2})])
+    expect(page.locator("#trial .main-svg").first).to_be_visible()
+    store.end(attempt, Outcome(TrialState.FAILED, cost=3.0, error="RuntimeError: out of memory"))
+    expect(page.locator("#trial")).to_contain_text("out of memory")
+    store.leave(driver)
+    expect(page.locator("#trial .back")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(link).to_be_visible()
+    assert [wrong for wrong in watched.wrong if "net::ERR_FAILED" not in wrong] == []
+
+
 def test_a_phone_shows_it_without_scrolling_sideways(watch: Callable[..., Watched]) -> None:
     page = watch("made", viewport=PHONE, has_touch=True).page
     expect(page.locator("table.trials tbody tr")).to_have_count(MADE)

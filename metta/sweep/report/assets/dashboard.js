@@ -5,10 +5,15 @@ const ASK_SECONDS = 1, HIDDEN_ASK_SECONDS = 10, PATIENCE_SECONDS = 10;
 const byId = (id) => document.getElementById(id);
 
 async function get(path, query) {
-  const response = await fetch(`/api/${path}?${new URLSearchParams(query)}`,
-    { signal: AbortSignal.timeout(PATIENCE_SECONDS * 1000) });
-  if (response.ok) return response.json();
-  const text = await response.text();
+  let response, text;
+  try {
+    response = await fetch(`/api/${path}?${new URLSearchParams(query)}`,
+      { signal: AbortSignal.timeout(PATIENCE_SECONDS * 1000) });
+    text = await response.text();
+  } catch {
+    throw new Error("no answer from the server; trying again");
+  }
+  if (response.ok) return JSON.parse(text);
   let reason = text;
   try { reason = JSON.parse(text).error; } catch { /* it is plain text */ }
   throw new Error(reason || `the server answered ${response.status}`);
@@ -55,6 +60,7 @@ class Dashboard {
   async changed() {
     const { version, running } = await get("version", { name: this.name });
     this.showRunning(running);
+    this.refreshTrial();
     if (version !== this.version) return true;
     if (running.length) this.figures.refreshOnly("learning_curves");
     return false;
@@ -67,7 +73,7 @@ class Dashboard {
     this.figures = new Figures(byId("figures"), byId("parameters"), overview.templates,
       (figure) => get("figure", { name: this.name, figure }));
     plotlyReady = loadPlotly();
-    route((number) => get("trial", { name: this.name, number }), overview.templates);
+    this.refreshTrial = route((number) => get("trial", { name: this.name, number }), overview.templates);
   }
 
   showRunning(running) {
@@ -113,7 +119,7 @@ async function start() {
       await dashboard.update();
       say("on", "live");
     } catch (error) {
-      say("off", error.name === "TimeoutError" || error instanceof TypeError ? "no answer from the server; trying again" : error.message);
+      say("off", error.message);
     }
     await new Promise((resolve) => {
       setTimeout(resolve, 1000 * (document.hidden ? HIDDEN_ASK_SECONDS : ASK_SECONDS));

@@ -114,16 +114,18 @@ async function drawFigure(plot, figure, templates) {
   await plotlyReady;
   const narrow = innerWidth < 760;
   const layout = { ...figure.layout, template: templates[dark.matches ? "dark" : "light"], autosize: true };
+  const data = structuredClone(figure.data);
   if (narrow) {
     layout.height = Math.min(layout.height, 380);
     layout.dragmode = false;  // a finger scrolls
+    for (const trace of data) if (trace.mode === "lines+markers+text") trace.mode = "lines+markers";  // too near to each other
   }
   const previous = plot.figureText;
   plot.figureText = JSON.stringify([figure, dark.matches]);
   if (plot.figureText === previous) return;
   const tools = layout.dragmode === "select" ? ["select2d", "toImage"] : ["zoom2d", "pan2d", "resetScale2d", "toImage"];
   const config = { displaylogo: false, responsive: true, displayModeBar: narrow ? false : "hover", modeBarButtons: [tools] };
-  await Plotly.react(plot, structuredClone(figure.data), layout, config);
+  await Plotly.react(plot, data, layout, config);
   if (previous !== undefined) return;
   plot.on("plotly_click", (event) => {
     const data = event.points[0].customdata;
@@ -295,16 +297,14 @@ async function showTrial(container, trial, templates) {
     card("Hyperparameters", settingsTable(trial.params)));
   const wide = (made) => { made.classList.add("wide"); grid.append(made); return made; };
   if (trial.error) wide(card("Error", element("pre", { textContent: trial.error })));
-  const plot = trial.curve ? element("div", { className: "plot" }) : null;
+  const plot = trial.curve ? container.querySelector(".plot") ?? element("div", { className: "plot" }) : null;
   if (plot) wide(card("Learning curve", plot));
   wide(card("Commands", ...trial.commands.map(([reason, command]) => commandElement(reason, command))));
   if (trial.metrics.length) {
     wide(card("Everything measured", element("div", { className: "metrics" }, ...trial.metrics.map(([name, value]) =>
       element("div", {}, element("span", { textContent: name }), short(value))))));
   }
-  container.replaceChildren(
-    element("a", { className: "back", href: "#", textContent: "‹ all trials" }),
-    element("h2", { textContent: `Trial ${trial.number}` }), grid);
+  container.replaceChildren(element("h2", { textContent: `Trial ${trial.number}` }), grid);
   if (plot) await drawFigure(plot, trial.curve, templates);
 }
 
@@ -334,30 +334,39 @@ function setStandings(rows, standing) {
 }
 
 // Shows the trial that the address names, or the overview. `find` gives a trial's detail, now or later.
+// Returns a function that shows what has changed of that trial.
 function route(find, templates) {
   const overview = document.getElementById("overview"), page = document.getElementById("trial");
-  let left = 0;  // where the overview was scrolled to
-  const show = async () => {
+  const content = element("div");
+  page.append(element("a", { className: "back", href: "#", textContent: "‹ all trials" }), content);
+  let left = 0, focused = null;  // where the overview was scrolled to, and what had the focus there
+  let shown = "";
+  const fill = async () => {
     const number = chosenTrial();
-    if (number !== null && page.hidden) left = scrollY;
-    overview.hidden = number !== null;
-    page.hidden = number === null;
-    if (number === null) {
-      page.replaceChildren();
-      scrollTo(0, left);
-      return;
-    }
-    scrollTo(0, 0);
+    if (number === null) return;
     try {
-      const trial = await find(number);
+      const trial = await find(number), text = JSON.stringify(trial);
       if (trial === undefined) throw new Error(`there is no trial ${number}`);
-      if (chosenTrial() === number) await showTrial(page, trial, templates);
+      if (chosenTrial() !== number || text === shown) return;
+      shown = text;
+      await showTrial(content, trial, templates);
     } catch (error) {
-      page.replaceChildren(element("a", { className: "back", href: "#", textContent: "‹ all trials" }),
-        element("p", { className: "notice", textContent: error.message }));
+      shown = "";
+      content.replaceChildren(element("p", { className: "notice", textContent: error.message }));
     }
   };
+  const show = () => {
+    const number = chosenTrial();
+    if (number !== null && page.hidden) [left, focused] = [scrollY, document.activeElement];
+    overview.hidden = number !== null;
+    page.hidden = number === null;
+    content.replaceChildren();
+    shown = "";
+    (number === null ? focused : page)?.focus({ preventScroll: true });
+    scrollTo(0, number === null ? left : 0);
+    fill();
+  };
   addEventListener("hashchange", show);
-  show();
-  return show;
+  if (chosenTrial() !== null) show();
+  return fill;
 }

@@ -157,8 +157,9 @@ def _page(request: Request) -> Response:
         '<script src="/assets/page.js" defer></script>\n<script src="/assets/dashboard.js" defer></script>\n'
         '<link rel="preload" href="/assets/plotly.js" as="script">\n</head>\n<body>'
     )
-    chooser = '<select id="sweeps" aria-label="sweep" hidden></select><span class="live" id="live">connecting</span>'
-    body = page.body("Metta Sweep", chooser, "", "", '<span id="store"></span>')
+    chooser = '<select id="sweeps" aria-label="sweep" hidden></select>'
+    state = '<span class="live" id="live" role="status">connecting</span>'
+    body = page.body("Metta Sweep", chooser + state, "", "", '<span id="store"></span>')
     return Response(f"{head}{body}</body>\n</html>\n", media_type="text/html")
 
 
