@@ -66,6 +66,9 @@ def show(options: argparse.Namespace) -> None:
         print(json.dumps(sweep_as_json(options.name, definition, trials, chosen), indent=2, allow_nan=False))
         return
     console = _console()
+    if asked and not chosen:
+        console.print(f"none of {len(trials):,} trials")
+        return
     print_trials(console, definition, trials, chosen)
     if not asked:
         if len(chosen) < len(trials):

@@ -84,6 +84,7 @@ def test_show_sorts_and_filters(say: Say, trials: list[Trial]) -> None:
     assert numbers(say("show", "one", "--sort", "cost", "--top", "4")) == [trial.number for trial in by_cost[:4]]
     shown = strictly(say("show", "one", "--state", "pruned", "--state", "failed", "--json"))["trials"]
     assert {trial["state"] for trial in shown} == {"failed", "pruned"}
+    assert say("show", "one", "--state", "running").strip() == "none of 60 trials"
 
 
 def test_a_narrow_terminal_gets_the_hyperparameters_that_fit(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
