@@ -295,7 +295,7 @@ class Hebo:
 
     def suggest(self) -> dict[str, Any]:
         self.frame = self.designer.suggest(n_suggestions=1)
-        return {name: value.item() for name, value in self.frame.iloc[0].items()}
+        return dict(self.frame.to_dict("records")[0])
 
     def observe(self, params: Mapping[str, Any], score: float, cost: float) -> None:
         self.designer.observe(self.frame, np.array([[-score]]))

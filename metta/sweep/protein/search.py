@@ -15,7 +15,7 @@ Acquisition = Callable[[Array], Array]
 AcquisitionGradient = Callable[[Array], tuple[Array, Array]]
 """Points [n, columns] to values [n] and gradients [n, columns]."""
 
-FIRST_STEP, LAST_CHANGE = 0.1, 1e-3
+FIRST_STEP, LAST_CHANGE = 0.1, 1e-2
 """How far an ascent first moves a point, in length scales, and changes of its value that are the end of it."""
 MAX_GROWTH = 16.0
 _TINY = 1e-12

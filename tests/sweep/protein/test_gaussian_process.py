@@ -69,12 +69,14 @@ def test_a_fit_finds_the_parameter_that_does_nothing() -> None:
     assert vector[1] > vector[0] + 1.0
 
 
-def test_fantasies_keep_the_mean_and_lower_the_variance() -> None:
+def test_fantasies_are_a_deviation_below_expectation_and_lower_the_variance() -> None:
     model = GaussianProcess(POINTS, TARGETS, ERRORS, Kernel.of_vector(VECTOR, GROUPS))
     at = np.full((1, 3), 0.4)
+    mean, variance = model.predict(at)
     dreamt = model.with_fantasies(at)
-    assert dreamt.mean(at) == pytest.approx(model.mean(at), abs=1e-6)
-    assert dreamt.predict(at)[1] < model.predict(at)[1]
+    learnt = variance / (variance + model.kernel.noise)  # the share of a surprise that is no noise
+    assert dreamt.mean(at) == pytest.approx(mean - learnt * np.sqrt(variance), abs=1e-6)
+    assert dreamt.predict(at)[1] < variance
 
 
 def test_without_observations_what_is_drawn_is_the_prior() -> None:
