@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def from_file(file: str, name: str | None = None, num_trials: int | None = None)
         fields["num_trials"] = num_trials
     if "num_trials" not in fields:
         key = "run_cap" if fields.get("style") == "wandb" else "num_trials"
-        raise UserError(f"{file}: how many trials? give {key} in the file, or --num-trials N")
+        misspelt = "".join(f", not {word}," for word in get_close_matches(key, fields, n=1))
+        raise UserError(f"{file}: how many trials? give {key}{misspelt} in the file, or --num-trials N")
     if fields.pop("random_search", False):
         fields["settings"] = {"num_random_samples": fields["num_trials"], "seed_with_search_center": False}
     own = {key: fields.pop(key) for key in list(fields) if key in Program.model_fields}

@@ -261,6 +261,7 @@ def test_a_driver_and_its_worker_need_no_file() -> None:
         ("[1, 2]", "expected keys such as command"),
         ("metric: a\nmetric: b", "the key 'metric' is given twice"),
         ("metric: a", "how many trials? give num_trials in the file, or --num-trials N"),
+        ("num_trails: 3\nmetric: a", "give num_trials, not num_trails, in the file"),
         ("num_trials: 3\nmetric: a", "'command' is missing"),
         (
             "command: t\nnum_trials: 3\nmetric: a\nparameters: {a: {b: {values: [1]}}}",
