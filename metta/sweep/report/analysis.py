@@ -24,6 +24,10 @@ NEIGHBOURS = 5
 FEW_FORECASTS = 5
 """Fewer forecasts than this say nothing of a model."""
 
+LAST_PART, RISING = 0.25, 0.25
+"""At an end of a range the score still gets better if over this last part of it it does by this share of the noise of
+one measurement."""
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -65,11 +69,14 @@ class Forecasts:
         return float(np.corrcoef(_ranks(self.predicted), _ranks(self.measured))[0, 1])
 
     @property
-    def within_one_deviation(self) -> float | None:
-        """The share measured within one standard deviation of the forecast, of which 0.68 is right; None for few."""
+    def misses(self) -> float | None:
+        """How far forecasts were off, in standard deviations as foretold: their root mean square, of which 1 is right.
+
+        None for few.
+        """
         if len(self.numbers) < FEW_FORECASTS:
             return None
-        return float(np.mean(np.abs(self.measured - self.predicted) <= self.deviations))
+        return float(np.sqrt(np.mean(((self.measured - self.predicted) / self.deviations) ** 2)))
 
     @property
     def cost_error(self) -> float | None:
@@ -94,7 +101,8 @@ class Analysis:
         forecasts: made before the trials ran.
         twins: numbers of the scored trials with exactly the recommended setting, itself among them.
         neighbours: numbers of the scored trials nearest to the recommended setting, its twins left out.
-        at_the_edge: parameters whose recommended value lies at an end of their range, with "min" or "max".
+        at_the_edge: parameters whose recommended value lies at an end of their range, where the expected score still
+            gets better, with "min" or "max".
     """
 
     known: int
@@ -106,6 +114,20 @@ class Analysis:
     twins: list[int]
     neighbours: list[int]
     at_the_edge: dict[str, str]
+
+    @property
+    def widening(self) -> float:
+        """The factor by which ranges are wider than the model says, because it has been too sure; at least 1.
+
+        This is the Birge ratio, by which physics scales errors that turn out too small (Birge 1932,
+        https://doi.org/10.1103/PhysRev.40.207).
+        """
+        return max(1.0, self.forecasts.misses or 1.0)
+
+    def interval(self, prediction: Prediction) -> tuple[float, float]:
+        """Where the true score is, 95% sure."""
+        half = 1.96 * self.widening * prediction.score_std
+        return prediction.score - half, prediction.score + half
 
 
 def analyse(definition: SweepDefinition, trials: Sequence[Trial]) -> Analysis | None:
@@ -122,16 +144,17 @@ def analyse(definition: SweepDefinition, trials: Sequence[Trial]) -> Analysis | 
     predictions = protein.predict_all([each.params for each in scored])
     expected = {each.number: prediction for each, prediction in zip(scored, predictions, strict=True)}
     twins, neighbours = _near(space, best, scored)
+    slices = _slices(protein, space, best)
     return Analysis(
         known=len(protein.observations),
         recommended=best.number,
         expected=expected,
         importance=protein.importance(),
-        slices=_slices(protein, space, best),
+        slices=slices,
         forecasts=_forecasts(definition, trials, expected),
         twins=twins,
         neighbours=neighbours,
-        at_the_edge=_at_the_edge(space, best),
+        at_the_edge=_at_the_edge(space, best, slices, 1.0 if definition.protein.goal == "maximize" else -1.0),
     )
 
 
@@ -187,11 +210,17 @@ def _near(space: Space, best: Observation, scored: Sequence[Observation]) -> tup
     return twins, [number for number in order if number not in twins][:NEIGHBOURS]
 
 
-def _at_the_edge(space: Space, best: Observation) -> dict[str, str]:
+def _at_the_edge(space: Space, best: Observation, slices: dict[str, Slice], sign: float) -> dict[str, str]:
     point = space.encode(best.params)
     ends = {}
     for parameter, columns in zip(space.parameters, space.slices, strict=True):
         place = float(point[columns][0])
-        if not isinstance(parameter, Categorical) and not 0.03 < place < 0.97:
-            ends[parameter.path] = "min" if place < 0.5 else "max"
+        if isinstance(parameter, Categorical) or 0.03 < place < 0.97:
+            continue
+        end = "min" if place < 0.5 else "max"
+        predictions = slices[parameter.path].predictions
+        inwards = predictions if end == "min" else predictions[::-1]
+        last, before = inwards[0], inwards[round(LAST_PART * (len(inwards) - 1))]
+        if sign * (last.score - before.score) >= RISING * last.noise_std:
+            ends[parameter.path] = end
     return ends

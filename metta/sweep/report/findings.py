@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from metta.common.config import flatten
-from metta.sweep.confirmation import Setting, Verdict, judge
+from metta.sweep.confirmation import Setting, Verdict
+from metta.sweep.report.advice import confirm, range_words, widen, wider_ranges
 from metta.sweep.report.analysis import Analysis
 from metta.sweep.report.axes import choice_text
-from metta.sweep.report.snapshot import Snapshot, near_the_front
+from metta.sweep.report.best import as_good, best_trial, on_fresh_seeds
+from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.standing import ranked
-from metta.sweep.report.summary import metta_sweep_command, next_commands, range_text, short_text
+from metta.sweep.report.summary import SEE_ALL, metta_sweep_command, next_commands, range_text, short_text
 from metta.sweep.report.verdict import sentences
-from metta.sweep.report.words import cost_text
+from metta.sweep.report.words import cost_name, cost_text, one_cost_text
 from metta.sweep.trial import Trial, TrialState
 
 GOOD, FAIR = 0.7, 0.4
@@ -24,12 +26,19 @@ GOOD, FAIR = 0.7, 0.4
 HARDLY = 0.05
 """A parameter with a smaller share of the score's variation hardly matters."""
 
+LUCKY = 1.5
+"""A score so many standard deviations of one run above what is expected is called luck."""
+
+NEARLY_ALL = 0.9
+"""A parameter of which more of the range is as good hardly matters near the best setting."""
+
 FEW = 5
 """Fewer completed trials than this say next to nothing."""
 
+MOST_NAMED = 12
+"""So many trials are named one by one."""
+
 NOT_ASKED = "The model has not been asked yet."
-MODEL = "the model (Gaussian processes, fitted to all trials)"
-CONFIRMED_TRIALS, CONFIRMED_SEEDS = 3, 5
 
 LONGEST_REASON = 300
 _NUMBER = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", re.IGNORECASE)
@@ -43,28 +52,51 @@ class Finding:
         question: in a few words.
         answer: in one line.
         details: sentences.
-        settings: rows of hyperparameter, value and where it was searched.
+        table: rows of three cells, a name first; the first row has the headings. Empty for no table.
         commands: what to run, with the reason for each.
+        others: what may be run instead.
     """
 
     question: str
     answer: str
     details: list[str] = field(default_factory=list)
-    settings: list[tuple[str, str, str]] = field(default_factory=list)
+    table: list[tuple[str, str, str]] = field(default_factory=list)
     commands: list[tuple[str, str]] = field(default_factory=list)
+    others: list[tuple[str, str]] = field(default_factory=list)
+
+
+def in_short(sweep: Snapshot) -> str:
+    """The sweep's outcome in one sentence; "" where it is too early for one."""
+    best, centre, analysis = best_trial(sweep), _centre(sweep), sweep.analysis
+    if best is None or analysis is None or len(analysis.expected) < FEW:
+        return ""
+    said = f"Trial {best.number} has the best setting found"
+    worth = _worth(sweep, best)
+    if worth is not None:
+        said += f", worth about {worth:.3g}"
+        if centre is not None and centre.number != best.number and centre.number in analysis.expected:
+            said += f" (the middle of the search space: {analysis.expected[centre.number].score:.3g})"
+    doubts = []
+    rivals = [] if on_fresh_seeds(sweep) else as_good(sweep)
+    if rivals:
+        doubts.append(f"{len(rivals):,} other{' setting' if len(rivals) == 1 else 's'} may be as good")
+    if wider := wider_ranges(sweep):
+        names = [sweep.parameter_names[path] for path in wider]
+        ranges = "the range of" if len(names) == 1 else "the ranges of"
+        doubts.append(f"{ranges} {_listed(names)} may be too narrow")
+    return f"{said}; {' and '.join(doubts)}." if doubts else f"{said}."
 
 
 def findings(sweep: Snapshot) -> list[Finding]:
     """The four questions that one asks of a sweep, answered."""
-    order, verdict = ranked(sweep.trials, sweep.goal), _verdict(sweep)
-    winner = _winner(sweep, order, verdict)
-    if winner is None:
+    order, verdict, best = ranked(sweep.trials, sweep.goal), on_fresh_seeds(sweep), best_trial(sweep)
+    if best is None:
         return [_nothing_yet(sweep), _next(sweep, None, None)]
     return [
-        _best(sweep, winner, order, verdict),
-        _sureness(sweep, winner, order, verdict),
+        _best(sweep, best, order, verdict),
+        _sureness(sweep, best, order, verdict),
         _importance(sweep, order),
-        _next(sweep, winner, verdict),
+        _next(sweep, best, verdict),
     ]
 
 
@@ -86,22 +118,6 @@ def last_line(error: str | None) -> str:
     return lines[-1][:LONGEST_REASON] if lines else "no reason was recorded"
 
 
-def _verdict(sweep: Snapshot) -> Verdict | None:
-    """What fresh seeds say of the best settings, where they have been run."""
-    numbers = {trial.suggestion.get("trial") for trial in sweep.confirmations}
-    chosen = [trial for trial in sweep.trials if trial.number in numbers]
-    verdict = judge(sweep.definition, chosen, sweep.confirmations)
-    return verdict if any(setting.scores for setting in verdict.settings) else None
-
-
-def _winner(sweep: Snapshot, order: Sequence[Trial], verdict: Verdict | None) -> Trial | None:
-    """The trial that did best on fresh seeds; or that the model recommends; or before it was asked the best one."""
-    chosen = sweep.analysis.recommended if sweep.analysis else None
-    if verdict is not None and verdict.settings[0].mean is not None:
-        chosen = verdict.settings[0].trial
-    return next((trial for trial in order if trial.number == chosen), order[0] if order else None)
-
-
 def _nothing_yet(sweep: Snapshot) -> Finding:
     states = Counter(trial.state for trial in sweep.trials)
     if not sweep.trials:
@@ -112,85 +128,119 @@ def _nothing_yet(sweep: Snapshot) -> Finding:
     return Finding("What was found?", "Nothing yet: no trial has a score.", details)
 
 
-def _best(sweep: Snapshot, winner: Trial, order: Sequence[Trial], verdict: Verdict | None) -> Finding:
-    better = "more" if sweep.goal == "maximize" else "less"
-    details = [
-        f"The score is {sweep.metric}, of which {better} is better; the cost is in {sweep.definition.cost_metric}.",
-        _why_best(sweep, winner, order, verdict),
-    ]
-    centre = next((trial for trial in order if trial.suggestion.get("source") == "search centre"), None)
-    if centre is not None and centre.number != winner.number:
-        details.append(_against_centre(winner, centre, sweep.goal))
-    cheaper = _cheaper(sweep, winner)
-    if cheaper is not None and cheaper.cost is not None and winner.cost:
-        details.append(
-            f"Trial {cheaper.number} costs {cheaper.cost / winner.cost:.0%} as much and scored {_score(cheaper)}: the "
-            "two cannot be told apart within the noise of one run."
-        )
+def _best(sweep: Snapshot, best: Trial, order: Sequence[Trial], verdict: Verdict | None) -> Finding:
+    worth, cost = _worth(sweep, best), cost_text(best, sweep.definition)
+    if worth is None or len(order) < FEW:
+        answer = f"Trial {best.number}: {sweep.metric} {_score(best)} for {cost}"
+    else:
+        answer = f"Trial {best.number}: {sweep.metric} about {worth:.3g}, for {cost}"
+    details = [_why_best(sweep, best, order, verdict)]
+    if verdict is None and (luck := _luck(sweep, best)):
+        details.append(luck)
+    if gain := _against_centre(sweep, best):
+        details.append(gain)
+    cheaper = _cheaper(sweep, best)
+    if cheaper is not None and cheaper.cost is not None and best.cost:
+        details.append(f"Trial {cheaper.number} may be as good and costs {cheaper.cost / best.cost:.0%} as much.")
+    details.append(_terms(sweep))
     parameters = flatten(sweep.definition.protein.parameters)
-    settings = [
-        (path, short_text(winner.params[path]), range_text(parameters[path]) if path in parameters else "")
-        for path in winner.params
+    rows = [
+        (path, short_text(value), range_text(parameters[path]) if path in parameters else "")
+        for path, value in best.params.items()
     ]
-    answer = f"Trial {winner.number}: {sweep.metric} {_score(winner)} for {cost_text(winner, sweep.definition)}"
-    shown = metta_sweep_command(sweep.store_url, "trial", sweep.record.name, str(winner.number))
+    shown = metta_sweep_command(sweep.store_url, "trial", sweep.record.name, str(best.number))
+    commands = [("print all that was measured in it, and the command that trains it again", shown)]
     return Finding(
-        "What is the best setting?",
-        answer,
-        details,
-        settings,
-        [("see it in full, with the command that repeats it", shown)],
+        "What is the best setting?", answer, details, [("parameter", "value", "searched in"), *rows], commands
     )
 
 
-def _why_best(sweep: Snapshot, winner: Trial, order: Sequence[Trial], verdict: Verdict | None) -> str:
-    best = order[0]
+def _worth(sweep: Snapshot, trial: Trial) -> float | None:
+    """What the trial's setting should score if it is run again."""
+    verdict = on_fresh_seeds(sweep)
+    means = {} if verdict is None else {setting.trial: setting.mean for setting in verdict.settings}
+    if means.get(trial.number) is not None:
+        return means[trial.number]
+    expected = sweep.analysis.expected.get(trial.number) if sweep.analysis else None
+    return None if expected is None else expected.score
+
+
+def _why_best(sweep: Snapshot, best: Trial, order: Sequence[Trial], verdict: Verdict | None) -> str:
     if len(order) == 1:
         return "It is the only trial that completed."
     if verdict is not None and len(verdict.settings) > 1:
         return f"It did best of the {len(verdict.settings)} settings that were run again on fresh seeds."
-    if winner is best:
-        agreed = f", and {MODEL} recommends it too" if sweep.analysis else ""
+    top = order[0]
+    if best is top:
+        agreed = ", and the model (fitted to all trials) expects most of it too" if sweep.analysis else ""
         return f"It has the best score of the {len(order):,} trials that completed{agreed}."
-    measured = "more" if sweep.goal == "maximize" else "less"
+    more = "more" if sweep.goal == "maximize" else "less"
     return (
-        f"Trial {best.number} measured {measured} ({_score(best)}), but {MODEL} takes some of that for luck, and "
-        f"trusts the setting of trial {winner.number} most."
+        f"Trial {top.number} measured {more} ({_score(top)}), but the model (fitted to all trials) takes that for luck "
+        f"and trusts trial {best.number} most."
     )
 
 
-def _against_centre(winner: Trial, centre: Trial, goal: str) -> str:
-    gain = (winner.score or 0.0) - (centre.score or 0.0)
-    better = gain > 0 if goal == "maximize" else gain < 0
+def _luck(sweep: Snapshot, best: Trial) -> str:
+    """What was measured where it is far better than expected, so that nobody builds on it."""
+    expected = sweep.analysis.expected.get(best.number) if sweep.analysis else None
+    if expected is None or best.score is None or expected.noise_std <= 0:
+        return ""
+    sign, side = (1.0, "above") if sweep.goal == "maximize" else (-1.0, "below")
+    deviations = sign * (best.score - expected.score) / expected.noise_std
+    if deviations < LUCKY:
+        return f"It measured {_score(best)}."
     return (
-        f"The middle of the search space, trial {centre.number}, scored {_score(centre)}: this is {abs(gain):.3g} "
-        f"{'better' if better else 'worse'}."
+        f"It measured {_score(best)}, but that was probably a lucky run: {deviations:.1f} standard deviations of the "
+        f"noise {side} what the model expects."
     )
 
 
-def _cheaper(sweep: Snapshot, winner: Trial) -> Trial | None:
-    """The cheapest trial that costs under 80% of the winner's and whose score is within the noise of its score."""
-    if sweep.analysis is None or winner.number not in sweep.analysis.expected or winner.cost is None:
-        return None
-    close = _indistinguishable(sweep, sweep.analysis, winner)
-    cheap = [trial for trial in close if trial.cost is not None and trial.cost < 0.8 * winner.cost]
+def _centre(sweep: Snapshot) -> Trial | None:
+    scored = ranked(sweep.trials, sweep.goal)
+    return next((trial for trial in scored if trial.suggestion.get("source") == "search centre"), None)
+
+
+def _against_centre(sweep: Snapshot, best: Trial) -> str:
+    """How much better the best setting is than the middle of the search space, by what is expected of both."""
+    centre = _centre(sweep)
+    if centre is None or centre.number == best.number:
+        return ""
+    worth, start = _worth(sweep, best), _worth(sweep, centre)
+    if worth is None or start is None:
+        return ""
+    gain = worth - start
+    better = gain > 0 if sweep.goal == "maximize" else gain < 0
+    return (
+        f"It should be {abs(gain):.3g} {'better' if better else 'worse'} than the middle of the search space (trial "
+        f"{centre.number}: about {start:.3g})."
+    )
+
+
+def _cheaper(sweep: Snapshot, best: Trial) -> Trial | None:
+    """The cheapest trial that costs under 80% of the best one's and may be as good."""
+    cheap = [
+        trial
+        for trial in as_good(sweep)
+        if trial.cost is not None and best.cost is not None and trial.cost < 0.8 * best.cost
+    ]
     return min(cheap, key=lambda trial: trial.cost or 0.0, default=None)
 
 
-def _indistinguishable(sweep: Snapshot, analysis: Analysis, winner: Trial) -> list[Trial]:
-    """Other settings that the model expects within the noise of one measurement of the winner, or better."""
-    sign = 1.0 if sweep.goal == "maximize" else -1.0
-    level = sign * analysis.expected[winner.number].score - analysis.expected[winner.number].noise_std
-    return [
-        trial
-        for trial in ranked(sweep.trials, sweep.goal)
-        if trial.number in analysis.expected
-        and trial.params != winner.params
-        and sign * analysis.expected[trial.number].score >= level
-    ]
+def _terms(sweep: Snapshot) -> str:
+    """What the score and the cost are."""
+    metric, more = sweep.metric, "higher" if sweep.goal == "maximize" else "lower"
+    cost = cost_name(sweep.definition)
+    simulations = [name for name in sweep.definition.simulations if name.startswith(f"{metric}/")]
+    if not simulations:
+        return f"The score is {metric}; {more} is better. The cost is {cost}."
+    stats = {str(sweep.definition.simulations[name].get("score", "")) for name in simulations}
+    counted = f" in {stats.pop()} per agent" if len(stats) == 1 and "" not in stats else ""
+    of = f"the mean of {_listed(simulations)}" if len(simulations) > 1 else f"that of {simulations[0]}"
+    return f"The score, {metric}, is {of}{counted}; {more} is better. The cost is {cost}."
 
 
-def _sureness(sweep: Snapshot, winner: Trial, order: Sequence[Trial], verdict: Verdict | None) -> Finding:
+def _sureness(sweep: Snapshot, best: Trial, order: Sequence[Trial], verdict: Verdict | None) -> Finding:
     question, analysis = "How sure is that?", sweep.analysis
     if verdict is not None:
         compared = sentences(verdict) if verdict.differences else []
@@ -198,37 +248,37 @@ def _sureness(sweep: Snapshot, winner: Trial, order: Sequence[Trial], verdict: V
         return Finding(question, told[0], told[1:] + ([_model_quality(analysis)] if analysis else []))
     if len(order) < FEW:
         return Finding(question, f"Not sure at all: only {_count(order, 'trial')} completed")
-    if analysis is None or winner.number not in analysis.expected:
+    if analysis is None or best.number not in analysis.expected:
         return Finding(question, NOT_ASKED)
-    expected = analysis.expected[winner.number]
-    low, high = (expected.score + side * 1.96 * expected.score_std for side in (-1, 1))
+    expected = analysis.expected[best.number]
+    low, high = analysis.interval(expected)
     details = []
-    rivals = _indistinguishable(sweep, analysis, winner)
-    if rivals:
-        named = ", ".join(str(trial.number) for trial in rivals[:5]) + (" and more" if len(rivals) > 5 else "")
-        may = "others may be" if len(rivals) > 1 else "other may be"
+    if rivals := as_good(sweep):
+        named = ", ".join(str(trial.number) for trial in rivals[:MOST_NAMED])
+        named += f" and {len(rivals) - MOST_NAMED:,} more" if len(rivals) > MOST_NAMED else ""
+        other = "other setting" if len(rivals) == 1 else "other settings"
         details.append(
-            f"Whether it is the best is less sure: {len(rivals):,} {may} as good within the noise of one run (trials "
-            f"{named})."
+            f"{len(rivals):,} {other} may be as good: the model expects them within the noise of one run of the best "
+            f"(trial{'' if len(rivals) == 1 else 's'} {named})."
         )
     details.append(
-        f"One run alone differs from the average by about ±{expected.noise_std:.2g} (one standard deviation), by the "
-        "luck of its seed and of its evaluation."
+        f"The noise of one run, by the luck of its seed and evaluation, has a standard deviation of "
+        f"{expected.noise_std:.2g}."
     )
     return Finding(
         question,
-        f"Run again, it should average {expected.score:.3g}: 95% sure of {low:.3g} to {high:.3g}",
-        [*details, *_repeats(analysis, winner, order), _model_quality(analysis)],
+        f"Run again, it should average {low:.3g} to {high:.3g} (95% sure)",
+        [*details, *_repeats(analysis, order), _model_quality(analysis)],
     )
 
 
-def _repeats(analysis: Analysis, winner: Trial, order: Sequence[Trial]) -> list[str]:
-    """What the winner's setting, and those nearest to it, scored."""
+def _repeats(analysis: Analysis, order: Sequence[Trial]) -> list[str]:
+    """What the best setting, and those nearest to it, scored."""
     by_number = {trial.number: trial for trial in order}
     twins = [_score(by_number[number]) for number in analysis.twins if number in by_number]
     near = [_score(by_number[number]) for number in analysis.neighbours if number in by_number]
     told = (
-        "In the sweep this setting was run once"
+        "This setting was run once"
         if len(twins) < 2
         else f"This setting was run {len(twins)} times and scored {', '.join(twins)}"
     )
@@ -246,19 +296,18 @@ def _on_fresh_seeds(setting: Setting) -> str:
 
 def _model_quality(analysis: Analysis) -> str:
     forecasts = analysis.forecasts
-    correlation, within = forecasts.rank_correlation, forecasts.within_one_deviation
-    if correlation is None or within is None:
+    correlation, misses = forecasts.rank_correlation, forecasts.misses
+    if correlation is None or misses is None:
         return (
             f"The model predicted {_count(forecasts.numbers, 'trial')} before they ran: too few to say whether it is "
             "any good."
         )
     word = "good" if correlation >= GOOD else "fair" if correlation >= FAIR else "poor"
-    advice = "; trust what was measured more than what it says" if word == "poor" else ""
-    cost = "" if forecasts.cost_error is None else f"; it was off on cost by {forecasts.cost_error:.0%} (median)"
+    wider = f" It missed by {misses:.1f} times what it thought, so its 95% ranges here are made that much wider."
+    cost = "" if forecasts.cost_error is None else f" Costs were off by {forecasts.cost_error:.0%} (median)."
     return (
-        f"The model's forecasts have been {word}{advice}: it predicted {len(forecasts.numbers):,} trials before they "
-        f"ran with a rank correlation of {correlation:.2f} (1 is perfect), and {within:.0%} were within one standard "
-        f"deviation (68% would be right){cost}."
+        f"The model predicted {len(forecasts.numbers):,} trials before they ran. Its order of them was {word}: a rank "
+        f"correlation of {correlation:.2f} (1 is perfect, 0 is chance).{wider if misses >= 1.05 else ''}{cost}"
     )
 
 
@@ -270,92 +319,107 @@ def _importance(sweep: Snapshot, order: Sequence[Trial]) -> Finding:
         return Finding(question, NOT_ASKED)
     names = sweep.parameter_names
     paths = sorted(analysis.importance, key=lambda path: -analysis.importance[path].score)
-    strong = [path for path in paths if analysis.importance[path].score >= HARDLY]
-    weak = [names[path] for path in paths if path not in strong]
-    answer = (
-        ", ".join(f"{names[path]} ({analysis.importance[path].score:.0%})" for path in strong[:3])
-        or "None that the model can see"
+    everywhere = [path for path in paths if analysis.importance[path].score >= HARDLY]
+    nearby = [path for path in paths if path not in everywhere and _good_values(sweep, analysis, path)]
+    hardly = [path for path in paths if path not in everywhere and path not in nearby]
+    first, others = everywhere[:1] or nearby[:1], [*everywhere, *nearby][1:]
+    answer = "None that the model can see"
+    if first:
+        most = ", most of all" if others else ""
+        answer = f"{names[first[0]]}{most}" + (f"; then {_listed([names[path] for path in others])}" if others else "")
+    details = []
+    if nearby:
+        told = "matters" if len(nearby) == 1 else "matter"
+        details.append(f"{_listed([names[path] for path in nearby])} {told} near the best setting only.")
+    if hardly:
+        told = "matters" if len(hardly) == 1 else "matter"
+        details.append(f"{_listed([names[path] for path in hardly])} hardly {told} within the range searched.")
+    if edges := wider_ranges(sweep):
+        ends = [f"{names[path]} ({'lowest' if end == 'min' else 'highest'})" for path, (end, _) in edges.items()]
+        details.append(f"Best at an end of its range, and still getting better there: {_listed(ends)}.")
+    if cost := _cost_driver(sweep, analysis):
+        details.append(cost)
+    details.append(
+        "Share: how much of the score's variation, over the whole search space, the parameter has a part in. "
+        "Parameters that act together share a part, so shares may add up to more than 100%. As good: the values that "
+        "stay within the noise of one run, if nothing else of the best setting changes."
     )
-    details = ["Each number is the share of the score's variation that the parameter takes part in."] if strong else []
-    if good := [told for path in strong[:3] if (told := _good_values(sweep, analysis, path))]:
-        details.append(f"As good within the noise of one run, if all else stays: {'; '.join(good)}.")
-    dearest = max(analysis.importance, key=lambda path: analysis.importance[path].cost)
-    share = analysis.importance[dearest].cost
-    if share >= HARDLY:
-        details.append(f"The cost depends most on {names[dearest]} ({share:.0%}).")
-    if weak:
-        details.append(f"Hardly matter within their ranges: {', '.join(weak)}.")
-    if edges := [
-        f"{names[path]} ({'lowest' if end == 'min' else 'highest'})"
-        for path, end in analysis.at_the_edge.items()
-        if path in strong
-    ]:
-        details.append(f"Best at an end of its range, so a wider one may hold something better: {', '.join(edges)}.")
     if analysis.known < 3 * len(paths):
         details.append(f"After {analysis.known} trials this is a first guess.")
-    return Finding(question, answer, details)
+    rows = [
+        (names[path], f"{analysis.importance[path].score:.0%}", _good_values(sweep, analysis, path) or "nearly all")
+        for path in [*everywhere, *nearby]
+    ]
+    return Finding(question, answer, details, [("parameter", "share", "as good"), *rows] if rows else [])
+
+
+def _cost_driver(sweep: Snapshot, analysis: Analysis) -> str:
+    """Which parameter moves the cost most, which way and by how much; "" where none does."""
+    path = max(analysis.importance, key=lambda each: analysis.importance[each].cost)
+    cut, name = analysis.slices[path], sweep.parameter_names[path]
+    costs = [prediction.cost for prediction in cut.predictions if prediction.cost is not None]
+    if analysis.importance[path].cost < HARDLY or len(costs) < 2:
+        return ""
+    least, most = (one_cost_text(cost, sweep.definition) for cost in (min(costs), max(costs)))
+    if sweep.searched[path].choices is not None:
+        return f"The cost depends most on {name}: from {least} to {most}."
+    rises = costs[-1] - costs[0]
+    if abs(rises) < 0.8 * (max(costs) - min(costs)):
+        return f"The cost depends most on {name}: from {least} to {most} over its range."
+    first, last = (most, least) if rises < 0 else (least, most)
+    return f"The cost depends most on {name}: larger costs {'less' if rises < 0 else 'more'}, from {first} to {last}."
 
 
 def _good_values(sweep: Snapshot, analysis: Analysis, path: str) -> str:
-    """The parameter's values round the recommended one that the model expects to be as good; "" where all are."""
+    """The values round the recommended one that the model expects to be as good; "" where nearly all are."""
     cut, sign = analysis.slices[path], 1.0 if sweep.goal == "maximize" else -1.0
     recommended = next(trial for trial in sweep.trials if trial.number == analysis.recommended).params.get(path)
     expected = analysis.expected[analysis.recommended]
     good = [sign * (each.score - expected.score) >= -expected.noise_std for each in cut.predictions]
-    name = sweep.parameter_names[path]
-    if all(good) or recommended is None:
+    if sum(good) > NEARLY_ALL * len(good) or recommended is None:
         return ""
     if sweep.searched[path].choices is not None:
-        return f"{name} {' or '.join(choice_text(cut.values[i]) for i in range(len(good)) if good[i])}"
+        return " or ".join(choice_text(cut.values[i]) for i in range(len(good)) if good[i])
     first = last = min(range(len(good)), key=lambda i: abs(cut.values[i] - recommended))
     while first > 0 and good[first - 1]:
         first -= 1
     while last < len(good) - 1 and good[last + 1]:
         last += 1
-    return f"{name} from {short_text(cut.values[first])} to {short_text(cut.values[last])}"
+    return f"{short_text(cut.values[first])} to {short_text(cut.values[last])}"
 
 
-def _next(sweep: Snapshot, winner: Trial | None, verdict: Verdict | None) -> Finding:
-    recommended = winner.number if winner else None
-    commands = next_commands(sweep.record, sweep.store_url, sweep.definition, sweep.trials, recommended)
-    chosen = [(reason, command) for reason, command in commands.items()]
-    ended = len(sweep.ended)
+def _next(sweep: Snapshot, best: Trial | None, verdict: Verdict | None) -> Finding:
+    known = next_commands(sweep.record, sweep.store_url, sweep.definition, sweep.trials, best.number if best else None)
+    commands = [(reason, command) for reason, command in known.items() if reason != SEE_ALL]
+    advised, ended, details = commands[:1], len(sweep.ended), list[str]()
     if ended and len(sweep.with_state(TrialState.FAILED)) == ended:
         answer = "Mend what makes the trials fail, and then go on"
     elif not sweep.trials:
         answer = "Start the sweep"
-    elif winner is None:
+    elif best is None:
         answer = "Go on until trials have scores"
     elif ended < sweep.definition.num_trials:
         answer = f"Go on: {ended:,} of {sweep.definition.num_trials:,} trials have ended"
     else:
-        confirmed = verdict is not None
-        answer = (
-            "Use what fresh seeds have confirmed, or extend the sweep"
-            if confirmed
-            else "Confirm the best on fresh seeds, before you trust or extend it"
-        )
-        if sweep.record.entry_point is not None and not confirmed:
-            chosen.insert(0, _confirm(sweep))
-    details = []
+        wider, repeated = widen(sweep), None if verdict is not None else confirm(sweep, best, as_good(sweep))
+        advised = [each for each in (wider, repeated) if each is not None] or advised
+        ranges = [range_words(sweep, path, end, value) for path, (end, value) in wider_ranges(sweep).items()]
+        if ranges:
+            answer = "Widen the search" + (", then confirm the best on fresh seeds" if repeated else "")
+            details.append(f"Something better may lie beyond the ranges. Search {_listed(ranges)}.")
+        elif repeated:
+            answer = "Confirm the best on fresh seeds, before you trust or extend it"
+        else:
+            answer = f"{'Use what fresh seeds have confirmed' if verdict else 'Use the best'}, or extend the sweep"
     reasons = failure_reasons(sweep)
-    if reasons and winner is not None:
+    if reasons and best is not None:
         failed = sum(len(trials) for _, trials in reasons)
         details.append(
             f"{failed:,} of {ended:,} trials failed; most often, such as trial {reasons[0][1][-1].number}: "
             f"{reasons[0][0]}"
         )
-    if winner is not None and near_the_front(sweep):
-        details.append("Several trials are within noise of the Pareto front; only repeats can tell them apart.")
-    return Finding("What should be run next?", answer, details, commands=chosen)
-
-
-def _confirm(sweep: Snapshot) -> tuple[str, str]:
-    options = ["--top", str(CONFIRMED_TRIALS), "--seeds", str(CONFIRMED_SEEDS)]
-    return (
-        f"retrain the best {CONFIRMED_TRIALS} on {CONFIRMED_SEEDS} fresh seeds and compare them",
-        metta_sweep_command(sweep.store_url, "confirm", sweep.record.name, *options),
-    )
+    others = [each for each in commands if each not in advised]
+    return Finding("What should be run next?", answer, details, commands=advised, others=others)
 
 
 def _count(things: Sequence[object], name: str) -> str:
@@ -364,3 +428,8 @@ def _count(things: Sequence[object], name: str) -> str:
 
 def _score(trial: Trial) -> str:
     return "none" if trial.score is None else f"{trial.score:.4g}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

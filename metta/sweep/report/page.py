@@ -16,12 +16,12 @@ from typing import Any
 from metta.common.errors import UserError
 from metta.sweep.report import plots
 from metta.sweep.report.axes import numbers
-from metta.sweep.report.findings import Finding, failure_reasons, last_line
+from metta.sweep.report.findings import Finding, failure_reasons, findings, in_short, last_line
 from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.standing import pareto_front, ranked
 from metta.sweep.report.summary import metta_sweep_command, retrain_command, value_text
 from metta.sweep.report.theme import DARK, LIGHT
-from metta.sweep.report.words import cost_text
+from metta.sweep.report.words import cost_text, duration_text, one_cost_text
 from metta.sweep.trial import Trial, TrialState
 
 TEMPLATES = {"light": {"layout": LIGHT["layout"]}, "dark": {"layout": DARK["layout"]}}
@@ -50,7 +50,7 @@ def plotly_js() -> bytes:
     return gzip.compress(path.read_bytes(), compresslevel=6, mtime=0)
 
 
-def body(title: str, beside_title: str, facts: str, findings: str, foot: str) -> str:
+def body(title: str, beside_title: str, facts: str, answers: str, foot: str) -> str:
     """The page's body, up to its scripts. All arguments but `title` are HTML."""
     return f"""
 <header><div class="inner">
@@ -59,13 +59,12 @@ def body(title: str, beside_title: str, facts: str, findings: str, foot: str) ->
 <div class="bar" id="bar"><div></div></div>
 </div></header>
 <main id="overview">
-<section class="findings" id="findings">{findings}</section>
+<section class="findings" id="findings">{answers}</section>
 <section class="card running" id="running" hidden></section>
 <section class="plots"><h2>How the sweep went</h2>
 <div class="figures" id="figures"></div></section>
 <section class="plots"><h2>Each parameter against the score</h2>
-<p class="facts">Dots are trials, the large one the recommended trial. The line is what the model expects as one \
-parameter alone changes from there, with its 95% interval.</p>
+<p class="facts">{escape(plots.PARAMETER_CAPTION)}</p>
 <div class="figures small" id="parameters"></div></section>
 <h2>Trials</h2>
 <section class="card" id="trials"></section>
@@ -77,9 +76,11 @@ parameter alone changes from there, with its 95% interval.</p>
 """
 
 
-def findings_html(findings: Sequence[Finding]) -> str:
-    """The answers as HTML; everything in them is escaped."""
-    return "".join(_finding_html(finding) for finding in findings)
+def answers_html(sweep: Snapshot) -> str:
+    """The sweep's outcome in a sentence, and the answers to the four questions, as HTML; everything is escaped."""
+    short = in_short(sweep)
+    told = f'<p class="short">{escape(short)}</p>' if short else ""
+    return told + "".join(_finding_html(finding) for finding in findings(sweep))
 
 
 def _finding_html(finding: Finding) -> str:
@@ -89,15 +90,25 @@ def _finding_html(finding: Finding) -> str:
     ]
     if finding.details:
         parts.append("<ul>" + "".join(f"<li>{escape(detail)}</li>" for detail in finding.details) + "</ul>")
-    if finding.settings:
-        rows = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in finding.settings)
-        parts.append('<table class="settings">' + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>")
-    for reason, command in finding.commands:
-        parts.append(
-            f'<div class="command"><p>{escape(reason)}</p><div><pre>{escape(command)}</pre>'
-            '<button class="copy" type="button">copy</button></div></div>'
-        )
+    if finding.table:
+        head, body = _row_html("th", finding.table[0]), "".join(_row_html("td", row) for row in finding.table[1:])
+        parts.append(f'<table class="settings"><thead>{head}</thead><tbody>{body}</tbody></table>')
+    parts += [_command_html(reason, command) for reason, command in finding.commands]
+    if finding.others:
+        others = "".join(_command_html(reason, command) for reason, command in finding.others)
+        parts.append(f'<div class="others"><p>Or instead</p>{others}</div>')
     return f'<section class="card finding">{"".join(parts)}</section>'
+
+
+def _row_html(cell: str, texts: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{cell}>{escape(text)}</{cell}>' for text in texts)}</tr>"
+
+
+def _command_html(reason: str, command: str) -> str:
+    return (
+        f'<div class="command"><p>{escape(reason)}</p><div><pre>{escape(command)}</pre>'
+        '<button class="copy" type="button">copy</button></div></div>'
+    )
 
 
 def facts_html(sweep: Snapshot) -> str:
@@ -109,10 +120,22 @@ def facts_html(sweep: Snapshot) -> str:
     pairs = [
         (f"{len(sweep.ended):,} of {sweep.definition.num_trials:,}", "trials ended"),
         *((f"{counts[state]:,}", str(state)) for state in TrialState if counts[state]),
-        (f"{spent:,.0f}{budget} {unit}", "spent"),
+        (f"{spent:,.0f}{budget} {unit}", f"{'of training ' if unit == 's' else ''}spent"),
+        *_elapsed(sweep),
         (sweep.metric, f"{sweep.goal}d"),
     ]
     return "".join(f"<span><b>{escape(value)}</b> {escape(name)}</span>" for value, name in pairs)
+
+
+def _elapsed(sweep: Snapshot) -> list[tuple[str, str]]:
+    """How long it took from the first trial's start to the last end, and when that was."""
+    starts = [trial.started_at for trial in sweep.trials if trial.started_at is not None]
+    ends = [trial.ended_at for trial in sweep.trials if trial.ended_at is not None]
+    if not starts or not ends:
+        return []
+    first, last = min(starts), max(ends)
+    until = f"{last:%H:%M}" if first.date() == last.date() else f"{last:%Y-%m-%d %H:%M}"
+    return [(duration_text((last - first).total_seconds()), f"from {first:%Y-%m-%d %H:%M} to {until} UTC")]
 
 
 def progress(sweep: Snapshot) -> float:
@@ -195,7 +218,7 @@ def _facts(sweep: Snapshot, trial: Trial, where: dict[str, Any]) -> list[list[st
     facts = [["state", str(trial.state)]]
     if trial.score is not None:
         error = trial.metrics.get(f"{sweep.metric}.stderr")
-        about = "" if error is None else f" ± {error:.2g} (standard error of its evaluation)"
+        about = "" if error is None else f" (standard error of its evaluation: {error:.2g})"
         facts.append([sweep.metric, f"{trial.score:.6g}{about}"])
     if trial.cost is not None:
         facts.append(["cost", cost_text(trial, sweep.definition)])
@@ -207,11 +230,12 @@ def _facts(sweep: Snapshot, trial: Trial, where: dict[str, Any]) -> list[list[st
     if "source" in said:
         facts.append(["where it came from", str(said["source"])])
     if "score" in said and "score_std" in said:
-        cost = f", for {said['cost']:.4g} {sweep.definition.cost_metric}" if said.get("cost") else ""
-        facts.append(["predicted before it ran", f"{said['score']:.4g} ± {said['score_std']:.2g}{cost}"])
+        cost = f", for {one_cost_text(said['cost'], sweep.definition)}" if said.get("cost") else ""
+        facts.append(["predicted before it ran", f"{said['score']:.4g}{cost}"])
     expected = sweep.analysis.expected.get(trial.number) if sweep.analysis else None
-    if expected is not None:
-        facts.append(["the model now expects", f"{expected.score:.4g} ± {expected.score_std:.2g}"])
+    if sweep.analysis is not None and expected is not None:
+        low, high = sweep.analysis.interval(expected)
+        facts.append(["run again, it should average", f"{expected.score:.4g} (95% sure of {low:.4g} to {high:.4g})"])
     if trial.attempts > 1:
         facts.append(["attempts", str(trial.attempts)])
     for name, moment in (("started", trial.started_at), ("ended", trial.ended_at)):

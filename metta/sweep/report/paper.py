@@ -19,7 +19,6 @@ from urllib.parse import unquote, urlsplit
 
 from metta.common.errors import UserError
 from metta.sweep.report import page, plots
-from metta.sweep.report.findings import findings
 from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.standing import ranked
 
@@ -59,8 +58,11 @@ def report_html(sweep: Snapshot) -> str:
         f"default-src 'none'; script-src 'sha256-{digest}' blob:; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
     )
-    foot = f"Read from {escape(sweep.store_url)} on {sweep.taken_at:%Y-%m-%d at %H:%M} UTC, by Metta Sweep."
-    answers = page.findings_html(findings(sweep)) + _gif(sweep)
+    foot = (
+        f"Read from {escape(sweep.store_url)} on {sweep.taken_at:%Y-%m-%d at %H:%M} UTC, by Metta Sweep. Run the "
+        "commands in the folder in which the sweep was started; paths are relative to it."
+    )
+    answers = page.answers_html(sweep) + _gif(sweep)
     return f"""<!doctype html>
 <html lang="en">
 <head>

@@ -111,22 +111,6 @@ def curve_numbers(trials: Sequence[Trial], goal: Goal) -> list[int]:
     return sorted(list(dict.fromkeys(wanted))[:CURVES])
 
 
-def near_the_front(snapshot: Snapshot) -> set[int]:
-    """Trials that are not on the Pareto front, but within the noise of one measurement of it at their cost."""
-    if snapshot.analysis is None:
-        return set()
-    sign = 1.0 if snapshot.goal == "maximize" else -1.0
-    front = pareto_front(snapshot.trials, snapshot.goal)
-    near: set[int] = set()
-    level = None
-    for trial in by_cost(snapshot):
-        if trial.number in front and trial.number in snapshot.analysis.expected:
-            level = sign * (trial.score or 0.0) - snapshot.analysis.expected[trial.number].noise_std
-        elif level is not None and trial.number not in front and sign * (trial.score or 0.0) >= level:
-            near.add(trial.number)
-    return near
-
-
 def by_cost(snapshot: Snapshot) -> list[Trial]:
     """Completed trials with a score and a finite cost, from cheap to dear; of equal cost the better one first."""
     sign = -1.0 if snapshot.goal == "maximize" else 1.0

@@ -23,6 +23,18 @@ from metta.sweep.retention import artefact_path, kept_trials
 from metta.sweep.store.protocol import SweepRecord
 from metta.sweep.trial import Trial, TrialState
 
+SCALES: dict[str, list[str]] = {
+    "uniform": [],
+    "int_uniform": ["whole numbers"],
+    "log_normal": ["log scale"],
+    "int_log_normal": ["whole numbers", "log scale"],
+    "uniform_pow2": ["powers of two"],
+    "logit_normal": ["logit scale"],
+}
+"""What is said of a range's distribution."""
+
+SEE_ALL = "see every trial"
+
 
 def print_trials(
     console: Console, definition: SweepDefinition, trials: Sequence[Trial], shown: Sequence[Trial] | None = None
@@ -186,7 +198,8 @@ def next_commands(
         if sum(trial.state.ended for trial in trials) < definition.num_trials:
             commands["go on with the sweep"] = entry_point.command()
         else:
-            commands["extend the sweep"] = _with_num_trials(entry_point, 2 * definition.num_trials).command()
+            total = 2 * definition.num_trials
+            commands[f"extend the sweep to {total} trials in all"] = with_num_trials(entry_point, total).command()
     elif entry_point is not None and sum(trial.state.ended for trial in trials) < definition.num_trials:
         commands["go on with the sweep"] = metta_sweep_command(store_url, "work", record.name)
     winner = recommended
@@ -195,8 +208,8 @@ def next_commands(
         winner = order[0].number if order else None
     if winner is not None:
         retrain = retrain_command(record.name, store_url, definition, winner, seed=1)
-        commands |= {f"retrain trial {winner} on a fresh seed": retrain} if retrain else {}
-    commands["see every trial"] = metta_sweep_command(store_url, "show", record.name)
+        commands |= {f"retrain trial {winner} on another seed": retrain} if retrain else {}
+    commands[SEE_ALL] = metta_sweep_command(store_url, "show", record.name)
     return commands
 
 
@@ -227,7 +240,8 @@ def with_store(entry_point: EntryPoint, store_url: str) -> EntryPoint:
     return entry_point.model_copy(update={"overrides": {**entry_point.overrides, "store": store_url}})
 
 
-def _with_num_trials(entry_point: EntryPoint, num_trials: int) -> EntryPoint:
+def with_num_trials(entry_point: EntryPoint, num_trials: int) -> EntryPoint:
+    """The entry point of a sweep of so many trials in all."""
     if "num_trials" in entry_point.args:
         return entry_point.model_copy(update={"args": {**entry_point.args, "num_trials": str(num_trials)}})
     overrides = {**entry_point.overrides, "sweep.num_trials": str(num_trials)}
@@ -251,12 +265,12 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def range_text(parameter: Any) -> str:
-    """Where a hyperparameter is searched: its range and distribution, its choices, or its fixed value."""
+    """Where a hyperparameter is searched: its range and scale, its choices, or its fixed value."""
     if not isinstance(parameter, ParameterConfig):
         return f"{value_text(parameter)} (fixed)"
     if parameter.choices is not None:
         return f"one of {value_text(parameter.choices)}"
-    return f"{parameter.min:g} .. {parameter.max:g}  {parameter.distribution}"
+    return ", ".join([f"{parameter.min:g} to {parameter.max:g}", *SCALES[parameter.distribution]])
 
 
 def short_text(value: Any) -> str:

@@ -33,6 +33,11 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
+def cost_name(definition: SweepDefinition) -> str:
+    """What the cost is."""
+    return "seconds of training" if definition.cost_metric == "seconds" else definition.cost_metric
+
+
 def total_text(cost: float, definition: SweepDefinition) -> str:
     """The cost of many trials with its unit."""
     if definition.cost_metric == "seconds":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,8 +11,7 @@ import pytest
 from metta.sweep.protein import Protein
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 from metta.sweep.report.analysis import Forecasts, analyse
-from metta.sweep.report.snapshot import Snapshot, near_the_front
-from metta.sweep.report.standing import pareto_front
+from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.trial import Trial, TrialState
 from tests.support.made_sweep import LEARNING_RATE, made_definition
 
@@ -47,11 +45,30 @@ def test_a_model_that_foretold_well_is_told_from_one_that_did_not(snapshot: Call
     assert (forecasts.rank_correlation or 0) > 0.8
     turned = replace(forecasts, predicted=-forecasts.predicted)
     assert turned.rank_correlation == pytest.approx(-(forecasts.rank_correlation or 0))
-    assert (turned.within_one_deviation or 0) < (forecasts.within_one_deviation or 0)
+    assert (turned.misses or 0) > (forecasts.misses or 0)
     dear = replace(forecasts, costs_predicted=forecasts.costs_measured * 1.5)
     assert dear.cost_error == pytest.approx(0.5)
     few = replace(forecasts, numbers=[1], predicted=forecasts.predicted[:1], measured=forecasts.measured[:1])
     assert few.rank_correlation is None
+    assert few.misses is None
+
+
+def test_a_model_that_was_too_sure_gets_wider_ranges(snapshot: Callable[[str], Snapshot]) -> None:
+    analysis = snapshot("made").analysis
+    assert analysis
+    prediction = analysis.expected[analysis.recommended]
+    forecasts = replace(
+        analysis.forecasts, deviations=np.abs(analysis.forecasts.measured - analysis.forecasts.predicted)
+    )
+    right = replace(analysis, forecasts=forecasts)
+    low, high = right.interval(prediction)
+    assert high - low == pytest.approx(2 * 1.96 * prediction.score_std)
+    too_sure = replace(analysis, forecasts=replace(forecasts, deviations=forecasts.deviations / 3))
+    assert too_sure.forecasts.misses == pytest.approx(3.0)
+    wide_low, wide_high = too_sure.interval(prediction)
+    assert wide_high - wide_low == pytest.approx(3 * (high - low))
+    modest = replace(analysis, forecasts=replace(forecasts, deviations=forecasts.deviations * 3))
+    assert modest.interval(prediction) == pytest.approx((low, high)), "never narrower than the model says"
 
 
 def test_equal_scores_share_a_rank() -> None:
@@ -111,19 +128,3 @@ def test_before_any_score_there_is_nothing_to_say() -> None:
     failed = Trial(0, TrialState.FAILED, _trial(0, 0.0, 1.0).params, cost=1.0)
     assert analyse(made_definition(9), []) is None
     assert analyse(made_definition(9), [failed]) is None
-
-
-@pytest.mark.parametrize("name", ["made"])
-def test_trials_near_the_front_are_within_the_noise_of_it(snapshot: Callable[[str], Snapshot], name: str) -> None:
-    sweep = snapshot(name)
-    assert sweep.analysis
-    front, near = pareto_front(sweep.trials, sweep.goal), near_the_front(sweep)
-    assert near
-    assert not near & front
-    for trial in sweep.trials:
-        if trial.score is None or trial.cost is None or trial.number in front:
-            continue
-        cheaper = [t for t in sweep.trials if t.number in front and (t.cost or math.inf) <= trial.cost]
-        best = max(cheaper, key=lambda t: t.score or -math.inf)
-        gap = (best.score or 0.0) - trial.score
-        assert (trial.number in near) == (gap <= sweep.analysis.expected[best.number].noise_std)

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from metta.sweep.report.analysis import analyse
-from metta.sweep.report.findings import failure_reasons, findings
+import pytest
+
+from metta.common.command_line import split_pairs
+from metta.common.entry_point import EntryPoint
+from metta.sweep.definition import differences
+from metta.sweep.function import FunctionSweep, RunningTrial, function_sweep
+from metta.sweep.protein.protein import Importance
+from metta.sweep.protein_config import ParameterConfig
+from metta.sweep.report.advice import widen, wider_end
+from metta.sweep.report.analysis import Slice, analyse
+from metta.sweep.report.best import as_good, best_trial
+from metta.sweep.report.findings import failure_reasons, findings, in_short
 from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.standing import ranked
 from metta.sweep.trial import Trial, TrialState
 from tests.support.made_sweep import LEARNING_RATE
-from tests.sweep.report.conftest import EVIL
+from tests.sweep.report.conftest import EVIL, MADE
 
 Take = Callable[[str], Snapshot]
 
@@ -21,8 +33,37 @@ def _text(sweep: Snapshot) -> str:
     return "\n".join(
         line
         for finding in findings(sweep)
-        for line in (finding.answer, *finding.details, *(" ".join(row) for row in finding.settings + finding.commands))
+        for line in (
+            finding.answer,
+            *finding.details,
+            *(" ".join(row) for row in (*finding.table, *finding.commands, *finding.others)),
+        )
     )
+
+
+PARAMETERS = {
+    "x": ParameterConfig(min=0.01, max=1.0, distribution="log_normal"),
+    "nested": {"y": ParameterConfig(min=0.5, max=1.0, distribution="uniform")},
+}
+
+
+def swept(sweep_name: str, num_trials: int = 100) -> FunctionSweep:
+    return function_sweep(score, PARAMETERS, metric="arena", num_trials=num_trials, name=sweep_name)
+
+
+def score(config: dict[str, Any], trial: RunningTrial) -> float:
+    return float(config["x"])
+
+
+def _over(sweep: Snapshot, num_trials: int = MADE) -> Snapshot:
+    """The same sweep with no trial left to run."""
+    return replace(sweep, definition=sweep.definition.model_copy(update={"num_trials": num_trials}))
+
+
+def _with_noise(sweep: Snapshot, noise: float) -> Snapshot:
+    assert sweep.analysis
+    expected = {number: replace(each, noise_std=noise) for number, each in sweep.analysis.expected.items()}
+    return replace(sweep, analysis=replace(sweep.analysis, expected=expected))
 
 
 def test_the_four_questions_are_answered(snapshot: Take) -> None:
@@ -31,11 +72,13 @@ def test_the_four_questions_are_answered(snapshot: Take) -> None:
     best, sure, matters, after = findings(sweep)
     assert f"Trial {sweep.analysis.recommended}" in best.answer
     winner = sweep.trials[sweep.analysis.recommended]
-    assert [path for path, _, _ in best.settings] == list(winner.params)
+    assert [path for path, _, _ in best.table[1:]] == list(winner.params)
     expected = sweep.analysis.expected[winner.number]
-    assert f"{expected.score:.3g}" in sure.answer
-    assert f"{expected.score - 1.96 * expected.score_std:.3g}" in sure.answer
-    assert "The model's forecasts have been good" in sure.details[-1]
+    low, high = sweep.analysis.interval(expected)
+    assert f"arena about {expected.score:.3g}" in best.answer
+    assert f"about {expected.score:.3g}" in in_short(sweep)
+    assert f"{low:.3g} to {high:.3g} (95% sure)" in sure.answer
+    assert "Its order of them was good" in sure.details[-1]
     assert matters.answer.startswith("learning_rate")
     assert "80 of 100" in after.answer
     assert any("sweep_name=made" in command for _, command in after.commands)
@@ -43,10 +86,38 @@ def test_the_four_questions_are_answered(snapshot: Take) -> None:
 
 def test_a_sweep_that_is_over_is_to_be_confirmed(snapshot: Take) -> None:
     sweep = snapshot("made")
-    over = replace(sweep, definition=sweep.definition.model_copy(update={"num_trials": 80}))
-    commands = [command for _, command in findings(over)[-1].commands]
-    assert any("metta-sweep confirm made --top 3 --seeds 5" in command for command in commands)
-    assert any("num_trials=160" in command for command in commands)
+    assert sweep.analysis
+    after = findings(_over(replace(sweep, analysis=replace(sweep.analysis, at_the_edge={}))))[-1]
+    assert after.answer == "Confirm the best on fresh seeds, before you trust or extend it"
+    ((reason, command),) = after.commands
+    best, rivals = best_trial(sweep), as_good(sweep)
+    assert best is not None
+    numbers = " ".join(str(trial.number) for trial in [best, *rivals])
+    assert f"metta-sweep confirm made --trials {numbers} --seeds 5" in command
+    assert f"{5 * (len(rivals) + 1)} runs, about" in reason
+    extended = dict(after.others)["extend the sweep to 160 trials in all"]
+    assert "num_trials=160" in extended
+
+
+def test_no_more_is_confirmed_than_the_sweep_itself_cost(snapshot: Take) -> None:
+    """Of the first 20 trials four may be confirmed on five seeds, and those are the ones that promise most."""
+    sweep = snapshot("made")
+    assert sweep.analysis
+    few = _over(replace(sweep, trials=sweep.trials[:20], analysis=analyse(sweep.definition, sweep.trials[:20])), 20)
+    noisy = _with_noise(few, 99.0)
+    rivals = as_good(noisy)
+    assert len(rivals) > 3
+    ((reason, command),) = [each for each in findings(noisy)[-1].commands if " confirm " in each[1]]
+    assert f"the 4 most promising of these {len(rivals) + 1} settings on 5 fresh seeds each" in reason
+    best = best_trial(noisy)
+    assert best is not None
+    assert f"--trials {best.number} {' '.join(str(trial.number) for trial in rivals[:3])} --seeds 5" in command
+
+
+def test_a_sweep_that_fixes_the_seed_is_not_to_be_confirmed(snapshot: Take) -> None:
+    sweep = _over(snapshot("made"))
+    fixed = sweep.definition.model_copy(update={"train_overrides": {"trainer.seed": 1}})
+    assert "metta-sweep confirm" not in _text(replace(sweep, definition=fixed))
 
 
 def test_what_fresh_seeds_said_is_told(snapshot: Take) -> None:
@@ -66,8 +137,8 @@ def test_what_fresh_seeds_said_is_told(snapshot: Take) -> None:
     assert sure.answer == f"Trial {second.number} is best, and that is no luck."
     alone = replace(sweep, confirmations=runs[::2])
     assert findings(alone)[1].answer.startswith(f"Trial {first.number} on 3 fresh seeds: 1.1 on average (95% sure of ")
-    over = replace(confirmed, definition=sweep.definition.model_copy(update={"num_trials": 80}))
-    assert "metta-sweep confirm" not in _text(over)
+    assert "about 3.1" in best.answer
+    assert "metta-sweep confirm" not in _text(_over(confirmed))
 
 
 def test_luck_is_called_luck(snapshot: Take) -> None:
@@ -78,7 +149,23 @@ def test_luck_is_called_luck(snapshot: Take) -> None:
     assert findings(doubted)[0].answer.startswith(f"Trial {second.number}: ")
     assert f"Trial {first.number} measured more ({first.score:.4g})" in _text(doubted)
     trusted = replace(sweep, analysis=replace(sweep.analysis, recommended=first.number, twins=[first.number]))
-    assert "recommends it too" in _text(trusted)
+    assert "expects most of it too" in _text(trusted)
+
+
+@pytest.mark.parametrize("deviations", [0.5, 3.0])
+def test_a_lucky_best_is_called_so_and_counts_for_what_is_expected_of_it(snapshot: Take, deviations: float) -> None:
+    sweep = snapshot("made")
+    assert sweep.analysis
+    best = sweep.trials[sweep.analysis.recommended]
+    expected = sweep.analysis.expected[best.number]
+    measured = replace(best, score=expected.score + deviations * expected.noise_std)
+    trials = [measured if trial.number == best.number else trial for trial in sweep.trials]
+    card = findings(replace(sweep, trials=trials))[0]
+    assert f"arena about {expected.score:.3g}, for" in card.answer
+    lucky = f"It measured {measured.score:.4g}, but that was probably a lucky run: 3.0 standard deviations"
+    assert any(detail.startswith(lucky) for detail in card.details) == (deviations == 3.0)
+    centre = sweep.analysis.expected[0].score
+    assert any(f"{expected.score - centre:.3g} better than the middle" in detail for detail in card.details)
 
 
 def test_repeats_are_told(snapshot: Take) -> None:
@@ -96,14 +183,17 @@ def test_settings_that_may_be_as_good_are_told(snapshot: Take) -> None:
     expected, winner = sweep.analysis.expected, sweep.analysis.recommended
     level = expected[winner].score - expected[winner].noise_std
     rivals = [trial for trial, each in expected.items() if trial != winner and each.score >= level]
+    rivals.sort(key=lambda number: -expected[number].score)
     assert rivals
-    assert any(f"{len(rivals)} other" in detail for detail in findings(sweep)[1].details)
+    assert f"{len(rivals)} other" in findings(sweep)[1].details[0]
+    assert f"(trials {', '.join(map(str, rivals))})" in findings(sweep)[1].details[0], "every one is named"
+    assert f"{len(rivals)} others may be as good" in in_short(sweep)
 
 
 def test_the_values_that_are_as_good_hold_the_recommended_one(snapshot: Take) -> None:
     sweep = snapshot("made")
-    (told,) = [detail for detail in findings(sweep)[2].details if "if all else stays" in detail]
-    low, high = re.search(r"learning_rate from (\S+) to ([\d.e-]+)", told).groups()  # type: ignore[union-attr]
+    (told,) = [good for name, _, good in findings(sweep)[2].table if name == "learning_rate"]
+    low, high = told.split(" to ")
     assert sweep.analysis
     recommended = sweep.trials[sweep.analysis.recommended].params[LEARNING_RATE]
     assert 1e-5 < float(low) <= recommended <= float(high) < 1e-2
@@ -112,9 +202,101 @@ def test_the_values_that_are_as_good_hold_the_recommended_one(snapshot: Take) ->
 def test_ranges_that_are_too_narrow_are_named(snapshot: Take) -> None:
     sweep = snapshot("made")
     assert sweep.analysis
-    edges = {LEARNING_RATE: "max", "trainer.ppo.clip_coef": "min"}
-    told = _text(replace(sweep, analysis=replace(sweep.analysis, at_the_edge=edges)))
-    assert "a wider one may hold something better: learning_rate (highest)." in told, "clip_coef hardly matters"
+    edges = {LEARNING_RATE: "max", "trainer.batch_size": "min"}
+    narrow = _over(replace(sweep, analysis=replace(sweep.analysis, at_the_edge=edges)))
+    told = _text(narrow)
+    assert "still getting better there: learning_rate (highest) and batch_size (lowest)." in told
+    assert "learning_rate up to 0.04 (now 0.01) and batch_size down to 2048 (now 4096)" in told
+    assert findings(narrow)[-1].answer.startswith("Widen the search")
+    assert "the ranges of learning_rate and batch_size may be too narrow" in in_short(narrow)
+
+
+def test_the_command_that_widens_ranges_does(snapshot: Take) -> None:
+    """It is built as the runner would, and asks the same question but for the ranges."""
+    sweep = snapshot("made")
+    assert sweep.analysis
+    edges = {"x": "max", "nested.y": "min"}
+    entry_point = {"path": f"{__name__}.swept", "args": {"sweep_name": "s"}, "overrides": {"sweep.max_cost": "9"}}
+    before = EntryPoint.model_validate(entry_point).build()
+    assert isinstance(before, FunctionSweep)
+    protein = sweep.definition.protein.model_copy(update={"parameters": PARAMETERS})
+    narrow = replace(
+        sweep,
+        definition=sweep.definition.model_copy(update={"protein": protein}),
+        record=replace(sweep.record, entry_point=entry_point),
+        analysis=replace(sweep.analysis, at_the_edge=edges),
+    )
+    told = widen(narrow)
+    assert told
+    reason, command = told
+    assert "100 more trials (200 in all)" in reason
+    runner, path, *words = shlex.split(command)[2:]
+    assert (runner, words.pop(0)) == ("./tools/run.py", "--args")
+    here = words.index("--overrides")
+    args, overrides = split_pairs(words[:here], "--args"), split_pairs(words[here + 1 :], "--overrides")
+    tool = EntryPoint(path=path, args=args, overrides=overrides).build()
+    assert isinstance(tool, FunctionSweep)
+    assert (tool.on_change, tool.sweep.num_trials, tool.sweep.max_cost) == ("extend", 200, 9)
+    assert differences(before.definition(), tool.definition()) == [
+        "parameters.x.max: 1.0 -> 2.5",
+        "parameters.nested.y.min: 0.5 -> 0.4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "end", "wider"),
+    [
+        (ParameterConfig(min=1e-5, max=1e-2, distribution="log_normal"), "max", 0.04),
+        (ParameterConfig(min=1e-5, max=1e-2, distribution="log_normal"), "min", 2.5e-6),
+        (ParameterConfig(min=0.8, max=0.99, distribution="uniform"), "max", 0.995),
+        (ParameterConfig(min=0.8, max=0.99, distribution="uniform"), "min", 0.76),
+        (ParameterConfig(min=0.05, max=0.3, distribution="uniform"), "min", 0.025),
+        (ParameterConfig(min=-1.0, max=1.5, distribution="uniform"), "min", -1.5),
+        (ParameterConfig(min=1, max=4, distribution="int_uniform"), "max", 5),
+        (ParameterConfig(min=64, max=512, distribution="uniform_pow2"), "min", 32),
+        (ParameterConfig(min=0.9, max=0.999, distribution="logit_normal"), "max", 0.99961),
+    ],
+)
+def test_a_wider_end_stays_where_the_parameter_makes_sense(parameter: ParameterConfig, end: str, wider: float) -> None:
+    assert wider_end(parameter, end) == wider
+
+
+def test_every_parameter_is_in_one_group(snapshot: Take) -> None:
+    """One that matters over the whole space, one only near the best setting, one hardly."""
+    sweep = snapshot("made")
+    assert sweep.analysis
+    clip, ent = "trainer.ppo.clip_coef", "trainer.ppo.ent_coef"
+    flat = [replace(each, score=99.0) for each in sweep.analysis.slices[clip].predictions]
+    steep = [replace(each, score=each.score - 99.0 * (i < 9)) for i, each in enumerate(flat)]
+    slices = {**sweep.analysis.slices, clip: Slice(sweep.analysis.slices[clip].values, flat)}
+    slices[ent] = Slice(sweep.analysis.slices[ent].values, steep)
+    shares = {path: Importance(0.01 if path in (clip, ent) else 0.3, 0.1) for path in sweep.analysis.importance}
+    card = findings(replace(sweep, analysis=replace(sweep.analysis, slices=slices, importance=shares)))[2]
+    assert "clip_coef hardly matters within the range searched." in card.details
+    assert "ent_coef matters near the best setting only." in card.details
+    listed = [name for name, _, _ in card.table[1:]]
+    assert sorted([*listed, "clip_coef"]) == sorted(sweep.parameter_names.values())
+    for name in listed:
+        assert name in card.answer
+    assert "clip_coef" not in card.answer
+
+
+def test_the_cost_s_direction_and_size_are_told(snapshot: Take) -> None:
+    """A trial of the made sweep costs 84 s with the smallest batch and 32 s with the largest, unless it fails early."""
+    sweep = snapshot("made")
+    completed = ranked(sweep.trials, "maximize")
+    known = replace(sweep, trials=completed, analysis=analyse(sweep.definition, completed))
+    (told,) = [detail for detail in findings(known)[2].details if detail.startswith("The cost")]
+    found = re.match(r"The cost depends most on batch_size: larger costs less, from (\S+) s to (\S+) s\.", told)
+    assert found
+    assert float(found.group(1)) > 1.5 * float(found.group(2))
+
+
+def test_the_score_and_the_cost_are_explained(snapshot: Take) -> None:
+    assert (
+        "The score, arena, is the mean of arena/basic and arena/combat; higher is better. The cost is seconds of "
+        "training." in findings(snapshot("made"))[0].details
+    )
 
 
 def test_a_few_trials_say_next_to_nothing(snapshot: Take) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from metta.sweep.report import plots
 from metta.sweep.report.axes import tick_text
+from metta.sweep.report.best import as_good
 from metta.sweep.report.snapshot import Snapshot, curve_numbers
 from metta.sweep.report.standing import pareto_front, ranked
 from tests.sweep.report.conftest import EVIL
@@ -55,11 +56,12 @@ def test_no_name_becomes_markup_or_a_template(snapshot: Take) -> None:
 def test_the_front_and_the_other_trials_are_told_apart(snapshot: Take) -> None:
     sweep = snapshot("made")
     data = plots.score_against_cost.build(sweep)
-    shown = {name: [d[0] for d in _trace(data, name)["customdata"]] for name in ("other trials", "Pareto front")}
+    names = ("other trials", "Pareto front", "may be as good as the best")
+    shown = {name: [d[0] for d in _trace(data, name)["customdata"]] for name in names}
     assert set(shown["Pareto front"]) == pareto_front(sweep.trials, "maximize")
-    near = [d[0] for d in _trace(data, "within noise of the front")["customdata"]]
-    everyone = [*shown["other trials"], *shown["Pareto front"], *near]
+    everyone = [*shown["other trials"], *shown["Pareto front"]]
     assert sorted(everyone) == sorted(trial.number for trial in ranked(sweep.trials, "maximize"))
+    assert set(shown["may be as good as the best"]) == {trial.number for trial in as_good(sweep)} != set()
     costs = _trace(data, "Pareto front")["x"]
     assert costs == sorted(costs)
 
@@ -98,7 +100,7 @@ def test_learning_curves_are_of_the_best_and_the_latest(snapshot: Take) -> None:
     assert _trace(data, f"trial {order[0]}")["y"][-1] == pytest.approx(
         sweep.curves[order[0]][-1].metrics["reward"], rel=1e-5
     )
-    assert data["layout"]["yaxis"]["title"]["text"] == "reward"
+    assert data["layout"]["yaxis"]["title"]["text"] == "reward while training"
 
 
 def _many(sweep: Snapshot) -> Snapshot:

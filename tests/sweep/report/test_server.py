@@ -62,13 +62,13 @@ def test_the_model_is_asked_in_the_background(client: TestClient) -> None:
     _wait(settled)
     listed = client.get("/api/overview", params={"name": "made"}).json()
     assert "importance" in [plot["name"] for plot in listed["plots"]]
-    assert "forecasts have been good" in listed["findings"]
+    assert "Its order of them was good" in listed["findings"]
 
 
 def test_who_comes_first_finds_the_model_asked(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "PATIENCE", 60.0)
     with TestClient(server.make_app(open_store(url), None, "made"), base_url=LOCAL) as client:
-        assert "forecasts have been good" in client.get("/api/overview", params={"name": "made"}).json()["findings"]
+        assert "Its order of them was good" in client.get("/api/overview", params={"name": "made"}).json()["findings"]
 
 
 def test_a_sweep_that_is_not_there_is_said_at_once(url: str, store: Store) -> None:

@@ -17,6 +17,11 @@ function afterPaint() {  // promises that what the page now holds is on the scre
   return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
 }
 
+function idle() {
+  return new Promise((resolve) => window.requestIdleCallback  // which Safari lacks
+    ? requestIdleCallback(resolve, { timeout: 300 }) : setTimeout(resolve, 100));
+}
+
 function short(value) {
   if (value === null || value === undefined) return "";
   if (typeof value !== "number") return String(value);
@@ -47,6 +52,7 @@ class Figures {
       }
     }, { rootMargin: "150px" });
     dark.addEventListener("change", () => this.refresh());
+    addEventListener("beforeprint", () => this.cards.forEach((card) => this.draw(card, true)));
   }
 
   list(plots) {  // which plots there are: those that are new appear, and those that are gone disappear
@@ -85,16 +91,24 @@ class Figures {
     if (card.visible) this.draw(card);
   }
 
-  async draw(card) {
+  async drawAll() {  // those that never came into view too, for whoever takes a picture of the page
+    for (const card of this.cards.values()) {
+      await idle();
+      if (card.holder.offsetParent) await this.draw(card);  // what is hidden has no size to draw it in
+    }
+  }
+
+  async draw(card, now = false) {
     if (!card.stale || card.busy) return;
     card.stale = false;
     card.busy = true;
     try {
       const figure = await this.load(card.name);
-      await this.inTurn(async () => {
+      const work = async () => {
         await drawFigure(card.plot, figure, this.templates);
         card.holder.dataset.drawn = "yes";
-      });
+      };
+      await (now ? work() : this.inTurn(work));
     } catch (error) {
       card.stale = true;
       console.error(card.name, error);
@@ -123,9 +137,7 @@ async function drawFigure(plot, figure, templates) {
   const previous = plot.figureText;
   plot.figureText = JSON.stringify([figure, dark.matches]);
   if (plot.figureText === previous) return;
-  const tools = layout.dragmode === "select" ? ["select2d", "toImage"] : ["zoom2d", "pan2d", "resetScale2d", "toImage"];
-  const config = { displaylogo: false, responsive: true, displayModeBar: narrow ? false : "hover", modeBarButtons: [tools] };
-  await Plotly.react(plot, data, layout, config);
+  await Plotly.react(plot, data, layout, { responsive: true, displayModeBar: false });
   if (previous !== undefined) return;
   plot.on("plotly_click", (event) => {
     const data = event.points[0].customdata;

@@ -26,7 +26,9 @@ async function start() {
   route((number) => byNumber.get(number), data.templates);
   await plotlyReady;
   const [overview, parameters] = ["figures", "parameters"].map((id) => document.getElementById(id));
-  new Figures(overview, parameters, data.templates, async (name) => data.figures[name]).list(data.plots);
+  const figures = new Figures(overview, parameters, data.templates, async (name) => data.figures[name]);
+  figures.list(data.plots);
+  await figures.drawAll();
 }
 
 start().catch((error) => {

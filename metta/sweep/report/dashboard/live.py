@@ -14,7 +14,6 @@ from metta.sweep.confirmation import SUFFIX
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.report import page, plots
 from metta.sweep.report.analysis import Analysis, analyse
-from metta.sweep.report.findings import findings
 from metta.sweep.report.snapshot import Snapshot, confirmations, curve_numbers
 from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError
 from metta.sweep.trial import Trial, TrialState
@@ -248,7 +247,7 @@ def overview(live: LiveSweep) -> dict[str, Any]:
         return {
             "name": sweep.record.name,
             "facts": page.facts_html(sweep),
-            "findings": page.findings_html(findings(sweep)),
+            "findings": page.answers_html(sweep),
             "progress": page.progress(sweep),
             "first": -1 if sweep.goal == "maximize" else 1,
             "columns": page.columns(sweep),

@@ -15,6 +15,7 @@ from metta.sweep.report.plots.curves import curve_metric, learning_curves, trial
 from metta.sweep.report.plots.figure import Plot
 from metta.sweep.report.plots.model import predicted_against_measured
 from metta.sweep.report.plots.parallel import parallel_coordinates
+from metta.sweep.report.plots.parameters import CAPTION as PARAMETER_CAPTION
 from metta.sweep.report.plots.parameters import importance, parameter_against_score
 from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.standing import ranked
@@ -22,6 +23,7 @@ from metta.sweep.report.standing import ranked
 __all__ = [
     "OVERVIEW",
     "PARAMETER",
+    "PARAMETER_CAPTION",
     "Plot",
     "all_plots",
     "best_against_spent",

@@ -6,46 +6,47 @@ import math
 from collections.abc import Sequence
 
 from metta.sweep.report.axes import is_wide, linear_axis, log_axis, numbers
+from metta.sweep.report.best import as_good
 from metta.sweep.report.plots.dots import cloud, dots, shares
 from metta.sweep.report.plots.figure import Data, legend, or_empty, plot
 from metta.sweep.report.plots.labels import cost_title, score_title
-from metta.sweep.report.snapshot import Snapshot, by_cost, near_the_front
+from metta.sweep.report.snapshot import Snapshot, by_cost
 from metta.sweep.report.standing import pareto_front, ranked
-from metta.sweep.report.theme import ACCENT, ACCENT_FILL
+from metta.sweep.report.theme import ACCENT
 from metta.sweep.trial import Trial
+
+LABEL_WIDTH, LABEL_HEIGHT = 0.06, 0.07
+"""Labels nearer to each other than these shares of the plot would overlap."""
 
 
 @plot(
     "Score against cost",
-    "Each dot is a trial. The line is the Pareto front: no other trial scored better for no more cost. Trials in the "
-    "shaded band are within the noise of one measurement of the front, so they may be just as good. Bars show what "
-    "the model expects of a front trial if it is repeated.",
+    "Each dot is a trial. The line is the Pareto front: the trials than which no other scored better for no more cost. "
+    "Bars show where a front trial's score should average if it is run again (95% sure).",
 )
 def score_against_cost(sweep: Snapshot) -> Data:
     trials = by_cost(sweep)
-    front = pareto_front(trials, sweep.goal)
-    near = near_the_front(sweep)
+    front, rivals = pareto_front(trials, sweep.goal), {trial.number for trial in as_good(sweep)}
     on_front = [trial for trial in trials if trial.number in front]
-    rest = [trial for trial in trials if trial.number not in front and trial.number not in near]
-    traces = []
-    if on_front:
-        traces.append(_band(sweep, on_front, max(trial.cost or 0.0 for trial in trials)))
+    within = [trial for trial in trials if trial.number in rivals]
+    rest = [trial for trial in trials if trial.number not in front]
     costs = [trial.cost or 0.0 for trial in trials]
     log = is_wide(costs)
-    traces.append(cloud(rest, "other trials", *_costs_and_scores(rest), log=log))
-    within = [trial for trial in trials if trial.number in near]
-    traces.append(dots(within, "within noise of the front", {"color": ACCENT, "size": 7, "opacity": 0.55}))
-    traces.append(
+    front_marker = {"color": ACCENT, "size": 10, "line": {"width": 1.5, "color": "#ffffff"}}
+    ring = {"color": ACCENT, "size": 15, "symbol": "circle-open", "line": {"width": 1.5}}
+    traces = [
+        cloud(rest, "other trials", *_costs_and_scores(rest), log=log),
         {
-            **dots(on_front, "Pareto front", {"color": ACCENT, "size": 10, "line": {"width": 1.5, "color": "#ffffff"}}),
+            **dots(on_front, "Pareto front", front_marker),
             "mode": "lines+markers+text",
             "line": {"color": ACCENT, "width": 2, "shape": "hv"},
             "text": _front_labels(trials, on_front, log),
             "textposition": "top left" if sweep.goal == "maximize" else "bottom left",
             "cliponaxis": False,
-        }
-    )
-    traces.extend(_expectations(sweep, on_front))
+        },
+        dots(within, "may be as good as the best", ring),
+        *_expectations(sweep, on_front),
+    ]
     layout = {
         "xaxis": {
             "title": {"text": cost_title(sweep, "cost of a trial")},
@@ -55,7 +56,7 @@ def score_against_cost(sweep: Snapshot) -> Data:
         "height": 440,
         **legend(),
     }
-    return {"data": [trace for trace in traces if trace], "layout": or_empty(layout, trials)}
+    return {"data": [trace for trace in traces if trace["x"]], "layout": or_empty(layout, trials)}
 
 
 def _costs_and_scores(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
@@ -63,46 +64,23 @@ def _costs_and_scores(trials: Sequence[Trial]) -> tuple[list[float], list[float]
 
 
 def _front_labels(trials: Sequence[Trial], on_front: Sequence[Trial], log: bool) -> list[str]:
-    """Numbers of the trials on the front, from the dearest on, of those that are not too near to one that has it."""
+    """Numbers of the trials on the front. Those too near to each other share a label, at the first of them.
+
+    There it lies on no other trial, for none is cheaper and better.
+    """
     costs, scores = _costs_and_scores(trials)
     across, up = shares([math.log(cost) for cost in costs] if log else costs), shares(scores)
     places = {trial.number: (across[i], up[i]) for i, trial in enumerate(trials)}
-    labelled: list[int] = []
-    for trial in reversed(on_front):
+    labels: list[list[int]] = []
+    for trial in on_front:
         x, y = places[trial.number]
-        if all(abs(x - places[n][0]) > 0.06 or abs(y - places[n][1]) > 0.07 for n in labelled):
-            labelled.append(trial.number)
-    return [str(trial.number) if trial.number in labelled else "" for trial in on_front]
-
-
-def _band(sweep: Snapshot, on_front: Sequence[Trial], dearest: float) -> Data:
-    """The band below the front that is as wide as the noise of one measurement."""
-    if sweep.analysis is None:
-        return {}
-    sign = 1.0 if sweep.goal == "maximize" else -1.0
-    expected = sweep.analysis.expected
-    known = [trial for trial in on_front if trial.number in expected]
-    if not known:
-        return {}
-    costs = [trial.cost or 0.0 for trial in known] + [dearest]
-    tops = [trial.score or 0.0 for trial in known]
-    floors = [top - sign * expected[trial.number].noise_std for top, trial in zip(tops, known, strict=True)]
-    x, upper, lower = [costs[0]], [tops[0]], [floors[0]]
-    for i in range(1, len(costs)):
-        j = min(i, len(tops) - 1)
-        x += [costs[i], costs[i]]
-        upper += [tops[i - 1], tops[j]]
-        lower += [floors[i - 1], floors[j]]
-    return {
-        "type": "scatter",
-        "x": numbers([*x, *reversed(x)]),
-        "y": numbers([*upper, *reversed(lower)]),
-        "fill": "toself",
-        "fillcolor": ACCENT_FILL,
-        "mode": "none",
-        "hoverinfo": "skip",
-        "name": "noise of one measurement",
-    }
+        first = places[labels[-1][0]] if labels else (-1.0, -1.0)
+        if abs(x - first[0]) < LABEL_WIDTH and abs(y - first[1]) < LABEL_HEIGHT:
+            labels[-1].append(trial.number)
+        else:
+            labels.append([trial.number])
+    texts = {label[0]: ", ".join(map(str, label[:3])) + (" ..." if len(label) > 3 else "") for label in labels}
+    return [texts.get(trial.number, "") for trial in on_front]
 
 
 def _expectations(sweep: Snapshot, on_front: Sequence[Trial]) -> list[Data]:
@@ -118,26 +96,25 @@ def _expectations(sweep: Snapshot, on_front: Sequence[Trial]) -> list[Data]:
         {
             "type": "scatter",
             "mode": "markers",
-            "name": "what the model expects of a repeat (95%)",
+            "name": "average if run again (95% sure)",
             "x": numbers(trial.cost for trial, _ in known),
             "y": numbers(expected.score for _, expected in known),
             "error_y": {
                 "type": "data",
-                "array": numbers(1.96 * expected.score_std for _, expected in known),
+                "array": numbers(sweep.analysis.interval(expected)[1] - expected.score for _, expected in known),
                 "color": ACCENT,
                 "thickness": 1,
                 "width": 4,
             },
             "marker": {"color": ACCENT, "symbol": "line-ew-open", "size": 9, "line": {"width": 2}},
-            "hovertemplate": "the model expects %{y:.4g}<extra></extra>",
+            "hovertemplate": "should average %{y:.4g}<extra></extra>",
         }
     ]
 
 
 @plot(
-    "Best score against money spent",
-    "The line is the best score measured so far, as the cost of all trials adds up; dots are the trials. Where the "
-    "line stays flat, more trials bring little.",
+    "Best score as the sweep went on",
+    "The line is the best score measured so far; dots are the trials. Where it stays flat, more trials bring little.",
 )
 def best_against_spent(sweep: Snapshot) -> Data:
     spent, best = 0.0, math.nan

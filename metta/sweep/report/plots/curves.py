@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from metta.sweep.report.axes import numbers, plain
 from metta.sweep.report.plots.figure import Data, Plot, or_empty, plot
-from metta.sweep.report.snapshot import Snapshot
+from metta.sweep.report.snapshot import CURVES, Snapshot
 from metta.sweep.report.standing import ranked
 from metta.sweep.report.theme import ACCENT, NEUTRAL
 from metta.sweep.store.protocol import CurvePoint
@@ -18,8 +18,8 @@ CURVE_METRICS = ("reward", "loss")
 
 @plot(
     "Learning curves",
-    "How trials learnt: the best in blue, what runs in bold, others behind them. Of many trials, the best, the "
-    "Pareto front and the latest.",
+    "What trials gained while they trained; they are scored after it. The best is blue, and what still runs is bold. "
+    f"Of more than {CURVES} trials these are the best, the Pareto front and the latest.",
 )
 def learning_curves(sweep: Snapshot) -> Data:
     order = [trial.number for trial in ranked(sweep.trials, sweep.goal) if trial.number in sweep.curves]
@@ -67,9 +67,11 @@ def _curves(sweep: Snapshot, numbered: Sequence[int], best: int | None, running:
                     "hoverinfo": "skip",
                 }
             )
+    batches = any(path.endswith("batch_size") for path in sweep.searched)
+    steps = "steps (a run ends with a whole batch)" if batches and len(numbered) > 1 else "steps"
     layout = {
-        "xaxis": {"title": {"text": "steps"}, "tickformat": "~s", "rangemode": "tozero"},
-        "yaxis": {"title": {"text": plain(metric)}},
+        "xaxis": {"title": {"text": steps}, "tickformat": "~s", "rangemode": "tozero"},
+        "yaxis": {"title": {"text": f"{plain(metric)} while training"}},
         "showlegend": False,
         "height": 360,
     }

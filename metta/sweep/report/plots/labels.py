@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from metta.sweep.report.axes import plain
 from metta.sweep.report.snapshot import Snapshot
+from metta.sweep.report.words import cost_name
 
 
 def score_title(sweep: Snapshot) -> str:
@@ -12,4 +13,4 @@ def score_title(sweep: Snapshot) -> str:
 
 def cost_title(sweep: Snapshot, name: str) -> str:
     """``name``, which is some cost, with its unit."""
-    return f"{name} ({plain(sweep.definition.cost_metric)})"
+    return f"{name} ({plain(cost_name(sweep.definition))})"

@@ -14,8 +14,8 @@ SHOWN_ERROR_BARS = 300
 
 @plot(
     "Is the model any good?",
-    "What the model predicted of trials before they ran, against what was measured, with one standard deviation. On "
-    "the line, it was right. Two in three bars should cross the line.",
+    "What the model predicted of trials before they ran, against what was measured. On the line it was right. Bars "
+    "show where it was 95% sure that one run would lie: 19 of 20 should cross the line.",
 )
 def predicted_against_measured(sweep: Snapshot) -> Data:
     layout: Data = {"height": 360, "showlegend": False}
@@ -35,7 +35,7 @@ def predicted_against_measured(sweep: Snapshot) -> Data:
     if len(forecasts.numbers) <= SHOWN_ERROR_BARS:
         points["error_x"] = {
             "type": "data",
-            "array": numbers(forecasts.deviations),
+            "array": numbers(1.96 * forecasts.deviations),
             "color": NEUTRAL,
             "thickness": 1,
             "width": 0,
@@ -56,8 +56,7 @@ def predicted_against_measured(sweep: Snapshot) -> Data:
                 "yanchor": "top",
                 "align": "left",
                 "showarrow": False,
-                "text": f"rank correlation {forecasts.rank_correlation:.2f}<br>"
-                f"{forecasts.within_one_deviation:.0%} within one deviation",
+                "text": f"rank correlation {forecasts.rank_correlation:.2f}<br>(1: perfect order, 0: chance)",
                 "bgcolor": QUIET,
                 "borderpad": 4,
             }

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from metta.sweep.report.axes import choice_index, choice_text, is_log, is_number, is_wide, numbers, plain, tick_text
 from metta.sweep.report.plots.figure import Data, or_empty, plot
-from metta.sweep.report.plots.labels import cost_title
 from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.standing import ranked
 from metta.sweep.report.theme import ACCENT, NEUTRAL, QUIET
@@ -21,9 +20,8 @@ MOST_OTHERS = 500
 
 @plot(
     "All parameters at once",
-    "Each line is a trial, from its cost and hyperparameters to its score. Blue are the best of them; where blue lines "
-    "bundle, that range is good. Drag a box over an axis to pick out the trials that pass through it; double-click to "
-    "show all.",
+    "Each line is a trial, from its cost and hyperparameters to its score; the best are blue. Drag a box over an axis "
+    "to keep the trials that pass through it; double-click to show all.",
 )
 def parallel_coordinates(sweep: Snapshot) -> Data:
     trials = [trial for trial in ranked(sweep.trials, sweep.goal) if trial.cost is not None]
@@ -96,7 +94,7 @@ class _ParallelAxis:
 
 def _parallel_cost(sweep: Snapshot, trials: Sequence[Trial]) -> _ParallelAxis:
     costs = [trial.cost or 0.0 for trial in trials]
-    return _numeric_axis(cost_title(sweep, "cost"), costs, is_wide(costs), None)
+    return _numeric_axis(f"cost ({sweep.definition.cost_metric})", costs, is_wide(costs), None)
 
 
 def _parallel_score(sweep: Snapshot, trials: Sequence[Trial]) -> _ParallelAxis:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metta.sweep.protein.protein import Prediction
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.report.axes import is_log, numbers, parameter_axis, placer, plain, spread
 from metta.sweep.report.plots.dots import cloud, dots
@@ -14,6 +13,15 @@ from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.standing import ranked
 from metta.sweep.report.theme import ACCENT, ACCENT_FILL, NEUTRAL
 from metta.sweep.trial import Trial
+
+PILE = 0.2
+"""A larger share of the trials at one end of a range is told."""
+
+CAPTION = (
+    "Grey dots are trials, which differ in the other parameters too. The line is what the model expects as this one "
+    "alone changes from the best setting; the band is where that average should be (95% sure). The blue dot is the "
+    "best setting as expected, the ring as measured."
+)
 
 
 def parameter_against_score(path: str) -> Plot:
@@ -31,48 +39,67 @@ def parameter_against_score(path: str) -> Plot:
         traces: list[Data] = []
         if sweep.analysis and path in sweep.analysis.slices:
             cut = sweep.analysis.slices[path]
-            traces += _slice_traces([place(value) for value in cut.values], cut.predictions, parameter)
+            intervals = [
+                (low, each.score, high) for each in cut.predictions for low, high in [sweep.analysis.interval(each)]
+            ]
+            traces += _slice_traces([place(value) for value in cut.values], intervals, parameter)
         hover = "score %{y:.4g}" if parameter.choices else "score %{y:.4g}<br>%{x:.4g}"
         jitter = 0.5 if parameter.choices else 0.0
 
-        def places(group: Sequence[Trial]) -> tuple[list[float], list[float]]:
-            x = [(place(trial.params[path]) or 0.0) + jitter * spread(trial.number) for trial in group]
-            return x, [trial.score or 0.0 for trial in group]
+        def places(group: Sequence[Trial]) -> list[float]:
+            return [(place(trial.params[path]) or 0.0) + jitter * spread(trial.number) for trial in group]
 
-        traces.append(cloud(others, "trials", *places(others), hover, log=is_log(parameter)))
-        marker = {"color": ACCENT, "size": 11, "line": {"width": 1.5, "color": "#ffffff"}}
-        traces.append(dots(chosen, "recommended", marker, *places(chosen), hover))
+        scores = [trial.score or 0.0 for trial in others]
+        traces.append(cloud(others, "trials", places(others), scores, hover, log=is_log(parameter)))
+        ring = {"color": ACCENT, "size": 10, "symbol": "circle-open", "line": {"width": 1.5}}
+        measured = [trial.score or 0.0 for trial in chosen]
+        traces.append(dots(chosen, "best setting, measured", ring, places(chosen), measured, hover))
+        if sweep.analysis:
+            expected = [sweep.analysis.expected[trial.number].score for trial in chosen]
+            marker = {"color": ACCENT, "size": 11, "line": {"width": 1.5, "color": "#ffffff"}}
+            expects = "should average %{y:.4g}"
+            traces.append(dots(chosen, "best setting, expected", marker, places(chosen), expected, expects))
         layout: Data = {
             "xaxis": {"title": {"text": plain(name)}, **parameter_axis(parameter)},
             "yaxis": {"title": {"text": score_title(sweep)}, "range": _score_range(trials)},
             "showlegend": False,
             "height": 300,
+            "annotations": _piles(parameter, [trial.params[path] for trial in placed]),
         }
         return {"data": traces, "layout": or_empty(layout, placed)}
 
-    return Plot(
-        f"{path} against score",
-        "Dots are trials, the large one the recommended trial. The line is what the model expects as this parameter "
-        "alone changes from there, with its 95% interval.",
-        build,
-    )
+    return Plot(f"{path} against score", CAPTION, build)
+
+
+def _piles(parameter: ParameterConfig, values: Sequence[float]) -> list[Data]:
+    """How many trials lie at an end of the range, where they are many."""
+    if parameter.choices is not None:
+        return []
+    notes = []
+    for end, anchor, x in ((parameter.min, "left", 0.0), (parameter.max, "right", 1.0)):
+        count = sum(value == end for value in values)
+        if count >= max(3, PILE * len(values)):
+            place = {"xref": "paper", "yref": "paper", "x": x, "y": 1.0, "xanchor": anchor, "yanchor": "bottom"}
+            text = f"{count} of {len(values)} at this end"
+            notes.append({**place, "text": text, "showarrow": False, "font": {"size": 11}})
+    return notes
 
 
 def _slice_traces(
-    places: Sequence[float | None], expected: Sequence[Prediction], parameter: ParameterConfig
+    places: Sequence[float | None], intervals: Sequence[tuple[float, float, float]], parameter: ParameterConfig
 ) -> list[Data]:
+    """Args: where values stand; the lowest, the expected and the highest average score at each; the parameter."""
     x = numbers(places)
-    low = [each.score - 1.96 * each.score_std for each in expected]
-    high = [each.score + 1.96 * each.score_std for each in expected]
+    low, expected, high = zip(*intervals, strict=True)
     if parameter.choices is not None:
         bars = {
             "type": "data",
-            "array": numbers(1.96 * each.score_std for each in expected),
+            "array": numbers(top - middle for top, middle in zip(high, expected, strict=True)),
             "color": ACCENT,
             "width": 8,
         }
         marker = {"color": ACCENT, "symbol": "line-ew-open", "size": 18, "line": {"width": 2.5}}
-        centres = {"type": "scatter", "mode": "markers", "x": x, "y": numbers(each.score for each in expected)}
+        centres = {"type": "scatter", "mode": "markers", "x": x, "y": numbers(expected)}
         return [{**centres, "error_y": bars, "marker": marker, "name": "the model expects", "hoverinfo": "skip"}]
     band = {
         "type": "scatter",
@@ -84,14 +111,14 @@ def _slice_traces(
         "hoverinfo": "skip",
         "name": "95%",
     }
-    line = {"type": "scatter", "mode": "lines", "x": x, "y": numbers(each.score for each in expected)}
+    line = {"type": "scatter", "mode": "lines", "x": x, "y": numbers(expected)}
     return [band, {**line, "line": {"color": ACCENT, "width": 2}, "name": "the model expects", "hoverinfo": "skip"}]
 
 
 @plot(
     "What matters",
-    "The share of the variation of the score, and of the cost, that each parameter takes part in over the whole search "
-    "space, by the model. Shares add up to more than 100% where parameters work together.",
+    "How much of the score's variation, and of the cost's, each parameter has a part in over the whole search space, "
+    "by the model. Parameters that act together share a part, so shares may add up to more than 100%.",
 )
 def importance(sweep: Snapshot) -> Data:
     shares = sweep.analysis.importance if sweep.analysis else {}
