@@ -276,7 +276,7 @@ class Protein:
 
     def _choose(self, number: int) -> tuple[Array, dict[str, Any]]:
         settings = self.config.settings
-        if not self._trials and settings.seed_with_search_center:
+        if not self._trials and self._centre_first:
             return self._space.centre, {"source": "search centre"}
         data, pending = self._data()
         first = settings.num_random_samples
@@ -284,7 +284,7 @@ class Protein:
             first = FIRST_CHEAP_TRIALS if self._budgeted else FIRST_TRIALS
             if self.num_trials is not None:
                 first = min(first, max(FIRST_TRIALS, self.num_trials // 4))
-        if len(self._trials) < first + settings.seed_with_search_center:
+        if len(self._trials) < first + self._centre_first:
             return self._random(data), {"source": "random"}
         if np.isnan(data.scores).all():
             return self._random(data), {"source": "random", "fallback": "no trial has a score yet"}
@@ -353,6 +353,12 @@ class Protein:
             left = math.exp(self._log_budget(data))
             limits.append(math.log(max(TRIAL_SHARE_LEFT * left, min(left, TRIAL_SHARE * self.max_cost))))
         return min(limits)
+
+    @property
+    def _centre_first(self) -> bool:
+        """Whether the search centre is the first trial."""
+        wanted = self.config.settings.seed_with_search_center
+        return not self._budgeted or self._space.has_mean if wanted is None else wanted
 
     @property
     def _budgeted(self) -> bool:

@@ -55,6 +55,18 @@ def test_the_search_centre_comes_first() -> None:
     assert info["source"] == "search centre"
 
 
+@pytest.mark.parametrize(
+    ("mean", "wanted", "source"), [(None, None, "random"), (0.3, None, "search centre"), (None, True, "search centre")]
+)
+def test_within_a_budget_the_search_centre_comes_first_only_where_it_is_wanted(
+    mean: float | None, wanted: bool | None, source: str
+) -> None:
+    space = {"x": ParameterConfig(min=0, max=1, distribution="uniform", mean=mean)}
+    settings = ProteinSettings(seed_with_search_center=wanted)
+    protein = Protein(ProteinConfig(metric="m", parameters=dict(space), settings=settings), seed=0, max_cost=10.0)
+    assert protein.suggest()[1]["source"] == source
+
+
 def test_it_finds_a_good_score() -> None:
     protein = make()
     run(protein, 20)
