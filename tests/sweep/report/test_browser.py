@@ -109,6 +109,12 @@ def test_a_sweep_is_seen_searched_and_sorted(watch: Callable[..., Watched]) -> N
     page.emulate_media(color_scheme="light")
     page.locator("#figures").scroll_into_view_if_needed()
     _wait(lambda: page.evaluate(background) == "#ffffff")
+    width = "document.querySelector('.figure.wide .plot')._fullLayout.width"
+    on_screen = page.evaluate(width)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    _wait(lambda: page.evaluate(width) == 630)
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    _wait(lambda: page.evaluate(width) == on_screen)
 
     scores = [float(text) for text in page.locator("table.trials tbody tr td:nth-child(4)").all_inner_texts()[:9]]
     assert scores == sorted(scores, reverse=True)
@@ -121,6 +127,8 @@ def test_a_sweep_is_seen_searched_and_sorted(watch: Callable[..., Watched]) -> N
     assert sorted_rates == sorted(sorted_rates, reverse=True)
     page.get_by_role("searchbox").fill("no such thing")
     expect(page.locator(".tools")).to_contain_text("no trial matches")
+    page.get_by_role("searchbox").fill("no_such_column>8")
+    expect(page.locator(".tools")).to_contain_text("there is no column no_such_column")
     page.get_by_role("searchbox").fill("")
 
     rows.first.click()
@@ -233,7 +241,7 @@ def test_a_report_opens_offline(
     page.goto(path.as_uri())
     expect(page.locator("h1")).to_have_text(EVIL)
     expect(page.locator(".figure")).to_have_count(8)
-    watched.draw_all()
+    expect(page.locator(".figure[data-drawn]")).to_have_count(8)  # though nobody scrolled to them
     page.locator("table.trials tbody tr").first.click()
     expect(page.locator("#trial h2")).to_contain_text("Trial")
     assert page.locator("img").count() == 0

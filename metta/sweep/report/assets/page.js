@@ -3,6 +3,7 @@
 
 const NUMBER = 0, STATE = 1, STANDING = 2, SCORE = 3, COST = 4;  // columns of a trial's row
 const PAGE_ROWS = 100;
+const PAPER_WIDTH = 630;  // pixels of a plot on A4 or Letter, whose sheet the browser does not tell the page of
 const english = new Intl.NumberFormat("en");
 let plotlyReady;  // promised by the script that has plotly loaded
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -52,7 +53,11 @@ class Figures {
       }
     }, { rootMargin: "150px" });
     dark.addEventListener("change", () => this.refresh());
-    addEventListener("beforeprint", () => this.cards.forEach((card) => this.draw(card, true)));
+    addEventListener("beforeprint", () => this.cards.forEach(async (card) => {
+      await this.draw(card, true);
+      await this.resize(card, card.holder.parentElement === this.parameters ? PAPER_WIDTH / 2 - 40 : PAPER_WIDTH);
+    }));
+    addEventListener("afterprint", () => this.cards.forEach((card) => this.resize(card, null)));
   }
 
   list(plots) {  // which plots there are: those that are new appear, and those that are gone disappear
@@ -115,6 +120,10 @@ class Figures {
     }
     card.busy = false;
     if (card.stale && card.visible && card.holder.dataset.drawn) setTimeout(() => this.draw(card), 1000);
+  }
+
+  async resize(card, width) {  // null: as wide as its card
+    if (card.holder.dataset.drawn) await Plotly.relayout(card.plot, { width, autosize: width === null });
   }
 
   inTurn(work) {  // one after the other, so that each is seen as soon as it is there
@@ -222,7 +231,8 @@ class TrialTable {
   show() {
     const { index, direction } = this.sort;
     const empty = (value) => value === null || value === "" || value === undefined;
-    const found = this.rows.filter(matcher(this.search.value, this.columns)).sort((one, other) => {
+    const { matches, unknown } = matcher(this.search.value, this.columns);
+    const found = this.rows.filter(matches).sort((one, other) => {
       const [a, b] = [one[index], other[index]];
       if (empty(a) || empty(b)) return empty(a) - empty(b) || one[NUMBER] - other[NUMBER];
       const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
@@ -231,7 +241,7 @@ class TrialTable {
     const pages = Math.max(1, Math.ceil(found.length / PAGE_ROWS));
     this.page = Math.min(Math.max(this.page, 0), pages - 1);
     const start = this.page * PAGE_ROWS, shown = found.slice(start, start + PAGE_ROWS);
-    this.count.textContent = this.rows.length === 0 ? "no trials yet" : found.length === 0 ? "no trial matches"
+    this.count.textContent = this.rows.length === 0 ? "no trials yet" : unknown ? `there is no column ${unknown}` : found.length === 0 ? "no trial matches"
       : pages === 1 ? `${found.length} of ${this.rows.length} trials`
       : `${start + 1}–${start + shown.length} of ${found.length} trials`;
     this.previous.disabled = this.page === 0;
@@ -256,12 +266,15 @@ class TrialTable {
   }
 }
 
-// A word is a comparison such as score>2, or text that must be somewhere in the row.
+// A word is a comparison such as score>2, or text that must be somewhere in the row. Returns which rows match, and the
+// name that is compared and is no column's, if there is one.
 function matcher(query, columns) {
+  let unknown = "";
   const tests = query.trim().toLowerCase().split(/\s+/).filter(Boolean).map((word) => {
     const parts = word.match(/^(.+?)(<=|>=|<|>|=)(.+)$/);
     const index = parts ? columns.findIndex((column) =>
       [column.label, column.title, column.title.split(".").pop()].some((name) => name.toLowerCase() === parts[1])) : -1;
+    if (parts && index < 0) unknown = parts[1];
     if (index < 0) return (row) => row.some((value) => short(value).toLowerCase().includes(word));
     const wanted = Number(parts[3]);
     const compare = {
@@ -271,7 +284,7 @@ function matcher(query, columns) {
     }[parts[2]];
     return (row) => row[index] !== null && row[index] !== "" && compare(row[index]);
   });
-  return (row) => tests.every((test) => test(row));
+  return { matches: (row) => tests.every((test) => test(row)), unknown };
 }
 
 /* ---- failures, and a trial's page */
