@@ -12,7 +12,7 @@ from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.report.axes import is_log
 from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.summary import metta_sweep_command, with_num_trials, with_store
-from metta.sweep.report.words import total_text
+from metta.sweep.report.words import about_text
 from metta.sweep.trial import Trial
 
 CONFIRMED_SEEDS = 5
@@ -65,9 +65,8 @@ def widen(sweep: Snapshot) -> tuple[str, str] | None:
     overrides = {**entry_point.overrides, **ranges, "on_change": "extend"}
     changed = with_store(entry_point.model_copy(update={"overrides": overrides}), sweep.store_url)
     more = total - sweep.definition.num_trials
-    reason = (
-        f"widen {'the range' if len(wider) == 1 else 'these ranges'} and run {more:,} more trials ({total:,} in all)"
-    )
+    them = "the range" if len(wider) == 1 else "these ranges"
+    reason = f"widen {them} and run {more:,} more trials ({total:,} in all){_price(sweep, more, sweep.trials)}"
     return reason, with_num_trials(changed, total).command()
 
 
@@ -82,22 +81,29 @@ def confirm(sweep: Snapshot, best: Trial, rivals: Sequence[Trial]) -> tuple[str,
     affordable = max(2, len(sweep.ended) // CONFIRMED_SEEDS)
     chosen = [best, *rivals][:affordable]
     runs = CONFIRMED_SEEDS * len(chosen)
-    costs = [trial.cost for trial in chosen if trial.cost is not None and math.isfinite(trial.cost)]
-    price = f", about {total_text(runs * fmean(costs), sweep.definition)}" if costs else ""
     if not rivals:
         which = f"trial {best.number}"
     elif len(chosen) <= len(rivals):
-        which = f"the {len(chosen)} most promising of these {len(rivals) + 1:,} settings"
+        which = f"the {len(chosen)} most promising of the {len(rivals) + 1:,} settings that may be best"
     else:
-        which = f"these {len(chosen)} settings"
-    numbers = ["--trials", *(str(trial.number) for trial in chosen)]
-    words = ["confirm", sweep.record.name, *numbers, "--seeds", str(CONFIRMED_SEEDS)]
-    reason = f"run {which} on {CONFIRMED_SEEDS} fresh seeds{' each, and compare' if rivals else ''}: {runs} runs{price}"
-    return reason, metta_sweep_command(sweep.store_url, *words)
+        which = f"the {len(chosen)} settings that may be best"
+    compared = " each, and compare" if rivals else ""
+    price = f"{runs} runs{_price(sweep, runs, chosen)}"
+    words = ["--trials", *(str(trial.number) for trial in chosen), "--seeds", str(CONFIRMED_SEEDS)]
+    return (
+        f"run {which} on {CONFIRMED_SEEDS} fresh seeds{compared}: {price}",
+        metta_sweep_command(sweep.store_url, "confirm", sweep.record.name, *words),
+    )
 
 
 def range_words(sweep: Snapshot, path: str, end: str, value: float) -> str:
-    """``learning_rate up to 0.04 (now 0.01)``."""
+    """``learning_rate (0.01; try up to 0.04)``."""
     now = getattr(sweep.searched[path], end)
-    side = "down to" if end == "min" else "up to"
-    return f"{sweep.parameter_names[path]} {side} {value:.12g} (now {now:.12g})"
+    return f"{sweep.parameter_names[path]} ({now:.12g}; try {'down' if end == 'min' else 'up'} to {value:.12g})"
+
+
+def _price(sweep: Snapshot, runs: int, like: Sequence[Trial]) -> str:
+    """What so many runs cost if they are like those trials."""
+    costs = [trial.cost for trial in like if trial.cost is not None and math.isfinite(trial.cost)]
+    of = " of training" if sweep.definition.cost_metric == "seconds" else ""
+    return f", about {about_text(runs * fmean(costs), sweep.definition)}{of}" if costs else ""

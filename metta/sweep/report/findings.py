@@ -71,20 +71,17 @@ def in_short(sweep: Snapshot) -> str:
     if best is None or analysis is None or len(analysis.expected) < FEW:
         return ""
     said = f"Trial {best.number} has the best setting found"
-    worth = _worth(sweep, best)
-    if worth is not None:
-        said += f", worth about {worth:.3g}"
-        if centre is not None and centre.number != best.number and centre.number in analysis.expected:
-            said += f" (the middle of the search space: {analysis.expected[centre.number].score:.3g})"
+    if (worth := _worth(sweep, best)) is not None:
+        start = None if centre is None or centre is best else _worth(sweep, centre)
+        beside = "" if start is None else f" (the middle of the search space: {start:.3g})"
+        said += f", worth about {worth:.3g}{beside}"
     doubts = []
-    rivals = [] if on_fresh_seeds(sweep) else as_good(sweep)
-    if rivals:
-        doubts.append(f"{len(rivals):,} other{' setting' if len(rivals) == 1 else 's'} may be as good")
+    if rivals := [] if on_fresh_seeds(sweep) else as_good(sweep):
+        doubts.append(f"{_count(rivals, 'other')} may be as good")
     if wider := wider_ranges(sweep):
         names = [sweep.parameter_names[path] for path in wider]
-        ranges = "the range of" if len(names) == 1 else "the ranges of"
-        doubts.append(f"{ranges} {_listed(names)} may be too narrow")
-    return f"{said}; {' and '.join(doubts)}." if doubts else f"{said}."
+        doubts.append(f"the range{'' if len(names) == 1 else 's'} of {_listed(names)} may be too narrow")
+    return f"{said}, but {', and '.join(doubts)}." if doubts else f"{said}."
 
 
 def findings(sweep: Snapshot) -> list[Finding]:
@@ -135,10 +132,6 @@ def _best(sweep: Snapshot, best: Trial, order: Sequence[Trial], verdict: Verdict
     else:
         answer = f"Trial {best.number}: {sweep.metric} about {worth:.3g}, for {cost}"
     details = [_why_best(sweep, best, order, verdict)]
-    if verdict is None and (luck := _luck(sweep, best)):
-        details.append(luck)
-    if gain := _against_centre(sweep, best):
-        details.append(gain)
     cheaper = _cheaper(sweep, best)
     if cheaper is not None and cheaper.cost is not None and best.cost:
         details.append(f"Trial {cheaper.number} may be as good and costs {cheaper.cost / best.cost:.0%} as much.")
@@ -171,50 +164,34 @@ def _why_best(sweep: Snapshot, best: Trial, order: Sequence[Trial], verdict: Ver
     if verdict is not None and len(verdict.settings) > 1:
         return f"It did best of the {len(verdict.settings)} settings that were run again on fresh seeds."
     top = order[0]
-    if best is top:
-        agreed = ", and the model (fitted to all trials) expects most of it too" if sweep.analysis else ""
-        return f"It has the best score of the {len(order):,} trials that completed{agreed}."
-    more = "more" if sweep.goal == "maximize" else "less"
-    return (
-        f"Trial {top.number} measured {more} ({_score(top)}), but the model (fitted to all trials) takes that for luck "
-        f"and trusts trial {best.number} most."
-    )
-
-
-def _luck(sweep: Snapshot, best: Trial) -> str:
-    """What was measured where it is far better than expected, so that nobody builds on it."""
-    expected = sweep.analysis.expected.get(best.number) if sweep.analysis else None
-    if expected is None or best.score is None or expected.noise_std <= 0:
-        return ""
-    sign, side = (1.0, "above") if sweep.goal == "maximize" else (-1.0, "below")
-    deviations = sign * (best.score - expected.score) / expected.noise_std
+    if best is not top:
+        more = "more" if sweep.goal == "maximize" else "less"
+        return (
+            f"It measured {_score(best)}; trial {top.number} measured {more} ({_score(top)}), but the model (fitted to "
+            "all trials) takes that for luck."
+        )
+    measured = f"It measured {_score(best)}, the best score of the {len(order):,} trials that completed"
+    deviations = _luck(sweep, best)
     if deviations < LUCKY:
-        return f"It measured {_score(best)}."
+        return f"{measured}."
+    side = "above" if sweep.goal == "maximize" else "below"
     return (
-        f"It measured {_score(best)}, but that was probably a lucky run: {deviations:.1f} standard deviations of the "
-        f"noise {side} what the model expects."
+        f"{measured}, but that was probably a lucky run: {deviations:.1f} standard deviations of the noise {side} what "
+        "the model (fitted to all trials) expects."
     )
+
+
+def _luck(sweep: Snapshot, trial: Trial) -> float:
+    """How much better the trial measured than the model expects, in standard deviations of one run."""
+    expected = sweep.analysis.expected.get(trial.number) if sweep.analysis else None
+    if expected is None or trial.score is None or expected.noise_std <= 0:
+        return 0.0
+    return (1.0 if sweep.goal == "maximize" else -1.0) * (trial.score - expected.score) / expected.noise_std
 
 
 def _centre(sweep: Snapshot) -> Trial | None:
     scored = ranked(sweep.trials, sweep.goal)
     return next((trial for trial in scored if trial.suggestion.get("source") == "search centre"), None)
-
-
-def _against_centre(sweep: Snapshot, best: Trial) -> str:
-    """How much better the best setting is than the middle of the search space, by what is expected of both."""
-    centre = _centre(sweep)
-    if centre is None or centre.number == best.number:
-        return ""
-    worth, start = _worth(sweep, best), _worth(sweep, centre)
-    if worth is None or start is None:
-        return ""
-    gain = worth - start
-    better = gain > 0 if sweep.goal == "maximize" else gain < 0
-    return (
-        f"It should be {abs(gain):.3g} {'better' if better else 'worse'} than the middle of the search space (trial "
-        f"{centre.number}: about {start:.3g})."
-    )
 
 
 def _cheaper(sweep: Snapshot, best: Trial) -> Trial | None:
@@ -259,7 +236,7 @@ def _sureness(sweep: Snapshot, best: Trial, order: Sequence[Trial], verdict: Ver
         other = "other setting" if len(rivals) == 1 else "other settings"
         details.append(
             f"{len(rivals):,} {other} may be as good: the model expects them within the noise of one run of the best "
-            f"(trial{'' if len(rivals) == 1 else 's'} {named})."
+            f"({f'trial {named}' if len(rivals) == 1 else f'trials {named}; the most promising first'})."
         )
     details.append(
         f"The noise of one run, by the luck of its seed and evaluation, has a standard deviation of "
@@ -334,15 +311,11 @@ def _importance(sweep: Snapshot, order: Sequence[Trial]) -> Finding:
     if hardly:
         told = "matters" if len(hardly) == 1 else "matter"
         details.append(f"{_listed([names[path] for path in hardly])} hardly {told} within the range searched.")
-    if edges := wider_ranges(sweep):
-        ends = [f"{names[path]} ({'lowest' if end == 'min' else 'highest'})" for path, (end, _) in edges.items()]
-        details.append(f"Best at an end of its range, and still getting better there: {_listed(ends)}.")
     if cost := _cost_driver(sweep, analysis):
         details.append(cost)
     details.append(
-        "Share: how much of the score's variation, over the whole search space, the parameter has a part in. "
-        "Parameters that act together share a part, so shares may add up to more than 100%. As good: the values that "
-        "stay within the noise of one run, if nothing else of the best setting changes."
+        "Share: of the score's variation over the whole search space, what the parameter has a part in; parts overlap, "
+        "so they may add up to over 100%. As good: within the noise of one run of the best, all else unchanged."
     )
     if analysis.known < 3 * len(paths):
         details.append(f"After {analysis.known} trials this is a first guess.")
@@ -390,7 +363,7 @@ def _good_values(sweep: Snapshot, analysis: Analysis, path: str) -> str:
 
 def _next(sweep: Snapshot, best: Trial | None, verdict: Verdict | None) -> Finding:
     known = next_commands(sweep.record, sweep.store_url, sweep.definition, sweep.trials, best.number if best else None)
-    commands = [(reason, command) for reason, command in known.items() if reason != SEE_ALL]
+    commands = [(reason, command) for reason, command in known.items() if reason != SEE_ALL]  # the page shows them
     advised, ended, details = commands[:1], len(sweep.ended), list[str]()
     if ended and len(sweep.with_state(TrialState.FAILED)) == ended:
         answer = "Mend what makes the trials fail, and then go on"
@@ -403,14 +376,14 @@ def _next(sweep: Snapshot, best: Trial | None, verdict: Verdict | None) -> Findi
     else:
         wider, repeated = widen(sweep), None if verdict is not None else confirm(sweep, best, as_good(sweep))
         advised = [each for each in (wider, repeated) if each is not None] or advised
-        ranges = [range_words(sweep, path, end, value) for path, (end, value) in wider_ranges(sweep).items()]
-        if ranges:
+        if wider_ranges(sweep):
             answer = "Widen the search" + (", then confirm the best on fresh seeds" if repeated else "")
-            details.append(f"Something better may lie beyond the ranges. Search {_listed(ranges)}.")
         elif repeated:
             answer = "Confirm the best on fresh seeds, before you trust or extend it"
         else:
             answer = f"{'Use what fresh seeds have confirmed' if verdict else 'Use the best'}, or extend the sweep"
+    if edges := [range_words(sweep, path, end, value) for path, (end, value) in wider_ranges(sweep).items()]:
+        details.append(f"Best at an end of its range, and still getting better there: {_listed(edges)}.")
     reasons = failure_reasons(sweep)
     if reasons and best is not None:
         failed = sum(len(trials) for _, trials in reasons)

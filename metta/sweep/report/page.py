@@ -135,7 +135,7 @@ def _elapsed(sweep: Snapshot) -> list[tuple[str, str]]:
         return []
     first, last = min(starts), max(ends)
     until = f"{last:%H:%M}" if first.date() == last.date() else f"{last:%Y-%m-%d %H:%M}"
-    return [(duration_text((last - first).total_seconds()), f"from {first:%Y-%m-%d %H:%M} to {until} UTC")]
+    return [(duration_text((last - first).total_seconds()), f"elapsed, {first:%Y-%m-%d %H:%M} to {until} UTC")]
 
 
 def progress(sweep: Snapshot) -> float:

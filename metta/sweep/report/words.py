@@ -45,6 +45,11 @@ def total_text(cost: float, definition: SweepDefinition) -> str:
     return f"{cost:,.4g} {definition.cost_metric}"
 
 
+def about_text(cost: float, definition: SweepDefinition) -> str:
+    """The cost of many trials, foreseen and so to two digits, with its unit: ``3 min``."""
+    return total_text(float(f"{cost:.2g}"), definition).removesuffix(" 00 s")
+
+
 def cost_text(trial: Trial, definition: SweepDefinition) -> str:
     """A trial's cost with its unit."""
     return "no cost" if trial.cost is None else one_cost_text(trial.cost, definition)

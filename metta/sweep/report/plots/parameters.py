@@ -117,8 +117,8 @@ def _slice_traces(
 
 @plot(
     "What matters",
-    "How much of the score's variation, and of the cost's, each parameter has a part in over the whole search space, "
-    "by the model. Parameters that act together share a part, so shares may add up to more than 100%.",
+    "What each parameter has a part in, of the score's variation and of the cost's over the whole search space, by the "
+    "model. Parts overlap, so they may add up to over 100%.",
 )
 def importance(sweep: Snapshot) -> Data:
     shares = sweep.analysis.importance if sweep.analysis else {}
