@@ -16,9 +16,9 @@ from tests.support.chromium import headless_chromium
 from tests.support.dashboard import dashboard
 
 IMAGES = Path(__file__).parent / "images"
-DESKTOP, PHONE = {"width": 1280, "height": 1480}, {"width": 390, "height": 844}
+DESKTOP, PHONE = {"width": 1280, "height": 1760}, {"width": 390, "height": 844}
 PATIENCE_MS = 60_000
-COLOURS = 160
+COLOURS = 256
 
 
 def opened(browser: Browser, address: str, dark: bool = False, size: dict[str, int] = DESKTOP) -> Page:

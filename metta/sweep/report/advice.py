@@ -15,7 +15,7 @@ from metta.sweep.report.summary import metta_sweep_command, with_num_trials, wit
 from metta.sweep.report.words import about_text
 from metta.sweep.trial import Trial
 
-CONFIRMED_SEEDS = 5
+CONFIRMED_SEEDS, MOST_CONFIRMED = 5, 8
 WIDER = 0.2
 """By how much a range is widened whose end is best: as a share of its width, on its scale."""
 
@@ -71,14 +71,14 @@ def widen(sweep: Snapshot) -> tuple[str, str] | None:
 
 
 def confirm(sweep: Snapshot, best: Trial, rivals: Sequence[Trial]) -> tuple[str, str] | None:
-    """Why, and the command that runs the best settings again: as many as cost no more trials than the sweep had.
+    """Why, and the command that runs the best settings again: not many, and no more runs than the sweep had.
 
     None where that cannot be done, for nothing says how to rebuild the sweep or its seed is fixed.
     """
     fixed = {**sweep.definition.train_overrides, **flatten(sweep.definition.protein.parameters)}
     if sweep.record.entry_point is None or "trainer.seed" in fixed:
         return None
-    affordable = max(2, len(sweep.ended) // CONFIRMED_SEEDS)
+    affordable = min(MOST_CONFIRMED, max(2, len(sweep.ended) // CONFIRMED_SEEDS))
     chosen = [best, *rivals][:affordable]
     runs = CONFIRMED_SEEDS * len(chosen)
     if not rivals:

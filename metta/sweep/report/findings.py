@@ -142,7 +142,7 @@ def _best(sweep: Snapshot, best: Trial, order: Sequence[Trial], verdict: Verdict
         for path, value in best.params.items()
     ]
     shown = metta_sweep_command(sweep.store_url, "trial", sweep.record.name, str(best.number))
-    commands = [("print all that was measured in it, and the command that trains it again", shown)]
+    commands = [("print all that was measured in this trial, and the command that trains it again", shown)]
     return Finding(
         "What is the best setting?", answer, details, [("parameter", "value", "searched in"), *rows], commands
     )
@@ -302,8 +302,7 @@ def _importance(sweep: Snapshot, order: Sequence[Trial]) -> Finding:
     first, others = everywhere[:1] or nearby[:1], [*everywhere, *nearby][1:]
     answer = "None that the model can see"
     if first:
-        most = ", most of all" if others else ""
-        answer = f"{names[first[0]]}{most}" + (f"; then {_listed([names[path] for path in others])}" if others else "")
+        answer = f"{names[first[0]]} most" + (f"; then {_listed([names[path] for path in others])}" if others else "")
     details = []
     if nearby:
         told = "matters" if len(nearby) == 1 else "matter"
@@ -314,8 +313,8 @@ def _importance(sweep: Snapshot, order: Sequence[Trial]) -> Finding:
     if cost := _cost_driver(sweep, analysis):
         details.append(cost)
     details.append(
-        "Share: of the score's variation over the whole search space, what the parameter has a part in; parts overlap, "
-        "so they may add up to over 100%. As good: within the noise of one run of the best, all else unchanged."
+        "Share: how much of the score's ups and downs over the whole search space involve the parameter. Some involve "
+        "several, so shares may add up to over 100%. As good: within the noise of one run, if nothing else changes."
     )
     if analysis.known < 3 * len(paths):
         details.append(f"After {analysis.known} trials this is a first guess.")
@@ -358,7 +357,8 @@ def _good_values(sweep: Snapshot, analysis: Analysis, path: str) -> str:
         first -= 1
     while last < len(good) - 1 and good[last + 1]:
         last += 1
-    return f"{short_text(cut.values[first])} to {short_text(cut.values[last])}"
+    ends = [short_text(cut.values[first]), short_text(cut.values[last])]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _next(sweep: Snapshot, best: Trial | None, verdict: Verdict | None) -> Finding:

@@ -58,7 +58,7 @@ def cost_text(trial: Trial, definition: SweepDefinition) -> str:
 def one_cost_text(cost: float, definition: SweepDefinition) -> str:
     """The cost of one trial with its unit."""
     if definition.cost_metric == "seconds":
-        return f"{cost:.1f} s"
+        return f"{cost:.1f} s" if cost >= 0.1 or cost == 0 else f"{cost:.2g} s"
     return f"{cost:,.4g} {definition.cost_metric}"
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from metta.sweep.report import plots
 from metta.sweep.report.axes import tick_text
-from metta.sweep.report.best import as_good
+from metta.sweep.report.best import as_good, best_trial
 from metta.sweep.report.snapshot import Snapshot, curve_numbers
 from metta.sweep.report.standing import pareto_front, ranked
 from tests.sweep.report.conftest import EVIL
@@ -56,12 +56,15 @@ def test_no_name_becomes_markup_or_a_template(snapshot: Take) -> None:
 def test_the_front_and_the_other_trials_are_told_apart(snapshot: Take) -> None:
     sweep = snapshot("made")
     data = plots.score_against_cost.build(sweep)
-    names = ("other trials", "Pareto front", "may be as good as the best")
+    names = ("other trials", "Pareto front", "may be as good", "the best setting")
     shown = {name: [d[0] for d in _trace(data, name)["customdata"]] for name in names}
     assert set(shown["Pareto front"]) == pareto_front(sweep.trials, "maximize")
     everyone = [*shown["other trials"], *shown["Pareto front"]]
     assert sorted(everyone) == sorted(trial.number for trial in ranked(sweep.trials, "maximize"))
-    assert set(shown["may be as good as the best"]) == {trial.number for trial in as_good(sweep)} != set()
+    assert set(shown["may be as good"]) == {trial.number for trial in as_good(sweep)} != set()
+    best = best_trial(sweep)
+    assert best is not None
+    assert shown["the best setting"] == [best.number]
     costs = _trace(data, "Pareto front")["x"]
     assert costs == sorted(costs)
 

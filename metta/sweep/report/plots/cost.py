@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from metta.sweep.report.axes import is_wide, linear_axis, log_axis, numbers
-from metta.sweep.report.best import as_good
+from metta.sweep.report.best import as_good, best_trial
 from metta.sweep.report.plots.dots import cloud, dots, shares
 from metta.sweep.report.plots.figure import Data, legend, or_empty, plot
 from metta.sweep.report.plots.labels import cost_title, score_title
@@ -30,6 +30,8 @@ def score_against_cost(sweep: Snapshot) -> Data:
     on_front = [trial for trial in trials if trial.number in front]
     within = [trial for trial in trials if trial.number in rivals]
     rest = [trial for trial in trials if trial.number not in front]
+    chosen = best_trial(sweep)
+    best = [trial for trial in trials if chosen is not None and trial.number == chosen.number]
     costs = [trial.cost or 0.0 for trial in trials]
     log = is_wide(costs)
     front_marker = {"color": ACCENT, "size": 10, "line": {"width": 1.5, "color": "#ffffff"}}
@@ -44,7 +46,8 @@ def score_against_cost(sweep: Snapshot) -> Data:
             "textposition": "top left" if sweep.goal == "maximize" else "bottom left",
             "cliponaxis": False,
         },
-        dots(within, "may be as good as the best", ring),
+        dots(best, "the best setting", {"color": ACCENT, "size": 13, "symbol": "diamond"}),
+        dots(within, "may be as good", ring),
         *_expectations(sweep, on_front),
     ]
     layout = {

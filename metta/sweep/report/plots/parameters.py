@@ -117,8 +117,8 @@ def _slice_traces(
 
 @plot(
     "What matters",
-    "What each parameter has a part in, of the score's variation and of the cost's over the whole search space, by the "
-    "model. Parts overlap, so they may add up to over 100%.",
+    "How much of the ups and downs of the score, and of the cost, over the whole search space involve each parameter, "
+    "by the model. Some involve several, so shares may add up to over 100%.",
 )
 def importance(sweep: Snapshot) -> Data:
     shares = sweep.analysis.importance if sweep.analysis else {}
