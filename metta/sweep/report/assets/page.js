@@ -15,7 +15,10 @@ function element(tag, properties, ...children) {
 }
 
 function afterPaint() {  // promises that what the page now holds is on the screen
-  return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+  return new Promise((resolve) => {
+    requestAnimationFrame(() => setTimeout(resolve));
+    setTimeout(resolve, 200);  // nothing is painted in a tab behind others, or for a program that takes a picture
+  });
 }
 
 function idle() {
@@ -99,7 +102,7 @@ class Figures {
   async drawAll() {  // those that never came into view too, for whoever takes a picture of the page
     for (const card of this.cards.values()) {
       await idle();
-      if (card.holder.offsetParent) await this.draw(card);  // what is hidden has no size to draw it in
+      if (card.holder.offsetParent) await this.draw(card, true);  // what is hidden has no size to draw it in
     }
   }
 
