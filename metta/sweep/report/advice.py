@@ -21,9 +21,13 @@ WIDER = 0.2
 
 
 def wider_ranges(sweep: Snapshot) -> dict[str, tuple[str, float]]:
-    """Parameters that are best at an end of their range, by dotted path: that end, "min" or "max", and a wider one."""
+    """Parameters that are best at an end of their range, by dotted path: that end, "min" or "max", and a wider one.
+
+    Those are left out whose range makes no sense beyond, such as below 0 for one that starts there.
+    """
     ends = sweep.analysis.at_the_edge if sweep.analysis else {}
-    return {path: (end, wider_end(sweep.searched[path], end)) for path, end in ends.items()}
+    wider = {path: (end, wider_end(sweep.searched[path], end)) for path, end in ends.items()}
+    return {path: (end, value) for path, (end, value) in wider.items() if value != getattr(sweep.searched[path], end)}
 
 
 def wider_end(parameter: ParameterConfig, end: str) -> float:
@@ -31,7 +35,7 @@ def wider_end(parameter: ParameterConfig, end: str) -> float:
     low, high = parameter.min or 0.0, parameter.max or 0.0
     old, sign = (low, -1) if end == "min" else (high, 1)
     if parameter.distribution == "uniform_pow2":
-        return old * 2.0 if sign > 0 else old / 2.0
+        return old * 2.0 if sign > 0 else max(old / 2.0, min(old, 1.0))
     if is_log(parameter):
         new = old * math.exp(sign * WIDER * math.log(high / low))
     elif parameter.distribution == "logit_normal":
@@ -42,7 +46,7 @@ def wider_end(parameter: ParameterConfig, end: str) -> float:
         if limit is not None and sign * (new - limit) >= 0:
             new = (old + limit) / 2
     if parameter.distribution.startswith("int_"):
-        return math.floor(new) if sign < 0 else math.ceil(new)
+        return math.ceil(new) if sign > 0 else max(math.floor(new), 1) if low >= 1 else math.floor(new)
     room = 1 - new if 0.5 < new < 1 else new  # 0.995 is 0.005 from its limit
     digits = 1 - math.floor(math.log10(abs(room))) if room else 0
     return round(new, digits)

@@ -16,7 +16,7 @@ from metta.sweep.definition import differences
 from metta.sweep.function import FunctionSweep, RunningTrial, function_sweep
 from metta.sweep.protein.protein import Importance
 from metta.sweep.protein_config import ParameterConfig
-from metta.sweep.report.advice import widen, wider_end
+from metta.sweep.report.advice import widen, wider_end, wider_ranges
 from metta.sweep.report.analysis import Slice, analyse
 from metta.sweep.report.best import as_good, best_trial
 from metta.sweep.report.findings import failure_reasons, findings, in_short
@@ -256,12 +256,26 @@ def test_the_command_that_widens_ranges_does(snapshot: Take) -> None:
         (ParameterConfig(min=0.05, max=0.3, distribution="uniform"), "min", 0.025),
         (ParameterConfig(min=-1.0, max=1.5, distribution="uniform"), "min", -1.5),
         (ParameterConfig(min=1, max=4, distribution="int_uniform"), "max", 5),
+        (ParameterConfig(min=1, max=4, distribution="int_uniform"), "min", 1),
+        (ParameterConfig(min=1, max=99, distribution="int_log_normal"), "min", 1),
+        (ParameterConfig(min=0, max=1, distribution="uniform"), "max", 1),
+        (ParameterConfig(min=1, max=512, distribution="uniform_pow2"), "min", 1),
         (ParameterConfig(min=64, max=512, distribution="uniform_pow2"), "min", 32),
         (ParameterConfig(min=0.9, max=0.999, distribution="logit_normal"), "max", 0.99961),
     ],
 )
 def test_a_wider_end_stays_where_the_parameter_makes_sense(parameter: ParameterConfig, end: str, wider: float) -> None:
     assert wider_end(parameter, end) == wider
+
+
+def test_a_range_that_ends_where_sense_does_is_not_to_be_widened(snapshot: Take) -> None:
+    sweep = snapshot("made")
+    assert sweep.analysis
+    share = ParameterConfig(min=0.0, max=1.0, distribution="uniform")
+    protein = sweep.definition.protein.model_copy(update={"parameters": {"share": share}})
+    definition = sweep.definition.model_copy(update={"protein": protein})
+    at_its_end = replace(sweep.analysis, at_the_edge={"share": "min"})
+    assert wider_ranges(replace(sweep, definition=definition, analysis=at_its_end)) == {}
 
 
 def test_every_parameter_is_in_one_group(snapshot: Take) -> None:
