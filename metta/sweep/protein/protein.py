@@ -33,7 +33,10 @@ MAX_COVARIANCES, MIN_CANDIDATES = 32_000, 128
 """Covariances of candidates with observations, in each model of the score, that a suggestion may take, unless that were
 too few candidates: past 20 observations there are fewer than asked for, and past 250 as few as there may be."""
 IMPORTANCE_SAMPLES = 512
-FIRST_TRIALS, FIRST_CHEAP_TRIALS = 4, 8
+FIRST_TRIALS, FIRST_CHEAP_TRIALS = 4, 24
+FIRST_SHARE = 0.1
+"""Before there is a model: as many trials as the first number, and within a budget cheap ones up to the second number,
+while they have not taken this share of it."""
 TRIAL_SHARE_LEFT, TRIAL_SHARE = 0.25, 0.1
 """A trial should cost no more than this share of what is left of the budget, or of all of it."""
 
@@ -279,12 +282,7 @@ class Protein:
         if not self._trials and self._centre_first:
             return self._space.centre, {"source": "search centre"}
         data, pending = self._data()
-        first = settings.num_random_samples
-        if first is None:
-            first = FIRST_CHEAP_TRIALS if self._budgeted else FIRST_TRIALS
-            if self.num_trials is not None:
-                first = min(first, max(FIRST_TRIALS, self.num_trials // 4))
-        if len(self._trials) < first + self._centre_first:
+        if len(self._trials) < self._first_trials(data) + self._centre_first:
             return self._random(data), {"source": "random"}
         if np.isnan(data.scores).all():
             return self._random(data), {"source": "random", "fallback": "no trial has a score yet"}
@@ -294,6 +292,16 @@ class Protein:
             return self._from_model(number, data, pending)
         except np.linalg.LinAlgError as error:
             return self._random(data), {"source": "random", "fallback": f"the model failed: {error}"}
+
+    def _first_trials(self, data: Data) -> int:
+        """How many trials come before the models, besides the search centre."""
+        if self.config.settings.num_random_samples is not None:
+            return self.config.settings.num_random_samples
+        if self.max_cost is None or np.nansum(data.costs) >= FIRST_SHARE * self.max_cost:
+            return FIRST_TRIALS
+        if self.num_trials is None:
+            return FIRST_CHEAP_TRIALS
+        return min(FIRST_CHEAP_TRIALS, max(FIRST_TRIALS, self.num_trials // 4))
 
     def _random(self, data: Data) -> Array:
         """The next of the first trials: at the cheap end where a budget makes cost scarce, else from everywhere."""

@@ -368,14 +368,27 @@ def test_the_first_trials_are_cheap_where_a_count_drives_the_cost() -> None:
     assert max(epochs) < 20
 
 
+def test_cheap_trials_end_where_they_have_taken_a_tenth_of_the_budget() -> None:
+    space = {"steps": ParameterConfig(min=1, max=1000, distribution="int_log_normal")}
+    for cost, first in ((0.1, 24), (1.0, 10), (9.0, 4)):
+        protein = Protein(ProteinConfig(metric="m", parameters=dict(space)), seed=0, max_cost=100.0)
+        sources = []
+        for i in range(26):
+            params, info = protein.suggest()
+            sources.append(info["source"])
+            protein.observe(params, math.sin(i), cost)
+        assert sources == ["random"] * first + ["model"] * (26 - first)
+
+
 def test_the_nearer_the_last_trial_the_less_cost_counts_though_the_budget_would_go_on() -> None:
     parameters = {
         "epochs": ParameterConfig(min=1, max=100, distribution="int_log_normal"),
         "rate": ParameterConfig(min=1e-4, max=1e-1, distribution="log_normal"),
     }
+    config = ProteinConfig(metric="m", parameters=dict(parameters), settings=ProteinSettings(num_random_samples=8))
     suggested = []
     for num_trials in (None, 100, 12):
-        protein = Protein(ProteinConfig(metric="m", parameters=dict(parameters)), 0, num_trials, max_cost=1e6)
+        protein = Protein(config, 0, num_trials, max_cost=1e6)
         for i in range(11):
             epochs, rate = 1 + 3 * i % 7, 10 ** (-1 - 3 * (i * 0.618 % 1))
             score = math.sin(2 * math.log10(rate)) + 0.1 * math.log(epochs)
