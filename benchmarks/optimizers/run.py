@@ -85,7 +85,7 @@ def main() -> None:
             done = _done(path)
             with path.open("a", newline="") as file:
                 writer = csv.DictWriter(file, FIELDS)
-                if not done:
+                if not file.tell():
                     writer.writeheader()
                 for seed in range(arguments.seeds):
                     for label, horizon in horizons(optimizer, measure.median_cost).items():
