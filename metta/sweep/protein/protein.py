@@ -279,10 +279,10 @@ class Protein:
 
     def _choose(self, number: int) -> tuple[Array, dict[str, Any]]:
         settings = self.config.settings
-        if not self._trials and self._centre_first:
+        if not self._trials and settings.seed_with_search_center:
             return self._space.centre, {"source": "search centre"}
         data, pending = self._data()
-        if len(self._trials) < self._first_trials(data) + self._centre_first:
+        if len(self._trials) < self._first_trials(data) + settings.seed_with_search_center:
             return self._random(data), {"source": "random"}
         if np.isnan(data.scores).all():
             return self._random(data), {"source": "random", "fallback": "no trial has a score yet"}
@@ -361,12 +361,6 @@ class Protein:
             left = math.exp(self._log_budget(data))
             limits.append(math.log(max(TRIAL_SHARE_LEFT * left, min(left, TRIAL_SHARE * self.max_cost))))
         return min(limits)
-
-    @property
-    def _centre_first(self) -> bool:
-        """Whether the search centre is the first trial."""
-        wanted = self.config.settings.seed_with_search_center
-        return not self._budgeted or self._space.has_mean if wanted is None else wanted
 
     @property
     def _budgeted(self) -> bool:

@@ -203,7 +203,6 @@ class Space:
         group: [columns], the parameter that each column belongs to.
         numeric: [columns], whether a column is that of a parameter with an order.
         width: [columns], width of a local search.
-        has_mean: whether somebody gave a parameter's mean, and so more of a centre than the middle.
     """
 
     def __init__(self, parameters: Mapping[str, Any], constraints: Sequence[str] = ()) -> None:
@@ -219,8 +218,6 @@ class Space:
         self.columns = len(self.group)
         ends = np.cumsum([parameter.columns for parameter in self.parameters])
         self.slices = [slice(end - p.columns, end) for p, end in zip(self.parameters, ends, strict=True)]
-        leaves = [leaf for leaf in self._template.values() if isinstance(leaf, ParameterConfig)]
-        self.has_mean = any(leaf.mean is not None for leaf in leaves)
         self.numeric = np.array([isinstance(self.parameters[g], Numeric) for g in self.group])
         self.width = np.array([self.parameters[g].width for g in self.group])
 
