@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from metta.common.config import flatten
-from metta.common.entry_point import EntryPoint
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.report.axes import is_log
 from metta.sweep.report.snapshot import Snapshot
-from metta.sweep.report.summary import metta_sweep_command, with_num_trials, with_store
+from metta.sweep.report.summary import metta_sweep_command, runner_entry_point, with_num_trials, with_store
 from metta.sweep.report.words import about_text
 from metta.sweep.trial import Trial
 
@@ -58,11 +57,8 @@ def _logit(share: float) -> float:
 
 def widen(sweep: Snapshot) -> tuple[str, str] | None:
     """Why, and the command that goes on in wider ranges; None where there is none, or nothing starts it again."""
-    wider = wider_ranges(sweep)
-    if not wider or sweep.record.entry_point is None:
-        return None
-    entry_point = EntryPoint.model_validate(sweep.record.entry_point)
-    if entry_point.path.startswith("metta.sweep."):
+    wider, entry_point = wider_ranges(sweep), runner_entry_point(sweep.record)
+    if not wider or entry_point is None:
         return None
     total = 2 * sweep.definition.num_trials
     ranges = {f"sweep.protein.parameters.{path}.{end}": f"{value:.12g}" for path, (end, value) in wider.items()}

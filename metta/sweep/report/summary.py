@@ -192,15 +192,15 @@ def next_commands(
 ) -> dict[str, str]:
     """What to run next, by what it does: resume or extend the sweep, retrain its winner, look at it."""
     commands = {}
-    entry_point = EntryPoint.model_validate(record.entry_point) if record.entry_point is not None else None
-    if entry_point is not None and not entry_point.path.startswith("metta.sweep."):
+    entry_point = runner_entry_point(record)
+    if entry_point is not None:
         entry_point = with_store(entry_point, store_url)
         if sum(trial.state.ended for trial in trials) < definition.num_trials:
             commands["go on with the sweep"] = entry_point.command()
         else:
             total = 2 * definition.num_trials
             commands[f"extend the sweep to {total} trials in all"] = with_num_trials(entry_point, total).command()
-    elif entry_point is not None and sum(trial.state.ended for trial in trials) < definition.num_trials:
+    elif record.entry_point is not None and sum(trial.state.ended for trial in trials) < definition.num_trials:
         commands["go on with the sweep"] = metta_sweep_command(store_url, "work", record.name)
     winner = recommended
     if winner is None:
@@ -211,6 +211,14 @@ def next_commands(
         commands |= {f"retrain trial {winner} on another seed": retrain} if retrain else {}
     commands[SEE_ALL] = metta_sweep_command(store_url, "show", record.name)
     return commands
+
+
+def runner_entry_point(record: SweepRecord) -> EntryPoint | None:
+    """How `tools/run.py` starts the sweep again; None where it cannot, as for one of a function or a program."""
+    if record.entry_point is None:
+        return None
+    entry_point = EntryPoint.model_validate(record.entry_point)
+    return None if entry_point.path.startswith("metta.sweep.") else entry_point
 
 
 def retrain_command(
