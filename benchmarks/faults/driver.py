@@ -15,6 +15,7 @@ from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.local import LocalExecutor
 from metta.sweep.executor.protocol import Executor
 from metta.sweep.executor.resources import Share
+from metta.sweep.state import SweepState
 from metta.sweep.store import open_store, process
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.store.wandb_mirror.config import WandbConfig
@@ -39,7 +40,7 @@ class LedgerView:
 
     def progressed(self, number: int, progress: Progress) -> None: ...
 
-    def ended(self, trial: Trial, trials: list[Trial]) -> None:
+    def ended(self, trial: Trial, state: SweepState) -> None:
         os.write(self._ledger, f"{trial.number} {trial.state} {trial.score!r}\n".encode())
 
 

@@ -16,6 +16,7 @@ from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 from metta.sweep.report.console import ConsoleView
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.trial import Progress, Trial, TrialState
+from tests.support.states import state_of
 
 TRIALS, RUNNING, SECONDS, REPORTS_PER_SECOND = 5_000, 8, 20.0, 20
 
@@ -32,7 +33,7 @@ def main() -> None:
         for n in range(TRIALS)
     ]
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
-    with ConsoleView(console, definition, lambda metrics: "", trials) as view:
+    with ConsoleView(console, lambda metrics: "", state_of(definition, trials)) as view:
         for number in range(TRIALS, TRIALS + RUNNING):
             view.started(Attempt("s", number, 1, "", {}, {"source": "random"}))
         start, busy = time.monotonic(), time.process_time()

@@ -13,6 +13,7 @@ from benchmarks.scale.sleeper import TOOL_CLASS, Sleeper
 from metta.sweep.definition import SweepDefinition, open_sweep
 from metta.sweep.executor.protocol import Executor
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig, ProteinSettings
+from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.sweep import SweepLoop
@@ -61,7 +62,7 @@ class _Silent:
 
     def progressed(self, number: int, progress: Progress) -> None: ...
 
-    def ended(self, trial: Trial, trials: list[Trial]) -> None: ...
+    def ended(self, trial: Trial, state: SweepState) -> None: ...
 
 
 def sweep_sleepers(

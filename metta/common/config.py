@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Self, Union, get_args, get_origin
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, RootModel, ValidationError, model_va
 from pydantic_core import ErrorDetails
 
 from metta.common.errors import UserError, nearest
+from metta.common.plain import shown
 
 
 class ConfigError(UserError, ValueError):
@@ -207,6 +208,22 @@ def _explain_field(
     return f"{where}{name}: {_described(value)} does not fit{expected}: {reasons(details, 1)}"
 
 
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """The shortest ending of each dotted path that no other path shares."""
+    unique = list(dict.fromkeys(paths))
+
+    def shorten(path: str) -> str:
+        keys = path.split(".")
+        endings = (".".join(keys[-length:]) for length in range(1, len(keys) + 1))
+        return next(
+            ending
+            for ending in endings
+            if sum(other == ending or other.endswith(f".{ending}") for other in unique) == 1
+        )
+
+    return {path: shorten(path) for path in unique}
+
+
 def reasons(details: Iterable[ErrorDetails], depth: int = 0) -> str:
     """Why pydantic refused a value that lies `depth` levels into what it validated."""
     lines = []
@@ -223,8 +240,7 @@ def _described(value: Any) -> str:
 
 def show_value(value: Any, limit: int = 80) -> str:
     """The value as Python shows it, cut to `limit` characters."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+    return shown(value, limit)
 
 
 def show_type(annotation: Any) -> str:

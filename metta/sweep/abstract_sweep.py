@@ -28,21 +28,20 @@ from metta.sweep.definition import OnChange, SweepDefinition, open_sweep
 from metta.sweep.executor import ExecutorName, open_executor
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.protocol import Executor
-from metta.sweep.observations import recommended_trial, search_centre
+from metta.sweep.observations import search_centre
 from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.report.console import ConsoleView
-from metta.sweep.report.standing import ranked
 from metta.sweep.report.summary import next_commands, print_outcome, range_text, value_text
 from metta.sweep.result import SweepResult
 from metta.sweep.retention import Retention, trial_folder
+from metta.sweep.state import SweepState, read_state
 from metta.sweep.store import open_store
-from metta.sweep.store.loaded import LoadedSweep
 from metta.sweep.store.protocol import Attempt, Store
 from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
 from metta.sweep.store.wandb_mirror.mirror import mirrored, restore
 from metta.sweep.sweep import SweepLoop, TooManyFailuresError
 from metta.sweep.sweep_config import SweepConfig
-from metta.sweep.trial import Trial, TrialSpec
+from metta.sweep.trial import TrialSpec
 
 
 class AbstractSweep(Tool):
@@ -150,29 +149,31 @@ class AbstractSweep(Tool):
         with _terminated_is_interrupted(), closing(self._open_executor()) as executor:
             restore(self.store, self.sweep_name, self.wandb, notice)
             with closing(open_store(self.store)) as store:
-                definition = open_sweep(store, self.sweep_name, definition, self._stored_entry_point(), self.on_change)
-                self._introduce(console, store, definition, executor)
+                open_sweep(store, self.sweep_name, definition, self._stored_entry_point(), self.on_change)
+                state = read_state(store, self.sweep_name)
+                self._introduce(console, state, executor)
                 if where.sentence:
                     console.print(f"  {where.sentence}", markup=False, highlight=False, soft_wrap=True)
+                for remark in state.remarks:
+                    notice(remark)
                 with mirrored(self.store, self.sweep_name, self.wandb, notice):
-                    trials = self._drive(console, store, definition, executor, exclusive)
-                recommended = recommended_trial(definition, trials)
+                    self._drive(console, store, state, executor, exclusive)
+                state = read_state(store, self.sweep_name)
                 if outcome:
-                    commands = self._next_commands(store, definition, trials, recommended)
-                    print_outcome(console, self.sweep_name, definition, trials, recommended, commands)
-                    self._write_report(console, store)
-        return SweepResult(self.sweep_name, self.store, definition, trials, recommended)
+                    print_outcome(console, state, self._next_commands(state))
+                    self._write_report(console, store, state)
+        return SweepResult(self.store, state)
 
-    def _write_report(self, console: Console, store: Store) -> None:
-        """Put the sweep on paper, where plotly is installed. A sweep that is over does not fail for want of it."""
+    def _write_report(self, console: Console, store: Store, state: SweepState) -> None:
+        """Write the report, where plotly is installed. A sweep that has ended does not fail because it is missing."""
         if find_spec("plotly") is None:
             return
+        from metta.sweep.report.curves import with_curves
         from metta.sweep.report.paper import write_report
-        from metta.sweep.report.snapshot import take_snapshot
 
-        path = self._run_root(store) / "report.html"
+        path = self._run_root(state) / "report.html"
         try:
-            write_report(take_snapshot(LoadedSweep(store, store.sweep(self.sweep_name))), path)
+            write_report(with_curves(store, state.analysed()), path)
             said = f"report:\n  {path}"
         except Exception as error:
             said = f"the report could not be written: {error}"
@@ -188,10 +189,8 @@ class AbstractSweep(Tool):
             self.ranks_per_trial,
         )
 
-    def _next_commands(
-        self, store: Store, definition: SweepDefinition, trials: list[Trial], recommended: int | None
-    ) -> dict[str, str]:
-        return next_commands(store.sweep(self.sweep_name), store.url, definition, trials, recommended)
+    def _next_commands(self, state: SweepState) -> dict[str, str]:
+        return next_commands(state)
 
     def _command(self) -> str:
         """The command that started this, without a password."""
@@ -219,33 +218,37 @@ class AbstractSweep(Tool):
         overrides = {path: text for path, text in entry_point.overrides.items() if path != "store"}
         return entry_point.model_copy(update={"overrides": overrides}).model_dump()
 
-    def _drive(
-        self, console: Console, store: Store, definition: SweepDefinition, executor: Executor, exclusive: bool
-    ) -> list[Trial]:
-        root = self._run_root(store)
+    def _drive(self, console: Console, store: Store, state: SweepState, executor: Executor, exclusive: bool) -> None:
+        root, definition = self._run_root(state), state.definition
 
         def prepare(attempt: Attempt) -> TrialSpec:
             return self._with_seeds(definition, attempt, trial_folder(root, attempt.number))
 
-        retention = Retention(
-            definition.keep_policies,
-            definition.protein.goal,
-            root,
-            lambda number: self.shared_folder(definition, number),
-        )
+        with ConsoleView(console, self.describe, state) as view:
+            retention = Retention(root, lambda number: self.shared_folder(definition, number), view.notice)
 
-        def tidy(trials: list[Trial]) -> None:
-            try:
-                retention.apply(trials)
-            except UserError as error:
-                view.notice(f"a policy that is not to be kept could not be deleted yet: {error}")
+            def apply(delete: Callable[[SweepState], None], state: SweepState) -> None:
+                try:
+                    delete(state)
+                except UserError as error:
+                    view.notice(f"a policy that is not to be kept could not be deleted yet: {error}")
 
-        with ConsoleView(console, definition, self.describe, store.trials(self.sweep_name)) as view:
-            loop = SweepLoop(self.sweep_name, definition, store, executor, prepare, view, exclusive, tidy)
+            loop = SweepLoop(
+                self.sweep_name,
+                definition,
+                store,
+                executor,
+                prepare,
+                view,
+                exclusive,
+                lambda state: apply(retention.trial_ended, state),
+            )
             if isinstance(executor, InlineExecutor):
-                return loop.run()
-            with _first_interrupt(loop.finish):
-                return loop.run()
+                ended = loop.run()
+            else:
+                with _first_interrupt(loop.finish):
+                    ended = loop.run()
+            apply(retention.sweep_ended, ended)
 
     def _with_seeds(self, definition: SweepDefinition, attempt: Attempt, run_dir: Path) -> TrialSpec:
         seeds = [
@@ -282,15 +285,13 @@ class AbstractSweep(Tool):
             **more,
         )
 
-    def _run_root(self, store: Store) -> Path:
+    def _run_root(self, state: SweepState) -> Path:
         """The sweep's folder; its time of creation keeps it apart from an earlier sweep of the same name."""
-        created = store.sweep(self.sweep_name).created_at
-        return data_dir().absolute() / "sweeps" / self.sweep_name / f"{created:%Y%m%d-%H%M%S}"
+        return data_dir().absolute() / "sweeps" / self.sweep_name / f"{state.record.created_at:%Y%m%d-%H%M%S}"
 
-    def _introduce(self, console: Console, store: Store, definition: SweepDefinition, executor: Executor) -> None:
+    def _introduce(self, console: Console, state: SweepState, executor: Executor) -> None:
         """The first lines: what is searched, over what, and where it is kept."""
-        protein = definition.protein
-        trials = store.trials(self.sweep_name)
+        definition, protein = state.definition, state.definition.protein
         budget = "" if definition.max_cost is None else f", {definition.max_cost:,g} of it at most"
         console.print(
             f"[bold]{escape(self.sweep_name)}[/bold]: {definition.num_trials} trials, {protein.goal} "
@@ -301,13 +302,13 @@ class AbstractSweep(Tool):
             console.print(f"  {path}: {range_text(parameter)}", highlight=False, markup=False)
         for path, value in definition.train_overrides.items():
             console.print(f"  {path}: {value_text(value)} (fixed)", highlight=False, markup=False)
-        places = f"  trials: {executor.resources}\n  store: {store.url}\n  runs: {self._run_root(store)}"
+        places = f"  trials: {executor.resources}\n  store: {state.store_url}\n  runs: {self._run_root(state)}"
         console.print(places, highlight=False, markup=False, soft_wrap=True)
-        if trials:
-            ended = sum(trial.state.ended for trial in trials)
-            order = ranked(trials, protein.goal)
-            best = f", best {order[0].score:.4g}" if order else ""
-            console.print(f"resuming: {ended} of {definition.num_trials} trials have ended{best}", highlight=False)
+        if state.trials:
+            top = f", top score {state.top.score:.4g}" if state.top else ""
+            console.print(
+                f"resuming: {state.counted} of {definition.num_trials} trials have ended{top}", highlight=False
+            )
 
 
 AnySweep = TypeVar("AnySweep", bound=AbstractSweep)

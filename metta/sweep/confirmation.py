@@ -12,15 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, variance
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metta.common.config import flatten
 from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError
-from metta.sweep.definition import SweepDefinition
-from metta.sweep.report.standing import ranked
+from metta.sweep.ranking import Goal, is_scored, sign
 from metta.sweep.store.protocol import Store
-from metta.sweep.trial import Trial, TrialState
+from metta.sweep.trial import Trial
+
+if TYPE_CHECKING:
+    from metta.sweep.state import SweepState
 
 SUFFIX = ".confirm"
 """Ends the name of the sweep of confirmations."""
@@ -91,22 +93,23 @@ class Verdict:
     differences: Sequence[Difference]
 
 
-def choose(definition: SweepDefinition, trials: Sequence[Trial], top: int, numbers: Sequence[int] = ()) -> list[Trial]:
-    """The trials to confirm: those of `numbers`, or the `top` with the best scores that differ in their settings.
+def choose(state: SweepState, top: int, numbers: Sequence[int] = ()) -> list[Trial]:
+    """The trials to confirm: those of `numbers`, or the best and the next top scores that differ in their settings.
 
     Raises:
         UserError: there are no such trials, or their seed is fixed.
     """
-    if "trainer.seed" in {**definition.train_overrides, **flatten(definition.protein.parameters)}:
+    if "trainer.seed" in {**state.definition.train_overrides, **flatten(state.definition.protein.parameters)}:
         raise UserError("the sweep fixes trainer.seed, so its trials cannot be run on other seeds")
-    by_number = {trial.number: trial for trial in ranked(trials, definition.protein.goal)}
+    by_number = {trial.number: trial for trial in state.ranked}
     for number in numbers:
         if number not in by_number:
             raise UserError(f"trial {number} has no score, so there is nothing to confirm")
     if numbers:
         return [by_number[number] for number in dict.fromkeys(numbers)]
     settings: dict[str, Trial] = {}
-    for trial in by_number.values():
+    recommended = state.best_within(math.inf)  # by the model: what fresh seeds say must not change who is asked
+    for trial in [*([recommended] if recommended else []), *by_number.values()]:
         settings.setdefault(repr(sorted(trial.params.items())), trial)
     if not settings:
         raise UserError("no trial has a score yet")
@@ -138,15 +141,14 @@ def enqueue(store: Store, name: str, trials: Sequence[Trial]) -> None:
         store.enqueue(name, trial.params, {"source": SOURCE, "trial": trial.number})
 
 
-def judge(definition: SweepDefinition, chosen: Sequence[Trial], confirmations: Sequence[Trial]) -> Verdict:
+def judge(goal: Goal, chosen: Sequence[Trial], confirmations: Sequence[Trial]) -> Verdict:
     """Compare the chosen trials' settings by their scores on fresh seeds."""
-    sign = 1.0 if definition.protein.goal == "maximize" else -1.0
     settings = [_setting(trial, confirmations) for trial in chosen]
-    settings.sort(key=lambda each: -sign * each.mean if each.mean is not None else math.inf)
+    settings.sort(key=lambda each: -sign(goal) * each.mean if each.mean is not None else math.inf)
     pairs = [(a, b) for a, b in combinations(settings, 2) if len(a.scores) > 1 and len(b.scores) > 1]
     # Bonferroni: all intervals together hold with probability SURE.
     sure = 1 - (1 - SURE) / max(1, len(pairs))
-    return Verdict(settings, [_difference(a, b, sign, sure) for a, b in pairs])
+    return Verdict(settings, [_difference(a, b, sign(goal), sure) for a, b in pairs])
 
 
 def verdict_as_json(verdict: Verdict) -> dict[str, Any]:
@@ -159,18 +161,17 @@ def verdict_as_json(verdict: Verdict) -> dict[str, Any]:
 
 def _setting(trial: Trial, confirmations: Sequence[Trial]) -> Setting:
     mine = [each for each in confirmations if each.suggestion.get("trial") == trial.number]
-    completed = [each for each in mine if each.state is TrialState.COMPLETED and each.score is not None]
-    scores = [each.score for each in completed if each.score is not None and math.isfinite(each.score)]
-    failures = sum(each.state.ended for each in mine) - len(scores)
+    scores = [each.score for each in mine if is_scored(each) and each.score is not None]
+    failures = sum(each.counted for each in mine) - len(scores)
     if len(scores) < 2:
         return Setting(trial.number, trial.score, scores, failures, None, None)
     half = _quantile(SURE, len(scores) - 1) * math.sqrt(variance(scores) / len(scores))
     return Setting(trial.number, trial.score, scores, failures, fmean(scores) - half, fmean(scores) + half)
 
 
-def _difference(better: Setting, worse: Setting, sign: float, sure: float) -> Difference:
+def _difference(better: Setting, worse: Setting, direction: float, sure: float) -> Difference:
     """Welch's interval for the difference of two means (Welch 1947, https://doi.org/10.1093/biomet/34.1-2.28)."""
-    mean = sign * (fmean(better.scores) - fmean(worse.scores))
+    mean = direction * (fmean(better.scores) - fmean(worse.scores))
     errors = [variance(each.scores) / len(each.scores) for each in (better, worse)]
     error = sum(errors)
     if error == 0:

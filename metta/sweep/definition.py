@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from metta.common.config import Config, flatten
+from metta.common.config import Config, flatten, reasons
 from metta.common.errors import UserError
 from metta.sweep.protein_config import ProteinConfig
-from metta.sweep.retention import KeepPolicies
-from metta.sweep.store.protocol import Store, SweepExistsError, SweepNotFoundError
+from metta.sweep.ranking import KeepPolicies
+from metta.sweep.store.protocol import Store, SweepExistsError, SweepNotFoundError, SweepRecord
 from metta.sweep.store.wandb_mirror.config import WandbConfig
 
 OnChange = Literal["refuse", "extend"]
@@ -19,6 +19,10 @@ OnChange = Literal["refuse", "extend"]
 
 class SweepChangedError(UserError):
     """The sweep in the store answers another question than the one asked under its name."""
+
+
+class DefinitionError(UserError):
+    """What is stored as a sweep's definition cannot be read."""
 
 
 class SweepDefinition(Config):
@@ -77,6 +81,24 @@ def differences(old: SweepDefinition, new: SweepDefinition) -> list[str]:
     return [f"{path}: {before.get(path, '(absent)')} -> {after.get(path, '(absent)')}" for path in paths]
 
 
+def read_definition(record: SweepRecord) -> SweepDefinition:
+    """The definition that is stored with a sweep.
+
+    Raises:
+        DefinitionError: it cannot be read, with the reason.
+    """
+    try:
+        if record.damage:
+            raise ValueError(record.damage)
+        return SweepDefinition.model_validate(record.config)
+    except (ValueError, RecursionError) as error:
+        reason = reasons(error.errors(include_url=False)) if isinstance(error, ValidationError) else str(error)
+        raise DefinitionError(
+            f"sweep {record.name!r}: its stored definition cannot be read ({reason}); its trials are kept. "
+            "The command that started it stores it again with on_change=extend"
+        ) from None
+
+
 def open_sweep(
     store: Store,
     name: str,
@@ -88,18 +110,25 @@ def open_sweep(
 
     Raises:
         SweepChangedError: the question changed and `on_change` is "refuse"; the message shows how.
+        DefinitionError: the stored definition cannot be read and `on_change` is "refuse".
     """
     try:
         record = store.sweep(name)
     except SweepNotFoundError:
-        seed = definition.seed if definition.seed is not None else secrets.randbits(31)
-        definition = definition.model_copy(update={"seed": seed})
+        definition = _with_seed(definition, None)
         try:
             store.create_sweep(name, definition.model_dump(mode="json"), entry_point)
         except SweepExistsError:
             return open_sweep(store, name, definition, entry_point, on_change)
         return definition
-    stored = SweepDefinition.model_validate(record.config)
+    try:
+        stored = read_definition(record)
+    except DefinitionError:
+        if on_change == "refuse":
+            raise
+        definition = _with_seed(definition, None)
+        store.update_sweep(name, definition.model_dump(mode="json"), entry_point)
+        return definition
     changes = differences(stored, definition)
     if changes and on_change == "refuse":
         raise SweepChangedError(
@@ -108,8 +137,14 @@ def open_sweep(
             + "\nuse another sweep_name, or keep the old trials that still fit with on_change=extend "
             "(on the command line: --overrides on_change=extend)"
         )
-    if definition.seed is None:
-        definition = definition.model_copy(update={"seed": stored.seed})
+    definition = _with_seed(definition, stored.seed)
     if definition != stored:
         store.update_sweep(name, definition.model_dump(mode="json"), entry_point)
     return definition
+
+
+def _with_seed(definition: SweepDefinition, kept: int | None) -> SweepDefinition:
+    """The definition with its own seed, or the one that was kept, or a new one."""
+    if definition.seed is not None:
+        return definition
+    return definition.model_copy(update={"seed": secrets.randbits(31) if kept is None else kept})

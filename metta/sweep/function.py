@@ -18,14 +18,16 @@ from pydantic import BeforeValidator, PlainSerializer
 from metta.common.config import unflatten
 from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError, nearest
+from metta.common.plain import copied, plain, plain_float
 from metta.sweep.abstract_sweep import AbstractSweep, assemble
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.protocol import Executor
 from metta.sweep.protein_config import ProteinSettings
 from metta.sweep.result import SweepResult
-from metta.sweep.store.protocol import Attempt, Store
-from metta.sweep.trial import Progress, Report, Trial, TrialResult, TrialSpec
+from metta.sweep.state import SweepState
+from metta.sweep.store.protocol import Attempt
+from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
 
 Metrics = Mapping[str, float]
 
@@ -173,12 +175,10 @@ class FunctionSweep(AbstractSweep):
     def _run_here(self, spec: TrialSpec, report: Report) -> TrialResult:
         return call(self.function, spec, report)
 
-    def _next_commands(
-        self, store: Store, definition: SweepDefinition, trials: list[Trial], recommended: int | None
-    ) -> dict[str, str]:
+    def _next_commands(self, state: SweepState) -> dict[str, str]:
         if self._entry_point is not None and self._entry_point.path != _TOOL:
-            return super()._next_commands(store, definition, trials, recommended)
-        more = f"name={self.sweep_name!r}, num_trials={2 * definition.num_trials}"
+            return super()._next_commands(state)
+        more = f"name={self.sweep_name!r}, num_trials={2 * state.definition.num_trials}"
         return {"extend the sweep": f"optimize({self.function.__name__}, ..., {more})"}
 
 
@@ -200,7 +200,7 @@ def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
     run_dir = Path(spec.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     trial = RunningTrial(spec.number, spec.attempt, spec.tool["seed"], run_dir, _report=report)
-    returned = function(spec.tool["params"], trial)
+    returned = function(copied(spec.tool["params"]), trial)
     metric = spec.tool["metric"]
     if returned is None and trial._last:
         metrics = trial._last
@@ -213,15 +213,20 @@ def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Metrics as plain numbers, whatever library they come from.
 
+    A truth value counts as 1 or 0.
+
     Raises:
-        TypeError: one is no number.
+        TypeError: one is not a number, or is too large for one.
     """
-    plain: dict[str, float] = {}
-    for name, value in metrics.items():
-        if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
-            raise TypeError(f"the metric {name!r} is {value!r}, which is not a number")
-        plain[str(name)] = float(value)
-    return plain
+    return {str(name): _metric(name, value) for name, value in metrics.items()}
+
+
+def _metric(name: str, value: Any) -> float:
+    try:
+        truth = plain(value) if hasattr(value, "tolist") or isinstance(value, bool) else None
+        return float(truth) if isinstance(truth, bool) else plain_float(value)
+    except TypeError as error:
+        raise TypeError(f"the metric {name!r}: {error}") from None
 
 
 def optimize(

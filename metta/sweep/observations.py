@@ -1,60 +1,149 @@
-"""What Protein learns from the trials of a sweep."""
+"""The door: what a stored trial teaches the optimiser, or why it teaches nothing. Nothing else decides that."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from metta.common.config import flatten
-from metta.common.errors import UserError
+from metta.common.errors import UserError, nearest
 from metta.sweep.constraints import ConstraintError
 from metta.sweep.definition import SweepDefinition
-from metta.sweep.protein import Protein
 from metta.sweep.protein.space import Space, SpaceError
-from metta.sweep.protein_config import ProteinConfig
+from metta.sweep.protein.types import Observation
+from metta.sweep.protein_config import ParameterConfig, ProteinConfig
+from metta.sweep.ranking import judged
+from metta.sweep.store.protocol import Outcome
 from metta.sweep.trial import Trial, TrialState
 
+if TYPE_CHECKING:
+    from metta.sweep.protein import Protein
 
-class Learner:
-    """Protein, told of a sweep's trials as the store has them.
+TELLING = ("params", "state", "score")
+"""Fields of a stored trial without which it teaches nothing."""
 
-    Trials of before a changed search space still teach it: a hyperparameter that is no longer searched is left out,
-    and one that was not searched yet had the Tool's own value.
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a stored trial teaches.
 
     Attributes:
-        protein: the optimiser, as it was told.
+        trial: with its score and cost under the present definition.
+        params: its hyperparameters, flat, with those that it was recorded without filled in.
+        point: where the space places them, [columns]; None where it cannot.
+        observation: what the optimiser learns; None for a trial that has not ended, was dropped, or has a problem.
+        problem: why nothing can be learnt from it, or None.
+        remark: what of it is not used although it is learnt from, or None.
+    """
+
+    trial: Trial
+    params: Mapping[str, Any]
+    point: NDArray[np.float64] | None
+    observation: Observation | None = None
+    problem: str | None = None
+    remark: str | None = None
+
+
+class ObservationReader:
+    """Reads stored trials under a sweep's present definition. A trial that was read before is not read again.
+
+    A hyperparameter that a trial was recorded without has the `default` of its `ParameterConfig`, or else the Tool's
+    own value. One that is no longer searched is not looked at.
+
+    Args:
+        definition: of the sweep, as it is now.
+
+    Attributes:
+        paths: the dotted paths of everything that a suggestion sets.
     """
 
     def __init__(self, definition: SweepDefinition) -> None:
-        self._metric, self._seeds_per_trial = definition.protein.metric, definition.seeds_per_trial
-        self.protein = Protein(
-            definition.protein,
-            seed=definition.seed,
-            num_trials=definition.num_trials,
-            max_cost=definition.max_cost,
-        )
-        self._paths = hyperparameter_paths(definition.protein)
-        defaults = flatten(definition.tool)
-        self._defaults = {path: defaults[path] for path in self._paths if path in defaults}
+        self._metric, self._cost_metric = definition.protein.metric, definition.cost_metric
+        self._seeds_per_trial = definition.seeds_per_trial
+        self._space = Space(definition.protein.parameters)
+        self.paths = hyperparameter_paths(definition.protein)
+        self._path_set = set(self.paths)
+        self._searched = [parameter.path for parameter in self._space.parameters]
+        self._defaults = _defaults(definition)
+        self._read: dict[int, tuple[Trial, Reading]] = {}
 
-    def tell(self, trial: Trial) -> None:
-        """Tell of a trial as it now stands; a trial may be told of again as it changes."""
-        params = {path: trial.params.get(path, self._defaults.get(path)) for path in self._paths}
-        if trial.state.ended:
-            score = score_of(trial, self._metric)
-            failed = trial.state is not TrialState.COMPLETED or score is None
-            self.protein.observe(
-                params,
-                score,
-                trial.cost,
-                is_failure=failed,
-                noise=self._noise(trial),
-                number=trial.number,
-                info=trial.suggestion,
-            )
-        else:
-            self.protein.suggested(trial.number, params, info=trial.suggestion)
+    def read(self, trial: Trial) -> Reading:
+        """What a trial teaches as it now stands."""
+        known = self._read.get(trial.number)
+        if known is None or (known[0] is not trial and known[1].trial is not trial):
+            known = self._read[trial.number] = (trial, self._look(trial))
+        return known[1]
+
+    def point(self, trial: Trial) -> NDArray[np.float64]:
+        """Where the space places a trial that can be learnt from, [columns]."""
+        point = self.read(trial).point
+        assert point is not None
+        return point
+
+    def refusal(self, params: Mapping[str, Any], outcome: Outcome | None = None) -> str | None:
+        """Why a trial that somebody types, or brings in a table, cannot be taken; None where it can.
+
+        Args:
+            params: flat hyperparameters.
+            outcome: how it ended; None for one that is to be run.
+        """
+        if unknown := [path for path in params if path not in self.paths]:
+            missing = [path for path in self._searched if path not in params]
+            if missing:
+                return f"the sweep has no parameter {unknown[0]!r}; {nearest(unknown[0], missing)}"
+        if outcome is None:
+            return self._look(Trial(0, TrialState.QUEUED, dict(params))).problem
+        trial = Trial(
+            0,
+            outcome.state,
+            dict(params),
+            score=outcome.score,
+            cost=outcome.cost,
+            cost_metric=outcome.cost_metric,
+            metrics=dict(outcome.metrics),
+        )
+        reading = self._look(trial)
+        score = reading.trial.score
+        if reading.problem is None and outcome.state is TrialState.COMPLETED and not math.isfinite(score or 0.0):
+            return f"score: {score} is not a finite number; a trial without one has the state failed"
+        if reading.problem is None and outcome.cost is not None and reading.trial.cost is None:
+            return _bad_cost(outcome.cost)
+        return reading.problem
+
+    def _look(self, stored: Trial) -> Reading:
+        trial = judged(stored, self._metric, self._cost_metric)
+        if (suggestion := readable_suggestion(trial.suggestion)) is not trial.suggestion:
+            trial = replace(trial, suggestion=suggestion)
+        if damage := "; ".join(line for line in trial.damage if line.partition(":")[0] in TELLING):
+            return Reading(trial, {}, None, problem=damage)
+        params = self._complete(trial.params)
+        try:
+            point = self._space.encode_flat(params)
+        except ValueError as error:
+            return Reading(trial, params, None, problem=None if trial.dropped is not None else str(error))
+        if not trial.counted:
+            return Reading(trial, params, point)
+        if trial.state is TrialState.COMPLETED and trial.score is None:
+            return Reading(trial, params, point, problem=f"the run did not measure {self._metric!r}")
+        unpriced = trial.cost is None and trial.state is TrialState.COMPLETED
+        remark = _bad_cost(stored.cost) if unpriced else None
+        return Reading(trial, params, point, self._observation(trial, params), None, remark)
+
+    def _complete(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The hyperparameters that the sweep has now, with the defaults of those that are missing."""
+        if params.keys() == self._path_set:
+            return params
+        return {**self._defaults, **{path: params[path] for path in self.paths if path in params}}
+
+    def _observation(self, trial: Trial, params: Mapping[str, Any]) -> Observation:
+        score = trial.score if trial.score is not None and math.isfinite(trial.score) else None
+        failed = trial.state is not TrialState.COMPLETED or score is None
+        return Observation(trial.number, params, score, trial.cost, failed, self._noise(trial))
 
     def _noise(self, trial: Trial) -> float | None:
         """Standard error of a trial's score, where measured: that of its mean over seeds, or of its evaluation."""
@@ -64,10 +153,48 @@ class Learner:
             noise = trial.metrics.get(f"{self._metric}.stderr", math.nan)
         return noise if math.isfinite(noise) and noise >= 0 else None
 
+
+class Learner:
+    """Protein with a sweep's trials as the store has them.
+
+    Args:
+        definition: of the sweep, as it is now.
+        reader: of its trials; made if left out.
+
+    Attributes:
+        protein: the optimiser, with what it has observed.
+        problems: why trials are not learnt from, by number.
+    """
+
+    def __init__(self, definition: SweepDefinition, reader: ObservationReader | None = None) -> None:
+        from metta.sweep.protein import Protein
+
+        self.protein: Protein = Protein(
+            definition.protein,
+            seed=definition.seed,
+            num_trials=definition.num_trials,
+            max_cost=definition.max_cost,
+        )
+        self.problems: dict[int, str] = {}
+        self._reader = reader or ObservationReader(definition)
+
+    def tell(self, trial: Trial) -> None:
+        """Take in a trial as it now stands; the same trial may come again as it changes."""
+        reading = self._reader.read(trial)
+        self.problems.pop(trial.number, None)
+        if reading.problem is not None:
+            self.problems[trial.number] = reading.problem
+        if reading.observation is not None and reading.point is not None:
+            self.protein.learn(reading.observation, reading.point, reading.trial.suggestion)
+        elif reading.problem is None and not trial.state.ended and trial.dropped is None:
+            self.protein.suggested(trial.number, reading.params, info=reading.trial.suggestion)
+        else:
+            self.protein.forget(trial.number, missing_ok=True)
+
     def suggest(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The next hyperparameters, flat with dotted keys, and what Protein says of them."""
         params, info = self.protein.suggest()
-        return {path: _at(params, path) for path in self._paths}, info
+        return {path: value_at(params, path) for path in self._reader.paths}, info
 
     def best(self, max_cost: float | None = None) -> int | None:
         """Number of the trial, of those that cost no more, which the model recommends; None if none completed."""
@@ -75,6 +202,39 @@ class Learner:
             return self.protein.best(max_cost).number
         except LookupError:
             return None
+
+
+def readable_suggestion(suggestion: dict[str, Any]) -> dict[str, Any]:
+    """What the optimiser said of a trial, without the parts that are of another type than it writes."""
+    odd = {key for key, value in suggestion.items() if key in _SUGGESTION and not _SUGGESTION[key](value)}
+    return {key: value for key, value in suggestion.items() if key not in odd} if odd else suggestion
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
+def _is_kernels(value: Any) -> bool:
+    """Whether a value is logarithms of kernel parameters, by the name of the model."""
+    return isinstance(value, dict) and all(
+        isinstance(vector, list) and all(_is_number(each) and abs(each) < _LARGEST_LOG for each in vector)
+        for vector in value.values()
+    )
+
+
+_LARGEST, _LARGEST_LOG = 1e300, 100.0
+_SUGGESTION: dict[str, Callable[[Any], bool]] = {
+    "source": lambda value: isinstance(value, str),
+    "fallback": lambda value: isinstance(value, str),
+    "trial": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "pareto_point": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
+    "score": _is_number,
+    "score_std": lambda value: _is_number(value) and value >= 0,
+    "cost": lambda value: value is None or (_is_number(value) and value >= 0),
+    "success": lambda value: _is_number(value) and 0 <= value <= 1,
+    "model": _is_kernels,
+}
+"""What the parts of a suggestion look like that anything is made of."""
 
 
 def hyperparameter_paths(config: ProteinConfig) -> list[str]:
@@ -88,40 +248,67 @@ def search_centre(config: ProteinConfig) -> dict[str, Any]:
     Raises:
         UserError: no hyperparameters meet the constraints, or a constraint compares what cannot be compared.
     """
-    space = Space(config.parameters, config.constraints)
     try:
+        space = Space(config.parameters, config.constraints)
         params = space.decode(space.centre)
     except (ConstraintError, SpaceError) as error:
         raise UserError(str(error)) from None
-    return {path: _at(params, path) for path in hyperparameter_paths(config)}
+    return {path: value_at(params, path) for path in hyperparameter_paths(config)}
 
 
-def recommended_trial(
-    definition: SweepDefinition, trials: Sequence[Trial], max_cost: float | None = None
-) -> int | None:
-    """The trial, of those that cost no more, whose hyperparameters the model trusts most.
-
-    The best measured score may be luck.
-    """
-    learner = Learner(definition)
-    for trial in trials:
-        learner.tell(trial)
-    return learner.best(max_cost)
-
-
-def measured(metrics: Mapping[str, float], metric: str) -> float | None:
-    """The metric as measured, or None where the run did not measure it."""
-    value = metrics.get(metric)
-    return None if value is None else float(value)
-
-
-def score_of(trial: Trial, metric: str) -> float | None:
-    """The trial's score in a metric, which need not be the one it was first judged by."""
-    return measured(trial.metrics, metric) if trial.metrics else trial.score
-
-
-def _at(nested: Mapping[str, Any], path: str) -> Any:
+def value_at(nested: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path of nested mappings."""
     node: Any = nested
     for key in path.split("."):
         node = node[key]
     return node
+
+
+def problems_text(problems: Mapping[int, str], what: str = "not learnt from") -> str:
+    """One line that counts trials with a problem, and names them by reason; "" for none."""
+    if not problems:
+        return ""
+    by_reason: dict[str, list[int]] = {}
+    for number, reason in sorted(problems.items()):
+        by_reason.setdefault(reason, []).append(number)
+    groups = sorted(by_reason.items(), key=lambda group: (-len(group[1]), group[1]))
+    told = [f"{numbers_text(numbers)} ({' '.join(reason.split())})" for reason, numbers in groups[:_MOST_REASONS]]
+    rest = sum(len(numbers) for _, numbers in groups[_MOST_REASONS:])
+    more = [f"{rest} more for other reasons"] if rest else []
+    count = f"{len(problems):,} {'trial is' if len(problems) == 1 else 'trials are'}"
+    return f"{count} {what}: {'; '.join([*told, *more])}"
+
+
+def numbers_text(numbers: Sequence[int]) -> str:
+    """Trial numbers with runs of them joined: ``0-3, 7``; of very many the first."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    told = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:_MOST_NAMED]]
+    return ", ".join([*told, *(["..."] if len(ranges) > _MOST_NAMED else [])])
+
+
+_MOST_REASONS, _MOST_NAMED = 3, 12
+
+
+def _defaults(definition: SweepDefinition) -> dict[str, Any]:
+    """What each hyperparameter was in a trial that was recorded without it, where something says so."""
+    tool = flatten(definition.tool)
+    defaults: dict[str, Any] = {}
+    for path, leaf in flatten(definition.protein.parameters).items():
+        if not isinstance(leaf, ParameterConfig):
+            continue
+        if leaf.default is not None:
+            defaults[path] = leaf.default
+        elif path in tool:
+            defaults[path] = tool[path]
+    return defaults
+
+
+def _bad_cost(cost: float | None) -> str:
+    if cost is None:
+        return "it has no cost"
+    return f"cost: {cost} is not a finite number of at least 0"

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from metta.common.config import Config, flatten
+from metta.common.plain import plain, plain_float, plain_number, shown
 from metta.sweep.constraints import Constraint
 
 Distribution = Literal[
     "uniform", "int_uniform", "log_normal", "int_log_normal", "uniform_pow2", "logit_normal", "categorical"
 ]
 
+LOG_DISTRIBUTIONS = ("log_normal", "int_log_normal", "uniform_pow2")
+
 
 class ParameterConfig(Config):
     """One hyperparameter's range.
 
     Attributes:
-        min, max: bounds, both inclusive; of every distribution but `categorical`.
+        min, max: bounds, both inclusive; of every distribution but `categorical`. Numbers of any library; whole ones
+            stay whole, so they are exact at any size.
         distribution: `uniform`; `int_uniform` (whole numbers); `log_normal` (searched on a log scale) and
             `int_log_normal`; `uniform_pow2` (powers of two); `logit_normal` (searched on the scale of
             log(x / (1 - x)): for shares near 0 or 1); `categorical` (one of `choices`, without order).
@@ -35,10 +40,10 @@ class ParameterConfig(Config):
         'categorical'
     """
 
-    min: float | None = Field(default=None, allow_inf_nan=False)
-    max: float | None = Field(default=None, allow_inf_nan=False)
+    min: int | float | None = None
+    max: int | float | None = None
     distribution: Distribution
-    mean: float | None = Field(default=None, allow_inf_nan=False)
+    mean: int | float | None = None
     scale: float | Literal["auto"] = "auto"
     choices: list[JsonValue] | None = None
     default: JsonValue = None
@@ -49,6 +54,19 @@ class ParameterConfig(Config):
         if isinstance(data, Mapping) and data.get("choices") is not None and "distribution" not in data:
             return {**data, "distribution": "categorical"}
         return data
+
+    @field_validator("min", "max", "mean", mode="before")
+    @classmethod
+    def _finite(cls, value: Any) -> Any:
+        return value if value is None else _finite_number(value)
+
+    @field_validator("choices", "default", mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        try:
+            return plain(value)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -77,14 +95,29 @@ class ParameterConfig(Config):
             raise ValueError(f"{self.distribution} needs min and max")
         if not self.min < self.max:
             raise ValueError(f"min ({self.min:g}) must be below max ({self.max:g})")
-        if self.distribution in ("log_normal", "int_log_normal", "uniform_pow2") and self.min <= 0:
+        if self.distribution in LOG_DISTRIBUTIONS and self.min <= 0:
             raise ValueError(f"a log scale needs min above 0, not {self.min:g}")
         if self.distribution == "logit_normal" and not 0 < self.min < self.max < 1:
             raise ValueError(f"a logit scale needs bounds between 0 and 1, not {self.min:g}..{self.max:g}")
+        if not math.isfinite(float(self.max) - float(self.min)):
+            raise ValueError(f"{self.min:g}..{self.max:g} is too wide: max - min is beyond the largest number, 1.8e308")
         if self.mean is not None and not self.min <= self.mean <= self.max:
             raise ValueError(f"mean ({self.mean:g}) lies outside {self.min:g}..{self.max:g}")
-        if self.default is not None and (isinstance(self.default, bool) or not isinstance(self.default, int | float)):
-            raise ValueError(f"default ({self.default!r}) must be a number")
+        if self.default is not None:
+            self._check_default()
+
+    def _check_default(self) -> None:
+        """Trials that take the default must have a place on the scale."""
+        try:
+            default = plain_float(self.default)
+        except TypeError as error:
+            raise ValueError(f"default ({shown(self.default)}) must be a number: {error}") from None
+        if not math.isfinite(default):
+            raise ValueError(f"default ({self.default}) must be a finite number")
+        if self.distribution in LOG_DISTRIBUTIONS and default <= 0:
+            raise ValueError(f"default ({self.default}) must lie above 0, because {self.distribution} has a log scale")
+        if self.distribution == "logit_normal" and not 0 < default < 1:
+            raise ValueError(f"default ({self.default}) must lie between 0 and 1, because the scale is a logit scale")
 
 
 class ProteinSettings(Config):
@@ -170,7 +203,28 @@ def same(one: JsonValue, other: JsonValue) -> bool:
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, float) and isinstance(other, float) and math.isnan(one) and math.isnan(other):
+        return True
     return one == other
+
+
+def _finite_number(value: Any) -> int | float:
+    """A number, or the text of one, that a float can hold."""
+    try:
+        number = _read_number(value) if isinstance(value, str) else plain_number(value)
+        finite = math.isfinite(plain_float(number))
+    except (TypeError, ValueError) as error:
+        raise ValueError(str(error) if isinstance(error, TypeError) else f"{value!r} is not a number") from None
+    if not finite:
+        raise ValueError(f"must be a finite number, not {number}")
+    return number
+
+
+def _read_number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def _build(node: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -196,7 +250,7 @@ def _build(node: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _build_leaf(value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
-        return value
+        return _fixed(value)
     if not _describes_range(value):
         return _build(value, path)
     try:
@@ -207,6 +261,16 @@ def _build_leaf(value: Any, path: str) -> Any:
             for detail in error.errors()
         ]
         raise ValueError(f"{path}: {'; '.join(reasons)}") from None
+
+
+def _fixed(value: Any) -> Any:
+    """A range as it is; a fixed value as plain data, where it has such a form."""
+    if isinstance(value, ParameterConfig):
+        return value
+    try:
+        return plain(value)
+    except TypeError:
+        return value
 
 
 def _message(message: str) -> str:
@@ -225,8 +289,18 @@ def _merge(one: dict[str, Any], other: dict[str, Any], path: str) -> dict[str, A
 
 
 def _describes_range(node: Mapping[str, Any]) -> bool:
+    choices = node.get("choices")
     return (
         isinstance(node.get("distribution"), str)
-        or isinstance(node.get("choices"), list)
-        or all(isinstance(node.get(key), int | float) for key in ("min", "max"))
+        or isinstance(choices, list | tuple)
+        or hasattr(choices, "tolist")
+        or all(_is_number(node.get(key)) for key in ("min", "max"))
     )
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        plain_number(value)
+    except TypeError:
+        return isinstance(value, bool)
+    return True

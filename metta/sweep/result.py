@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from metta.common.config import unflatten
 from metta.common.errors import UserError
 from metta.sweep.definition import SweepDefinition
-from metta.sweep.report.standing import pareto_front, ranked
+from metta.sweep.state import SweepState
 from metta.sweep.store.loaded import load_sweep
 from metta.sweep.trial import Trial
 
@@ -21,48 +21,61 @@ class SweepResult:
     """A sweep that has ended.
 
     Attributes:
-        name: of the sweep in the store.
         store: the store's URL.
-        definition: what the sweep did.
-        trials: every trial, by number.
-        recommended: number of the trial whose hyperparameters the model trusts most, or None if none completed. The
-            best measured score may be luck.
+        state: the sweep as it then was.
     """
 
-    name: str
     store: str = field(repr=False)
-    definition: SweepDefinition = field(repr=False)
-    trials: list[Trial] = field(repr=False)
-    recommended: int | None
+    state: SweepState = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The sweep's name in the store."""
+        return self.state.name
+
+    @property
+    def definition(self) -> SweepDefinition:
+        """What the sweep did."""
+        return self.state.definition
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Every trial, by number."""
+        return list(self.state.trials)
 
     @property
     def best_trial(self) -> Trial:
-        """The completed trial with the best measured score.
+        """The recommended trial: what training again should give counts. The highest of many scores may be luck.
 
         Raises:
-            UserError: no trial completed.
+            UserError: no trial has a score.
         """
-        order = ranked(self.trials, self.definition.protein.goal)
-        if not order:
-            raise UserError(f"no trial of {self.name!r} completed, so none is best")
-        return order[0]
+        return self._found(self.state.best)
+
+    @property
+    def top_trial(self) -> Trial:
+        """The trial whose measured score ranks first.
+
+        Raises:
+            UserError: no trial has a score.
+        """
+        return self._found(self.state.top)
 
     @property
     def best_params(self) -> dict[str, Any]:
         """The best trial's hyperparameters, nested as they were given to it."""
-        return unflatten(self.best_trial.params)
+        return unflatten(self.state.params_of(self.best_trial))
 
     @property
     def best_score(self) -> float:
-        """The best trial's score."""
+        """The best trial's score as measured."""
         assert self.best_trial.score is not None
         return self.best_trial.score
 
     @property
     def pareto_front(self) -> list[Trial]:
         """The trials for which no other has a better score at no more cost, by number."""
-        front = pareto_front(self.trials, self.definition.protein.goal)
-        return [trial for trial in self.trials if trial.number in front]
+        return [trial for trial in self.state.trials if trial.number in self.state.on_front]
 
     def to_frame(self) -> pd.DataFrame:
         """One row a trial, as `metta.sweep.load_sweep` gives it.
@@ -71,3 +84,8 @@ class SweepResult:
             UserError: pandas is not installed.
         """
         return load_sweep(self.store, self.name).to_frame()
+
+    def _found(self, trial: Trial | None) -> Trial:
+        if trial is None:
+            raise UserError(f"no trial of {self.name!r} has a score, so none is best")
+        return trial

@@ -1,49 +1,75 @@
-"""Which trials' policies stay."""
+"""Delete the policies and checkpoints of trials that are not to be kept."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Literal
 
 from metta.common import shared_files
-from metta.sweep.report.standing import Goal, pareto_front, ranked
+from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial
 
-KeepPolicies = Literal["best", "pareto", "all"]
+LOW_DISK_BYTES = 2 * 2**30
+"""With less room than this on the disk of the runs, what need not be kept is deleted before the sweep ends."""
 
 
 class Retention:
-    """Deletes what trials that ended made and checkpointed, unless they are to be kept.
+    """Deletes what trials that ended made and checkpointed, unless it is to be kept.
 
-    Logs and all that is recorded stay. Of what a trial names as its artefacts only that is deleted which lies in its
-    own folders; anything else is nobody's to delete.
+    While the sweep runs nothing is deleted, because the best trial may still change, unless the disk is nearly full.
+    Even then the policies of the top, the best and the Pareto-optimal trials stay. `keep_policies` is applied when the
+    sweep has ended. Logs and all that is recorded stay. Of what a trial names as its artefacts only that is deleted
+    which lies in its own folders; anything else is nobody's to delete.
 
     Args:
-        keep: "best" keeps those of the trial with the best score, "pareto" of those on the Pareto front.
-        goal: of the sweep.
         root: the sweep's folder, with the folder ``trial_0007`` of each trial.
         shared: URL of the other folder that the trial of a number may put its artefacts in, or None.
+        notice: where to say that the disk is nearly full.
     """
 
-    def __init__(self, keep: KeepPolicies, goal: Goal, root: Path, shared: Callable[[int], str | None]) -> None:
-        self._keep = keep
-        self._goal = goal
+    def __init__(
+        self, root: Path, shared: Callable[[int], str | None], notice: Callable[[str], None] = lambda message: None
+    ) -> None:
         self._root = root
         self._shared = shared
+        self._notice = notice
+        self._noticed = False
         self._done: set[tuple[int, int]] = set()
 
-    def apply(self, trials: Sequence[Trial]) -> None:
-        """Delete what of these trials, all that the sweep has, is not to be kept any longer.
+    def trial_ended(self, state: SweepState) -> None:
+        """Make room, if the disk is nearly full and not all policies are to be kept.
 
         Raises:
-            UserError: a place does not let itself be reached; it is tried again the next time.
+            UserError: a location is unreachable; it is tried again the next time.
         """
-        if self._keep == "all":
+        if state.definition.keep_policies == "all" or not self._disk_is_low():
             return
-        kept = kept_trials(trials, self._keep, self._goal)
-        for trial in trials:
+        if not self._noticed:
+            self._notice(
+                f"the disk of {self._root} is nearly full, so policies other than those of the top, the best and the "
+                f"Pareto-optimal trials are deleted now (keep_policies={state.definition.keep_policies})"
+            )
+            self._noticed = True
+        self._delete(state, state.policies_wanted)
+
+    def sweep_ended(self, state: SweepState) -> None:
+        """Apply `keep_policies`.
+
+        Raises:
+            UserError: a location is unreachable; it is tried again when the sweep is run again.
+        """
+        if state.definition.keep_policies != "all":
+            self._delete(state, state.policies_kept(state.definition.keep_policies))
+
+    def _disk_is_low(self) -> bool:
+        try:
+            return shutil.disk_usage(self._root).free < LOW_DISK_BYTES
+        except OSError:
+            return False
+
+    def _delete(self, state: SweepState, kept: Collection[int]) -> None:
+        for trial in state.trials:
             attempt = (trial.number, trial.attempts)
             if trial.state.ended and trial.number not in kept and attempt not in self._done:
                 _remove_here(trial, trial_folder(self._root, trial.number).resolve())
@@ -55,13 +81,6 @@ class Retention:
         for uri in trial.artefacts.values():
             if folder is not None and uri.startswith(f"{folder}/"):
                 shared_files.remove(uri)
-
-
-def kept_trials(trials: Sequence[Trial], keep: KeepPolicies, goal: Goal) -> set[int]:
-    """The numbers of the trials whose policies are to be kept."""
-    if keep == "all":
-        return {trial.number for trial in trials}
-    return set(pareto_front(trials, goal)) if keep == "pareto" else {trial.number for trial in ranked(trials, goal)[:1]}
 
 
 def trial_folder(root: Path, number: int) -> Path:

@@ -11,13 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from metta.common.errors import UserError
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.executor.protocol import Executor, Finished
-from metta.sweep.observations import Learner, measured
+from metta.sweep.observations import Learner, ObservationReader, problems_text
+from metta.sweep.ranking import measured
+from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import (
     Attempt,
     Driver,
@@ -58,7 +60,7 @@ class SweepView(Protocol):
 
     def progressed(self, number: int, progress: Progress) -> None: ...
 
-    def ended(self, trial: Trial, trials: list[Trial]) -> None: ...
+    def ended(self, trial: Trial, state: SweepState) -> None: ...
 
 
 @dataclass
@@ -84,7 +86,7 @@ class SweepLoop:
         prepare: puts an attempt's hyperparameters on a fresh Tool and returns what a worker needs.
         view: where to show what happens.
         exclusive: whether to refuse to work beside other drivers.
-        tidy: called with all trials each time that one has ended.
+        on_trial_end: called with the sweep as it then is each time that a trial has ended.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class SweepLoop:
         prepare: Callable[[Attempt], TrialSpec],
         view: SweepView,
         exclusive: bool = True,
-        tidy: Callable[[list[Trial]], None] = lambda trials: None,
+        on_trial_end: Callable[[SweepState], None] = lambda state: None,
     ) -> None:
         self._name = name
         self._definition = definition
@@ -105,12 +107,16 @@ class SweepLoop:
         self._prepare = prepare
         self._view = view
         self._exclusive = exclusive
-        self._tidy = tidy
+        self._on_trial_end = on_trial_end
         self._stops_at = math.inf
-        self._learner = Learner(definition)
+        self._sweep = store.sweep(name)
+        self._reader = ObservationReader(definition)
+        self._learner = Learner(definition, self._reader)
         self._trials: dict[int, Trial] = {}
-        self._ended: set[int] = set()
-        self._revision = 0
+        self._counted: set[int] = set()
+        self._revision = -1
+        self._state: SweepState | None = None
+        self._said_no_cost = False
         self._running: dict[int, _Running] = {}
         self._failures_in_a_row = 0
         self._finishing = False
@@ -118,8 +124,8 @@ class SweepLoop:
         self._asked_at = -math.inf
         self._released_at = -math.inf
 
-    def run(self) -> list[Trial]:
-        """Work until the sweep is complete and return its trials.
+    def run(self) -> SweepState:
+        """Work until the sweep is complete and return it as it then is.
 
         Raises:
             SweepBusyError: another driver is alive, and this one is exclusive.
@@ -135,9 +141,17 @@ class SweepLoop:
             except BaseException as error:
                 self._give_up(type(error).__name__)
                 raise
-        if time.monotonic() >= self._stops_at and len(self._ended) < self._definition.num_trials:
+        if time.monotonic() >= self._stops_at and len(self._counted) < self._definition.num_trials:
             self._view.notice(f"max_hours={self._definition.max_hours:g} are over; run it again to go on")
-        return self._ordered()
+        return self.state
+
+    @property
+    def state(self) -> SweepState:
+        """The sweep with all that was read of it so far."""
+        if self._state is None:
+            trials = [trial for _, trial in sorted(self._trials.items())]
+            self._state = SweepState.of(self._sweep, self._definition, trials, self._reader, self._store.url)
+        return self._state
 
     def finish(self) -> None:
         """Let the running trials end, and start no new one. May be called by a signal handler."""
@@ -180,9 +194,6 @@ class SweepLoop:
                 }[self._instruction]
             )
 
-    def _ordered(self) -> list[Trial]:
-        return [trial for _, trial in sorted(self._trials.items())]
-
     @contextmanager
     def _lease(self) -> Iterator[Driver]:
         """Hold the right to drive the sweep, renewed from a thread of its own, for a trial may compute for long."""
@@ -214,25 +225,30 @@ class SweepLoop:
 
     def _complete(self) -> bool:
         self._read_news()
-        return len(self._ended) >= self._definition.num_trials or (self._budget_is_spent() and not self._running)
+        return len(self._counted) >= self._definition.num_trials or (self._budget_is_spent() and not self._running)
 
     def _budget_is_spent(self) -> bool:
-        """Whether no trial may be started any more, for want of money or of time."""
+        """Whether no trial may be started any more, because the cost or time budget is exhausted."""
         if time.monotonic() >= self._stops_at:
             return True
-        max_cost = self._definition.max_cost
-        return max_cost is not None and math.fsum(trial.cost or 0.0 for trial in self._trials.values()) >= max_cost
+        return self._definition.max_cost is not None and self.state.budget_is_spent
 
     def _read_news(self) -> None:
         revision = self._store.revision(self._name)
         if revision == self._revision:
             return
-        for trial in self._store.trials(self._name, changed_since=self._revision):
+        first_time = self._revision < 0
+        for trial in self._store.trials(self._name, changed_since=max(0, self._revision)):
             self._trials[trial.number] = trial
-            note = self._ended.add if trial.state.ended else self._ended.discard  # a failed trial may be retried
-            note(trial.number)
+            count = self._counted.add if trial.counted else self._counted.discard  # a trial may be retried or dropped
+            count(trial.number)
+            known = self._learner.problems.get(trial.number)
             self._learner.tell(trial)
+            problem = self._learner.problems.get(trial.number)
+            if problem is not None and problem != known and not first_time:
+                self._view.notice(problems_text({trial.number: problem}))
         self._revision = revision
+        self._state = None
 
     def _start_one(self, driver: Driver) -> bool:
         """Start an attempt, unless nothing is left to start."""
@@ -240,11 +256,35 @@ class SweepLoop:
         if attempt is None:
             return False
         running = self._running[attempt.number] = _Running(attempt, saved_at=time.monotonic())
+        try:
+            running.spec = self._prepared(attempt)
+        except UserError as error:
+            self._refuse(running, f"its hyperparameters cannot be used: {error}")
+            return True
         self._view.started(attempt)
-        running.spec = self._prepare(attempt)
         running.started_at = time.monotonic()
         self._executor.submit(running.spec, self._report_for(attempt.number))
         return True
+
+    def _prepared(self, attempt: Attempt) -> TrialSpec:
+        """What a worker needs for an attempt.
+
+        Raises:
+            UserError: the trial's hyperparameters do not fit what is searched now, or what is trained.
+        """
+        reading = self._reader.read(self._trials[attempt.number])
+        if reading.problem is not None:
+            raise UserError(reading.problem)
+        return self._prepare(replace(attempt, params={**attempt.params, **reading.params}))
+
+    def _refuse(self, running: _Running, reason: str) -> None:
+        """Record an attempt that cannot be run as failed."""
+        number = running.attempt.number
+        outcome = Outcome(TrialState.FAILED, error=reason)
+        trial = self._persist(number, lambda: self._store.end(running.attempt, outcome))
+        del self._running[number]
+        self._read_news()
+        self._view.ended(trial, self.state)
 
     def _next_attempt(self, driver: Driver) -> Attempt | None:
         """Claim a queued trial, or make a new one while the sweep may have more."""
@@ -252,13 +292,19 @@ class SweepLoop:
         while True:
             attempt = self._store.claim(driver)
             self._read_news()
-            if attempt is not None or len(self._trials) >= self._definition.num_trials:
+            if attempt is not None or self._planned() >= self._definition.num_trials:
                 return attempt
             params, suggestion = self._learner.suggest()
             try:
-                return self._store.start(driver, len(self._trials), params, suggestion)
+                attempt = self._store.start(driver, max(self._trials, default=-1) + 1, params, suggestion)
+                self._read_news()
+                return attempt
             except NumberTakenError:
                 continue
+
+    def _planned(self) -> int:
+        """How many trials there are that count, or will when they have ended."""
+        return sum(trial.dropped is None for trial in self._trials.values())
 
     def _release_lost(self) -> None:
         """Queue trials whose driver is gone; now and then, for it means to look at every running one."""
@@ -326,9 +372,21 @@ class SweepLoop:
             return
         del self._running[number]
         self._read_news()
-        self._view.ended(trial, self._ordered())
-        self._tidy(self._ordered())
+        self._view.ended(trial, self.state)
+        self._notice_cost(trial)
+        self._on_trial_end(self.state)
         self._count_failures(trial)
+
+    def _notice_cost(self, trial: Trial) -> None:
+        """Say once that a trial is kept without a cost; the sweep's last lines name all of them."""
+        remark = self._reader.read(trial).remark
+        if remark is None or self._said_no_cost:
+            return
+        self._said_no_cost = True
+        budget = (
+            "" if self._definition.max_cost is None else "; towards max_cost it counts the median of the known ones"
+        )
+        self._view.notice(f"trial {trial.number} keeps its score and has no cost: {remark}{budget}")
 
     def _persist(self, number: int, write: Callable[[], Any]) -> Any:
         """Write until it is written: a finished trial outlives a full disk or a database that is away."""
@@ -360,11 +418,9 @@ class SweepLoop:
             error = f"the run did not measure {metric!r}"
         elif error is None and score is not None and not math.isfinite(score):
             error = f"the score {metric} is {score}"
-        elif error is None and (cost is None or not math.isfinite(cost)) and not result.stopped:
-            error = f"the cost {cost_metric} is {cost}"
         state = TrialState.FAILED if error else TrialState.PRUNED if result.stopped else TrialState.COMPLETED
         metrics = result.metrics | {f"{name}.std": spread for name, spread in result.spread.items() if name == metric}
-        return Outcome(state, score, cost, seconds, metrics, result.artefacts, error)
+        return Outcome(state, score, cost, seconds, metrics, result.artefacts, error, cost_metric)
 
     def _count_failures(self, trial: Trial) -> None:
         if trial.state is not TrialState.FAILED:

@@ -6,7 +6,7 @@ from pydantic import Field, SerializeAsAny
 
 from metta.common.config import Config
 from metta.sweep.protein_config import ProteinConfig
-from metta.sweep.retention import KeepPolicies
+from metta.sweep.ranking import KeepPolicies
 
 
 class SweepConfig(Config):

@@ -95,12 +95,12 @@ class RunTrial(Protocol):
     def __call__(self, spec: TrialSpec, report: Report) -> TrialResult: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """The record of a trial, as the store keeps it.
 
     Attributes:
-        number: 0, 1, 2, ... without gaps.
+        number: 0, 1, 2, ...; a gap shows that somebody deleted a row by hand.
         state: see `TrialState`.
         params: hyperparameters, flat with dotted keys.
         suggestion: what the optimiser said of these params (source, predictions).
@@ -111,6 +111,9 @@ class Trial:
         artefacts: URIs by name.
         error: traceback or reason of a failure.
         created_at, started_at, ended_at: UTC; `started_at` is that of the last attempt.
+        dropped: the reason for which somebody dropped the trial, "" where none was given; None if nobody did.
+        cost_metric: what `cost` is measured in, or None where that is not known.
+        damage: a line for each part of the stored row that cannot be read, ``params: ...``. It is not stored.
     """
 
     number: int
@@ -126,3 +129,11 @@ class Trial:
     created_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    dropped: str | None = None
+    cost_metric: str | None = None
+    damage: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> bool:
+        """Whether it counts among `num_trials`: it ended, and nobody dropped it."""
+        return self.state.ended and self.dropped is None

@@ -18,9 +18,10 @@ from metta.sweep.abstract_sweep import AbstractSweep, trial_seed
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.executor.protocol import Executor
 from metta.sweep.observations import search_centre
+from metta.sweep.state import SweepState, read_state
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt
-from metta.sweep.trial import TrialSpec
+from metta.sweep.trial import Trial, TrialSpec
 from metta.tools.ranked_sweep import LeadingExecutor, follow
 from metta.tools.training import TrainingTool
 
@@ -105,29 +106,38 @@ class SweepTool(AbstractSweep):
         return list(tool.simulations if chosen is None else chosen)
 
 
-def retrain(sweep_name: str, trial: int, seed: int | None = None, store: str | None = None) -> AnyTrainingTool:
+def retrain(
+    sweep_name: str, trial: int | None = None, seed: int | None = None, store: str | None = None
+) -> AnyTrainingTool:
     """Train once more with the hyperparameters of a sweep's trial.
 
     Args:
         sweep_name: the sweep.
-        trial: the trial's number.
+        trial: the trial's number; the best trial if left out.
         seed: a fresh seed tells luck from merit; the trial's own if left out.
         store: URL of the store, if it is not the default one.
     """
     opened = open_store(store or default_store_url())
     try:
-        definition = SweepDefinition.model_validate(opened.sweep(sweep_name).config)
-        trials = opened.trials(sweep_name)
+        state = read_state(opened, sweep_name)
     finally:
         opened.close()
-    if not 0 <= trial < len(trials):
-        raise UserError(f"trial={trial}: sweep {sweep_name!r} has the trials 0 to {len(trials) - 1}")
-    tool = _tool_class(definition).model_validate(definition.tool).update(trials[trial].params)
+    definition, chosen = state.definition, _trial_to_retrain(state, trial)
+    tool = _tool_class(definition).model_validate(definition.tool).update(state.params_of(chosen))
     if seed is not None:
         tool.override("trainer.seed", seed)
-    elif "trainer.seed" not in {**definition.train_overrides, **trials[trial].params}:
-        tool.override("trainer.seed", trial_seed(definition.seed or 0, trial))
-    return tool.override("run_name", f"{sweep_name}.{trial:04d}.seed{tool.trainer.seed}")
+    elif "trainer.seed" not in {**definition.train_overrides, **chosen.params}:
+        tool.override("trainer.seed", trial_seed(definition.seed or 0, chosen.number))
+    return tool.override("run_name", f"{sweep_name}.{chosen.number:04d}.seed{tool.trainer.seed}")
+
+
+def _trial_to_retrain(state: SweepState, number: int | None) -> Trial:
+    """The trial of that number, or the best one."""
+    if number is not None:
+        return state.trial(number)
+    if state.best is None:
+        raise UserError(f"no trial of {state.name!r} has a score, so none is best")
+    return state.best
 
 
 def _tool_class(definition: SweepDefinition) -> type[AnyTrainingTool]:

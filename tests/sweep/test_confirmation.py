@@ -15,11 +15,12 @@ from metta.common.errors import UserError
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.confirmation import SURE, choose, judge, missing
 from metta.sweep.definition import SweepDefinition
-from metta.sweep.report.standing import ranked
 from metta.sweep.report.verdict import sentences
+from metta.sweep.state import read_state
 from metta.sweep.store import open_store
 from metta.sweep.trial import Trial, TrialState
 from tests.support.parabola import parabola_definition
+from tests.support.states import state_of
 
 
 def trial(number: int, score: float | None, x: float, of: int | None = None) -> Trial:
@@ -37,7 +38,7 @@ def test_intervals_are_those_of_students_t_and_welchs_test() -> None:
     generator = np.random.default_rng(0)
     a, b = generator.normal(1.0, 0.1, 5).tolist(), generator.normal(0.8, 0.3, 7).tolist()
     chosen = [trial(3, 1.0, 0.1), trial(4, 0.9, 0.2)]
-    verdict = judge(parabola_definition(9), chosen, confirmations({3: a, 4: b}))
+    verdict = judge("maximize", chosen, confirmations({3: a, 4: b}))
 
     by_trial = {setting.trial: setting for setting in verdict.settings}
     for number, scores in ((3, a), (4, b)):
@@ -53,7 +54,7 @@ def test_intervals_are_those_of_students_t_and_welchs_test() -> None:
 def test_several_comparisons_are_sure_together() -> None:
     scores = {number: np.random.default_rng(number).normal(0, 1, 6).tolist() for number in range(3)}
     chosen = [trial(number, 0.0, number / 10) for number in scores]
-    verdict = judge(parabola_definition(9), chosen, confirmations(scores))
+    verdict = judge("maximize", chosen, confirmations(scores))
     assert len(verdict.differences) == 3
     for difference in verdict.differences:
         pair = [scores[difference.better], scores[difference.worse]]
@@ -62,9 +63,8 @@ def test_several_comparisons_are_sure_together() -> None:
 
 
 def test_where_less_is_better_the_lower_mean_wins() -> None:
-    definition = parabola_definition(9).update({"protein.goal": "minimize"})
     chosen = [trial(0, 1.0, 0.1), trial(1, 2.0, 0.2)]
-    verdict = judge(definition, chosen, confirmations({0: [1.0, 1.1, 0.9], 1: [0.2, 0.1, 0.3]}))
+    verdict = judge("minimize", chosen, confirmations({0: [1.0, 1.1, 0.9], 1: [0.2, 0.1, 0.3]}))
     assert [setting.trial for setting in verdict.settings] == [1, 0]
     (difference,) = verdict.differences
     assert (difference.better, difference.worse, difference.real) == (1, 0, True)
@@ -74,15 +74,13 @@ def test_where_less_is_better_the_lower_mean_wins() -> None:
 def test_the_words_say_what_the_numbers_do() -> None:
     chosen = [trial(number, 1.0, number / 10) for number in range(3)]
     scores = {0: [1.0, 1.02, 0.98, 1.01], 1: [1.0, 1.03, 0.95, 1.0], 2: [0.1, 0.12, 0.09, 0.1]}
-    verdict = judge(parabola_definition(9), chosen, confirmations(scores))
+    verdict = judge("maximize", chosen, confirmations(scores))
     told = sentences(verdict)
     assert told[0] == "Trial 0 did best, but trial 1 may be as good."
     assert any(sentence.startswith("Trials 0 and 1 cannot be told apart") for sentence in told)
     assert any(sentence.startswith("Trial 0 really is better than trial 2: by 0.9") for sentence in told)
     assert any(sentence.startswith("Trial 1 really is better than trial 2") for sentence in told)
-    assert (
-        "is best, and that is no luck" in sentences(judge(parabola_definition(9), chosen[1:], confirmations(scores)))[0]
-    )
+    assert "is best, and that is no luck" in sentences(judge("maximize", chosen[1:], confirmations(scores)))[0]
 
 
 def test_as_many_seeds_as_advised_mostly_tell() -> None:
@@ -90,7 +88,7 @@ def test_as_many_seeds_as_advised_mostly_tell() -> None:
     generator = np.random.default_rng(1)
     chosen = [trial(0, 1.0, 0.1), trial(1, 1.0, 0.2)]
     scores = {0: [0.3, 1.7, 0.9, 1.5, 0.6], 1: [0.1, 1.3, 0.5, 1.2, 0.4]}
-    (difference,) = judge(parabola_definition(9), chosen, confirmations(scores)).differences
+    (difference,) = judge("maximize", chosen, confirmations(scores)).differences
     assert not difference.real
     assert difference.seeds_needed
     spread = math.sqrt((np.var(scores[0], ddof=1) + np.var(scores[1], ddof=1)) / 2)
@@ -99,7 +97,7 @@ def test_as_many_seeds_as_advised_mostly_tell() -> None:
         more = {
             n: generator.normal(difference.mean * (n == 0), spread, difference.seeds_needed).tolist() for n in (0, 1)
         }
-        found += judge(parabola_definition(9), chosen, confirmations(more)).differences[0].real
+        found += judge("maximize", chosen, confirmations(more)).differences[0].real
     assert found >= 14
 
 
@@ -110,7 +108,7 @@ def test_failures_and_single_scores_are_no_evidence() -> None:
         trial(2, math.nan, 0.1, of=7),
         trial(3, 0.4, 0.2, of=8),
     ]
-    verdict = judge(parabola_definition(9), [trial(7, 1.0, 0.1), trial(8, 0.9, 0.2), trial(9, 0.8, 0.3)], runs)
+    verdict = judge("maximize", [trial(7, 1.0, 0.1), trial(8, 0.9, 0.2), trial(9, 0.8, 0.3)], runs)
     assert [(s.trial, list(s.scores), s.failures, s.low) for s in verdict.settings] == [
         (7, [0.5], 2, None),
         (8, [0.4], 0, None),
@@ -122,15 +120,16 @@ def test_failures_and_single_scores_are_no_evidence() -> None:
 def test_the_best_that_differ_in_their_settings_are_chosen() -> None:
     trials = [trial(0, 0.9, 0.1), trial(1, 1.0, 0.2), trial(2, 0.95, 0.2), trial(3, None, 0.4), trial(4, 0.8, 0.5)]
     definition = parabola_definition(9)
-    assert [each.number for each in choose(definition, trials, 3)] == [1, 0, 4]
-    assert [each.number for each in choose(definition, trials, 3, [4, 2, 4])] == [4, 2]
+    state = state_of(definition, trials)
+    assert [each.number for each in choose(state, 3)] == [1, 0, 4]
+    assert [each.number for each in choose(state, 3, [4, 2, 4])] == [4, 2]
     with pytest.raises(UserError, match="trial 3 has no score"):
-        choose(definition, trials, 3, [3])
+        choose(state, 3, [3])
     with pytest.raises(UserError, match="no trial has a score yet"):
-        choose(definition, trials[3:4], 3)
+        choose(state_of(definition, trials[3:4]), 3)
     fixed = SweepDefinition(**dict(definition) | {"train_overrides": {"trainer.seed": 1}})
     with pytest.raises(UserError, match=r"fixes trainer\.seed"):
-        choose(fixed, trials, 3)
+        choose(state_of(fixed, trials), 3)
 
 
 def test_only_what_is_missing_is_run_and_in_turns() -> None:
@@ -149,7 +148,7 @@ def test_the_best_are_run_again_on_fresh_seeds(
     assert EntryPoint(path="tests.support.quick_sweep.quick_sweep", args=args).build().invoke() == 0
     store = open_store(f"sqlite:///{tmp_path}/sweeps.db")
     swept = store.trials("q")
-    best, second = [each.number for each in ranked(swept, "maximize")][:2]
+    best, second = [each.number for each in choose(read_state(store, "q"), 2)]
 
     def confirm(*words: str) -> list[Trial]:
         assert metta_sweep(["confirm", "q", *words]) == 0

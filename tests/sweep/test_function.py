@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from metta.common.errors import UserError
 from metta.sweep import ParameterConfig, RunningTrial, SweepResult, load_sweep, optimize
 from metta.sweep.abstract_sweep import AbstractSweep
 from metta.sweep.cli import main as metta_sweep
+from metta.sweep.function import numbers
 from metta.sweep.sweep import TooManyFailuresError
 from metta.sweep.trial import TrialState
 from tests.support.functions import one_argument, parabola
@@ -98,8 +101,30 @@ def test_what_was_reported_last_counts_where_nothing_is_returned() -> None:
 
 @pytest.mark.parametrize("returned", [None, {"accuracy": "high"}, "0.5"])
 def test_what_is_no_metric_fails_the_trial_and_says_so(returned: Any) -> None:
-    with pytest.raises(TooManyFailuresError, match=r"the metric 'accuracy' is (None|'high'|'0.5'), which is not"):
+    with pytest.raises(TooManyFailuresError, match=r"the metric 'accuracy': (None|'high'|'0.5') is not a number"):
         sweep(lambda config, trial: returned, 9)
+
+
+def test_metrics_of_any_library_become_floats_and_one_too_large_is_refused() -> None:
+    metrics = {"a": Decimal("0.5"), "b": np.int64(3), "c": np.array([2.5]), "d": True, "e": np.bool_(False)}
+    assert numbers(metrics) == {"a": 0.5, "b": 3.0, "c": 2.5, "d": 1.0, "e": 0.0}
+    assert all(type(value) is float for value in numbers(metrics).values())
+    for large in (10**400, 10**5000, Fraction(10**400, 3)):
+        with pytest.raises(TypeError, match=r"the metric 'loss': .* is too large"):
+            numbers({"loss": large})
+
+
+def test_a_function_that_changes_what_it_is_given_changes_nothing_else() -> None:
+    def train(config: dict[str, Any], trial: RunningTrial) -> float:
+        config["layers"].append(10)
+        config["optimizer"]["betas"][0] = None
+        return float(len(config["layers"]))
+
+    parameters = {"layers": {"choices": [[64], [128], [256, 64]]}, "optimizer": {"betas": [0.9, 0.99]}}
+    result = optimize(train, parameters, "accuracy", 6)
+    assert all(trial.params["layers"] in [[64], [128], [256, 64]] for trial in result.trials)
+    assert all(trial.params["optimizer.betas"] == [0.9, 0.99] for trial in result.trials)
+    assert {trial.score for trial in result.trials} <= {2.0, 3.0}
 
 
 def test_a_metric_under_another_name_fails_the_trial_and_says_what_was_returned() -> None:

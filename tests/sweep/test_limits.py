@@ -22,7 +22,9 @@ from metta.sweep.definition import SweepChangedError
 from metta.sweep.retention import Retention
 from metta.sweep.trial import Trial, TrialState
 from tests.support.functions import hang, parabola
+from tests.support.parabola import parabola_definition
 from tests.support.small_sweep import small_sweep
+from tests.support.states import state_of
 from tests.sweep.executor.trials import alive, until
 
 X = {"x": {"min": 0, "max": 1, "distribution": "uniform"}}
@@ -213,19 +215,29 @@ def test_shared_policies_are_deleted_too(tmp_path: Path) -> None:
 def test_what_cannot_be_deleted_now_is_deleted_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uris = [f"memory://later/{number}/policy" for number in range(3)]
     trials = [
-        Trial(number, TrialState.COMPLETED, {}, attempts=1, score=float(number), cost=1.0, artefacts={"policy": uri})
+        Trial(
+            number,
+            TrialState.COMPLETED,
+            {"x": 0.5},
+            attempts=1,
+            score=float(number),
+            cost=1.0,
+            artefacts={"policy": uri},
+        )
         for number, uri in enumerate(uris)
     ]
     for uri in uris:
         shared_files.write_bytes(uri, b"1")
-    retention = Retention("best", "maximize", tmp_path, lambda number: f"memory://later/{number}")
+    state = state_of(parabola_definition(3, keep_policies="best"), trials)
+    assert state.best is not None
+    retention = Retention(tmp_path, lambda number: f"memory://later/{number}")
     with monkeypatch.context() as patched:
         patched.setattr(MemoryFileSystem, "rm", lambda self, path, recursive: 1 / 0)
         with pytest.raises(UserError, match="ZeroDivisionError"):
-            retention.apply(trials)
-    retention.apply(trials)
-    assert shared_files.read_bytes(uris[2])
-    for uri in uris[:2]:
+            retention.sweep_ended(state)
+    retention.sweep_ended(state)
+    assert shared_files.read_bytes(uris.pop(state.best.number))
+    for uri in uris:
         with pytest.raises(FileNotFoundError):
             shared_files.read_bytes(uri)
 
@@ -241,7 +253,7 @@ def test_a_policy_that_was_not_kept_is_not_offered(capsys: pytest.CaptureFixture
     assert first.best_trial.artefacts["policy"] in capsys.readouterr().out.replace("\n", "")
     Path(first.best_trial.artefacts["policy"].removeprefix("file://")).unlink()
     sweep(train, 2, keep_policies="best", name=first.name)
-    assert "not kept, for keep_policies=best" in capsys.readouterr().out
+    assert "not kept, because keep_policies=best" in capsys.readouterr().out
 
 
 def test_a_queued_point_of_a_function_is_whole(capsys: pytest.CaptureFixture[str]) -> None:

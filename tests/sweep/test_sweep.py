@@ -18,6 +18,7 @@ import pytest
 from metta.sweep.definition import SweepChangedError, SweepDefinition, open_sweep
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
+from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt, Store
 from metta.sweep.sweep import SweepBusyError, SweepLoop, TooManyFailuresError
@@ -36,7 +37,7 @@ class SilentView:
 
     def progressed(self, number: int, progress: Progress) -> None: ...
 
-    def ended(self, trial: Trial, trials: list[Trial]) -> None: ...
+    def ended(self, trial: Trial, state: SweepState) -> None: ...
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def drive(store: Store, definition: SweepDefinition, on_change: str = "refuse") -> list[Trial]:
     definition = open_sweep(store, "s", definition, on_change="extend" if on_change == "extend" else "refuse")
     prepare = partial(prepare_parabola, definition)
-    return SweepLoop("s", definition, store, InlineExecutor(), prepare, SilentView()).run()
+    return list(SweepLoop("s", definition, store, InlineExecutor(), prepare, SilentView()).run().trials)
 
 
 def test_a_sweep_ends_at_exactly_num_trials_and_finds_the_best(store: Store) -> None:
@@ -158,7 +159,7 @@ def test_a_changed_question_is_refused_with_the_difference(store: Store) -> None
     drive(store, parabola_definition(2))
     wider = ProteinConfig(metric="score", parameters={"x": ParameterConfig(min=0, max=2, distribution="uniform")})
 
-    with pytest.raises(SweepChangedError, match=r"parameters\.x\.max: 1\.0 -> 2\.0"):
+    with pytest.raises(SweepChangedError, match=r"parameters\.x\.max: 1\.0 -> 2\n"):
         drive(store, parabola_definition(4, protein=wider))
     assert len(store.trials("s")) == 2
 
@@ -195,6 +196,7 @@ def test_a_second_driver_is_refused_while_the_first_lives(store: Store) -> None:
 DRIVER = """
 import sys
 from tests.support.parabola import Parabola, parabola_definition
+from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from tests.sweep.test_sweep import drive
 drive(open_store(sys.argv[1]), parabola_definition(30, Parabola(seconds_per_step=0.02)))

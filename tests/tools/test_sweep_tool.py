@@ -107,7 +107,8 @@ def test_a_trial_can_be_retrained(capsys: pytest.CaptureFixture[str]) -> None:
     assert tool.trainer.optimizer.learning_rate == trial.params["trainer.optimizer.learning_rate"]
     repeated = retrain("s", trial=0).run(lambda progress: True)
     assert repeated.metrics["small"] == trial.score, "with its own seed a trial repeats itself"
-    with pytest.raises(UserError, match="trial=3: sweep 's' has the trials 0 to 0"):
+    assert retrain("s").run_name == retrain("s", trial=0).run_name, "left out, it is the best trial"
+    with pytest.raises(UserError, match="sweep 's' has trial 0, and no trial 3"):
         retrain("s", trial=3)
 
 

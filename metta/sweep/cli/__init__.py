@@ -7,6 +7,7 @@ runs, so that help and completion come at once.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         argcomplete.autocomplete(parser)
     options = parser.parse_args(arguments)
     quiet_terminal()
+    gc.set_threshold(50_000)  # what is read stays until the end, so Python need not look for garbage in it
     try:
         return int(options.command(options) or 0)
     except UserError as error:

@@ -59,12 +59,12 @@ def dashboard(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Write a sweep as one HTML file that opens offline, with its plots as PNG files on request."""
+    from metta.sweep.report.curves import with_curves
     from metta.sweep.report.paper import write_images, write_report
-    from metta.sweep.report.snapshot import take_snapshot
-    from metta.sweep.store.loaded import LoadedSweep
+    from metta.sweep.state import read_state
 
     with opened(options) as store:
-        snapshot = take_snapshot(LoadedSweep(store, store.sweep(options.name)))
+        snapshot = with_curves(store, read_state(store, options.name).analysed())
     path = options.to or Path(f"{options.name}.html")
     write_report(snapshot, path)
     images = [] if options.png is None else write_images(snapshot, options.png)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from metta.common.entry_point import EntryPoint
     from metta.sweep.abstract_sweep import AbstractSweep
     from metta.sweep.definition import SweepDefinition
-    from metta.sweep.store.protocol import Store
+    from metta.sweep.store.protocol import Outcome, Store
 
 TITLE = "steer sweeps"
 
@@ -29,6 +30,10 @@ def register(commands: Commands) -> None:
     commands.add(retry, "retry", "name").add_argument(
         "numbers", nargs="+", type=int, metavar="NUMBER", help="numbers of failed trials"
     )
+    dropped = commands.add(drop, "drop", "name")
+    dropped.add_argument("numbers", nargs="+", type=int, metavar="NUMBER", help="numbers of trials")
+    dropped.add_argument("--reason", default="", metavar="TEXT", help="why, for those who look at the sweep")
+    dropped.add_argument("--undo", action="store_true", help="take them in again")
     commands.add(work, "work", "name")
     confirmed = commands.add(confirm, "confirm", "name")
     confirmed.add_argument("--top", type=positive, default=3, metavar="K", help="the K best (default: %(default)s)")
@@ -115,7 +120,7 @@ def work(options: argparse.Namespace) -> int:
     from metta.sweep.report.summary import sweep_as_json
 
     result = sweep.run(Console(stderr=True), exclusive=False)
-    print(json.dumps(sweep_as_json(result.name, result.definition, result.trials), indent=2, allow_nan=False))
+    print(json.dumps(sweep_as_json(result.state), indent=2, allow_nan=False))
     return 0
 
 
@@ -128,19 +133,16 @@ def confirm(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from metta.sweep import confirmation
-    from metta.sweep.definition import SweepDefinition, open_sweep
+    from metta.sweep.definition import open_sweep
     from metta.sweep.report.verdict import print_verdict
-    from metta.sweep.store.protocol import SweepNotFoundError
+    from metta.sweep.state import confirmations, read_state
 
     name = f"{options.name}{confirmation.SUFFIX}"
     with opened(options) as store:
         swept = _entry_point(store, options.name)
-        definition = SweepDefinition.model_validate(store.sweep(options.name).config)
-        chosen = confirmation.choose(definition, store.trials(options.name), options.top, options.trials)
-        try:
-            before = store.trials(name)
-        except SweepNotFoundError:
-            before = []
+        state = read_state(store, options.name)
+        chosen = confirmation.choose(state, options.top, options.trials)
+        before = [trial for trial in confirmations(store, options.name, state.definition) if trial.dropped is None]
         missing = confirmation.missing(before, chosen, options.seeds)
         entry_point = confirmation.entry_point(swept, name, len(before) + len(missing))
         tool = _build(entry_point, options)
@@ -152,11 +154,11 @@ def confirm(options: argparse.Namespace) -> None:
             except KeyboardInterrupt:
                 notice("stopped; the same command goes on with it")
                 raise
-        verdict = confirmation.judge(definition, chosen, store.trials(name))
+        verdict = confirmation.judge(state.goal, chosen, confirmations(store, options.name, state.definition))
     if options.json:
         print(json.dumps({"sweep": name} | confirmation.verdict_as_json(verdict), indent=2))
     else:
-        print_verdict(Console(), definition, verdict)
+        print_verdict(Console(), state.definition, verdict)
 
 
 def enqueue(options: argparse.Namespace) -> None:
@@ -164,11 +166,8 @@ def enqueue(options: argparse.Namespace) -> None:
 
     Hyperparameters that are left out have the Tool's own values.
     """
-    from metta.sweep.definition import SweepDefinition
-
     with opened(options) as store:
-        definition = SweepDefinition.model_validate(store.sweep(options.name).config)
-        number = store.enqueue(options.name, _hyperparameters(definition, options.params))
+        (number,) = _append(store, options, None)
     say(options, f"trial {number} is queued", number=number)
 
 
@@ -177,15 +176,42 @@ def add(options: argparse.Namespace) -> None:
 
     Hyperparameters that are left out had the Tool's own values.
     """
-    from metta.sweep.definition import SweepDefinition
     from metta.sweep.store.protocol import Outcome
     from metta.sweep.trial import TrialState
 
     with opened(options) as store:
-        definition = SweepDefinition.model_validate(store.sweep(options.name).config)
-        outcome = Outcome(TrialState.COMPLETED, score=options.score, cost=options.cost)
-        number = store.add(options.name, _hyperparameters(definition, options.params), outcome)
+        (number,) = _append(store, options, Outcome(TrialState.COMPLETED, score=options.score, cost=options.cost))
     say(options, f"trial {number} is added", number=number)
+
+
+def drop(options: argparse.Namespace) -> None:
+    """Leave trials out: not learnt from, not ranked and not counted.
+
+    They are kept, and shown as dropped; what they cost stays spent. --undo takes it back.
+    """
+    with opened(options) as store:
+        if options.undo:
+            store.restore(options.name, options.numbers)
+        else:
+            store.drop(options.name, options.numbers, options.reason)
+    several = len(options.numbers) > 1
+    told = f"trial{'s' * several} {', '.join(map(str, options.numbers))} {'are' if several else 'is'}"
+    state = "dropped no longer" if options.undo else "dropped; take it back with --undo"
+    say(options, f"{told} {state}", numbers=options.numbers, dropped=not options.undo)
+
+
+def _append(store: Store, options: argparse.Namespace, outcome: Outcome | None) -> list[int]:
+    """Add a trial as it was typed, if the optimiser can learn from it."""
+    from metta.sweep.definition import read_definition
+    from metta.sweep.observations import ObservationReader
+
+    definition = read_definition(store.sweep(options.name))
+    params = _hyperparameters(definition, options.params)
+    if outcome is not None:
+        outcome = replace(outcome, cost_metric=definition.cost_metric)
+    if refusal := ObservationReader(definition).refusal(params, outcome):
+        raise UserError(f"nothing is added: {refusal}")
+    return store.append(options.name, [(params, outcome)])
 
 
 def _entry_point(store: Store, name: str) -> EntryPoint:

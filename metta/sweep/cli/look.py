@@ -12,9 +12,8 @@ from metta.sweep.cli.command import Commands, opened, positive
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from metta.sweep.definition import SweepDefinition
+    from metta.sweep.state import SweepState
     from metta.sweep.store.protocol import Store, SweepRecord
-    from metta.sweep.trial import Trial
 
 TITLE = "look at sweeps"
 
@@ -48,32 +47,31 @@ def show(options: argparse.Namespace) -> None:
 
     Of more than 50 trials the 20 best are shown, unless you say which: --top 100, --state failed, --pareto.
     """
-    from metta.sweep.definition import SweepDefinition
     from metta.sweep.report.selection import select
     from metta.sweep.report.summary import print_trials, sweep_as_json
+    from metta.sweep.state import read_state, with_details
     from metta.sweep.trial import TrialState
 
-    with opened(options) as store:
-        record = store.sweep(options.name)
-        definition = SweepDefinition.model_validate(record.config)
-        trials = store.trials(options.name)
     asked = options.top or options.state or options.pareto or options.sort
-    top = BEST if not asked and not options.json and len(trials) > MANY else options.top
-    states = [TrialState(state) for state in options.state]
-    goal = definition.protein.goal
-    chosen = select(trials, goal, states=states, pareto=options.pareto, sort=options.sort, top=top)
+    with opened(options) as store:
+        state = read_state(store, options.name, brief=not options.json and not options.sort)
+        count = len(state.trials)
+        top = BEST if not asked and not options.json and count > MANY else options.top
+        states = [TrialState(name) for name in options.state]
+        chosen = select(state, states=states, pareto=options.pareto, sort=options.sort, top=top)
+        state = with_details(store, state)
     if options.json:
-        print(json.dumps(sweep_as_json(options.name, definition, trials, chosen), indent=2, allow_nan=False))
+        print(json.dumps(sweep_as_json(state, chosen), indent=2, allow_nan=False))
         return
     console = _console()
     if asked and not chosen:
-        console.print(f"none of {len(trials):,} trials")
+        console.print(f"none of {count:,} trials")
         return
-    print_trials(console, definition, trials, chosen)
+    print_trials(console, state, chosen)
     if not asked:
-        if len(chosen) < len(trials):
-            console.print(f"the {len(chosen)} best of {len(trials):,} trials; --top {len(trials)} shows all")
-        _print_outcome(console, store, record, definition, trials)
+        if len(chosen) < count:
+            console.print(f"the {len(chosen)} top scores of {count:,} trials; --top {count} shows all")
+        _print_outcome(console, state)
 
 
 def watch(options: argparse.Namespace) -> None:
@@ -90,7 +88,7 @@ def watch(options: argparse.Namespace) -> None:
             return
         console = _console()
         followed = follow(console, store, options.name)
-        _print_outcome(console, store, store.sweep(options.name), followed.live.definition, followed.trials)
+        _print_outcome(console, followed.state)
 
 
 def trial(options: argparse.Namespace) -> None:
@@ -98,88 +96,80 @@ def trial(options: argparse.Namespace) -> None:
 
     And the command that repeats it.
     """
-    from metta.sweep.definition import SweepDefinition
     from metta.sweep.report.summary import metta_sweep_command, retrain_command
     from metta.sweep.report.trial_view import print_trial, trial_with_curve_as_json
+    from metta.sweep.state import read_state
     from metta.sweep.trial import TrialState
 
     with opened(options) as store:
-        definition = SweepDefinition.model_validate(store.sweep(options.name).config)
-        trials = store.trials(options.name)
-        if not 0 <= options.number < len(trials):
-            raise UserError(f"sweep {options.name!r} has {_numbers(trials)}, and no trial {options.number}")
-        chosen, curve = trials[options.number], store.curve(options.name, options.number)
+        state = read_state(store, options.name)
+        chosen, curve = state.trial(options.number), store.curve(options.name, options.number)
     number = str(options.number)
-    repeat = retrain_command(options.name, store.url, definition, options.number)
+    repeat = retrain_command(options.name, state.store_url, state.definition, options.number)
     commands = {"repeat it": repeat} if repeat else {}
     if chosen.state is TrialState.COMPLETED:
-        confirm = metta_sweep_command(store.url, "confirm", options.name, "--trials", number, "--seeds", "5")
+        confirm = metta_sweep_command(state.store_url, "confirm", options.name, "--trials", number, "--seeds", "5")
         commands["run it on fresh seeds"] = confirm
     elif chosen.state is TrialState.FAILED:
-        commands["queue it again"] = metta_sweep_command(store.url, "retry", options.name, number)
+        commands["queue it again"] = metta_sweep_command(state.store_url, "retry", options.name, number)
     if options.json:
         print(json.dumps(trial_with_curve_as_json(chosen, curve, commands), indent=2, allow_nan=False))
     else:
-        print_trial(_console(), definition, trials, chosen, curve, commands)
+        print_trial(_console(), state, chosen, curve, commands)
 
 
 def best(options: argparse.Namespace) -> None:
     """The best hyperparameters: as overrides for a command line, YAML or JSON.
 
-    Best are those that the model trusts most, for the highest of many scores may be luck. With --measured, those of
-    the best score.
+    Best is the recommended trial: the one that did best on fresh seeds, or else the one that the model trusts most,
+    because the highest of many scores may be luck. With --measured, the trial of the top score.
     """
     import shlex
 
     import yaml
 
     from metta.common.config import unflatten
-    from metta.sweep.definition import SweepDefinition
-    from metta.sweep.observations import recommended_trial
-    from metta.sweep.report.standing import ranked
-    from metta.sweep.report.summary import strict_data, value_text
+    from metta.sweep.report.summary import best_reason, strict_data, value_text
     from metta.sweep.report.words import cost_text
+    from metta.sweep.state import read_state
 
     with opened(options) as store:
-        definition = SweepDefinition.model_validate(store.sweep(options.name).config)
-        trials = store.trials(options.name)
-    limit, metric = options.max_cost, definition.protein.metric
-    order = ranked(trials, definition.protein.goal)
-    order = [each for each in order if limit is None or (each.cost is not None and each.cost <= limit)]
+        state = read_state(store, options.name)
+    limit = options.max_cost
+    order = [each for each in state.ranked if limit is None or (each.cost is not None and each.cost <= limit)]
     if not order:
         within = "" if limit is None else f" at a cost up to {limit:g}"
         raise UserError(f"no trial of {options.name!r} has a score{within}")
-    recommended = None if options.measured else recommended_trial(definition, trials, limit)
-    chosen = next((each for each in order if each.number == recommended), order[0])
-    overrides = shlex.join(f"{path}={value_text(value)}" for path, value in chosen.params.items())
-    nested = unflatten(chosen.params)
+    top, best_one = order[0], state.best if limit is None else state.best_within(limit)
+    chosen = top if options.measured or best_one is None else best_one
+    params = state.params_of(chosen)
+    overrides = shlex.join(f"{path}={value_text(value)}" for path, value in params.items())
+    nested = unflatten(params)
     if options.json:
-        facts = {"trial": chosen.number, "score": chosen.score, "cost": chosen.cost, "metric": metric}
-        facts |= {"best_measured": order[0].number, "recommended": recommended}
+        facts = {"trial": chosen.number, "score": chosen.score, "cost": chosen.cost, "metric": state.metric}
+        facts |= {"best": best_one.number if best_one else None, "top": top.number}
         print(json.dumps(facts | {"params": strict_data(nested), "overrides": overrides}, indent=2, allow_nan=False))
     elif options.overrides:
         print(overrides)
     elif options.yaml:
         print(yaml.safe_dump(nested, sort_keys=False), end="")
     else:
-        print(f"trial {chosen.number}: {metric} {chosen.score:.4g} for {cost_text(chosen, definition)}")
-        if chosen is not order[0]:
-            luck = f"trial {order[0].number} measured {order[0].score:.4g}, but that may be luck (--measured shows it)"
-            print(f"the model trusts it most; {luck}")
+        print(f"trial {chosen.number}: {state.metric} {chosen.score:.4g} for {cost_text(chosen, state.definition)}")
+        if limit is None and not options.measured:
+            print(best_reason(state))
+        if chosen.number != top.number:
+            print(f"top measured score: {top.score:.4g}, by trial {top.number} (--measured shows it)")
         print(f"\nas overrides:\n  {overrides}\n\nas YAML:")
         print(yaml.safe_dump(nested, sort_keys=False), end="")
 
 
 def compare(options: argparse.Namespace) -> None:
     """Two sweeps: their best trials, Pareto fronts, and regret against cost."""
-    from metta.sweep.definition import SweepDefinition
     from metta.sweep.report import comparison
+    from metta.sweep.state import read_state
 
     with opened(options) as store:
-        a, b = [
-            comparison.ComparedSweep(name, SweepDefinition.model_validate(store.sweep(name).config), store.trials(name))
-            for name in (options.a, options.b)
-        ]
+        a, b = [read_state(store, name) for name in (options.a, options.b)]
     compared = comparison.compare(a, b)
     if options.json:
         print(json.dumps(comparison.comparison_as_json(compared), indent=2, allow_nan=False))
@@ -188,27 +178,31 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def list_sweeps(options: argparse.Namespace) -> None:
-    """The sweeps in the store: how far they are, and their best score."""
+    """The sweeps in the store: how far they are, and their top score."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     with opened(options) as store:
-        rows = [_sweep_row(store, record.name) for record in store.sweeps()]
+        rows = [_sweep_row(store, record) for record in store.sweeps()]
     if options.json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table("sweep", "trials", "metric", "best", "running", "created", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table("sweep", "trials", "metric", "top", "running", "created", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(
             escape(row["sweep"]),
-            f"{row['ended']}/{row['num_trials']}",
-            escape(row["metric"]),
-            "" if row["best"] is None else f"{row['best']:.4g}",
+            f"{row['ended']}/{'?' if row['num_trials'] is None else row['num_trials']}",
+            escape(row["metric"] or "unreadable"),
+            "" if row["top"] is None else f"{row['top']:.4g}",
             "yes" if row["running"] else "",
             row["created_at"],
         )
-    _console().print(table if rows else f"no sweeps in {store.url}", highlight=False)
+    console = _console()
+    console.print(table if rows else f"no sweeps in {store.url}", highlight=False)
+    for row in rows:
+        if row["problem"]:
+            console.print(row["problem"], style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _console() -> Console:
@@ -217,35 +211,31 @@ def _console() -> Console:
     return Console()
 
 
-def _print_outcome(
-    console: Console, store: Store, record: SweepRecord, definition: SweepDefinition, trials: list[Trial]
-) -> None:
-    from metta.sweep.observations import recommended_trial
+def _print_outcome(console: Console, state: SweepState) -> None:
     from metta.sweep.report.summary import next_commands, print_outcome
 
-    recommended = recommended_trial(definition, trials)
-    commands = next_commands(record, store.url, definition, trials, recommended)
-    print_outcome(console, record.name, definition, trials, recommended, commands)
+    print_outcome(console, state, next_commands(state))
 
 
-def _numbers(trials: list[Trial]) -> str:
-    return f"the trials 0 to {len(trials) - 1}" if trials else "no trials yet"
+def _sweep_row(store: Store, record: SweepRecord) -> dict[str, Any]:
+    """A sweep as a row of the list, with what of it cannot be read."""
+    from metta.sweep.definition import DefinitionError, read_definition
+    from metta.sweep.state import SweepState
 
-
-def _sweep_row(store: Store, name: str) -> dict[str, Any]:
-    from metta.sweep.definition import SweepDefinition
-    from metta.sweep.report.standing import ranked
-
-    record = store.sweep(name)
-    definition = SweepDefinition.model_validate(record.config)
-    trials = store.trials(name)
-    order = ranked(trials, definition.protein.goal)
-    return {
-        "sweep": name,
-        "ended": sum(trial.state.ended for trial in trials),
-        "num_trials": definition.num_trials,
-        "metric": definition.protein.metric,
-        "best": order[0].score if order else None,
-        "running": any(driver.alive for driver in store.drivers(name)),
+    trials = store.trials(record.name)
+    row: dict[str, Any] = {
+        "sweep": record.name,
+        "ended": sum(trial.counted for trial in trials),
+        "num_trials": None,
+        "metric": None,
+        "top": None,
+        "running": any(driver.alive for driver in store.drivers(record.name)),
         "created_at": record.created_at.isoformat(timespec="seconds"),
+        "problem": None,
     }
+    try:
+        state = SweepState.of(record, read_definition(record), trials)
+    except DefinitionError as error:
+        return row | {"problem": str(error)}
+    found = {"num_trials": state.definition.num_trials, "metric": state.metric}
+    return row | found | {"top": state.top.score if state.top else None}

@@ -48,6 +48,8 @@ def import_(options: argparse.Namespace) -> None:
 
     Of another store, every sweep is copied, or the one that --name says.
     """
+    from metta.sweep.definition import read_definition
+    from metta.sweep.observations import ObservationReader
     from metta.sweep.store.transfer import import_trials, is_store, read_sweep, suffix
 
     if is_store(options.file):
@@ -62,7 +64,8 @@ def import_(options: argparse.Namespace) -> None:
         raise UserError(f"{options.file} is a table of trials; say which sweep gets them: --name NAME")
     else:
         with opened(options) as store:
-            numbers = import_trials(store, options.name, options.file)
+            check = ObservationReader(read_definition(store.sweep(options.name))).refusal
+            numbers = import_trials(store, options.name, options.file, check)
         say(options, f"{len(numbers)} trials added to {options.name!r}", numbers=numbers)
 
 
@@ -108,11 +111,11 @@ def rm(options: argparse.Namespace) -> None:
 
 def sync(options: argparse.Namespace) -> None:
     """Send to Weights & Biases what it lacks of a sweep."""
-    from metta.sweep.definition import SweepDefinition
+    from metta.sweep.definition import read_definition
     from metta.sweep.store.wandb_mirror.mirror import sync as send
 
     with opened(options) as store:
-        stored = SweepDefinition.model_validate(store.sweep(options.name).config).wandb
+        stored = read_definition(store.sweep(options.name)).wandb
     sent = send(options.store, options.name, _wandb(options, stored), notice)
     say(options, f"{sent} trials sent", sent=sent)
 

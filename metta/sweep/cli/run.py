@@ -55,5 +55,5 @@ def run(options: argparse.Namespace) -> int:
     from metta.sweep.report.summary import sweep_as_json
 
     result = sweep.run(Console(stderr=True))
-    print(json.dumps(sweep_as_json(result.name, result.definition, result.trials), indent=2, allow_nan=False))
+    print(json.dumps(sweep_as_json(result.state), indent=2, allow_nan=False))
     return 0

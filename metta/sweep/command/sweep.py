@@ -17,8 +17,9 @@ from metta.sweep.definition import SweepDefinition
 from metta.sweep.interop.wandb_yaml import is_wandb_sweep, read_wandb_sweep
 from metta.sweep.interop.yaml_file import read_yaml
 from metta.sweep.protein_config import ParameterConfig
-from metta.sweep.store.protocol import Attempt, Store
-from metta.sweep.trial import Trial, TrialSpec
+from metta.sweep.state import SweepState
+from metta.sweep.store.protocol import Attempt
+from metta.sweep.trial import TrialSpec
 
 
 class CommandSweep(AbstractSweep):
@@ -56,13 +57,11 @@ class CommandSweep(AbstractSweep):
             return installed_command("metta-sweep", "work", self.sweep_name)
         return run_command(self._entry_point)
 
-    def _next_commands(
-        self, store: Store, definition: SweepDefinition, trials: list[Trial], recommended: int | None
-    ) -> dict[str, str]:
-        commands = super()._next_commands(store, definition, trials, recommended)
+    def _next_commands(self, state: SweepState) -> dict[str, str]:
+        commands = super()._next_commands(state)
         if self._entry_point is None or "file" not in self._entry_point.args:
             return commands
-        args = {**self._entry_point.args, "num_trials": str(2 * definition.num_trials)}
+        args = {**self._entry_point.args, "num_trials": str(2 * state.definition.num_trials)}
         return {"extend the sweep": run_command(self._entry_point.model_copy(update={"args": args})), **commands}
 
 

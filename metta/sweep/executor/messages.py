@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TypeVar
 
+from metta.common.plain import plain
 from metta.sweep.trial import Progress, TrialResult, TrialSpec
 
 Message = TypeVar("Message", TrialSpec, Progress, TrialResult)
@@ -17,7 +18,7 @@ def to_json(message: TrialSpec | Progress | TrialResult) -> str:
     Raises:
         TypeError, ValueError: it holds what is neither JSON nor a number.
     """
-    return json.dumps(asdict(message), default=float)
+    return json.dumps(asdict(message), default=plain)
 
 
 def from_json(kind: type[Message], text: str | bytes) -> Message:

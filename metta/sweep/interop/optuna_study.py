@@ -22,7 +22,7 @@ from metta.common.errors import UserError, nearest
 from metta.sweep.abstract_sweep import AbstractSweep
 from metta.sweep.definition import SweepDefinition, open_sweep
 from metta.sweep.interop.optuna import DURATION, cost_of
-from metta.sweep.observations import Learner, hyperparameter_paths, score_of
+from metta.sweep.observations import ObservationReader
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.store import open_store
 from metta.sweep.store.loaded import LoadedSweep
@@ -68,11 +68,7 @@ def import_study(
     with closing(open_store(sweep.store)) as store:
         open_sweep(store, sweep.sweep_name, definition, sweep._stored_entry_point(), sweep.on_change)
         known = {trial.artefacts.get(ARTEFACT) for trial in store.trials(sweep.sweep_name)}
-        return [
-            store.add(sweep.sweep_name, params, outcome)
-            for params, outcome in outcomes
-            if outcome.artefacts[ARTEFACT] not in known
-        ]
+        return store.append(sweep.sweep_name, [each for each in outcomes if each[1].artefacts[ARTEFACT] not in known])
 
 
 def _check_direction(study: Study, definition: SweepDefinition) -> None:
@@ -89,26 +85,25 @@ def _check_direction(study: Study, definition: SweepDefinition) -> None:
 def _outcomes(
     study: Study, definition: SweepDefinition, cost: str, names: Mapping[str, str]
 ) -> list[tuple[dict[str, Any], Outcome]]:
-    """Parameters and outcomes of the finished trials that the sweep can learn from, each checked by telling of it."""
-    learner, paths = Learner(definition), hyperparameter_paths(definition.protein)
+    """Parameters and outcomes of the finished trials that the sweep can learn from, each checked."""
+    reader = ObservationReader(definition)
     outcomes = []
     for trial in study.get_trials(deepcopy=False, states=tuple(_STATES)):
         params = {names.get(name, name): value for name, value in trial.params.items()}
-        outcome = _outcome(study, trial, definition.protein.metric, cost)
-        try:
-            for path in params:
-                if path not in paths:
-                    raise UserError(f"the sweep has no parameter {path!r}; {nearest(path, paths)}")
-            learner.tell(Trial(trial.number, outcome.state, params, score=outcome.score, cost=outcome.cost))
-        except (UserError, ValueError) as error:
-            if outcome.state is TrialState.COMPLETED:
-                raise UserError(f"study {study.study_name!r}, trial {trial.number}: {error}") from None
-            continue
-        outcomes.append((params, outcome))
+        outcome = _outcome(study, trial, definition, cost)
+        unknown = next((path for path in params if path not in reader.paths), None)
+        refusal = reader.refusal(params, outcome)
+        if unknown is not None:
+            refusal = f"the sweep has no parameter {unknown!r}; {nearest(unknown, reader.paths)}"
+        if refusal and outcome.state is TrialState.COMPLETED:
+            raise UserError(f"study {study.study_name!r}, trial {trial.number}: {refusal}")
+        if refusal is None:
+            outcomes.append((params, outcome))
     return outcomes
 
 
-def _outcome(study: Study, trial: FrozenTrial, metric: str, cost: str) -> Outcome:
+def _outcome(study: Study, trial: FrozenTrial, definition: SweepDefinition, cost: str) -> Outcome:
+    metric = definition.protein.metric
     score, state, error = trial.value, _STATES[trial.state], None
     if state is TrialState.COMPLETED and score is not None and not math.isfinite(score):
         state, error = TrialState.FAILED, f"the score {metric} is {score}"
@@ -122,6 +117,7 @@ def _outcome(study: Study, trial: FrozenTrial, metric: str, cost: str) -> Outcom
         metrics={} if score is None else {metric: score},
         artefacts={ARTEFACT: f"optuna:{study.study_name}/{trial.number}"},
         error=error,
+        cost_metric=definition.cost_metric,
     )
 
 
@@ -143,8 +139,9 @@ def export_study(sweep: LoadedSweep, storage: str | BaseStorage | None = None, s
     Raises:
         UserError: the storage has a study of that name.
     """
-    definition = SweepDefinition.model_validate(sweep.record.config)
-    trials = [trial for trial in sweep.trials() if trial.state.ended]
+    state = sweep.state()
+    definition = state.definition
+    trials = [trial for trial in state.trials if trial.counted and trial.number not in state.problems]
     name = study_name or sweep.record.name
     try:
         study = optuna.create_study(storage=storage, study_name=name, direction=definition.protein.goal)
@@ -201,7 +198,7 @@ def _frozen(
         number=-1,
         trial_id=-1,
         state=_OPTUNA_STATES[trial.state],
-        value=None if trial.state is TrialState.FAILED else score_of(trial, metric),
+        value=None if trial.state is TrialState.FAILED else trial.score,
         datetime_start=_local(trial.started_at or ended),
         datetime_complete=_local(ended),
         params=params,

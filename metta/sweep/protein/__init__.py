@@ -1,6 +1,22 @@
 """The optimiser. Arrays in, arrays out; no I/O."""
 
-from metta.sweep.protein.protein import Importance, Observation, Prediction, Protein, Suggestion
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from metta.sweep.protein.space import SpaceError
+from metta.sweep.protein.types import Importance, Observation, Prediction
+
+if TYPE_CHECKING:
+    from metta.sweep.protein.protein import Protein, Suggestion
 
 __all__ = ["Importance", "Observation", "Prediction", "Protein", "SpaceError", "Suggestion"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the optimiser when it is asked for: whoever only reads trials needs no SciPy."""
+    if name not in ("Protein", "Suggestion"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from metta.sweep.protein import protein
+
+    return getattr(protein, name)

@@ -12,13 +12,25 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from metta.common.plain import copied, plain_float
 from metta.sweep.protein.acquisition import Acquisition
+from metta.sweep.protein.budget import spent
 from metta.sweep.protein.design import cheap_point
 from metta.sweep.protein.pareto import pareto_front
 from metta.sweep.protein.search import ascend, local_candidates
 from metta.sweep.protein.space import Space
-from metta.sweep.protein.surrogate import MANY_POINTS, Data, Surrogate, log_costs, total_effects
+from metta.sweep.protein.surrogate import (
+    MANY_POINTS,
+    MAX_MODEL_POINTS,
+    SMALLEST,
+    Data,
+    Surrogate,
+    exp,
+    log_costs,
+    total_effects,
+)
 from metta.sweep.protein.threads import on_one_thread
+from metta.sweep.protein.types import Importance, Observation, Prediction
 from metta.sweep.protein_config import ProteinConfig
 
 Array = NDArray[np.float64]
@@ -43,55 +55,7 @@ TRIAL_SHARE_LEFT, TRIAL_SHARE = 0.25, 0.1
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Observation:
-    """A finished trial.
-
-    Attributes:
-        number: its trial number.
-        params: hyperparameters, as they were told.
-        score: in the units of the metric, or None for a failure without one.
-        cost: or None for a failure without one.
-        is_failure: whether it failed.
-        noise: standard error of the score, or None where it was not measured.
-    """
-
-    number: int
-    params: Mapping[str, Any]
-    score: float | None
-    cost: float | None
-    is_failure: bool
-    noise: float | None = None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model expects of a trial.
-
-    Attributes:
-        score: expected, in the units of the metric.
-        score_std: standard deviation of that expectation.
-        noise_std: standard deviation of single measurements round the true score.
-        cost: expected, or None while no cost is known.
-        success: the probability that it does not fail.
-    """
-
-    score: float
-    score_std: float
-    noise_std: float
-    cost: float | None
-    success: float
-
-
-@dataclass(frozen=True)
-class Importance:
-    """Shares, 0..1, of the variation of the score and of the log cost that a parameter takes part in."""
-
-    score: float
-    cost: float
-
-
-@dataclass
+@dataclass(slots=True)
 class _Trial:
     number: int
     params: Mapping[str, Any]
@@ -166,8 +130,9 @@ class Protein:
         Args:
             params: nested or flat with dotted keys; may come from anywhere and lie outside the bounds.
             score: the metric as measured. NaN and infinities are failures.
-            cost: in any unit, the same for all trials; not negative.
-            is_failure: the trial failed; score and cost may then be None.
+            cost: in any unit, the same for all trials; not negative. None where it is not known: the trial then
+                teaches its score only, and counts towards `max_cost` as the median of the known costs.
+            is_failure: the trial failed; the score may then be None.
             noise: standard error of the score, in its units, where it was measured: of a mean over seeds or episodes,
                 say. Scores that are known to be unsure count for less.
             number: of the trial. Left out, it is that of the outstanding suggestion with the same
@@ -176,7 +141,7 @@ class Protein:
 
         Raises:
             SpaceError: hyperparameters that the space cannot place.
-            ValueError: a score, cost or noise that is no such number, or is missing without a failure.
+            ValueError: a score, cost or noise that is no such number, or a score that is missing without a failure.
         """
         point = self._space.encode(params)
         score, cost, noise = _number("score", score), _number("cost", cost), _number("noise", noise)
@@ -186,11 +151,26 @@ class Protein:
         for name, value in (("cost", cost), ("noise", noise)):
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a finite number of at least 0, not {value}")
-        if not is_failure and (score is None or cost is None):
-            raise ValueError(f"{'score' if score is None else 'cost'} is missing, and the trial did not fail")
+        if not is_failure and score is None:
+            raise ValueError("score is missing, and the trial did not fail")
         trial = self._enter(params, point, number, info)
-        trial.observation = Observation(trial.number, params, score, cost, is_failure, noise)
+        trial.observation = Observation(trial.number, trial.params, score, cost, is_failure, noise)
         self._outstanding.remove(trial.number)
+
+    def learn(self, observation: Observation, point: Array, info: Mapping[str, Any]) -> None:
+        """Take in an observation that was checked already, as `observe` would check it.
+
+        Args:
+            observation: is kept as it is.
+            point: where the space places its hyperparameters, [columns].
+            info: what `suggest` said of them; is kept as it is.
+        """
+        number = observation.number
+        if number not in self._trials and (twin := self._outstanding_at(point)):
+            self.forget(twin.number)
+        self._trials[number] = _Trial(number, observation.params, point, info, observation)
+        self._outstanding.discard(number)
+        self._known = None
 
     def suggested(self, number: int, params: Mapping[str, Any], info: Mapping[str, Any] | None = None) -> None:
         """Tell that a trial is outstanding: suggested or running, and not finished.
@@ -204,12 +184,14 @@ class Protein:
         """
         self._enter(params, self._space.encode(params), number, info)
 
-    def forget(self, number: int) -> None:
+    def forget(self, number: int, missing_ok: bool = False) -> None:
         """Forget a suggestion or an observation.
 
         Raises:
-            KeyError: no trial has this number.
+            KeyError: no trial has this number, and that is not `missing_ok`.
         """
+        if number not in self._trials and missing_ok:
+            return
         if number not in self._trials:
             raise KeyError(f"no trial {number}")
         del self._trials[number]
@@ -227,7 +209,7 @@ class Protein:
             info = twin.info if info is None else info
         if info is None:
             info = self._trials[number].info if number in self._trials else {}
-        return self._note(_Trial(number, dict(params), point, info))
+        return self._note(_Trial(number, copied(dict(params)), point, copied(dict(info))))
 
     def _note(self, trial: _Trial) -> _Trial:
         self._trials[trial.number] = trial
@@ -274,7 +256,7 @@ class Protein:
         point, info = self._choose(number)
         info = {"number": number, **info}
         params = self._space.decode(point)
-        self._note(_Trial(number, params, self._space.encode(params), info))
+        self._note(_Trial(number, copied(params), self._space.encode(params), copied(info)))
         return params, info
 
     def _choose(self, number: int) -> tuple[Array, dict[str, Any]]:
@@ -297,7 +279,7 @@ class Protein:
         """How many trials come before the models, besides the search centre."""
         if self.config.settings.num_random_samples is not None:
             return self.config.settings.num_random_samples
-        if self.max_cost is None or np.nansum(data.costs) >= FIRST_SHARE * self.max_cost:
+        if self.max_cost is None or spent(data.costs, data.failed) >= FIRST_SHARE * self.max_cost:
             return FIRST_TRIALS
         if self.num_trials is None:
             return FIRST_CHEAP_TRIALS
@@ -338,13 +320,14 @@ class Protein:
 
     @staticmethod
     def _front(data: Data) -> NDArray[np.intp]:
+        """The trials to search round; one whose cost is not known only where none has a better score."""
         return pareto_front(np.nan_to_num(data.scores, nan=-np.inf), np.nan_to_num(data.costs, nan=np.inf))
 
     def _cost_weight(self, data: Data) -> float:
         """How much cost counts: from 1 to 0 where budget or trials end, whichever is sooner; 0 without a budget."""
         if self.max_cost is None:
             return 0.0
-        left = 1.0 - float(np.nansum(data.costs)) / self.max_cost
+        left = 1.0 - spent(data.costs, data.failed) / self.max_cost
         if self.num_trials is not None:
             left = min(left, 1.0 - len(self._trials) / self.num_trials)
         return max(0.0, left) ** 2
@@ -359,7 +342,8 @@ class Protein:
             limits.append(math.log(settings.max_suggestion_cost))
         if self.max_cost is not None:
             left = math.exp(self._log_budget(data))
-            limits.append(math.log(max(TRIAL_SHARE_LEFT * left, min(left, TRIAL_SHARE * self.max_cost))))
+            share = max(TRIAL_SHARE_LEFT * left, min(left, TRIAL_SHARE * self.max_cost), SMALLEST)
+            limits.append(math.log(share))
         return min(limits)
 
     @property
@@ -370,7 +354,8 @@ class Protein:
         """The log of what is left to spend."""
         if self.max_cost is None:
             return math.inf
-        return math.log(max(self.max_cost - float(np.nansum(data.costs)), 1e-6 * self.max_cost))
+        left = self.max_cost - spent(data.costs, data.failed)
+        return math.log(max(left, 1e-6 * self.max_cost, SMALLEST))
 
     def _fit_steps(self, number: int, observations: int) -> dict[str, int]:
         """Steps of each model's fit: fewer, by turns and less often, the more is known."""
@@ -429,7 +414,7 @@ class Protein:
             "source": "model",
             "score": self._sign * float(score[0]),
             "score_std": float(deviation[0]),
-            "cost": float(np.exp(surrogate.log_cost(point[None]))[0]) if surrogate.cost else None,
+            "cost": float(exp(surrogate.log_cost(point[None]))[0]) if surrogate.cost else None,
             "success": float(np.exp(surrogate.log_success(point[None]))[0]),
         }
 
@@ -440,10 +425,11 @@ class Protein:
         return int(next((i for i in order if (candidates[i].round(9) + 0.0).tobytes() not in tried), order[0]))
 
     def _kernels(self) -> dict[str, list[float]]:
-        """Kernel parameters that the last model suggestion left."""
+        """Kernel parameters that the last model suggestion left, where they fit the space as it now is."""
+        length = self._space.dimension + 3
         for _, trial in sorted(self._trials.items(), reverse=True):
             if "model" in trial.info:
-                return dict(trial.info["model"])
+                return {name: vector for name, vector in trial.info["model"].items() if len(vector) == length}
         return {}
 
     # What is known
@@ -477,6 +463,8 @@ class Protein:
         ]
         if not scored:
             raise LookupError("no trial has a score" + ("" if max_cost is None else f" at a cost up to {max_cost:g}"))
+        if len(scored) > MAX_MODEL_POINTS:  # far more than may be the best
+            scored = sorted(scored, key=lambda o: -self._sign * (o.score or 0.0))[:MAX_MODEL_POINTS]
         means = self._surrogate().score.mean(np.array([self._trials[o.number].point for o in scored]))
         return scored[int(np.argmax(means))]
 
@@ -492,13 +480,22 @@ class Protein:
     @on_one_thread
     def predict_all(self, params: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         """What the model expects of many hyperparameters; as `predict` of each, and much quicker."""
-        surrogate = self._surrogate()
         if not params:
+            self._surrogate()
             return []
-        points = np.array([self._space.encode(each) for each in params])
+        return self.predict_at(np.array([self._space.encode(each) for each in params]))
+
+    @on_one_thread
+    def predict_at(self, points: Array) -> list[Prediction]:
+        """As `predict_all`, of points [n, columns], n at least 1.
+
+        Raises:
+            LookupError: no observation has a score.
+        """
+        surrogate = self._surrogate()
         scores, deviations = surrogate.predict_score(points)
         noise = surrogate.score_noise(points)
-        costs = np.exp(surrogate.log_cost(points)) if surrogate.cost else np.full(len(points), math.nan)
+        costs = exp(surrogate.log_cost(points)) if surrogate.cost else np.full(len(points), math.nan)
         successes = np.exp(surrogate.log_success(points))
         return [
             Prediction(self._sign * score, deviation, noise_std, None if math.isnan(cost) else cost, success)
@@ -547,6 +544,7 @@ class Protein:
 def _number(name: str, value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
-        raise ValueError(f"{name} must be a number, not {value!r}")
-    return float(value)
+    try:
+        return plain_float(value)
+    except TypeError as error:
+        raise ValueError(f"{name} must be a number: {error}") from None

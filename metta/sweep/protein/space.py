@@ -10,15 +10,19 @@ a logarithmic column all the same: what they do to cost and score goes by ratio.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metta.common.config import flatten, unflatten
+from metta.common.config import ConfigError, flatten, unflatten
+from metta.common.plain import copied, plain, plain_number, shown
 from metta.sweep.constraints import Constraint
 from metta.sweep.protein_config import ParameterConfig, same
 
@@ -27,6 +31,18 @@ Array = NDArray[np.float64]
 
 AUTO_SCALE = 0.2
 LOG_RATIO = 8.0
+_FAR = 100.0
+"""The farthest column, in ranges: what lies farther out would spoil the arithmetic of the models."""
+_LEAST = 0.01
+"""What lies below this share of a linear range's start counts as that much, where the column is logarithmic."""
+_ROUNDED = 1e11
+"""Whole numbers above it are exact; below it they are rounded by way of 12 digits."""
+_NARROW, _NARROW_DIGITS = 1e-6, 1e-5
+"""Ranges this narrow, relative to their values, are linear on any scale, or need all digits."""
+_NEAR_1 = 1.0 - 1e-6
+"""Shares that come nearer to 1 need all digits."""
+_MOST_CELLS = 2**52
+_MOST_SHOWN = 12
 _ONE_HOT = math.sqrt(0.5)
 _BLOCK = 1024
 _MOST_DRAWS = 64 * _BLOCK
@@ -43,7 +59,7 @@ class Numeric:
 
     Attributes:
         path: dotted path.
-        low, high: the smallest and largest value that may be suggested.
+        low, high: the smallest and largest value that may be suggested: ints, exact at any size, for whole numbers.
         bottom, top: the ends of the range on the parameter's scale, half a cell beyond `low` and `high` for whole
             numbers and powers of two.
         scale: "linear", "log" or "logit": the scale of the column.
@@ -52,19 +68,23 @@ class Numeric:
         centre: the search centre, as a value.
         width: width of a local search, as a share of the range.
         default: the value where none was recorded, or None.
+        exact: whether whole numbers are so large that the column is computed with exact fractions.
+        digits: whether values are rounded to 12 digits, which hides the noise of going through logarithms.
     """
 
     path: str
-    low: float
-    high: float
+    low: int | float
+    high: int | float
     bottom: float
     top: float
     scale: str
     drawn: str
     step: str
-    centre: float
+    centre: int | float
     width: float
-    default: float | None
+    default: int | float | None
+    exact: bool = False
+    digits: bool = True
 
     columns = 1
 
@@ -72,21 +92,18 @@ class Numeric:
     def of(cls, path: str, config: ParameterConfig) -> Numeric:
         assert config.min is not None
         assert config.max is not None
-        low, high, name = config.min, config.max, config.distribution
+        name = config.distribution
         step = {"int_uniform": "integer", "int_log_normal": "integer", "uniform_pow2": "power of two"}.get(name, "none")
-        if step == "integer":
-            low, high = math.ceil(low), math.floor(high)
-            bottom, top = low - 0.5, high + 0.5
-        elif step == "power of two":
-            low, high = 2.0 ** math.ceil(math.log2(low)), 2.0 ** math.floor(math.log2(high))
-            bottom, top = low / math.sqrt(2), high * math.sqrt(2)
-        else:
-            bottom, top = low, high
+        low, high = _ends(config.min, config.max, step)
         if not low < high:
             raise SpaceError(f"{path}: {name} needs two values between {config.min:g} and {config.max:g}")
+        bottom, top = _outer(low, high, step)
         drawn = {"uniform": "linear", "int_uniform": "linear", "logit_normal": "logit"}.get(name, "log")
+        if step != "power of two" and _is_narrow(low, high, drawn):
+            drawn = "linear"
         scale = "log" if drawn == "linear" and low >= 1 and high >= LOG_RATIO * low else drawn
-        middle = _unwarp((_warp(bottom, drawn) + _warp(top, drawn)) / 2, drawn)
+        exact = step == "integer" and scale == "linear" and max(abs(low), abs(high)) > _ROUNDED
+        middle = (low + high) // 2 if exact else _unwarp((_warp(bottom, drawn) + _warp(top, drawn)) / 2, drawn)
         return cls(
             path=path,
             low=low,
@@ -98,7 +115,9 @@ class Numeric:
             step=step,
             centre=middle if config.mean is None else config.mean,
             width=AUTO_SCALE if config.scale == "auto" else config.scale,
-            default=config.default if isinstance(config.default, int | float) else None,
+            default=None if config.default is None else plain_number(config.default),
+            exact=exact,
+            digits=high - low > _NARROW_DIGITS * max(abs(low), abs(high)) and not (scale == "logit" and high > _NEAR_1),
         )
 
     @property
@@ -114,35 +133,90 @@ class Numeric:
         return uniform[:, None]
 
     def encode(self, value: Any) -> list[float]:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise SpaceError(f"{self.path}: {value!r} is not a finite number")
+        """The column of a value; outside 0..1 if it is out of bounds.
+
+        Raises:
+            SpaceError: it has no place on the scale.
+        """
+        number = self._number(value)
+        if self.exact:
+            column = float(min(max(self._cell(number), Fraction(-_FAR)), Fraction(_FAR)))
+        else:
+            column = (_warp(number, self.scale) - self.bottom) / (self.top - self.bottom)
+        return [min(max(column, -_FAR), _FAR)]
+
+    def _number(self, value: Any) -> int | float:
         try:
-            return [(_warp(value, self.scale) - self.bottom) / (self.top - self.bottom)]
-        except ValueError:
-            raise SpaceError(f"{self.path}: {value!r} has no place on a {self.scale} scale") from None
+            number = value if type(value) is float else plain_number(value)
+        except TypeError:
+            raise SpaceError(
+                f"{self.path}: {shown(value)} is not a number; it is searched in {self._range()}"
+            ) from None
+        try:
+            finite = math.isfinite(number)
+        except OverflowError:
+            raise SpaceError(f"{self.path}: {shown(number)} is too large; it is searched in {self._range()}") from None
+        if not finite:
+            raise SpaceError(f"{self.path}: {number} is not finite; it is searched in {self._range()}")
+        if self.scale != self.drawn:
+            return max(number, _LEAST * self.low)
+        if self.scale == "log" and number <= 0:
+            raise SpaceError(f"{self.path}: {shown(number)} is not above 0, and {self.path} is on a log scale")
+        if self.scale == "logit" and not 0 < number < 1:
+            raise SpaceError(
+                f"{self.path}: {shown(number)} is not between 0 and 1, and {self.path} is on a logit scale"
+            )
+        return number
+
+    def _range(self) -> str:
+        kinds = {"integer": ", whole numbers", "power of two": ", powers of two", "none": ""}
+        scale = f", {self.drawn} scale" if self.drawn != "linear" and self.step != "power of two" else ""
+        ends = (str(end) if isinstance(end, int) else f"{end:g}" for end in (self.low, self.high))
+        return " to ".join(ends) + kinds[self.step] + scale
+
+    def _cell(self, number: int | float) -> Fraction:
+        """The exact column of a number among whole numbers, each in the middle of its cell."""
+        low, high = int(self.low), int(self.high)
+        return (Fraction(number) - low + Fraction(1, 2)) / (high - low + 1)
 
     def decode(self, columns: Array) -> int | float:
-        value = _unwarp(self.bottom + float(columns[0]) * (self.top - self.bottom), self.scale)
+        column = min(max(float(columns[0]), 0.0), 1.0)
+        if self.exact:
+            low, high = int(self.low), int(self.high)
+            return min(low + int(Fraction(column) * (high - low + 1)), high)
+        value = _unwarp(self.bottom + column * (self.top - self.bottom), self.scale)
+        value = min(max(value, float(self.low)), float(self.high))
         if self.step == "power of two":
-            value = 2.0 ** round(math.log2(value))
-        value = float(f"{value:.12g}")  # without the noise of going through logarithms
-        value = min(max(value, self.low), self.high)
-        return value if self.step == "none" else round(value)
+            return min(max(_power_of_two(round(math.log2(value))), self.low), self.high)
+        if self.digits and (self.step == "none" or value < _ROUNDED):
+            value = float(f"{value:.12g}")
+        number = value if self.step == "none" else round(value)
+        return min(max(number, self.low), self.high)
 
     def snap(self, columns: Array) -> Array:
         """Move unit values [n, 1] to the nearest that can be suggested."""
         clipped = np.clip(columns, 0.0, 1.0)
         if self.step == "none":
             return clipped
+        if self.exact:
+            return self._snap_cells(clipped)
+        low, high = float(self.low), float(self.high)
         warped = self.bottom + clipped * (self.top - self.bottom)
         if self.step == "power of two":
             base = math.log(2)
-            warped = np.clip(np.rint(warped / base) * base, math.log(self.low), math.log(self.high))
+            warped = np.clip(np.rint(warped / base) * base, math.log(low), math.log(high))
         elif self.scale == "log":
-            warped = np.log(np.clip(np.rint(np.exp(warped)), self.low, self.high))
+            warped = np.log(np.clip(np.rint(np.exp(warped)), low, high))
         else:
-            warped = np.clip(np.rint(warped), self.low, self.high)
+            warped = np.clip(np.rint(warped), low, high)
         return (warped - self.bottom) / (self.top - self.bottom)
+
+    def _snap_cells(self, columns: Array) -> Array:
+        """Move columns [n, 1] to the middle of their cells; cells that are smaller than a float's steps are left."""
+        cells = int(self.high) - int(self.low) + 1
+        if cells > _MOST_CELLS:
+            return columns
+        return np.asarray((np.minimum(np.floor(columns * cells), cells - 1) + 0.5) / cells)
 
 
 @dataclass(frozen=True)
@@ -173,11 +247,36 @@ class Categorical:
         return np.asarray(np.eye(self.columns)[chosen])
 
     def encode(self, value: Any) -> list[float]:
-        """One column is set; none is for a value that is no longer among the choices."""
-        return [_ONE_HOT if same(value, choice) else 0.0 for choice in self.choices]
+        """One column is set, that of the choice.
+
+        Raises:
+            SpaceError: it is none of the choices.
+        """
+        try:
+            wanted = value if type(value) is str else plain(value)
+        except TypeError as error:
+            raise SpaceError(f"{self.path}: {error}; the choices are: {self._offer()}") from None
+        columns = [_ONE_HOT if same(wanted, choice) else 0.0 for choice in self.choices]
+        if not any(columns):
+            raise SpaceError(
+                f"{self.path}: {shown(wanted)} is none of the choices: {self._offer()}{self._guess(wanted)}"
+            )
+        return columns
+
+    def _offer(self) -> str:
+        texts = [_text(choice) for choice in self.choices[:_MOST_SHOWN]]
+        rest = len(self.choices) - len(texts)
+        return ", ".join(texts) + (f", ... ({len(self.choices)} in all)" if rest else "")
+
+    def _guess(self, wanted: Any) -> str:
+        by_text = {_text(choice): choice for choice in self.choices}
+        lower = {text.lower(): text for text in by_text}
+        close = get_close_matches(_text(wanted).lower(), lower, n=1, cutoff=0.6)
+        return f" (did you mean {shown(by_text[lower[close[0]]])}?)" if close else ""
 
     def decode(self, columns: Array) -> Any:
-        return self.choices[int(np.argmax(columns))]
+        """The choice, as a copy: what becomes of it changes no choice."""
+        return copied(self.choices[int(np.argmax(columns))])
 
     def snap(self, columns: Array) -> Array:
         """Set the largest of the columns [n, choices], and no other."""
@@ -259,12 +358,19 @@ class Space:
         Raises:
             SpaceError: a parameter is missing and has no default, or its value has no place on its scale.
         """
-        flat = flatten(params)
-        for path in [path for path, value in flat.items() if value == {}]:
-            del flat[path]
+        try:
+            flat = flatten(params)
+        except (ConfigError, AttributeError) as error:
+            raise SpaceError(f"{shown(params)} are no hyperparameters: {error}") from None
+        flat = {path: value for path, value in flat.items() if not (isinstance(value, Mapping) and not value)}
+        found = {parameter.path: _lookup(flat, params, parameter.path) for parameter in self.parameters}
+        return self.encode_flat({path: value for path, value in found.items() if value is not _MISSING})
+
+    def encode_flat(self, values: Mapping[str, Any]) -> Array:
+        """As `encode`, of hyperparameters by their dotted paths."""
         point: list[float] = []
         for parameter in self.parameters:
-            value = _lookup(flat, params, parameter.path)
+            value = values.get(parameter.path, _MISSING)
             if value is _MISSING:
                 if parameter.default is None:
                     raise SpaceError(f"{parameter.path}: missing, and the parameter has no default")
@@ -275,7 +381,9 @@ class Space:
     def decode(self, point: Array) -> dict[str, Any]:
         """Turn a point [columns] into hyperparameters, nested, with the fixed values among them."""
         values = {p.path: p.decode(point[s]) for p, s in zip(self.parameters, self.slices, strict=True)}
-        return unflatten({path: values.get(path, leaf) for path, leaf in self._template.items()})
+        return unflatten(
+            {path: values[path] if path in values else copied(leaf) for path, leaf in self._template.items()}
+        )
 
     def snap(self, points: Array) -> Array:
         """Move points [n, columns] to the nearest ones that decode exactly."""
@@ -356,6 +464,57 @@ def _lookup(flat: Mapping[str, Any], params: Mapping[str, Any], path: str) -> An
     return node
 
 
+def _text(choice: Any) -> str:
+    """A choice as one would type it, cut to 40 characters."""
+    try:
+        text = choice if isinstance(choice, str) else json.dumps(choice)
+    except ValueError:  # a whole number that Python does not write
+        text = shown(choice)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _ends(low: int | float, high: int | float, step: str) -> tuple[int | float, int | float]:
+    """The smallest and largest value within bounds."""
+    if step == "integer":
+        return math.ceil(low), math.floor(high)
+    if step == "power of two":
+        return _power_of_two(_log2(low, up=True)), _power_of_two(_log2(high, up=False))
+    # A float next to a bound that no float is equal to lies inside
+    least, most = float(low), float(high)
+    return (
+        least if least >= low else math.nextafter(least, math.inf),
+        most if most <= high else math.nextafter(most, -math.inf),
+    )
+
+
+def _outer(low: int | float, high: int | float, step: str) -> tuple[float, float]:
+    """The ends of the range: whole numbers and powers of two own half a cell on both sides."""
+    if step == "integer":
+        return low - 0.5, high + 0.5
+    if step == "power of two":
+        return low / math.sqrt(2), high * math.sqrt(2)
+    return low, high
+
+
+def _is_narrow(low: int | float, high: int | float, scale: str) -> bool:
+    """Whether the scale is a straight line over the range, as far as floats can tell."""
+    distance = min(abs(low), abs(1 - high)) if scale == "logit" else abs(low)
+    return high - low < _NARROW * distance
+
+
+def _log2(value: int | float, up: bool) -> int:
+    """The exact binary logarithm of a positive number, rounded up or down."""
+    if isinstance(value, int):
+        return (value - 1).bit_length() if up else value.bit_length() - 1
+    mantissa, exponent = math.frexp(value)
+    return exponent if up and mantissa > 0.5 else exponent - 1
+
+
+def _power_of_two(exponent: int) -> int | float:
+    """A whole power is an int, exact at any size."""
+    return 1 << exponent if exponent >= 0 else 2.0**exponent
+
+
 def _warp(value: float, scale: str) -> float:
     if scale == "log":
         return math.log(value)
@@ -365,8 +524,11 @@ def _warp(value: float, scale: str) -> float:
 
 
 def _unwarp(value: float, scale: str) -> float:
-    if scale == "log":
-        return math.exp(value)
-    if scale == "logit":
-        return 1.0 / (1.0 + math.exp(-value))
+    try:
+        if scale == "log":
+            return math.exp(value)
+        if scale == "logit":
+            return 1.0 / (1.0 + math.exp(-value))
+    except OverflowError:
+        return math.inf if scale == "log" else math.exp(value)
     return value

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,14 @@ DRAWS = 6
 """Score models that the acquisition is averaged over, while there are at most `MANY_POINTS` observations."""
 KNEE = 3.0
 """Median absolute deviations below the median from which on scores are squeezed."""
+
+LARGEST, SMALLEST = sys.float_info.max, 5e-324
+"""The largest and the smallest positive number."""
+_LOG_LARGEST = math.log(LARGEST)
+_MOST_Z = 1e100
+"""Scores farther from the median, in units, count as that far."""
+_MOST_ERROR = 1e12
+"""The largest variance of a target's error: a measurement that says nothing."""
 
 # Medians of length scales in one dimension; then normal priors, as (mean, standard deviation), of the logarithms of
 # length scales (the deviation alone), linear and noise variance. Log cost is nearly linear in logarithms of counts.
@@ -86,26 +96,42 @@ class ScoreScale:
     """
 
     def __init__(self, scores: Array) -> None:
+        self._factor = _safe_factor(scores)
+        scores = scores * self._factor
         self._median = float(np.median(scores))
-        self._unit = float(np.median(np.abs(scores - self._median))) or float(np.std(scores)) or 1.0
-        squeezed = self._squeeze(scores)
+        self._unit = float(np.median(np.abs(scores - self._median))) or _deviation(scores) or 1.0
+        squeezed = self._squeeze(self._z(scores))
         self._mean, self._deviation = float(np.mean(squeezed)), float(np.std(squeezed)) or 1.0
 
-    def _squeeze(self, scores: Array) -> Array:
-        z = (scores - self._median) / self._unit
+    def _z(self, scores: Array) -> Array:
+        with np.errstate(over="ignore"):
+            return np.clip((scores - self._median) / self._unit, -_MOST_Z, _MOST_Z)
+
+    @staticmethod
+    def _squeeze(z: Array) -> Array:
         return np.where(z < -KNEE, -KNEE - np.log1p(np.maximum(-z - KNEE, 0.0)), z)
 
     def __call__(self, scores: Array) -> Array:
-        return (self._squeeze(scores) - self._mean) / self._deviation
+        return (self._squeeze(self._z(scores * self._factor)) - self._mean) / self._deviation
+
+    def errors(self, errors: Array, scores: Array) -> Array:
+        """The variances [n] on this scale of scores [n] with standard errors [n] in their own units."""
+        with np.errstate(over="ignore"):
+            return np.minimum((errors * self.slope(scores)) ** 2, _MOST_ERROR)
 
     def slope(self, scores: Array) -> Array:
         """By how much the map stretches small differences between scores [n]."""
-        z = (scores - self._median) / self._unit
-        return 1.0 / (np.maximum(1.0, 1.0 - z - KNEE) * self._unit * self._deviation)
+        z = self._z(scores * self._factor)
+        with np.errstate(over="ignore", divide="ignore"):
+            slope = 1.0 / (np.maximum(1.0, 1.0 - z - KNEE) * self._unit * self._deviation) * self._factor
+        return np.minimum(slope, LARGEST)
 
     def inverse(self, values: Array) -> Array:
+        """Scores [n] that the map takes to values [n]; never infinite."""
         z = values * self._deviation + self._mean
-        return self._median + self._unit * np.where(z < -KNEE, -KNEE - np.expm1(np.clip(-z - KNEE, 0.0, 700.0)), z)
+        with np.errstate(over="ignore"):
+            steps = np.where(z < -KNEE, -KNEE - np.expm1(np.clip(-z - KNEE, 0.0, 700.0)), z)
+            return np.clip((self._median + self._unit * steps) / self._factor, -LARGEST, LARGEST)
 
 
 class Surrogate:
@@ -125,8 +151,6 @@ class Surrogate:
         score: the likeliest model of the score.
         draws: models of the score with kernels drawn from their posterior density; after many observations only the
             likeliest. A few trials say little of length scales, and one guess of them would be held for certain.
-        cost: the model of the log cost, standardised; None while no cost is known.
-        success: the model of success; None until a trial fails.
         kernels: logarithms of the kernel parameters, by model.
     """
 
@@ -146,13 +170,22 @@ class Surrogate:
         self.score = self._score_model(data.subset(MAX_MODEL_POINTS))
         few = len(self.score.points) <= MANY_POINTS
         self.draws = [self.score] if rng is None or not few else self._draw(rng)
-        self.cost = self._cost_model(data)
-        self.success = self._success_model(data.balanced(MAX_MODEL_POINTS)) if data.failed.any() else None
+        self._data = data
+
+    @cached_property
+    def cost(self) -> GaussianProcess | None:
+        """The model of the log cost, standardised; None while no cost is known. Made when it is first asked for."""
+        return self._cost_model(self._data)
+
+    @cached_property
+    def success(self) -> GaussianProcess | None:
+        """The model of success; None until a trial fails. Made when it is first asked for."""
+        return self._success_model(self._data.balanced(MAX_MODEL_POINTS)) if self._data.failed.any() else None
 
     def _score_model(self, data: Data) -> GaussianProcess:
         scored = ~np.isnan(data.scores)
         scores, errors = data.scores[scored], data.errors[scored]
-        return self._model("score", data.points[scored], self._scale(scores), (errors * self._scale.slope(scores)) ** 2)
+        return self._model("score", data.points[scored], self._scale(scores), self._scale.errors(errors, scores))
 
     def _cost_model(self, data: Data) -> GaussianProcess | None:
         self._cost_mean, self._cost_scale = 0.0, 1.0
@@ -196,13 +229,13 @@ class Surrogate:
         mean, variance = self.score.predict(points)
         deviation = np.sqrt(variance)
         low, middle, high = (self._scale.inverse(mean + step * deviation) for step in (-1.0, 0.0, 1.0))
-        return middle, (high - low) / 2.0
+        return middle, high / 2.0 - low / 2.0
 
     def score_noise(self, points: Array) -> Array:
         """Standard deviation [n] of single measurements round the score, in its own units."""
         deviation = math.sqrt(self.score.kernel.noise + float(np.mean(self.score.errors)))
         mean = self.score.mean(points)
-        return (self._scale.inverse(mean + deviation) - self._scale.inverse(mean - deviation)) / 2.0
+        return self._scale.inverse(mean + deviation) / 2.0 - self._scale.inverse(mean - deviation) / 2.0
 
     def log_cost(self, points: Array) -> Array:
         """Posterior mean of the log cost [n]; 0 while no cost is known."""
@@ -251,10 +284,29 @@ def _spread(indices: Indices, size: int) -> Indices:
     return np.asarray(indices[np.linspace(0, len(indices) - 1, size).astype(int)])
 
 
+def _safe_factor(scores: Array) -> float:
+    """A power of two that takes scores away from the ends of what floats can hold; 1 for all ordinary ones."""
+    largest = float(np.abs(scores).max())
+    if largest > 1e300:
+        return 2.0**-16
+    return 2.0**200 if 0.0 < largest < 1e-290 else 1.0
+
+
+def _deviation(values: Array) -> float:
+    """The standard deviation of values [n] whose squares may be beyond what floats can hold."""
+    unit = 2.0 ** math.frexp(float(np.abs(values).max()))[1]
+    return float(np.std(values / unit)) * unit
+
+
+def exp(logarithms: Array) -> Array:
+    """Exponentials [n]; never infinite."""
+    return np.exp(np.minimum(logarithms, _LOG_LARGEST))
+
+
 def log_costs(costs: Array) -> Array:
     """Logarithms of costs [n]; a cost of zero counts as a thousandth of the smallest that is not."""
     positive = costs[costs > 0]
-    floor = float(positive.min()) * 1e-3 if len(positive) else 1.0
+    floor = max(float(positive.min()) * 1e-3, SMALLEST) if len(positive) else 1.0
     return np.asarray(np.log(np.maximum(costs, floor)))
 
 

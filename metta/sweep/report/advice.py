@@ -9,9 +9,9 @@ from statistics import fmean
 from metta.common.config import flatten
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.report.axes import is_log
-from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.summary import metta_sweep_command, runner_entry_point, with_num_trials, with_store
 from metta.sweep.report.words import about_text
+from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial
 
 CONFIRMED_SEEDS, MOST_CONFIRMED = 5, 8
@@ -19,7 +19,7 @@ WIDER = 0.2
 """By how much a range is widened whose end is best: as a share of its width, on its scale."""
 
 
-def wider_ranges(sweep: Snapshot) -> dict[str, tuple[str, float]]:
+def wider_ranges(sweep: SweepState) -> dict[str, tuple[str, float]]:
     """Parameters that are best at an end of their range, by dotted path: that end, "min" or "max", and a wider one.
 
     Those are left out whose range makes no sense beyond, such as below 0 for one that starts there.
@@ -55,7 +55,7 @@ def _logit(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-def widen(sweep: Snapshot) -> tuple[str, str] | None:
+def widen(sweep: SweepState) -> tuple[str, str] | None:
     """Why, and the command that goes on in wider ranges; None where there is none, or nothing starts it again."""
     wider, entry_point = wider_ranges(sweep), runner_entry_point(sweep.record)
     if not wider or entry_point is None:
@@ -70,7 +70,7 @@ def widen(sweep: Snapshot) -> tuple[str, str] | None:
     return reason, with_num_trials(changed, total).command()
 
 
-def confirm(sweep: Snapshot, best: Trial, rivals: Sequence[Trial]) -> tuple[str, str] | None:
+def confirm(sweep: SweepState, best: Trial, rivals: Sequence[Trial]) -> tuple[str, str] | None:
     """Why, and the command that runs the best settings again: not many, and no more runs than the sweep had.
 
     None where that cannot be done, for nothing says how to rebuild the sweep or its seed is fixed.
@@ -96,13 +96,13 @@ def confirm(sweep: Snapshot, best: Trial, rivals: Sequence[Trial]) -> tuple[str,
     )
 
 
-def range_words(sweep: Snapshot, path: str, end: str, value: float) -> str:
+def range_words(sweep: SweepState, path: str, end: str, value: float) -> str:
     """``learning_rate (0.01; try up to 0.04)``."""
     now = getattr(sweep.searched[path], end)
     return f"{sweep.parameter_names[path]} ({now:.12g}; try {'down' if end == 'min' else 'up'} to {value:.12g})"
 
 
-def _price(sweep: Snapshot, runs: int, like: Sequence[Trial]) -> str:
+def _price(sweep: SweepState, runs: int, like: Sequence[Trial]) -> str:
     """What so many runs cost if they are like those trials."""
     costs = [trial.cost for trial in like if trial.cost is not None and math.isfinite(trial.cost)]
     of = " of training" if sweep.definition.cost_metric == "seconds" else ""

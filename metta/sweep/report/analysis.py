@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metta.sweep.definition import SweepDefinition
-from metta.sweep.observations import Learner, score_of
 from metta.sweep.protein import Protein
-from metta.sweep.protein.protein import Importance, Observation, Prediction
 from metta.sweep.protein.space import Categorical, Parameter, Space
-from metta.sweep.trial import Trial
+from metta.sweep.protein.types import Importance, Observation, Prediction
+from metta.sweep.state import SweepState
 
 Array = NDArray[np.float64]
 
@@ -94,7 +93,7 @@ class Analysis:
 
     Attributes:
         known: how many trials the model has seen end.
-        recommended: number of the trial whose setting it trusts most.
+        recommended: number of the best trial.
         expected: what it expects of each trial with a score, by number.
         importance: of each parameter, by dotted path.
         slices: through the recommended setting, by dotted path.
@@ -115,7 +114,7 @@ class Analysis:
     neighbours: list[int]
     at_the_edge: dict[str, str]
 
-    @property
+    @cached_property
     def widening(self) -> float:
         """The factor by which ranges are wider than the model says, because it has been too sure; at least 1.
 
@@ -130,20 +129,18 @@ class Analysis:
         return prediction.score - half, prediction.score + half
 
 
-def analyse(definition: SweepDefinition, trials: Sequence[Trial]) -> Analysis | None:
+def analyse(state: SweepState) -> Analysis | None:
     """Ask the optimiser's model what it makes of a sweep; None before any trial has a score."""
-    learner = Learner(definition)
-    for trial in trials:
-        learner.tell(trial)
-    protein = learner.protein
+    protein = state.learner.protein
     scored = [each for each in protein.observations if each.score is not None and not each.is_failure]
-    if not scored:
+    best = next((each for each in scored if state.best is not None and each.number == state.best.number), None)
+    if best is None:
         return None
-    best = protein.best()
-    space = Space(definition.protein.parameters)
-    predictions = protein.predict_all([each.params for each in scored])
+    space = Space(state.definition.protein.parameters)
+    points = np.array([state.reader.point(state.by_number[each.number]) for each in scored])
+    predictions = protein.predict_at(points)
     expected = {each.number: prediction for each, prediction in zip(scored, predictions, strict=True)}
-    twins, neighbours = _near(space, best, scored)
+    twins, neighbours = _near(points, scored.index(best), scored)
     slices = _slices(protein, space, best)
     return Analysis(
         known=len(protein.observations),
@@ -151,10 +148,10 @@ def analyse(definition: SweepDefinition, trials: Sequence[Trial]) -> Analysis | 
         expected=expected,
         importance=protein.importance(),
         slices=slices,
-        forecasts=_forecasts(definition, trials, expected),
+        forecasts=_forecasts(state, expected),
         twins=twins,
         neighbours=neighbours,
-        at_the_edge=_at_the_edge(space, best, slices, 1.0 if definition.protein.goal == "maximize" else -1.0),
+        at_the_edge=_at_the_edge(space, best, slices, state.sign),
     )
 
 
@@ -178,11 +175,10 @@ def _grid(parameter: Parameter) -> list[Any]:
     return sorted({parameter.decode(np.array([place])) for place in places})
 
 
-def _forecasts(definition: SweepDefinition, trials: Sequence[Trial], expected: dict[int, Prediction]) -> Forecasts:
-    metric = definition.protein.metric
+def _forecasts(state: SweepState, expected: dict[int, Prediction]) -> Forecasts:
     foretold = [
-        (trial, score_of(trial, metric) or 0.0)
-        for trial in trials
+        (trial, trial.score or 0.0)
+        for trial in state.trials
         if trial.number in expected and {"score", "score_std"} <= trial.suggestion.keys()
     ]
     said = [trial.suggestion for trial, _ in foretold]
@@ -201,10 +197,14 @@ def _forecasts(definition: SweepDefinition, trials: Sequence[Trial], expected: d
     )
 
 
-def _near(space: Space, best: Observation, scored: Sequence[Observation]) -> tuple[list[int], list[int]]:
-    """Trials with the best one's setting, and those whose settings are nearest, nearest first."""
-    points = np.array([space.encode(each.params) for each in scored])
-    distances = np.sqrt(((points - space.encode(best.params)) ** 2).sum(axis=1))
+def _near(points: Array, best: int, scored: Sequence[Observation]) -> tuple[list[int], list[int]]:
+    """Trials with the best one's setting, and those whose settings are nearest, nearest first.
+
+    Args:
+        points: [n, columns], of the scored trials.
+        best: index of the best one among them.
+    """
+    distances = np.sqrt(((points - points[best]) ** 2).sum(axis=1))
     twins = [each.number for each, distance in zip(scored, distances, strict=True) if distance < 1e-9]
     order = [scored[i].number for i in np.argsort(distances, kind="stable")]
     return twins, [number for number in order if number not in twins][:NEIGHBOURS]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,52 +11,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from metta.common.errors import UserError
-from metta.sweep.definition import SweepDefinition, differences
+from metta.sweep.definition import differences
 from metta.sweep.report.chart import chart
-from metta.sweep.report.standing import ranked
 from metta.sweep.report.summary import strict
-from metta.sweep.report.tally import Tally, tally
 from metta.sweep.report.words import cost_text, total_text
-from metta.sweep.trial import Trial
+from metta.sweep.state import SweepState
+from metta.sweep.trial import Trial, TrialState
 
 STEPS = 10
 """At how many amounts of money spent the two are compared."""
 
 CHART_HEIGHT = 14
-
-
-@dataclass(frozen=True)
-class ComparedSweep:
-    """One of two sweeps.
-
-    Attributes:
-        name: of the sweep.
-        definition: what it searched.
-        trials: what it tried.
-    """
-
-    name: str
-    definition: SweepDefinition
-    trials: Sequence[Trial]
-
-    @property
-    def tallied(self) -> Tally:
-        return tally(self.definition, self.trials)
-
-    def best_by_spent(self) -> list[tuple[float, float]]:
-        """Whenever a better score was found: what had been spent by then, and that score."""
-        goal = self.definition.protein.goal
-        ended = [trial for trial in self.trials if trial.state.ended]
-        ended.sort(key=lambda trial: (trial.ended_at.timestamp() if trial.ended_at else 0.0, trial.number))
-        counted = {trial.number for trial in ranked(ended, goal)}
-        steps: list[tuple[float, float]] = []
-        spent = 0.0
-        for trial in ended:
-            spent += trial.cost or 0.0
-            if trial.number in counted and trial.score is not None:
-                better = not steps or (trial.score > steps[-1][1] if goal == "maximize" else trial.score < steps[-1][1])
-                steps += [(spent, trial.score)] if better else []
-        return steps
 
 
 @dataclass(frozen=True)
@@ -70,12 +34,25 @@ class Comparison:
             the best of both; None before its first score or after its end.
     """
 
-    a: ComparedSweep
-    b: ComparedSweep
+    a: SweepState
+    b: SweepState
     rows: list[tuple[float, float | None, float | None]]
 
 
-def compare(a: ComparedSweep, b: ComparedSweep) -> Comparison:
+def top_by_spent(sweep: SweepState) -> list[tuple[float, float]]:
+    """Whenever a better score was measured: what had been spent by then, and that score."""
+    scored = {trial.number for trial in sweep.ranked}
+    steps: list[tuple[float, float]] = []
+    spent = 0.0
+    for trial in sweep.ended:
+        spent += sweep.charges.get(trial.number, 0.0)
+        if trial.number in scored and trial.score is not None:
+            better = not steps or sweep.sign * trial.score > sweep.sign * steps[-1][1]
+            steps += [(spent, trial.score)] if better else []
+    return steps
+
+
+def compare(a: SweepState, b: SweepState) -> Comparison:
     """Compare two sweeps.
 
     Raises:
@@ -88,12 +65,12 @@ def compare(a: ComparedSweep, b: ComparedSweep) -> Comparison:
     ):
         if one != other:
             raise UserError(f"{a.name} and {b.name} cannot be compared: the {what} is {one!r} and {other!r}")
-    curves = a.best_by_spent(), b.best_by_spent()
+    curves = top_by_spent(a), top_by_spent(b)
     scores = [score for curve in curves for _, score in curve]
     if not scores:
         raise UserError(f"neither {a.name} nor {b.name} has a trial with a score yet")
-    best = max(scores) if a.definition.protein.goal == "maximize" else min(scores)
-    totals = a.tallied.spent, b.tallied.spent
+    best = max(scores, key=lambda score: a.sign * score)
+    totals = a.spent, b.spent
     most = max(totals)
     spents = [most * step / STEPS for step in range(1, STEPS + 1)]
     rows = [
@@ -107,15 +84,15 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     """The comparison as tables and a plot."""
     a, b = comparison.a, comparison.b
     table = Table("", escape(a.name), escape(b.name), box=box.SIMPLE_HEAD, pad_edge=False)
-    for label, *facts in zip(("trials", "spent", "best"), _facts(a), _facts(b), strict=True):
+    for label, *facts in zip(("trials", "spent", "best", "top"), _facts(a), _facts(b), strict=True):
         table.add_row(label, *map(escape, facts))
-    fronts = [[_point(sweep, trial) for trial in sweep.tallied.front] for sweep in (a, b)]
+    fronts = [[_point(sweep, trial) for trial in sweep.front] for sweep in (a, b)]
     for row in range(max(map(len, fronts))):
         cells = [escape(front[row]) if row < len(front) else "" for front in fronts]
         table.add_row("Pareto" if row == 0 else "", *cells)
     console.print(table)
     metric, definition = a.definition.protein.metric, a.definition
-    console.print(f"regret: how far the best {escape(metric)} was from the best of both, by what was spent")
+    console.print(f"regret: how far the top {escape(metric)} was from the top of both, by what was spent")
     table = Table("spent", "A", "B", "ahead", box=box.SIMPLE_HEAD, pad_edge=False)
     for spent, one, other in comparison.rows:
         table.add_row(
@@ -135,17 +112,19 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
     """The comparison as strict JSON data."""
 
-    def sweep(each: ComparedSweep) -> dict[str, Any]:
-        told = each.tallied
+    def sweep(each: SweepState) -> dict[str, Any]:
         return {
             "sweep": each.name,
-            "ended": told.ended,
-            "failed": told.failed,
-            "spent": strict(told.spent),
-            "best": told.best.number if told.best else None,
-            "best_score": told.best.score if told.best else None,
-            "best_cost": strict(told.best.cost) if told.best else None,
-            "pareto": [{"number": t.number, "score": t.score, "cost": strict(t.cost)} for t in told.front],
+            "ended": each.counted,
+            "failed": each.counts[TrialState.FAILED],
+            "spent": strict(each.spent),
+            "best": each.best.number if each.best else None,
+            "best_score": each.best.score if each.best else None,
+            "best_cost": each.best.cost if each.best else None,
+            "top": each.top.number if each.top else None,
+            "top_score": each.top.score if each.top else None,
+            "top_cost": each.top.cost if each.top else None,
+            "pareto": [{"number": t.number, "score": t.score, "cost": t.cost} for t in each.front],
         }
 
     return {
@@ -164,14 +143,15 @@ def _regret(curve: list[tuple[float, float]], spent: float, total: float, best: 
     return abs(best - known[-1]) if known and spent <= total * (1 + 1e-9) else None
 
 
-def _facts(sweep: ComparedSweep) -> tuple[str, str, str]:
-    told = sweep.tallied
-    failed = f", {told.failed} failed" if told.failed else ""
-    best = "none yet" if told.best is None else _point(sweep, told.best)
-    return f"{told.ended} of {told.num_trials}{failed}", total_text(told.spent, sweep.definition), best
+def _facts(sweep: SweepState) -> tuple[str, str, str, str]:
+    failures = sweep.counts[TrialState.FAILED]
+    failed = f", {failures} failed" if failures else ""
+    best, top = ("none yet" if trial is None else _point(sweep, trial) for trial in (sweep.best, sweep.top))
+    ended = f"{sweep.counted} of {sweep.definition.num_trials}{failed}"
+    return ended, total_text(sweep.spent, sweep.definition), best, top
 
 
-def _point(sweep: ComparedSweep, trial: Trial) -> str:
+def _point(sweep: SweepState, trial: Trial) -> str:
     return f"{trial.score:.4g} for {cost_text(trial, sweep.definition)} ({trial.number})"
 
 
@@ -187,11 +167,10 @@ def _ahead(comparison: Comparison, one: float | None, other: float | None) -> st
 
 def _plot(comparison: Comparison, width: int) -> list[str]:
     """Regret over money, both as steps, with a point for each column."""
-    curves = comparison.a.best_by_spent(), comparison.b.best_by_spent()
-    totals = comparison.a.tallied.spent, comparison.b.tallied.spent
-    goal = comparison.a.definition.protein.goal
+    curves = top_by_spent(comparison.a), top_by_spent(comparison.b)
+    totals = comparison.a.spent, comparison.b.spent
     scores = [score for curve in curves for _, score in curve]
-    best = max(scores) if goal == "maximize" else min(scores)
+    best = max(scores, key=lambda score: comparison.a.sign * score)
     spents = [max(totals) * column / width for column in range(1, width + 1)]
     series: dict[str, list[tuple[float, float]]] = {"A": [], "B": [], "#": []}
     lines = [[(spent, _regret(c, spent, t, best)) for spent in spents] for c, t in zip(curves, totals, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -11,12 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from metta.sweep.definition import SweepDefinition
 from metta.sweep.report.foot import Foot
-from metta.sweep.report.live_view import LiveSweep, live_lines, plain_lines
-from metta.sweep.report.standing import pareto_front, ranked
-from metta.sweep.report.tally import tally
+from metta.sweep.report.live_view import RunningSweep, live_lines, plain_lines
 from metta.sweep.report.words import cost_text, last_line
+from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.trial import Progress, Trial, TrialState
 
@@ -29,25 +27,22 @@ class ConsoleView:
 
     Args:
         console: where to write.
-        definition: of the sweep.
         describe: what a trial's metrics mean in the terms of what was trained, in a few words.
-        trials: what the sweep has already.
+        state: of the sweep when it begins.
     """
 
     def __init__(
         self,
         console: Console,
-        definition: SweepDefinition,
         describe: Callable[[Mapping[str, float]], str],
-        trials: Sequence[Trial] = (),
+        state: SweepState,
     ) -> None:
         self._console = console
-        self._definition = definition
         self._describe = describe
         self._foot = Foot(console, PLAIN_SECONDS)
-        hours = definition.max_hours
+        hours = state.definition.max_hours
         ends_at = None if hours is None else time.monotonic() + 3600.0 * hours
-        self._sweep = LiveSweep(definition, tally(definition, trials), ends_at=ends_at)
+        self._sweep = RunningSweep(state, ends_at=ends_at)
 
     def __enter__(self) -> Self:
         self._foot.__enter__()
@@ -70,14 +65,14 @@ class ConsoleView:
         self._sweep.running[number] = progress
         show_sweep(self._foot, self._sweep)
 
-    def ended(self, trial: Trial, trials: list[Trial]) -> None:
+    def ended(self, trial: Trial, state: SweepState) -> None:
         self._sweep.running.pop(trial.number, None)
-        self._sweep.tallied = tally(self._definition, trials)
-        print_ended(self._console, trial, trials, self._definition, self._describe)
+        self._sweep.state = state
+        print_ended(self._console, state.by_number.get(trial.number, trial), state, self._describe)
         show_sweep(self._foot, self._sweep, at_once=True)
 
 
-def show_sweep(foot: Foot, sweep: LiveSweep, at_once: bool = False) -> None:
+def show_sweep(foot: Foot, sweep: RunningSweep, at_once: bool = False) -> None:
     """Show how a sweep goes on, unless that was done just now; with `at_once` in any case."""
 
     def live() -> Text:
@@ -90,14 +85,13 @@ def show_sweep(foot: Foot, sweep: LiveSweep, at_once: bool = False) -> None:
 def print_ended(
     console: Console,
     trial: Trial,
-    trials: Sequence[Trial],
-    definition: SweepDefinition,
+    state: SweepState,
     describe: Callable[[Mapping[str, float]], str] = lambda metrics: "",
 ) -> None:
     """One trial's outcome on one line."""
-    total = definition.num_trials
-    done = f"[dim]{sum(each.state.ended for each in trials):>{len(str(total))}}/{total}[/dim]"
-    line = ended_line(trial, trials, definition, describe)
+    total = state.definition.num_trials
+    done = f"[dim]{state.counted:>{len(str(total))}}/{total}[/dim]"
+    line = ended_line(trial, state, describe)
     if console.is_terminal:
         cut = trial.state is TrialState.COMPLETED  # but never an error
         console.print(f"{done}  {line}", highlight=False, no_wrap=cut, overflow="ellipsis" if cut else "fold")
@@ -123,8 +117,7 @@ def progress_line(progress: Progress, describe: Callable[[Mapping[str, float]], 
 
 def ended_line(
     trial: Trial,
-    trials: Sequence[Trial],
-    definition: SweepDefinition,
+    state: SweepState,
     describe: Callable[[Mapping[str, float]], str],
 ) -> str:
     """One trial's outcome on one line, as rich markup."""
@@ -134,12 +127,11 @@ def ended_line(
     if trial.state is not TrialState.COMPLETED:
         reason = escape(last_line(trial.error)) if trial.error else ""
         return f"{name} [red]{trial.state}[/red]: {reason}" if reason else f"{name} [red]{trial.state}[/red]"
-    goal = definition.protein.goal
-    best = ranked(trials, goal)
     standing = ""
-    if best and best[0].number == trial.number:
-        standing = "[bold green]best so far[/bold green]"
-    elif trial.number in pareto_front(trials, goal):
+    if state.top is not None and state.top.number == trial.number:
+        standing = "[bold green]top so far[/bold green]"
+    elif trial.number in state.on_front:
         standing = "[green]on the Pareto front[/green]"
-    facts = [name, f"{escape(definition.protein.metric)} [bold]{trial.score:.4g}[/bold]", cost_text(trial, definition)]
+    score = "no score" if trial.score is None else f"{escape(state.metric)} [bold]{trial.score:.4g}[/bold]"
+    facts = [name, score, escape(cost_text(trial, state.definition))]
     return "  ".join(part for part in [*facts, standing, f"[dim]{escape(describe(trial.metrics))}[/dim]"] if part)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,12 +11,10 @@ from metta.sweep.confirmation import Setting, Verdict
 from metta.sweep.report.advice import confirm, range_words, widen, wider_ranges
 from metta.sweep.report.analysis import Analysis
 from metta.sweep.report.axes import choice_text
-from metta.sweep.report.best import as_good, best_trial, on_fresh_seeds
-from metta.sweep.report.snapshot import Snapshot
-from metta.sweep.report.standing import ranked
 from metta.sweep.report.summary import SEE_ALL, metta_sweep_command, next_commands, range_text, short_text
 from metta.sweep.report.verdict import sentences
 from metta.sweep.report.words import cost_name, cost_text, one_cost_text
+from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial, TrialState
 
 GOOD, FAIR = 0.7, 0.4
@@ -37,6 +34,9 @@ FEW = 5
 
 MOST_NAMED = 12
 """So many trials are named one by one."""
+
+MANY = 20
+"""With fewer scored trials than this the model's choice of the best is a guess."""
 
 NOT_ASKED = "The model has not been asked yet."
 
@@ -65,18 +65,18 @@ class Finding:
     others: list[tuple[str, str]] = field(default_factory=list)
 
 
-def in_short(sweep: Snapshot) -> str:
+def in_short(sweep: SweepState) -> str:
     """The sweep's outcome in one sentence; "" where it is too early for one."""
-    best, centre, analysis = best_trial(sweep), _centre(sweep), sweep.analysis
+    best, centre, analysis = sweep.best, _centre(sweep), sweep.analysis
     if best is None or analysis is None or len(analysis.expected) < FEW:
         return ""
-    said = f"Trial {best.number} has the best setting found"
+    said = f"Trial {best.number} is the best trial found"
     if (worth := _worth(sweep, best)) is not None:
         start = None if centre is None or centre is best else _worth(sweep, centre)
         beside = "" if start is None else f" (the middle of the search space: {start:.3g})"
         said += f", worth about {worth:.3g}{beside}"
     doubts = []
-    if rivals := [] if on_fresh_seeds(sweep) else as_good(sweep):
+    if rivals := [] if sweep.verdict else sweep.contenders:
         doubts.append(f"{_count(rivals, 'other')} may be as good")
     if wider := wider_ranges(sweep):
         names = [sweep.parameter_names[path] for path in wider]
@@ -84,9 +84,9 @@ def in_short(sweep: Snapshot) -> str:
     return f"{said}, but {', and '.join(doubts)}." if doubts else f"{said}."
 
 
-def findings(sweep: Snapshot) -> list[Finding]:
+def findings(sweep: SweepState) -> list[Finding]:
     """The four questions that one asks of a sweep, answered."""
-    order, verdict, best = ranked(sweep.trials, sweep.goal), on_fresh_seeds(sweep), best_trial(sweep)
+    order, verdict, best = sweep.ranked, sweep.verdict, sweep.best
     if best is None:
         return [_nothing_yet(sweep), _next(sweep, None, None)]
     return [
@@ -97,7 +97,7 @@ def findings(sweep: Snapshot) -> list[Finding]:
     ]
 
 
-def failure_reasons(sweep: Snapshot) -> list[tuple[str, list[Trial]]]:
+def failure_reasons(sweep: SweepState) -> list[tuple[str, list[Trial]]]:
     """Trials that failed, by what went wrong, the most frequent first: the latest one's reason, and the trials.
 
     Reasons that differ in their numbers only are one.
@@ -115,17 +115,17 @@ def last_line(error: str | None) -> str:
     return lines[-1][:LONGEST_REASON] if lines else "no reason was recorded"
 
 
-def _nothing_yet(sweep: Snapshot) -> Finding:
-    states = Counter(trial.state for trial in sweep.trials)
+def _nothing_yet(sweep: SweepState) -> Finding:
     if not sweep.trials:
         return Finding("What was found?", "Nothing yet: no trial has been started.")
-    told = ", ".join(f"{count} {state}" for state, count in states.items())
-    details = [f"Trials so far: {told}."]
+    told = ", ".join(f"{count} {state}" for state, count in sweep.counts.items() if count)
+    told += f", {len(sweep.dropped)} dropped" if sweep.dropped else ""
+    details = [f"Trials so far: {told or 'none that counts'}."]
     details += [f"{len(trials)} failed with: {reason}" for reason, trials in failure_reasons(sweep)[:3]]
     return Finding("What was found?", "Nothing yet: no trial has a score.", details)
 
 
-def _best(sweep: Snapshot, best: Trial, order: Sequence[Trial], verdict: Verdict | None) -> Finding:
+def _best(sweep: SweepState, best: Trial, order: Sequence[Trial], verdict: Verdict | None) -> Finding:
     worth, cost = _worth(sweep, best), cost_text(best, sweep.definition)
     if worth is None or len(order) < FEW:
         answer = f"Trial {best.number}: {sweep.metric} {_score(best)} for {cost}"
@@ -148,9 +148,9 @@ def _best(sweep: Snapshot, best: Trial, order: Sequence[Trial], verdict: Verdict
     )
 
 
-def _worth(sweep: Snapshot, trial: Trial) -> float | None:
+def _worth(sweep: SweepState, trial: Trial) -> float | None:
     """What the trial's setting should score if it is run again."""
-    verdict = on_fresh_seeds(sweep)
+    verdict = sweep.verdict
     means = {} if verdict is None else {setting.trial: setting.mean for setting in verdict.settings}
     if means.get(trial.number) is not None:
         return means[trial.number]
@@ -158,55 +158,59 @@ def _worth(sweep: Snapshot, trial: Trial) -> float | None:
     return None if expected is None else expected.score
 
 
-def _why_best(sweep: Snapshot, best: Trial, order: Sequence[Trial], verdict: Verdict | None) -> str:
+def _why_best(sweep: SweepState, best: Trial, order: Sequence[Trial], verdict: Verdict | None) -> str:
     if len(order) == 1:
         return "It is the only trial that completed."
     if verdict is not None and len(verdict.settings) > 1:
         return f"It did best of the {len(verdict.settings)} settings that were run again on fresh seeds."
     top = order[0]
     if best is not top:
-        more = "more" if sweep.goal == "maximize" else "less"
+        more = "more" if sweep.sign > 0 else "less"
         return (
-            f"It measured {_score(best)}; trial {top.number} measured {more} ({_score(top)}), but the model (fitted to "
-            "all trials) takes that for luck."
+            f"It measured {_score(best)}. The top trial, {top.number}, measured {more} ({_score(top)}), but the model "
+            f"(fitted to all trials) expects less of it{_hedge(order)}."
         )
     measured = f"It measured {_score(best)}, the best score of the {len(order):,} trials that completed"
     deviations = _luck(sweep, best)
     if deviations < LUCKY:
         return f"{measured}."
-    side = "above" if sweep.goal == "maximize" else "below"
+    side = "above" if sweep.sign > 0 else "below"
     return (
         f"{measured}, but that was probably a lucky run: {deviations:.1f} standard deviations of the noise {side} what "
         "the model (fitted to all trials) expects."
     )
 
 
-def _luck(sweep: Snapshot, trial: Trial) -> float:
+def _hedge(order: Sequence[Trial]) -> str:
+    return "" if len(order) >= MANY else f"; after {_count(order, 'scored trial')} that is a guess"
+
+
+def _luck(sweep: SweepState, trial: Trial) -> float:
     """How much better the trial measured than the model expects, in standard deviations of one run."""
     expected = sweep.analysis.expected.get(trial.number) if sweep.analysis else None
     if expected is None or trial.score is None or expected.noise_std <= 0:
         return 0.0
-    return (1.0 if sweep.goal == "maximize" else -1.0) * (trial.score - expected.score) / expected.noise_std
+    return sweep.sign * (trial.score - expected.score) / expected.noise_std
 
 
-def _centre(sweep: Snapshot) -> Trial | None:
-    scored = ranked(sweep.trials, sweep.goal)
+def _centre(sweep: SweepState) -> Trial | None:
+    scored = sweep.ranked
     return next((trial for trial in scored if trial.suggestion.get("source") == "search centre"), None)
 
 
-def _cheaper(sweep: Snapshot, best: Trial) -> Trial | None:
+def _cheaper(sweep: SweepState, best: Trial) -> Trial | None:
     """The cheapest trial that costs under 80% of the best one's and may be as good."""
     cheap = [
         trial
-        for trial in as_good(sweep)
+        for trial in sweep.contenders
         if trial.cost is not None and best.cost is not None and trial.cost < 0.8 * best.cost
     ]
     return min(cheap, key=lambda trial: trial.cost or 0.0, default=None)
 
 
-def _terms(sweep: Snapshot) -> str:
+def _terms(sweep: SweepState) -> str:
     """What the score and the cost are."""
-    metric, more = sweep.metric, "higher" if sweep.goal == "maximize" else "lower"
+    metric, more = sweep.metric, "higher" if sweep.sign > 0 else "lower"
     cost = cost_name(sweep.definition)
     simulations = [name for name in sweep.definition.simulations if name.startswith(f"{metric}/")]
     if not simulations:
@@ -217,7 +221,7 @@ def _terms(sweep: Snapshot) -> str:
     return f"The score, {metric}, is {of}{counted}; {more} is better. The cost is {cost}."
 
 
-def _sureness(sweep: Snapshot, best: Trial, order: Sequence[Trial], verdict: Verdict | None) -> Finding:
+def _sureness(sweep: SweepState, best: Trial, order: Sequence[Trial], verdict: Verdict | None) -> Finding:
     question, analysis = "How sure is that?", sweep.analysis
     if verdict is not None:
         compared = sentences(verdict) if verdict.differences else []
@@ -230,7 +234,7 @@ def _sureness(sweep: Snapshot, best: Trial, order: Sequence[Trial], verdict: Ver
     expected = analysis.expected[best.number]
     low, high = analysis.interval(expected)
     details = []
-    if rivals := as_good(sweep):
+    if rivals := sweep.contenders:
         named = ", ".join(str(trial.number) for trial in rivals[:MOST_NAMED])
         named += f" and {len(rivals) - MOST_NAMED:,} more" if len(rivals) > MOST_NAMED else ""
         other = "other setting" if len(rivals) == 1 else "other settings"
@@ -288,7 +292,7 @@ def _model_quality(analysis: Analysis) -> str:
     )
 
 
-def _importance(sweep: Snapshot, order: Sequence[Trial]) -> Finding:
+def _importance(sweep: SweepState, order: Sequence[Trial]) -> Finding:
     question, analysis = "Which parameters matter?", sweep.analysis
     if len(order) < FEW:
         return Finding(question, f"Too early to say: only {_count(order, 'trial')} completed")
@@ -325,7 +329,7 @@ def _importance(sweep: Snapshot, order: Sequence[Trial]) -> Finding:
     return Finding(question, answer, details, [("parameter", "share", "as good"), *rows] if rows else [])
 
 
-def _cost_driver(sweep: Snapshot, analysis: Analysis) -> str:
+def _cost_driver(sweep: SweepState, analysis: Analysis) -> str:
     """Which parameter moves the cost most, which way and by how much; "" where none does."""
     path = max(analysis.importance, key=lambda each: analysis.importance[each].cost)
     cut, name = analysis.slices[path], sweep.parameter_names[path]
@@ -342,10 +346,10 @@ def _cost_driver(sweep: Snapshot, analysis: Analysis) -> str:
     return f"The cost depends most on {name}: larger costs {'less' if rises < 0 else 'more'}, from {first} to {last}."
 
 
-def _good_values(sweep: Snapshot, analysis: Analysis, path: str) -> str:
+def _good_values(sweep: SweepState, analysis: Analysis, path: str) -> str:
     """The values round the recommended one that the model expects to be as good; "" where nearly all are."""
-    cut, sign = analysis.slices[path], 1.0 if sweep.goal == "maximize" else -1.0
-    recommended = next(trial for trial in sweep.trials if trial.number == analysis.recommended).params.get(path)
+    cut, sign = analysis.slices[path], sweep.sign
+    recommended = sweep.by_number[analysis.recommended].params.get(path)
     expected = analysis.expected[analysis.recommended]
     good = [sign * (each.score - expected.score) >= -expected.noise_std for each in cut.predictions]
     if sum(good) > NEARLY_ALL * len(good) or recommended is None:
@@ -361,10 +365,10 @@ def _good_values(sweep: Snapshot, analysis: Analysis, path: str) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
-def _next(sweep: Snapshot, best: Trial | None, verdict: Verdict | None) -> Finding:
-    known = next_commands(sweep.record, sweep.store_url, sweep.definition, sweep.trials, best.number if best else None)
+def _next(sweep: SweepState, best: Trial | None, verdict: Verdict | None) -> Finding:
+    known = next_commands(sweep)
     commands = [(reason, command) for reason, command in known.items() if reason != SEE_ALL]  # the page shows them
-    advised, ended, details = commands[:1], len(sweep.ended), list[str]()
+    advised, ended, details = commands[:1], sweep.counted, list(sweep.remarks)
     if ended and len(sweep.with_state(TrialState.FAILED)) == ended:
         answer = "Mend what makes the trials fail, and then go on"
     elif not sweep.trials:
@@ -374,7 +378,7 @@ def _next(sweep: Snapshot, best: Trial | None, verdict: Verdict | None) -> Findi
     elif ended < sweep.definition.num_trials:
         answer = f"Go on: {ended:,} of {sweep.definition.num_trials:,} trials have ended"
     else:
-        wider, repeated = widen(sweep), None if verdict is not None else confirm(sweep, best, as_good(sweep))
+        wider, repeated = widen(sweep), None if verdict is not None else confirm(sweep, best, sweep.contenders)
         advised = [each for each in (wider, repeated) if each is not None] or advised
         if wider_ranges(sweep):
             answer = "Widen the search" + (", then confirm the best on fresh seeds" if repeated else "")

@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from metta.common.entry_point import EntryPoint
-from metta.sweep.definition import SweepDefinition
+from metta.sweep.definition import read_definition
 from metta.sweep.report.console import PLAIN_SECONDS, print_ended, show_sweep
 from metta.sweep.report.foot import Foot
-from metta.sweep.report.live_view import LiveSweep
+from metta.sweep.report.live_view import RunningSweep
 from metta.sweep.report.summary import strict, with_store
-from metta.sweep.report.tally import tally
+from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import Store
 from metta.sweep.trial import Progress, Trial, TrialState
 
@@ -40,8 +40,8 @@ class FollowedSweep:
         self.read()
 
     @property
-    def trials(self) -> list[Trial]:
-        return [trial for _, trial in sorted(self._trials.items())]
+    def state(self) -> SweepState:
+        return self.live.state
 
     def read(self) -> list[Trial]:
         """Read what is new, and return the trials that ended since."""
@@ -52,7 +52,7 @@ class FollowedSweep:
         progress: dict[int, Progress | None] = dict(self._store.progress(self._name)) if running else {}
         self.live.running = {number: progress.get(number) for number in running}
         self.live.remark = self._remark(sum(driver.stopping for driver in drivers))
-        self.over = self.live.tallied.ended >= self.live.tallied.num_trials and not drivers
+        self.over = self.state.complete and not drivers
         return news
 
     def _read_trials(self) -> list[Trial]:
@@ -69,8 +69,9 @@ class FollowedSweep:
         self._trials |= {trial.number: trial for trial in changed}
         record = self._store.sweep(self._name)
         self._command = _command(record.entry_point, self._store.url)
-        definition = SweepDefinition.model_validate(record.config)
-        self.live = LiveSweep(definition, tally(definition, self.trials))
+        trials = [trial for _, trial in sorted(self._trials.items())]
+        state = SweepState.of(record, read_definition(record), trials, store_url=self._store.url)
+        self.live = RunningSweep(state)
         if self._trials:
             newest = self._trials[max(self._trials)]
             self.live.suggested = newest.number, newest.suggestion
@@ -82,23 +83,26 @@ class FollowedSweep:
         if stopping:
             count = len(self.live.running)
             return f"asked to stop: {count} running {'trial is' if count == 1 else 'trials are'} being finished"
-        if self.drivers or self.live.tallied.ended >= self.live.tallied.num_trials:
+        if self.drivers or self.state.complete:
             return ""
         return f"nobody works on it now{self._command}"
 
     def as_json(self) -> dict[str, Any]:
         """The same as strict JSON data."""
-        live, expected = self.live, self.live.forecast()
+        live, state, expected = self.live, self.state, self.live.forecast()
         return {
             "sweep": self._name,
-            "num_trials": live.tallied.num_trials,
-            "states": {str(state): count for state, count in live.tallied.counts.items()},
-            "spent": strict(live.tallied.spent),
+            "num_trials": state.definition.num_trials,
+            "states": {str(name): count for name, count in state.counts.items()},
+            "dropped": len(state.dropped),
+            "spent": strict(state.spent),
             "expected_cost": expected.cost,
             "seconds_left": expected.seconds_left,
-            "best": live.tallied.best.number if live.tallied.best else None,
-            "best_score": live.tallied.best.score if live.tallied.best else None,
-            "pareto": [trial.number for trial in live.tallied.front],
+            "best": state.best.number if state.best else None,
+            "best_score": state.best.score if state.best else None,
+            "top": state.top.number if state.top else None,
+            "top_score": state.top.score if state.top else None,
+            "pareto": [trial.number for trial in state.front],
             "running": [
                 {"number": number} | (_progress_as_json(progress) if progress else {})
                 for number, progress in sorted(live.running.items())
@@ -116,7 +120,7 @@ def watch(console: Console, store: Store, name: str) -> FollowedSweep:
             show_sweep(foot, followed.live, at_once=True)
             time.sleep(POLL_SECONDS)
             for trial in followed.read():
-                print_ended(console, trial, followed.trials, followed.live.definition)
+                print_ended(console, followed.state.by_number[trial.number], followed.state)
     return followed
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from rich.text import Text
 
+from metta.common.config import short_names
 from metta.sweep.definition import SweepDefinition
-from metta.sweep.report.summary import short_names, short_text
-from metta.sweep.report.tally import Forecast, Tally, forecast, share_done
+from metta.sweep.report.progress import Forecast, forecast, share_done
+from metta.sweep.report.summary import short_text
 from metta.sweep.report.words import (
     cost_text,
     current_metric,
@@ -21,7 +22,8 @@ from metta.sweep.report.words import (
     suggestion_text,
     total_text,
 )
-from metta.sweep.trial import Progress
+from metta.sweep.state import SweepState
+from metta.sweep.trial import Progress, TrialState
 
 LABEL = 11
 """Columns of the label that a line begins with."""
@@ -32,43 +34,45 @@ FRONT = 4
 
 
 @dataclass
-class LiveSweep:
+class RunningSweep:
     """What is known of a sweep at this moment.
 
     Attributes:
-        definition: of the sweep.
-        tallied: what its trials add up to.
+        state: of the sweep.
         running: how far each running trial is, by number; None where it has not said yet.
         suggested: the last trial that was started, and what the optimiser said of it.
         remark: what is special now, such as a pause.
         ends_at: by the monotonic clock, when its driver starts no trial any more; None for never.
     """
 
-    definition: SweepDefinition
-    tallied: Tally
+    state: SweepState
     running: dict[int, Progress | None] = field(default_factory=dict)
     suggested: tuple[int, Mapping[str, Any]] | None = None
     remark: str = ""
     ends_at: float | None = None
 
+    @property
+    def definition(self) -> SweepDefinition:
+        return self.state.definition
+
     def forecast(self) -> Forecast:
         """What is expected from now on."""
         allowed = None if self.ends_at is None else self.ends_at - time.monotonic()
-        return forecast(self.tallied, self.running, allowed)
+        return forecast(self.state, self.running, allowed)
 
 
-def live_lines(sweep: LiveSweep, width: int, height: int, ascii_only: bool = False) -> Text:
+def live_lines(sweep: RunningSweep, width: int, height: int, ascii_only: bool = False) -> Text:
     """Lines for the foot of a terminal: at most `height` of at most `width` columns."""
     bar = "#-" if ascii_only else "━─"
-    tallied, expected = sweep.tallied, sweep.forecast()
+    state, expected = sweep.state, sweep.forecast()
     lines = [
-        _line("trials", *_done(tallied, expected, bar)),
-        _line("cost", _spent(sweep.definition, tallied, expected)),
+        _line("trials", *_done(state, expected, bar)),
+        _line("cost", _spent(state, expected)),
     ]
-    if tallied.best is not None:
-        lines += [_line("best", _best(sweep)), _line("Pareto", _front(sweep))]
-    if tallied.last_failure is not None:
-        lines.append(_line("failed", (_failed(tallied), "red")))
+    if state.top is not None:
+        lines += [_line("top", _top(sweep)), _line("Pareto", _front(sweep))]
+    if state.counts[TrialState.FAILED]:
+        lines.append(_line("failed", (_failed(state), "red")))
     if sweep.suggested is not None:
         number, suggestion = sweep.suggested
         lines.append(_line("suggested", f"{number}: {suggestion_text(suggestion, sweep.definition)}"))
@@ -80,15 +84,15 @@ def live_lines(sweep: LiveSweep, width: int, height: int, ascii_only: bool = Fal
     return Text("\n").join(lines[:height])
 
 
-def plain_lines(sweep: LiveSweep) -> list[str]:
+def plain_lines(sweep: RunningSweep) -> list[str]:
     """The same for a log file, where nothing is written over: said now and then, so shorter."""
-    tallied, expected = sweep.tallied, sweep.forecast()
-    failed = f", {tallied.failed} failed" if tallied.failed else ""
+    state, expected = sweep.state, sweep.forecast()
+    failed = f", {state.counts[TrialState.FAILED]} failed" if state.counts[TrialState.FAILED] else ""
     left = f", {_left(expected)}" if _left(expected) else ""
-    spent = _spent(sweep.definition, tallied, expected)
-    lines = [f"{tallied.ended} of {tallied.num_trials} trials{failed}{left}; {spent}"]
-    if tallied.best is not None:
-        lines.append(f"  best {_best(sweep, with_params=False)}; {len(tallied.front)} on the Pareto front")
+    spent = _spent(state, expected)
+    lines = [f"{state.counted} of {state.definition.num_trials} trials{failed}{left}; {spent}"]
+    if state.top is not None:
+        lines.append(f"  top {_top(sweep, with_params=False)}; {len(state.front)} on the Pareto front")
     lines += [f"  trial {number} {_progress_text(sweep.definition, p)}" for number, p in sorted(sweep.running.items())]
     return [*lines, f"  {sweep.remark}"] if sweep.remark else lines
 
@@ -97,9 +101,9 @@ def _line(label: str, *parts: str | tuple[str, str]) -> Text:
     return Text.assemble((f"{label:<{LABEL}}", "dim"), *parts)
 
 
-def _done(tallied: Tally, expected: Forecast, bar: str) -> list[str | tuple[str, str]]:
-    share = tallied.ended / tallied.num_trials
-    return [f"{tallied.ended} of {tallied.num_trials} ", *_bar(share, bar, BAR), f"  {_left(expected)}"]
+def _done(state: SweepState, expected: Forecast, bar: str) -> list[str | tuple[str, str]]:
+    share = state.counted / state.definition.num_trials
+    return [f"{state.counted} of {state.definition.num_trials} ", *_bar(share, bar, BAR), f"  {_left(expected)}"]
 
 
 def _left(expected: Forecast) -> str:
@@ -111,38 +115,37 @@ def _bar(share: float, bar: str, length: int) -> list[str | tuple[str, str]]:
     return [(bar[0] * full, "green"), (bar[1] * (length - full), "bright_black")]
 
 
-def _spent(definition: SweepDefinition, tallied: Tally, expected: Forecast) -> str:
-    spent = f"{total_text(tallied.spent, definition)} spent"
+def _spent(state: SweepState, expected: Forecast) -> str:
+    definition = state.definition
+    spent = f"{total_text(state.spent, definition)} spent"
     whole = "" if expected.cost is None else f", about {total_text(expected.cost, definition)} in all"
-    budget = "" if tallied.max_cost is None else f", {total_text(tallied.max_cost, definition)} allowed"
+    budget = "" if definition.max_cost is None else f", {total_text(definition.max_cost, definition)} allowed"
     return f"{spent}{whole}{budget}"
 
 
-def _best(sweep: LiveSweep, with_params: bool = True) -> str:
-    best = sweep.tallied.best
-    assert best is not None
-    names = short_names(list(best.params))
-    params = " ".join(f"{name}={short_text(best.params[path])}" for path, name in names.items())
-    metric = sweep.definition.protein.metric
-    told = f"trial {best.number}  {metric} {best.score:.4g}  {cost_text(best, sweep.definition)}"
+def _top(sweep: RunningSweep, with_params: bool = True) -> str:
+    top = sweep.state.top
+    assert top is not None
+    names = short_names(list(top.params))
+    params = " ".join(f"{name}={short_text(top.params[path])}" for path, name in names.items())
+    told = f"trial {top.number}  {sweep.state.metric} {top.score:.4g}  {cost_text(top, sweep.definition)}"
     return f"{told}  {params}" if with_params else told
 
 
-def _front(sweep: LiveSweep) -> str:
-    front = sweep.tallied.front
+def _front(sweep: RunningSweep) -> str:
+    front = sweep.state.front
     named = [f"{each.number}: {each.score:.4g} for {cost_text(each, sweep.definition)}" for each in front[:FRONT]]
     return "  ".join(named) + (f"  and {len(front) - FRONT} more" if len(front) > FRONT else "")
 
 
-def _failed(tallied: Tally) -> str:
-    last = tallied.last_failure
-    assert last is not None
-    count = tallied.failed
+def _failed(state: SweepState) -> str:
+    failed = state.with_state(TrialState.FAILED)
+    count, last = len(failed), failed[-1]
     reason = re.sub(r"^(\w+\.)+(?=\w+:)", "", last_line(last.error))
     return f"{count} {'trial' if count == 1 else 'trials'}; trial {last.number}: {reason}"
 
 
-def _running(sweep: LiveSweep, bar: str, height: int) -> list[Text]:
+def _running(sweep: RunningSweep, bar: str, height: int) -> list[Text]:
     shown: Sequence[tuple[int, Progress | None]] = sorted(sweep.running.items())
     cut = len(shown) > height
     lines = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import math
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -17,12 +16,11 @@ from metta.common.errors import UserError
 from metta.sweep.report import plots
 from metta.sweep.report.axes import numbers
 from metta.sweep.report.findings import Finding, failure_reasons, findings, in_short, last_line
-from metta.sweep.report.snapshot import Snapshot
-from metta.sweep.report.standing import pareto_front, ranked
-from metta.sweep.report.summary import metta_sweep_command, retrain_command, value_text
+from metta.sweep.report.summary import metta_sweep_command, retrain_command, state_text, value_text
 from metta.sweep.report.theme import DARK, LIGHT
 from metta.sweep.report.words import cost_text, duration_text, one_cost_text
-from metta.sweep.trial import Trial, TrialState
+from metta.sweep.state import SweepState
+from metta.sweep.trial import Trial
 
 TEMPLATES = {"light": {"layout": LIGHT["layout"]}, "dark": {"layout": DARK["layout"]}}
 WIDE_PLOTS = ("score_against_cost", "parallel_coordinates")
@@ -76,7 +74,7 @@ def body(title: str, beside_title: str, facts: str, answers: str, foot: str) -> 
 """
 
 
-def answers_html(sweep: Snapshot) -> str:
+def answers_html(sweep: SweepState) -> str:
     """The sweep's outcome in a sentence, and the answers to the four questions, as HTML; everything is escaped."""
     short = in_short(sweep)
     told = f'<p class="short">{escape(short)}</p>' if short else ""
@@ -111,23 +109,22 @@ def _command_html(reason: str, command: str) -> str:
     )
 
 
-def facts_html(sweep: Snapshot) -> str:
+def facts_html(sweep: SweepState) -> str:
     """The sweep in one line."""
-    counts = Counter(trial.state for trial in sweep.trials)
-    spent = math.fsum(trial.cost for trial in sweep.trials if trial.cost is not None and math.isfinite(trial.cost))
     unit = "s" if sweep.definition.cost_metric == "seconds" else sweep.definition.cost_metric
     budget = "" if sweep.definition.max_cost is None else f" of {sweep.definition.max_cost:,.0f}"
     pairs = [
-        (f"{len(sweep.ended):,} of {sweep.definition.num_trials:,}", "trials ended"),
-        *((f"{counts[state]:,}", str(state)) for state in TrialState if counts[state]),
-        (f"{spent:,.0f}{budget} {unit}", f"{'of training ' if unit == 's' else ''}spent"),
+        (f"{sweep.counted:,} of {sweep.definition.num_trials:,}", "trials ended"),
+        *((f"{count:,}", str(state)) for state, count in sweep.counts.items() if count),
+        *([(f"{len(sweep.dropped):,}", "dropped")] if sweep.dropped else []),
+        (f"{sweep.spent:,.0f}{budget} {unit}", f"{'of training ' if unit == 's' else ''}spent"),
         *_elapsed(sweep),
         (sweep.metric, f"{sweep.goal}d"),
     ]
     return "".join(f"<span><b>{escape(value)}</b> {escape(name)}</span>" for value, name in pairs)
 
 
-def _elapsed(sweep: Snapshot) -> list[tuple[str, str]]:
+def _elapsed(sweep: SweepState) -> list[tuple[str, str]]:
     """How long it took from the first trial's start to the last end, and when that was."""
     starts = [trial.started_at for trial in sweep.trials if trial.started_at is not None]
     ends = [trial.ended_at for trial in sweep.trials if trial.ended_at is not None]
@@ -138,12 +135,12 @@ def _elapsed(sweep: Snapshot) -> list[tuple[str, str]]:
     return [(duration_text((last - first).total_seconds()), f"elapsed, {first:%Y-%m-%d %H:%M} to {until} UTC")]
 
 
-def progress(sweep: Snapshot) -> float:
+def progress(sweep: SweepState) -> float:
     """The share of the sweep's trials that ended, 0..1."""
     return min(1.0, len(sweep.ended) / sweep.definition.num_trials)
 
 
-def plot_list(sweep: Snapshot) -> list[dict[str, Any]]:
+def plot_list(sweep: SweepState) -> list[dict[str, Any]]:
     """Every plot's name, title and caption, and where it stands."""
     names = sweep.parameter_names
     listed = []
@@ -155,7 +152,7 @@ def plot_list(sweep: Snapshot) -> list[dict[str, Any]]:
     return listed
 
 
-def columns(sweep: Snapshot) -> list[dict[str, Any]]:
+def columns(sweep: SweepState) -> list[dict[str, Any]]:
     """The columns of the table of trials, in the order of `row`."""
     metric = {"label": sweep.metric, "title": "score", "text": False}
     cost = {"label": f"cost ({sweep.definition.cost_metric})", "title": "cost", "text": False}
@@ -166,8 +163,8 @@ def columns(sweep: Snapshot) -> list[dict[str, Any]]:
 
 def row(trial: Trial, paths: Sequence[str]) -> list[Any]:
     """A trial's row of the table; its standing is filled in where the whole sweep is known."""
-    params = [_cell(trial.params.get(path)) for path in paths]
-    return [trial.number, str(trial.state), "", *numbers([trial.score, trial.cost]), *params]
+    params = [_cell(trial.params[path]) if path in trial.params else "" for path in paths]
+    return [trial.number, state_text(trial), "", *numbers([trial.score, trial.cost]), *params]
 
 
 def _cell(value: Any) -> Any:
@@ -176,13 +173,13 @@ def _cell(value: Any) -> Any:
     return numbers([value])[0]
 
 
-def standing(sweep: Snapshot) -> dict[str, Any]:
-    """The best trial's number and those on the Pareto front."""
-    order = ranked(sweep.trials, sweep.goal)
-    return {"best": order[0].number if order else None, "front": sorted(pareto_front(sweep.trials, sweep.goal))}
+def standing(sweep: SweepState) -> dict[str, Any]:
+    """The numbers of the best trial, of the top one, and of those on the Pareto front."""
+    best, top = (None if trial is None else trial.number for trial in (sweep.best, sweep.top))
+    return {"best": best, "top": top, "front": sorted(sweep.on_front)}
 
 
-def failures(sweep: Snapshot) -> list[dict[str, Any]]:
+def failures(sweep: SweepState) -> list[dict[str, Any]]:
     """What went wrong: the most frequent reasons, with their trials and the latest error in full."""
     return [
         {
@@ -194,14 +191,20 @@ def failures(sweep: Snapshot) -> list[dict[str, Any]]:
     ]
 
 
-def details(sweep: Snapshot) -> list[dict[str, Any]]:
+def details(sweep: SweepState) -> list[dict[str, Any]]:
     """All trials' details; what was measured besides the score, of the trials only whose curves are at hand."""
-    where = standing(sweep)
-    return [detail(sweep, trial, where, trial.number in sweep.curves) for trial in sweep.trials]
+    where, commands = standing(sweep), _commands(sweep)
+    return [detail(sweep, trial, where, commands, trial.number in sweep.curves) for trial in sweep.trials]
 
 
-def detail(sweep: Snapshot, trial: Trial, where: dict[str, Any], with_metrics: bool = True) -> dict[str, Any]:
-    """What is known of a trial, for its page; `where` is the sweep's `standing`."""
+def detail(
+    sweep: SweepState,
+    trial: Trial,
+    where: dict[str, Any],
+    commands: list[tuple[str, str]] | None = None,
+    with_metrics: bool = True,
+) -> dict[str, Any]:
+    """What is known of a trial, for its page; `where` is the sweep's `standing`, `commands` its `_commands`."""
     has_curve = bool(sweep.curves.get(trial.number))
     return {
         "number": trial.number,
@@ -209,13 +212,17 @@ def detail(sweep: Snapshot, trial: Trial, where: dict[str, Any], with_metrics: b
         "params": [[path, value_text(value)] for path, value in trial.params.items()],
         "error": (trial.error or "")[-LONGEST_ERROR:],
         "metrics": sorted([name, finite(value)] for name, value in trial.metrics.items()) if with_metrics else [],
-        "commands": _commands(sweep, trial.number),
+        "commands": [
+            [what, command.replace(_NUMBER, str(trial.number))] for what, command in commands or _commands(sweep)
+        ],
         "curve": plots.trial_curve(trial.number).build(sweep) if has_curve else None,
     }
 
 
-def _facts(sweep: Snapshot, trial: Trial, where: dict[str, Any]) -> list[list[str]]:
-    facts = [["state", str(trial.state)]]
+def _facts(sweep: SweepState, trial: Trial, where: dict[str, Any]) -> list[list[str]]:
+    facts = [["state", state_text(trial)]]
+    facts += [["dropped because", trial.dropped]] if trial.dropped else []
+    facts += [["not learnt from", sweep.problems[trial.number]]] if trial.number in sweep.problems else []
     if trial.score is not None:
         error = trial.metrics.get(f"{sweep.metric}.stderr")
         about = "" if error is None else f" (standard error of its evaluation: {error:.2g})"
@@ -223,7 +230,9 @@ def _facts(sweep: Snapshot, trial: Trial, where: dict[str, Any]) -> list[list[st
     if trial.cost is not None:
         facts.append(["cost", cost_text(trial, sweep.definition)])
     if trial.number == where["best"]:
-        facts.append(["standing", "the best score measured"])
+        facts.append(["standing", "the best trial: the recommended one"])
+    if trial.number == where["top"]:
+        facts.append(["standing", "the top score measured"])
     elif trial.number in where["front"]:
         facts.append(["standing", "on the Pareto front"])
     said = trial.suggestion
@@ -246,11 +255,16 @@ def _facts(sweep: Snapshot, trial: Trial, where: dict[str, Any]) -> list[list[st
     return [*facts, *([name, uri] for name, uri in trial.artefacts.items())]
 
 
-def _commands(sweep: Snapshot, number: int) -> list[list[str]]:
+_NUMBER = "918273645"
+"""Stands for a trial's number in commands that are made once for all trials."""
+
+
+def _commands(sweep: SweepState) -> list[tuple[str, str]]:
+    """What to run for a trial whose number is `_NUMBER`, by what it does."""
     name, url = sweep.record.name, sweep.store_url
-    again = retrain_command(name, url, sweep.definition, number)
-    shown = ["Show it in the terminal", metta_sweep_command(url, "trial", name, str(number))]
-    return [["Train again with these hyperparameters", again], shown] if again else [shown]
+    again = retrain_command(name, url, sweep.definition, int(_NUMBER))
+    shown = "Show it in the terminal", metta_sweep_command(url, "trial", name, _NUMBER)
+    return [("Train again with these hyperparameters", again), shown] if again else [shown]
 
 
 def finite(value: float) -> float | str:

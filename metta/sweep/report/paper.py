@@ -19,8 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from metta.common.errors import UserError
 from metta.sweep.report import page, plots
-from metta.sweep.report.snapshot import Snapshot
-from metta.sweep.report.standing import ranked
+from metta.sweep.state import SweepState
 
 LARGEST_GIF = 1_500_000
 """Bytes of the best trial's animation, for a report to hold it."""
@@ -28,7 +27,7 @@ LARGEST_GIF = 1_500_000
 PNG_WIDTH = 1000
 
 
-def write_report(sweep: Snapshot, path: Path) -> None:
+def write_report(sweep: SweepState, path: Path) -> None:
     """Write a sweep's report as one HTML file, which opens offline. It appears whole or not at all.
 
     Raises:
@@ -46,7 +45,7 @@ def write_report(sweep: Snapshot, path: Path) -> None:
         raise UserError(f"the report cannot be written to {path}: {error.strerror}") from None
 
 
-def report_html(sweep: Snapshot) -> str:
+def report_html(sweep: SweepState) -> str:
     """The report as HTML.
 
     Raises:
@@ -74,7 +73,7 @@ def report_html(sweep: Snapshot) -> str:
 </head>
 <body>{page.body(sweep.record.name, "", page.facts_html(sweep), answers, foot)}
 <script type="application/octet-stream" id="plotly">{_packed(page.plotly_js())}</script>
-<script type="application/octet-stream" id="data">{_packed(gzip.compress(_data(sweep)))}</script>
+<script type="application/octet-stream" id="data">{_packed(gzip.compress(_data(sweep), compresslevel=6))}</script>
 <script>{script}</script>
 </body>
 </html>
@@ -85,12 +84,12 @@ def _packed(compressed: bytes) -> str:
     return base64.b64encode(compressed).decode()
 
 
-def _data(sweep: Snapshot) -> bytes:
+def _data(sweep: SweepState) -> bytes:
     """What the page's script shows. Every metric and the learning curve are kept of the trials whose curves are."""
     paths = list(sweep.searched)
     data: dict[str, Any] = {
         "progress": page.progress(sweep),
-        "first": -1 if sweep.goal == "maximize" else 1,
+        "first": -sweep.sign,
         "columns": page.columns(sweep),
         "rows": [page.row(trial, paths) for trial in sweep.trials],
         "standing": page.standing(sweep),
@@ -103,9 +102,9 @@ def _data(sweep: Snapshot) -> bytes:
     return json.dumps(data, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _gif(sweep: Snapshot) -> str:
+def _gif(sweep: SweepState) -> str:
     """The best trial's animation, where it made one and the file is here."""
-    for trial in ranked(sweep.trials, sweep.goal)[:1]:
+    for trial in [sweep.best] if sweep.best else []:
         for uri in trial.artefacts.values():
             path = Path(unquote(urlsplit(uri).path))
             if uri.startswith("file://") and path.suffix == ".gif" and path.is_file():
@@ -120,7 +119,7 @@ def _gif(sweep: Snapshot) -> str:
     return ""
 
 
-def write_images(sweep: Snapshot, folder: Path) -> list[Path]:
+def write_images(sweep: SweepState, folder: Path) -> list[Path]:
     """Write every plot as a PNG file, and return their paths.
 
     Raises:

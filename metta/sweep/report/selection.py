@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from metta.common.errors import UserError, nearest
-from metta.sweep.report.standing import Goal, pareto_front, ranked
+from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial, TrialState
 
 SORTS: dict[str, Callable[[Trial], Any]] = {
@@ -19,8 +19,7 @@ SORTS: dict[str, Callable[[Trial], Any]] = {
 
 
 def select(
-    trials: Sequence[Trial],
-    goal: Goal,
+    state: SweepState,
     *,
     states: Collection[TrialState] = (),
     pareto: bool = False,
@@ -30,8 +29,7 @@ def select(
     """Some of the trials, by number unless something else is asked for.
 
     Args:
-        trials: all of the sweep.
-        goal: which scores are good.
+        state: the sweep.
         states: only trials in one of these.
         pareto: only trials on the Pareto front.
         sort: "score" (the best first), one of `SORTS`, or a hyperparameter or metric, by its full name or any
@@ -41,20 +39,18 @@ def select(
     Raises:
         UserError: nothing is called `sort`.
     """
-    chosen = list(trials)
+    chosen = list(state.trials)
     if pareto:
-        front = pareto_front(trials, goal)
-        chosen = [trial for trial in chosen if trial.number in front]
+        chosen = [trial for trial in chosen if trial.number in state.on_front]
     if states:
         chosen = [trial for trial in chosen if trial.state in states]
     if sort is None and (top is not None or pareto):
         sort = "score"
     if sort == "score":
-        order = ranked(chosen, goal)
-        scored = {trial.number for trial in order}
-        chosen = order + [trial for trial in chosen if trial.number not in scored]
+        left = {trial.number: trial for trial in chosen}
+        chosen = [left.pop(trial.number) for trial in state.ranked if trial.number in left] + list(left.values())
     elif sort is not None:
-        key = _key(sort, trials)
+        key = _key(sort, state.trials)
         chosen = sorted((t for t in chosen if key(t) is not None), key=key) + [t for t in chosen if key(t) is None]
     return chosen[:top]
 

@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from metta.common.config import short_names
 from metta.common.data_dir import default_store_url
 from metta.common.entry_point import EntryPoint, installed_command
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein_config import ParameterConfig
-from metta.sweep.report.standing import pareto_front, ranked
 from metta.sweep.report.words import cost_text
-from metta.sweep.retention import artefact_path, kept_trials
+from metta.sweep.retention import artefact_path
+from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import SweepRecord
 from metta.sweep.trial import Trial, TrialState
 
@@ -36,133 +37,159 @@ SCALES: dict[str, list[str]] = {
 SEE_ALL = "see every trial"
 
 
-def print_trials(
-    console: Console, definition: SweepDefinition, trials: Sequence[Trial], shown: Sequence[Trial] | None = None
-) -> None:
+def print_trials(console: Console, state: SweepState, shown: Sequence[Trial] | None = None) -> None:
     """A row for each trial: number, score, cost, standing (or the state, unless completed) and hyperparameters.
 
     Hyperparameters that the console has no room for are left out, and it is said which.
 
     Args:
         console: where to.
-        definition: of the sweep.
-        trials: all of the sweep, for who is best among them.
-        shown: those to show, in their order; all if left out.
+        state: the sweep.
+        shown: the trials to show, in their order; all if left out.
     """
-    shown = trials if shown is None else shown
+    shown = state.trials if shown is None else shown
     paths = short_names([path for trial in shown for path in trial.params])
     room = len(paths)
-    table = _table(definition, trials, shown, paths)
+    table = _table(state, shown, paths)
     while room > 1 and console.measure(table, options=console.options.update(width=10_000)).minimum > console.width:
         room -= 1
-        table = _table(definition, trials, shown, dict(list(paths.items())[:room]))
+        table = _table(state, shown, dict(list(paths.items())[:room]))
     console.print(table)
     left_out = list(paths.values())[room:]
     if left_out:
         console.print(f"no room for {', '.join(left_out)}", style="dim", highlight=False, markup=False)
 
 
-def _table(
-    definition: SweepDefinition, trials: Sequence[Trial], shown: Sequence[Trial], paths: Mapping[str, str]
-) -> Table:
-    goal = definition.protein.goal
-    order = ranked(trials, goal)
-    best = order[0].number if order else None
-    front = pareto_front(trials, goal)
+def _table(state: SweepState, shown: Sequence[Trial], paths: Mapping[str, str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in ("trial", definition.protein.metric, "cost"):
+    for heading in ("trial", state.metric, "cost"):
         table.add_column(escape(heading), justify="right", vertical="bottom", no_wrap=True)
     table.add_column("", no_wrap=True)
     for name in paths.values():
         table.add_column(escape(name.replace("_", "\n")), justify="right", no_wrap=True)
     for trial in shown:
-        standing = "best" if trial.number == best else "Pareto" if trial.number in front else ""
-        state = "" if trial.state is TrialState.COMPLETED else str(trial.state)
+        standing = standing_text(state, trial)
         table.add_row(
             str(trial.number),
             "" if trial.score is None else f"{trial.score:.4g}",
-            "" if trial.cost is None else cost_text(trial, definition),
-            standing or state,
-            *(escape(short_text(trial.params.get(path))) for path in paths),
-            style="green" if standing else "red" if trial.state is TrialState.FAILED else None,
+            "" if trial.cost is None else cost_text(trial, state.definition),
+            standing or ("" if state_text(trial) == TrialState.COMPLETED else state_text(trial)),
+            *(escape(short_text(trial.params[path])) if path in trial.params else "" for path in paths),
+            style=_row_style(trial, standing),
         )
     return table
 
 
-def print_outcome(
-    console: Console,
-    name: str,
-    definition: SweepDefinition,
-    trials: Sequence[Trial],
-    recommended: int | None,
-    commands: dict[str, str],
-) -> None:
+def _row_style(trial: Trial, standing: str) -> str | None:
+    if trial.dropped is not None:
+        return "dim"
+    return "green" if standing else "red" if trial.state is TrialState.FAILED else None
+
+
+def state_text(trial: Trial) -> str:
+    """The trial's state, or that it was dropped."""
+    return str(trial.state) if trial.dropped is None else "dropped"
+
+
+def standing_text(state: SweepState, trial: Trial) -> str:
+    """What a trial is among the others: ``best``, ``top``, ``best, top`` or ``Pareto``; "" for none of these."""
+    titles = {"best": state.best, "top": state.top}
+    held = [title for title, holder in titles.items() if holder is not None and holder.number == trial.number]
+    return ", ".join(held) or ("Pareto" if trial.number in state.on_front else "")
+
+
+def print_outcome(console: Console, state: SweepState, commands: dict[str, str]) -> None:
     """The best trial, its hyperparameters, where its policy is, and the commands that go on from here.
 
     Args:
-        recommended: number of the trial whose hyperparameters the optimiser's model trusts most, if it has one.
+        console: where to.
+        state: the sweep.
         commands: what to run next, by what it does.
     """
-    counts = {state: sum(trial.state is state for trial in trials) for state in TrialState}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no trials yet"
-    spent = math.fsum(trial.cost or 0.0 for trial in trials)
-    unit = "s" if definition.cost_metric == "seconds" else definition.cost_metric
+    told = ", ".join(f"{count} {name}" for name, count in state.counts.items() if count) or "no trials yet"
+    told += f", {len(state.dropped)} dropped" if state.dropped else ""
+    unit = "s" if state.definition.cost_metric == "seconds" else state.definition.cost_metric
     console.print(
-        f"\n[bold]{escape(name)}[/bold]: {told} of {definition.num_trials}; {spent:,.0f} {unit} spent", highlight=False
+        f"\n[bold]{escape(state.name)}[/bold]: {told} of {state.definition.num_trials}; "
+        f"{state.spent:,.0f} {escape(unit)} spent",
+        highlight=False,
     )
-    order = ranked(trials, definition.protein.goal)
-    kept = kept_trials(trials, definition.keep_policies, definition.protein.goal)
-    if order:
-        _print_winner(console, "best trial", order[0], definition, kept)
-        chosen = next((trial for trial in order if trial.number == recommended), None)
-        if chosen is not None and chosen.number != order[0].number:
-            title = "recommended by the model (the best score may be luck)"
-            _print_winner(console, title, chosen, definition, kept)
+    for remark in state.remarks:
+        console.print(remark, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    if state.best is not None:
+        _print_found(console, "best trial", state.best, state)
+        console.print(f"  {best_reason(state)}", highlight=False, markup=False, soft_wrap=True)
+        if state.top is not None and state.top.number != state.best.number:
+            _print_found(
+                console,
+                "top trial (highest measured score)" if state.sign > 0 else "top trial (lowest measured score)",
+                state.top,
+                state,
+            )
     for what, command in commands.items():
         console.print(f"{what}:", highlight=False)
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True, style="bold")
 
 
-def _print_winner(console: Console, title: str, trial: Trial, definition: SweepDefinition, kept: set[int]) -> None:
-    metric = definition.protein.metric
+def best_reason(state: SweepState) -> str:
+    """Why the best trial is the best one, in a sentence that is as sure as the evidence."""
+    best, top, scored = state.best, state.top, len(state.ranked)
+    if best is None or top is None:
+        return "no trial has a score yet"
+    if scored == 1:
+        return "it is the only trial with a score"
+    if state.verdict is not None and state.verdict.settings[0].trial == best.number:
+        return f"it did best of {len(state.verdict.settings)} trials whose hyperparameters were run on fresh seeds"
+    if best.number == top.number:
+        doubt = "; a few trials say little, so confirm it" if scored < FEW else ""
+        return f"it has the top measured score of {scored:,} trials, and the model agrees{doubt}"
+    doubt = " (a guess, after so few trials: compare both on fresh seeds)" if scored < MANY else ""
+    return f"the model expects it to score best when trained again; trial {top.number} may have been lucky{doubt}"
+
+
+FEW, MANY = 5, 20
+"""With fewer scored trials than the first number next to nothing is known, and than the second not much."""
+
+
+def _print_found(console: Console, title: str, trial: Trial, state: SweepState) -> None:
     console.print(
-        f"[green]{title}: {trial.number}[/green]  {escape(metric)} [bold]{trial.score:.4g}[/bold]  "
-        f"{cost_text(trial, definition)}",
+        f"[green]{title}: {trial.number}[/green]  {escape(state.metric)} [bold]{trial.score:.4g}[/bold]  "
+        f"{escape(cost_text(trial, state.definition))}",
         highlight=False,
     )
-    for path, value in trial.params.items():
+    for path, value in state.params_of(trial).items():
         console.print(f"  {path}={value_text(value)}", highlight=False, markup=False)
-    if "policy" in trial.artefacts:
-        policy = trial.artefacts["policy"]
+    artefacts = state.detailed(trial).artefacts
+    if "policy" in artefacts:
+        policy, keep = artefacts["policy"], state.definition.keep_policies
         file = artefact_path(policy)
-        if trial.number not in kept or (definition.keep_policies != "all" and file is not None and not file.exists()):
-            policy = f"not kept, for keep_policies={definition.keep_policies}"
+        deleted = state.complete and trial.number not in state.policies_kept(keep)
+        if deleted or (keep != "all" and file is not None and not file.exists()):
+            policy = f"not kept, because keep_policies={keep}"
         console.print(f"  policy: {policy}", highlight=False, markup=False, soft_wrap=True)
 
 
-def sweep_as_json(
-    name: str, definition: SweepDefinition, trials: Sequence[Trial], shown: Sequence[Trial] | None = None
-) -> dict[str, Any]:
+def sweep_as_json(state: SweepState, shown: Sequence[Trial] | None = None) -> dict[str, Any]:
     """The sweep and trials of it as strict JSON data; NaN and infinities become strings.
 
     Args:
-        name: of the sweep.
-        definition: of the sweep.
-        trials: all of the sweep.
-        shown: those to tell, in their order; all if left out.
+        state: the sweep.
+        shown: the trials to show, in their order; all if left out.
     """
-    order = ranked(trials, definition.protein.goal)
-    front = pareto_front(trials, definition.protein.goal)
     return {
-        "sweep": name,
-        "num_trials": definition.num_trials,
-        "metric": definition.protein.metric,
-        "goal": definition.protein.goal,
-        "cost_metric": definition.cost_metric,
-        "seed": definition.seed,
-        "best": order[0].number if order else None,
+        "sweep": state.name,
+        "num_trials": state.definition.num_trials,
+        "metric": state.metric,
+        "goal": state.goal,
+        "cost_metric": state.definition.cost_metric,
+        "seed": state.definition.seed,
+        "spent": strict(state.spent),
+        "best": state.best.number if state.best else None,
+        "top": state.top.number if state.top else None,
+        "problems": {str(number): reason for number, reason in state.problems.items()},
         "trials": [
-            trial_as_json(trial) | {"pareto": trial.number in front} for trial in (trials if shown is None else shown)
+            trial_as_json(trial) | {"pareto": trial.number in state.on_front}
+            for trial in (state.trials if shown is None else shown)
         ],
     }
 
@@ -175,6 +202,7 @@ def trial_as_json(trial: Trial) -> dict[str, Any]:
         "params": strict_data(trial.params),
         "score": strict(trial.score),
         "cost": strict(trial.cost),
+        "dropped": trial.dropped,
         "attempts": trial.attempts,
         "metrics": {metric: strict(value) for metric, value in trial.metrics.items()},
         "suggestion": strict_data(trial.suggestion),
@@ -187,28 +215,24 @@ def trial_as_json(trial: Trial) -> dict[str, Any]:
     }
 
 
-def next_commands(
-    record: SweepRecord, store_url: str, definition: SweepDefinition, trials: Sequence[Trial], recommended: int | None
-) -> dict[str, str]:
-    """What to run next, by what it does: resume or extend the sweep, retrain its winner, look at it."""
+def next_commands(state: SweepState) -> dict[str, str]:
+    """What to run next, by what it does: resume or extend the sweep, retrain its best trial, look at it."""
+    record, store_url, num_trials = state.record, state.store_url, state.definition.num_trials
     commands = {}
     entry_point = runner_entry_point(record)
     if entry_point is not None:
         entry_point = with_store(entry_point, store_url)
-        if sum(trial.state.ended for trial in trials) < definition.num_trials:
+        if not state.complete:
             commands["go on with the sweep"] = entry_point.command()
         else:
-            total = 2 * definition.num_trials
+            total = 2 * num_trials
             commands[f"extend the sweep to {total} trials in all"] = with_num_trials(entry_point, total).command()
-    elif record.entry_point is not None and sum(trial.state.ended for trial in trials) < definition.num_trials:
+    elif record.entry_point is not None and not state.complete:
         commands["go on with the sweep"] = metta_sweep_command(store_url, "work", record.name)
-    winner = recommended
-    if winner is None:
-        order = ranked(trials, definition.protein.goal)
-        winner = order[0].number if order else None
-    if winner is not None:
-        retrain = retrain_command(record.name, store_url, definition, winner, seed=1)
-        commands |= {f"retrain trial {winner} on another seed": retrain} if retrain else {}
+    if state.best is not None:
+        number = state.best.number
+        retrain = retrain_command(record.name, store_url, state.definition, number, seed=1)
+        commands |= {f"retrain trial {number} on another seed": retrain} if retrain else {}
     commands[SEE_ALL] = metta_sweep_command(store_url, "show", record.name)
     return commands
 
@@ -256,22 +280,6 @@ def with_num_trials(entry_point: EntryPoint, num_trials: int) -> EntryPoint:
     return entry_point.model_copy(update={"overrides": overrides})
 
 
-def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """The shortest ending of each dotted path that no other path shares."""
-    unique = list(dict.fromkeys(paths))
-
-    def shorten(path: str) -> str:
-        keys = path.split(".")
-        endings = (".".join(keys[-length:]) for length in range(1, len(keys) + 1))
-        return next(
-            ending
-            for ending in endings
-            if sum(other == ending or other.endswith(f".{ending}") for other in unique) == 1
-        )
-
-    return {path: shorten(path) for path in unique}
-
-
 def range_text(parameter: Any) -> str:
     """Where a hyperparameter is searched: its range and scale, its choices, or its fixed value."""
     if not isinstance(parameter, ParameterConfig):
@@ -288,7 +296,9 @@ def short_text(value: Any) -> str:
 
 def value_text(value: Any) -> str:
     """A hyperparameter in full, as the command line takes it: fewer digits would not repeat a run."""
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    if type(value) is float and math.isfinite(value):
+        return repr(value)  # as json.dumps, and much faster
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def strict(value: float | None) -> float | str | None:

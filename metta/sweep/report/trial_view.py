@@ -11,9 +11,9 @@ from rich.console import Console
 from metta.common.config import flatten
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.report.chart import chart
-from metta.sweep.report.standing import pareto_front, ranked
 from metta.sweep.report.summary import range_text, strict, trial_as_json, value_text
 from metta.sweep.report.words import cost_text, duration_text, number_text, suggestion_text
+from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import CurvePoint
 from metta.sweep.trial import Trial, TrialState
 
@@ -26,8 +26,7 @@ FEW_METRICS = 12
 
 def print_trial(
     console: Console,
-    definition: SweepDefinition,
-    trials: Sequence[Trial],
+    state: SweepState,
     trial: Trial,
     curve: Sequence[CurvePoint],
     commands: dict[str, str],
@@ -36,8 +35,7 @@ def print_trial(
 
     Args:
         console: where to.
-        definition: of its sweep.
-        trials: all of the sweep.
+        state: its sweep.
         trial: the one to show.
         curve: its learning curve.
         commands: what to run next, by what it does.
@@ -46,7 +44,10 @@ def print_trial(
     def say(text: str, style: str | None = None) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True, style=style)
 
-    say(f"trial {trial.number}: {_outcome(definition, trials, trial)}", "bold")
+    definition = state.definition
+    say(f"trial {trial.number}: {_outcome(state, trial)}", "bold")
+    for line in _remarks(state, trial):
+        say(line, "yellow")
     say(_times(trial))
     say(f"hyperparameters: {suggestion_text(trial.suggestion, definition)}", "bold")
     parameters = flatten(definition.protein.parameters)
@@ -112,16 +113,32 @@ def curve_points(curve: Sequence[CurvePoint], metric: str) -> list[tuple[float, 
     return points
 
 
-def _outcome(definition: SweepDefinition, trials: Sequence[Trial], trial: Trial) -> str:
+def _remarks(state: SweepState, trial: Trial) -> list[str]:
+    """What is special about how the sweep takes the trial."""
+    reading, lines = state.reader.read(trial), []
+    if trial.dropped is not None:
+        lines.append(f"dropped{f': {trial.dropped}' if trial.dropped else ''}")
+    if reading.problem is not None:
+        lines.append(f"not learnt from: {reading.problem}")
+    if reading.remark is not None:
+        lines.append(f"kept without a cost: {reading.remark}")
+    lines += [f"cannot be read: {line}" for line in trial.damage]
+    return lines
+
+
+def _outcome(state: SweepState, trial: Trial) -> str:
+    definition = state.definition
     if trial.state is not TrialState.COMPLETED or trial.score is None:
         score = "" if trial.score is None else f", {definition.protein.metric} {trial.score:.4g}"
         return f"{trial.state}{score}"
-    order = [each.number for each in ranked(trials, definition.protein.goal)]
+    order = [each.number for each in state.ranked]
     told = f"{definition.protein.metric} {trial.score:.4g} for {cost_text(trial, definition)}"
     if trial.number in order:
         place = order.index(trial.number) + 1
-        told += ", the best score" if place == 1 else f", number {place} of {len(order)}"
-    if trial.number in pareto_front(trials, definition.protein.goal):
+        told += ", the top score" if place == 1 else f", number {place} of {len(order)}"
+    if state.best is not None and trial.number == state.best.number:
+        told += ", the best trial"
+    if trial.number in state.on_front:
         told += ", on the Pareto front"
     return told
 

@@ -74,12 +74,14 @@ def suggestion_text(suggestion: Mapping[str, Any], definition: SweepDefinition) 
     if source is None:
         return "given by hand"
     if source == "confirmation":
-        return f"trial {suggestion['trial']} of the sweep again, on a fresh seed"
+        return f"trial {suggestion.get('trial')} of the sweep again, on a fresh seed"
     if source != "model":
         fallback = f" ({suggestion['fallback']})" if suggestion.get("fallback") else ""
         return f"{_SOURCES.get(source, source)}{fallback}"
     parent = suggestion.get("pareto_point")
     origin = "model" if parent is None else f"model, near trial {parent}"
+    if not {"score", "score_std"} <= suggestion.keys():
+        return origin
     expected = f"{definition.protein.metric} {suggestion['score']:.4g} +/- {suggestion['score_std']:.2g}"
     if suggestion.get("cost") is not None:
         expected += f" for {one_cost_text(suggestion['cost'], definition)}"

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,6 +120,8 @@ class Database:
                     _log.warning("store %s: %s; trying again for %.0f s", self.url, reason, PATIENCE_SECONDS)
             except StatementError as error:  # what was to be written does not fit
                 raise (error.orig or error) from None
+            except (OverflowError, UnicodeEncodeError) as error:
+                raise StoreError(f"store {self.url}: a value does not fit: {error}") from None
             time.sleep(wait)
             wait, again = min(2 * wait, _LONGEST_WAIT), True
 
@@ -141,7 +144,7 @@ class Database:
                 url,
                 connect_args=arguments,
                 json_serializer=encoding.dumps,
-                json_deserializer=encoding.loads,
+                json_deserializer=_as_text,  # `rows` reads it, and forgives what stands there
                 **({"isolation_level": isolation} if isolation else {}),
             )
         except (ArgumentError, ImportError, TypeError, ValueError) as error:
@@ -222,6 +225,10 @@ class Database:
                 Path(f"{temporary}{suffix}").unlink(missing_ok=True)
 
 
+def _as_text(written: Any) -> Any:
+    return written.decode("utf-8", "replace") if isinstance(written, bytes) else written
+
+
 def _create_schema(connection: Connection) -> None:
     metadata.create_all(connection)
     connection.execute(text(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
@@ -294,6 +301,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where `_begin_sqlite` says
+    connection.text_factory = methodcaller("decode", "utf-8", "replace")  # whatever somebody cut by hand
     for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=250"):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -14,6 +14,8 @@ from metta.sweep.trial import Trial
 if TYPE_CHECKING:
     import pandas as pd
 
+    from metta.sweep.state import SweepState
+
 
 @dataclass(frozen=True)
 class LoadedSweep:
@@ -33,6 +35,12 @@ class LoadedSweep:
     def curve(self, number: int) -> list[CurvePoint]:
         """A trial's learning curve, over all its attempts."""
         return self.store.curve(self.record.name, number)
+
+    def state(self) -> SweepState:
+        """The sweep as one value, as it is now: best, top, Pareto front, what it cost."""
+        from metta.sweep.state import read_state
+
+        return read_state(self.store, self.record.name)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a trial, indexed by its number; columns as in `metta.sweep.store.transfer.rows`.

@@ -53,12 +53,14 @@ class SweepRecord:
         config: the sweep's whole configuration as JSON data: search space, settings, seed, num_trials, ...
         entry_point: what rebuilds the sweep on another machine (path, args, overrides), or None if nothing can.
         created_at: UTC.
+        damage: which parts of the stored row cannot be read, in words; None normally. It is not stored.
     """
 
     name: str
     config: dict[str, Any]
     entry_point: dict[str, Any] | None
     created_at: datetime
+    damage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended, as it is recorded. `seconds` is this attempt's training time."""
+    """How an attempt ended, as it is recorded.
+
+    Attributes:
+        seconds: this attempt's training time.
+        cost_metric: what `cost` is measured in.
+        dropped: of a trial that is added: the reason for which it was dropped where it ran.
+    """
 
     state: TrialState
     score: float | None = None
@@ -104,6 +112,8 @@ class Outcome:
     metrics: Mapping[str, float] = field(default_factory=dict)
     artefacts: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
+    cost_metric: str | None = None
+    dropped: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,10 @@ class Store(Protocol):
 
     A method waits up to five minutes for a database that is locked, full or away, and logs it; then, or at once where
     waiting is no use, it raises StoreError.
+
+    Whatever stands in the tables is read. What somebody cut or edited by hand reads as empty, an unknown state as
+    failed, and `Trial.damage` and `SweepRecord.damage` say what cannot be read. Parameters and configurations that are
+    no JSON data are refused with UserError. Results are always stored: a metric that is no number is stored as NaN.
     """
 
     @property
@@ -204,7 +218,10 @@ class Store(Protocol):
         ...
 
     def claim(self, driver: Driver, number: int | None = None) -> Attempt | None:
-        """Start the next attempt of a queued trial (the lowest number, unless given); None if there is none."""
+        """Start the next attempt of a queued trial (the lowest number, unless given); None if there is none.
+
+        A dropped trial is not claimed. One whose params cannot be read is failed, because nobody knows what to run.
+        """
         ...
 
     def record_progress(self, attempt: Attempt, progress: Sequence[Progress]) -> None:
@@ -238,7 +255,22 @@ class Store(Protocol):
     def retry(self, sweep: str, number: int) -> Trial:
         """Queue a failed trial again under its number. What it spent so far counts as lost.
 
-        Raises TrialStateError: there is no such trial, or it did not fail.
+        Raises TrialStateError: there is no such trial, it did not fail, or it is dropped.
+        """
+        ...
+
+    def drop(self, sweep: str, numbers: Collection[int], reason: str = "") -> list[Trial]:
+        """Mark trials of any state as dropped, and return them. Nothing is deleted, and a running trial goes on.
+
+        A trial that is dropped already gets the new reason. Raises TrialStateError, and changes nothing, where one of
+        them is not there.
+        """
+        ...
+
+    def restore(self, sweep: str, numbers: Collection[int]) -> list[Trial]:
+        """Undo `drop`, and return the trials.
+
+        Raises TrialStateError, and changes nothing, where one of them is not there or not dropped.
         """
         ...
 
@@ -246,8 +278,30 @@ class Store(Protocol):
         """Add a finished trial that was not run here, under the next number, and return that number."""
         ...
 
-    def trials(self, sweep: str, states: Collection[TrialState] | None = None, changed_since: int = 0) -> list[Trial]:
-        """Trials in the order of their numbers, those changed after revision `changed_since` only."""
+    def append(self, sweep: str, rows: Sequence[tuple[Mapping[str, Any], Outcome | None]]) -> list[int]:
+        """Add trials, each with how it ended, or queued where that is None, under the next numbers; return these.
+
+        All are added, or none. An outcome may be queued where it is dropped: a trial that nobody is to run.
+        """
+        ...
+
+    def trials(
+        self,
+        sweep: str,
+        states: Collection[TrialState] | None = None,
+        changed_since: int = 0,
+        numbers: Collection[int] | None = None,
+        brief: Collection[str] | None = None,
+    ) -> list[Trial]:
+        """Trials in the order of their numbers.
+
+        Args:
+            states: only trials in one of these.
+            changed_since: only trials that changed after this revision.
+            numbers: only these.
+            brief: the names of the metrics that are read; suggestion, artefacts and error are then left out. For
+                sweeps of very many trials.
+        """
         ...
 
     def revision(self, sweep: str) -> int:
@@ -274,8 +328,8 @@ class Store(Protocol):
     def import_sweep(self, record: SweepRecord, trials: Iterable[TrialHistory]) -> None:
         """Create a sweep that was begun elsewhere, with its trials as they are: all of it or nothing.
 
-        The trials are numbered 0, 1, 2, ... in their order, and none is running: one that was is queued again.
-        Raises SweepExistsError.
+        The trials keep their numbers, which ascend from 0 or more, with gaps where somebody deleted a row by hand. None
+        is running: one that was is queued again. Raises SweepExistsError.
         """
         ...
 

@@ -1,8 +1,13 @@
-"""The tables. A change here needs a migration in `migrations/versions` and a new `SCHEMA_VERSION`."""
+"""The tables. A change here needs a migration in `migrations/versions` and a new `SCHEMA_VERSION`.
+
+Somebody may have edited a row by hand, so no type here fails on what it reads: it returns `Unreadable`. JSON is read as
+text, and numbers and texts as they stand; `rows` makes sense of them.
+"""
 
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -30,8 +35,14 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
-SCHEMA_VERSION = "0002"
+from metta.sweep.store.encoding import Unreadable
+
+SCHEMA_VERSION = "0003"
 VERSION_TABLE = "metta_schema_version"
+
+
+def not_a(kind: str, value: Any) -> Unreadable:
+    return Unreadable(f"{reprlib.repr(value)} is not a {kind}")
 
 
 class now(FunctionElement[float]):
@@ -69,7 +80,7 @@ def _up_since_postgresql(element: Any, compiler: Any, **options: Any) -> str:
 
 
 class _SqliteDouble(UserDefinedType[float]):
-    """SQLite turns NaN into NULL, so NaN is kept as text, which its columns allow."""
+    """SQLite turns NaN into NULL and -0.0 into 0.0, so both are kept as text, which its columns allow."""
 
     cache_ok = True
 
@@ -77,10 +88,30 @@ class _SqliteDouble(UserDefinedType[float]):
         return "DOUBLE"
 
     def bind_processor(self, dialect: Dialect) -> Callable[[float | None], float | str | None]:
-        return lambda value: "nan" if value is not None and math.isnan(value) else value
+        return _sqlite_number
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], float | None]:
-        return lambda value: None if value is None else float(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return _number_of_sqlite
+
+
+_NEGATIVE_ZERO = "minus zero"  # SQLite would make a number of "-0.0"
+
+
+def _sqlite_number(value: float | None) -> float | str | None:
+    if value is None or (value and not math.isnan(value)):
+        return value
+    return "nan" if value else _NEGATIVE_ZERO if math.copysign(1.0, value) < 0 else value
+
+
+def _number_of_sqlite(value: Any) -> float | Unreadable | None:
+    if value is None or isinstance(value, float):
+        return value
+    if value == _NEGATIVE_ZERO:
+        return -0.0
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return not_a("number", value)
 
 
 def exact_float() -> TypeEngine[float]:
@@ -97,8 +128,15 @@ class Timestamp(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | float | None, dialect: Dialect) -> float | None:
         return value.timestamp() if isinstance(value, datetime) else value
 
-    def process_result_value(self, value: float | None, dialect: Dialect) -> datetime | None:
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return _moment
+
+
+def _moment(value: Any) -> datetime | Unreadable | None:
+    try:
         return None if value is None else datetime.fromtimestamp(value, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return not_a("point in time", value)
 
 
 class AnyText(TypeDecorator[str]):
@@ -161,6 +199,8 @@ trials = Table(
     Column("created_at", Timestamp),
     Column("started_at", Timestamp),
     Column("ended_at", Timestamp),
+    Column("dropped", AnyText),
+    Column("cost_metric", AnyText),
     Column("revision", BigInteger, nullable=False),
     Column("origin", String(32), nullable=False),
     Index("metta_trials_revision", "sweep_id", "revision"),

@@ -1,7 +1,8 @@
 """The store in SQL: one implementation for SQLite and PostgreSQL.
 
 Every change of a sweep's trials begins by raising the sweep's revision. That locks the sweep's row (on SQLite the whole
-file), so changes of one sweep happen one after the other, numbers have no gaps, and revisions become visible in order.
+file), so changes of one sweep happen one after the other, each number is given once, and revisions become visible in
+order.
 """
 
 from __future__ import annotations
@@ -9,15 +10,14 @@ from __future__ import annotations
 import math
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Insert,
     Row,
     Select,
     Table,
@@ -26,6 +26,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -33,7 +34,7 @@ from sqlalchemy.exc import IntegrityError
 
 from metta.common.errors import nearest
 from metta.sweep.store.database import Database
-from metta.sweep.store.process import Process, this_process
+from metta.sweep.store.process import this_process
 from metta.sweep.store.protocol import (
     MAX_ATTEMPTS,
     Attempt,
@@ -50,6 +51,21 @@ from metta.sweep.store.protocol import (
     TrialHistory,
     TrialStateError,
 )
+from metta.sweep.store.results import as_float, as_floats, as_step
+from metta.sweep.store.rows import (
+    BRIEF_COLUMNS,
+    POINT_COLUMNS,
+    TRIAL_COLUMNS,
+    Lease,
+    has_params,
+    read_curve_point,
+    read_lease,
+    read_progress,
+    read_sweep_record,
+    read_trial,
+    read_trials,
+    readable_number,
+)
 from metta.sweep.store.schema import attempts, curve_points, drivers, mirrored, now, sweeps, trials, up_since
 from metta.sweep.trial import Progress, Trial, TrialState
 
@@ -59,23 +75,12 @@ if TYPE_CHECKING:
 _RUNNING, _ENDED, _LOST = "running", "ended", "lost"
 """States of an attempt."""
 
-_QUICK_COLUMNS = (sweeps.c.id, sweeps.c.revision, sweeps.c.paused)
+_MOST_ATTEMPTS = 1000
+"""A copy keeps so many of a trial's attempts; after more, somebody edited the count."""
 
-_TRIAL_COLUMNS = (
-    trials.c.number,
-    trials.c.state,
-    trials.c.params,
-    trials.c.suggestion,
-    trials.c.attempts,
-    trials.c.score,
-    trials.c.cost,
-    trials.c.metrics,
-    trials.c.artefacts,
-    trials.c.error,
-    trials.c.created_at,
-    trials.c.started_at,
-    trials.c.ended_at,
-)
+_LARGEST_COUNT = 2**31 - 1
+
+_QUICK_COLUMNS = (sweeps.c.id, sweeps.c.revision, sweeps.c.paused)
 
 # The statements that write a trial are built once, for building one takes as long as the database takes for it. Values
 # that a statement does not name come with its execution, under the names of their columns.
@@ -89,19 +94,26 @@ _RENEW = (
     .where(drivers.c.id == bindparam("driver"), drivers.c.left_at.is_(None))
     .values(seen_at=now(), seen_monotonic=bindparam("monotonic"))
 )
-_LAST_NUMBER = select(func.max(trials.c.number)).where(trials.c.sweep_id == bindparam("sweep"))
+_LAST_NUMBER = (
+    select(func.max(trials.c.number))
+    .where(trials.c.sweep_id == bindparam("sweep"))
+    .union_all(select(func.max(attempts.c.number)).where(attempts.c.sweep_id == bindparam("sweep")))
+)
 _START_TRIAL = insert(trials).values(created_at=now(), started_at=now())
 _START_ATTEMPT = insert(attempts).values(started_at=now())
 _END_TRIAL = (
     update(trials)
     .where(trials.c.sweep_id == bindparam("of_sweep"), trials.c.number == bindparam("of_number"))
     .values(ended_at=now())
-    .returning(*_TRIAL_COLUMNS)
+    .returning(*TRIAL_COLUMNS)
 )
 _END_ATTEMPT = (
     update(attempts)
     .where(attempts.c.token == bindparam("held"), attempts.c.state == _RUNNING)
     .values(state=_ENDED, ended_at=now())
+)
+_DROP_TRIAL = update(trials).where(
+    trials.c.sweep_id == bindparam("of_sweep"), trials.c.number == bindparam("of_number")
 )
 _APPEND_QUEUED = insert(trials).values(created_at=now())
 _APPEND_ENDED = insert(trials).values(created_at=now(), ended_at=now())
@@ -127,10 +139,10 @@ class SqlStore:
 
     def sweeps(self) -> list[SweepRecord]:
         rows = self._database.read(lambda connection: connection.execute(select(sweeps).order_by(sweeps.c.id)).all())
-        return [_sweep_record(row) for row in rows]
+        return [read_sweep_record(row) for row in rows]
 
     def sweep(self, name: str) -> SweepRecord:
-        return _sweep_record(self._database.read(lambda connection: self._find_sweep(connection, name, *sweeps.c)))
+        return read_sweep_record(self._database.read(lambda connection: self._find_sweep(connection, name, *sweeps.c)))
 
     def create_sweep(
         self, name: str, config: Mapping[str, Any], entry_point: Mapping[str, Any] | None = None
@@ -141,14 +153,14 @@ class SqlStore:
             existing = connection.execute(select(sweeps).where(sweeps.c.name == name)).one_or_none()
             if existing is not None:
                 if again and existing.origin == origin:
-                    return _sweep_record(existing)
+                    return read_sweep_record(existing)
                 raise self._sweep_exists(name)
             values = {"name": name, "config": config, "entry_point": entry_point, "revision": 0, "origin": origin}
             try:
                 row = connection.execute(insert(sweeps).values(**values, created_at=now()).returning(sweeps)).one()
             except IntegrityError:  # another process created it since we looked
                 raise self._sweep_exists(name) from None
-            return _sweep_record(row)
+            return read_sweep_record(row)
 
         return self._database.write(operation)
 
@@ -188,7 +200,7 @@ class SqlStore:
                 }
                 connection.execute(insert(drivers).values(**values, **_sign_of_life()))
             row = connection.execute(_drivers().where(drivers.c.id == driver_id)).one()
-            return _driver(row, alive=True)
+            return read_lease(row).as_driver(alive=True)
 
         driver = self._database.write(operation)
         self._joined.add(driver.id)
@@ -256,11 +268,11 @@ class SqlStore:
         that others are dead: until it has been present for as long as a lease, it takes every lease to hold.
         """
         query = _drivers().where(drivers.c.sweep_id == sweep_id, drivers.c.left_at.is_(None))
-        rows = connection.execute(query.order_by(drivers.c.seen_at)).all()
-        if any(row.id in self._joined and not _lease_holds(row) for row in rows):
+        leases = [read_lease(row) for row in connection.execute(query.order_by(drivers.c.seen_at)).all()]
+        if any(lease.driver in self._joined and not _lease_holds(lease) for lease in leases):
             self._absent_at = time.monotonic()
         present_seconds = time.monotonic() - max(self._absent_at, self._database.troubled_at)
-        return [_driver(row, row.id in self._joined or _is_alive(row, present_seconds)) for row in rows]
+        return [lease.as_driver(lease.driver in self._joined or _is_alive(lease, present_seconds)) for lease in leases]
 
     # ---- attempts
 
@@ -282,8 +294,8 @@ class SqlStore:
                 next_number = _next_number(connection, sweep.id)
                 if number != next_number:
                     raise NumberTakenError(f"{sweep.name}: the next trial is number {next_number}, not {number}")
-                values = {"state": TrialState.RUNNING, "attempts": 1}
-                _insert_trial(connection, _START_TRIAL, sweep, number, token, params, suggestion or {}, values)
+                values = _new_trial(sweep, number, token, params, suggestion or {})
+                connection.execute(_START_TRIAL, values | {"state": TrialState.RUNNING, "attempts": 1})
                 _insert_attempt(connection, sweep.id, number, 1, token, driver)
             return Attempt(sweep.name, number, 1, token, dict(params), dict(suggestion or {}))
 
@@ -294,37 +306,23 @@ class SqlStore:
 
         def find(connection: Connection) -> int | None:
             sweep_id = select(drivers.c.sweep_id).where(drivers.c.id == driver.id).scalar_subquery()
-            query = select(func.min(trials.c.number)).where(
-                trials.c.sweep_id == sweep_id, trials.c.state == TrialState.QUEUED
-            )
-            lowest: int | None = connection.scalar(query if number is None else query.where(trials.c.number == number))
-            return lowest
+            waiting = trials.c.sweep_id == sweep_id, trials.c.state == TrialState.QUEUED, trials.c.dropped.is_(None)
+            query = select(func.min(trials.c.number)).where(*waiting)
+            lowest = connection.scalar(query if number is None else query.where(trials.c.number == number))
+            return lowest if type(lowest) is int else None
 
         def operation(connection: Connection, again: bool) -> Attempt | None:
             sweep = self._touch(connection, driver)
             _renew(connection, driver)
-            mine = trials.c.sweep_id == sweep.id
             if again:
                 done = connection.execute(select(attempts).where(attempts.c.token == token)).one_or_none()
                 if done is not None:
-                    trial = _read_trial(connection, sweep.id, done.number)
-                    return Attempt(sweep.name, done.number, done.attempt, token, trial.params, trial.suggestion)
-            claimed = find(connection)
-            if claimed is None:
-                return None
-            row = connection.execute(
-                update(trials)
-                .where(mine, trials.c.number == claimed)
-                .values(
-                    state=TrialState.RUNNING,
-                    attempts=trials.c.attempts + 1,
-                    started_at=now(),
-                    revision=sweep.revision,
-                )
-                .returning(trials.c.attempts, trials.c.params, trials.c.suggestion)
-            ).one()
-            _insert_attempt(connection, sweep.id, claimed, row.attempts, token, driver)
-            return Attempt(sweep.name, claimed, row.attempts, token, row.params, row.suggestion)
+                    return _claimed(connection, sweep, done.number, done.attempt, token)
+            while (claimed := find(connection)) is not None:
+                attempt = _claim(connection, sweep, claimed, token, driver)
+                if attempt is not None:
+                    return attempt
+            return None
 
         if self._database.read(find) is None:  # without a lock: most polls find nothing
             return None
@@ -336,12 +334,13 @@ class SqlStore:
             {
                 "token": attempt.token,
                 "origin": origin,
-                "step": point.step,
-                "seconds": point.seconds,
-                "metrics": _floats(point.metrics),
+                "step": as_step(point.step),
+                "seconds": as_float(point.seconds),
+                "metrics": as_floats(point.metrics),
             }
             for point in progress
         ]
+        total = None if not progress or progress[-1].total is None else as_step(progress[-1].total)
 
         def operation(connection: Connection, again: bool) -> None:
             held = attempts.c.token == attempt.token
@@ -354,8 +353,8 @@ class SqlStore:
             if row is None or row.state != _RUNNING:
                 raise _stale(attempt)
             connection.execute(insert(curve_points), points)
-            if row.total != progress[-1].total:
-                connection.execute(update(attempts).where(held).values(total=progress[-1].total))
+            if row.total != total:
+                connection.execute(update(attempts).where(held).values(total=total))
 
         if points:
             self._database.write(operation)
@@ -366,12 +365,16 @@ class SqlStore:
 
         def operation(connection: Connection, again: bool) -> Trial:
             sweep = self._touch(connection, attempt.sweep)
-            if not connection.execute(_END_ATTEMPT, {"held": attempt.token, "seconds": outcome.seconds}).rowcount:
+            ending = {"held": attempt.token, "seconds": as_float(outcome.seconds)}
+            if not connection.execute(_END_ATTEMPT, ending).rowcount:
                 if again and _attempt_state(connection, attempt) == _ENDED:
-                    return _read_trial(connection, sweep.id, attempt.number)
+                    return _read_trial(connection, sweep.id, attempt)
                 raise _stale(attempt)
             this = {"of_sweep": sweep.id, "of_number": attempt.number, "revision": sweep.revision}
-            return _trial(connection.execute(_END_TRIAL, this | _ending(outcome)).one())
+            row = connection.execute(_END_TRIAL, this | _ending(outcome)).one_or_none()
+            if row is None:
+                raise _stale(attempt)
+            return read_trial(row)
 
         return self._record(attempt, operation)
 
@@ -381,10 +384,10 @@ class SqlStore:
             held = and_(attempts.c.token == attempt.token, attempts.c.state == _RUNNING)
             row = connection.execute(select(attempts).where(held)).one_or_none()
             if row is not None:
-                _give_up(connection, row, reason, seconds, sweep.revision)
+                _give_up(connection, row, reason, as_float(seconds), sweep.revision)
             elif not (again and _attempt_state(connection, attempt) == _LOST):
                 raise _stale(attempt)
-            return _read_trial(connection, sweep.id, attempt.number)
+            return _read_trial(connection, sweep.id, attempt)
 
         return self._record(attempt, operation)
 
@@ -402,7 +405,7 @@ class SqlStore:
     def release_lost(self, sweep: str) -> list[int]:
         released: set[int] = set()
 
-        def lost(connection: Connection) -> list[tuple[AnyRow, Driver]]:
+        def lost(connection: Connection) -> list[tuple[AnyRow, Driver | None]]:
             """Running attempts of drivers that are gone."""
             sweep_id = self._find_sweep(connection, sweep).id
             held = and_(attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING)
@@ -410,92 +413,159 @@ class SqlStore:
             if not running:
                 return []
             holders = {driver.id: driver for driver in self._judge_drivers(connection, sweep_id)}
-            return [
-                (attempt, holders[attempt.driver_id]) for attempt in running if not holders[attempt.driver_id].alive
-            ]
+            held_by = [(attempt, holders.get(attempt.driver_id)) for attempt in running]
+            return [(attempt, driver) for attempt, driver in held_by if driver is None or not driver.alive]
 
         def operation(connection: Connection, again: bool) -> None:
             revision = self._touch(connection, sweep).revision
             for attempt, driver in lost(connection):
-                reason = f"its driver (process {driver.pid} on {driver.host}) died or was cut off"
+                process = f" (process {driver.pid} on {driver.host})" if driver else ""
+                reason = f"its driver{process} died or was cut off"
                 _give_up(connection, attempt, reason, 0.0, revision)
                 released.add(attempt.number)
+            for sweep_id, number in orphans(connection):
+                this = trials.c.sweep_id == sweep_id, trials.c.number == number
+                connection.execute(update(trials).where(*this).values(state=TrialState.QUEUED, revision=revision))
+                released.add(number)
 
-        if self._database.read(lost):  # without a lock: most polls find nothing
+        def orphans(connection: Connection) -> list[tuple[int, int]]:
+            """Trials that are said to run although nothing runs them, because somebody edited their rows."""
+            sweep_id = self._find_sweep(connection, sweep).id
+            held = select(attempts.c.number).where(attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING)
+            running = trials.c.sweep_id == sweep_id, trials.c.state == TrialState.RUNNING
+            query = select(trials.c.number).where(*running, trials.c.number.not_in(held))
+            return [(sweep_id, number) for number in connection.scalars(query)]
+
+        # Without a lock, because most polls find nothing
+        if self._database.read(lambda connection: bool(lost(connection) or orphans(connection))):
             self._database.write(operation)
         return sorted(released)
 
     # ---- trials
 
     def enqueue(self, sweep: str, params: Mapping[str, Any], suggestion: Mapping[str, Any] | None = None) -> int:
-        return self._append(_APPEND_QUEUED, sweep, params, suggestion or {}, {"state": TrialState.QUEUED})
+        return self._append(sweep, [(params, suggestion or {}, None)])[0]
 
     def retry(self, sweep: str, number: int) -> Trial:
         def operation(connection: Connection, again: bool) -> Trial:
             row = self._touch(connection, sweep)
             this = trials.c.sweep_id == row.id, trials.c.number == number
-            state = connection.scalar(select(trials.c.state).where(*this))
-            if state == TrialState.FAILED:
+            found = connection.execute(_one_trial(row.id, number)).one_or_none()
+            trial = None if found is None else read_trial(found)
+            done = again and trial is not None and trial.state in (TrialState.QUEUED, TrialState.RUNNING)
+            if not done:
+                _check_retry(sweep, number, trial)
                 ended = attempts.c.sweep_id == row.id, attempts.c.number == number, attempts.c.state == _ENDED
                 connection.execute(update(attempts).where(*ended).values(state=_LOST, reason="retried"))
-                fresh = {"state": TrialState.QUEUED, "score": None, "cost": None, "error": None, "ended_at": None}
-                values = fresh | {"metrics": {}, "artefacts": {}, "revision": row.revision}
-                connection.execute(update(trials).where(*this).values(**values))
-            elif not (again and state in (TrialState.QUEUED, TrialState.RUNNING)):
-                is_not = "is not there" if state is None else f"is {state}"
-                raise TrialStateError(f"{sweep}: trial {number} {is_not}; only a failed trial can be retried")
-            return _read_trial(connection, row.id, number)
+                fresh = dict.fromkeys(("score", "cost", "cost_metric", "error", "ended_at"))
+                values = {"state": TrialState.QUEUED, "metrics": {}, "artefacts": {}, "revision": row.revision}
+                connection.execute(update(trials).where(*this).values(**fresh | values))
+            return read_trial(connection.execute(_one_trial(row.id, number)).one())
 
         return self._database.write(operation)
 
     def add(self, sweep: str, params: Mapping[str, Any], outcome: Outcome) -> int:
-        if not outcome.state.ended:
-            raise ValueError(f"an added trial is completed, failed or pruned, not {outcome.state}")
-        return self._append(_APPEND_ENDED, sweep, params, {}, _ending(outcome))
+        return self.append(sweep, [(params, outcome)])[0]
+
+    def append(self, sweep: str, rows: Sequence[tuple[Mapping[str, Any], Outcome | None]]) -> list[int]:
+        for _, outcome in rows:
+            waits = outcome is None or (outcome.state is TrialState.QUEUED and outcome.dropped is not None)
+            if outcome is not None and not outcome.state.ended and not waits:
+                raise ValueError(f"an added trial is completed, failed or pruned, not {outcome.state}")
+        return self._append(sweep, [(params, {}, outcome) for params, outcome in rows])
 
     def _append(
-        self,
-        statement: Insert,
-        sweep: str,
-        params: Mapping[str, Any],
-        suggestion: Mapping[str, Any],
-        values: dict[str, Any],
-    ) -> int:
+        self, sweep: str, new: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Outcome | None]]
+    ) -> list[int]:
+        """Add trials: the params of each, its suggestion, and how it ended if it has."""
         origin = _new_id()
 
-        def operation(connection: Connection, again: bool) -> int:
+        def operation(connection: Connection, again: bool) -> list[int]:
             row = self._touch(connection, sweep)
             if again:
-                appended = trials.c.sweep_id == row.id, trials.c.origin == origin
-                number = connection.scalar(select(trials.c.number).where(*appended))
-                if number is not None:
-                    return int(number)
-            number = _next_number(connection, row.id)
-            _insert_trial(connection, statement, row, number, origin, params, suggestion, values)
-            return number
+                appended = select(trials.c.number).where(trials.c.sweep_id == row.id, trials.c.origin == origin)
+                if numbers := connection.scalars(appended.order_by(trials.c.number)).all():
+                    return list(numbers)
+            first = _next_number(connection, row.id)
+            queued: list[dict[str, Any]] = []
+            ended: list[dict[str, Any]] = []
+            for number, (params, suggestion, outcome) in enumerate(new, start=first):
+                values = _new_trial(row, number, origin, params, suggestion)
+                values["dropped"] = None if outcome is None else outcome.dropped
+                if outcome is None or not outcome.state.ended:
+                    queued.append(values | {"state": TrialState.QUEUED})
+                else:
+                    ended.append(values | _ending(outcome))
+            for statement, values_of_each in ((_APPEND_QUEUED, queued), (_APPEND_ENDED, ended)):
+                if values_of_each:
+                    connection.execute(statement, values_of_each)
+            return list(range(first, first + len(new)))
 
+        if not new:
+            self.revision(sweep)  # there must be such a sweep
+            return []
         return self._database.write(operation)
 
-    def trials(self, sweep: str, states: Collection[TrialState] | None = None, changed_since: int = 0) -> list[Trial]:
-        def operation(connection: Connection) -> Sequence[AnyRow]:
+    def drop(self, sweep: str, numbers: Collection[int], reason: str = "") -> list[Trial]:
+        return self._set_dropped(sweep, numbers, str(reason))
+
+    def restore(self, sweep: str, numbers: Collection[int]) -> list[Trial]:
+        return self._set_dropped(sweep, numbers, None)
+
+    def _set_dropped(self, sweep: str, numbers: Collection[int], reason: str | None) -> list[Trial]:
+        """Drop trials, or restore them where no reason is given: all of them or none."""
+        wanted = sorted(set(numbers))
+
+        def operation(connection: Connection, again: bool) -> list[Trial]:
+            row = self._touch(connection, sweep)
+            dropped = dict(
+                connection.execute(select(trials.c.number, trials.c.dropped).where(trials.c.sweep_id == row.id)).all()
+            )
+            _check_there(sweep, wanted, dropped)
+            if reason is None and not (again and all(dropped[number] is None for number in wanted)):
+                _check_dropped(sweep, wanted, dropped)
+            keys = [{"of_number": number, "dropped": reason, "revision": row.revision} for number in wanted]
+            connection.execute(_DROP_TRIAL, [key | {"of_sweep": row.id} for key in keys])
+            return [read_trial(connection.execute(_one_trial(row.id, number)).one()) for number in wanted]
+
+        if not wanted:
+            self.revision(sweep)  # there must be such a sweep
+            return []
+        return self._database.write(operation)
+
+    def trials(
+        self,
+        sweep: str,
+        states: Collection[TrialState] | None = None,
+        changed_since: int = 0,
+        numbers: Collection[int] | None = None,
+        brief: Collection[str] | None = None,
+    ) -> list[Trial]:
+        columns = TRIAL_COLUMNS if brief is None else BRIEF_COLUMNS
+
+        def operation(connection: Connection) -> list[Trial]:
             sweep_id = self._find_sweep(connection, sweep).id
-            query = select(*_TRIAL_COLUMNS).where(trials.c.sweep_id == sweep_id).order_by(trials.c.number)
+            query = select(*columns).where(trials.c.sweep_id == sweep_id).order_by(trials.c.number)
+            if numbers is not None:
+                query = query.where(trials.c.number.in_(sorted(numbers)))
             if changed_since:
                 query = query.where(trials.c.revision > changed_since)
             if states is not None:
-                query = query.where(trials.c.state.in_(sorted(states)))
-            return connection.execute(query).all()
+                query = query.where(_is_in(states))
+            return read_trials(connection.execute(query), brief)
 
-        return [_trial(row) for row in self._database.read(operation)]
+        return self._database.read(operation)
 
     def revision(self, sweep: str) -> int:
-        return int(self._database.read(lambda connection: self._find_sweep(connection, sweep)).revision)
+        return int(
+            readable_number(self._database.read(lambda connection: self._find_sweep(connection, sweep)).revision)
+        )
 
     def seconds_lost(self, sweep: str, number: int) -> float:
         def operation(connection: Connection) -> float:
             sweep_id = self._find_sweep(connection, sweep).id
             lost = attempts.c.sweep_id == sweep_id, attempts.c.number == number, attempts.c.state == _LOST
-            return connection.scalar(select(func.coalesce(func.sum(attempts.c.seconds), 0.0)).where(*lost)) or 0.0
+            return readable_number(connection.scalar(select(func.sum(attempts.c.seconds)).where(*lost)))
 
         return self._database.read(operation)
 
@@ -505,14 +575,13 @@ class SqlStore:
             query = _curve_points().where(attempts.c.sweep_id == sweep_id, attempts.c.number == number)
             return connection.execute(query).all()
 
-        return [_curve_point(row) for row in self._database.read(operation)]
+        return [read_curve_point(row) for row in self._database.read(operation)]
 
     def progress(self, sweep: str) -> dict[int, Progress]:
         points = curve_points.alias()
         newest = select(func.max(points.c.id)).where(points.c.token == attempts.c.token)
-        point = curve_points.c.step, curve_points.c.seconds, curve_points.c.metrics
         query = (
-            select(attempts.c.number, attempts.c.total, *point)
+            select(attempts.c.number, attempts.c.total, *POINT_COLUMNS)
             .select_from(attempts)
             .join(curve_points, curve_points.c.id == newest.scalar_subquery())
         )
@@ -522,24 +591,25 @@ class SqlStore:
             return connection.execute(query.where(attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING)).all()
 
         rows = self._database.read(operation)
-        return {row.number: Progress(row.step, row.total, row.seconds, row.metrics) for row in rows}
+        return {row.number: read_progress(row) for row in rows if type(row.number) is int}
 
     # ---- copies
 
     def histories(self, sweep: str) -> list[TrialHistory]:
         def operation(connection: Connection) -> list[TrialHistory]:
             sweep_id = self._find_sweep(connection, sweep).id
-            query = select(*_TRIAL_COLUMNS).where(trials.c.sweep_id == sweep_id).order_by(trials.c.number)
-            rows = [_trial(row) for row in connection.execute(query).all()]
-            curves: dict[int, list[CurvePoint]] = {trial.number: [] for trial in rows}
+            query = select(*TRIAL_COLUMNS).where(trials.c.sweep_id == sweep_id).order_by(trials.c.number)
+            rows = read_trials(connection.execute(query))
+            curves: defaultdict[int, list[CurvePoint]] = defaultdict(list)
             points = _curve_points().where(attempts.c.sweep_id == sweep_id)
             for point in connection.execute(points.add_columns(attempts.c.number)).all():
-                curves[point.number].append(_curve_point(point))
-            lost = dict.fromkeys(curves, 0.0)
+                curves[point.number].append(read_curve_point(point))
+            lost: defaultdict[int, float] = defaultdict(float)
             given_up = attempts.c.sweep_id == sweep_id, attempts.c.state != _ENDED
             for attempt in connection.execute(select(attempts).where(*given_up)).all():
                 shown = (point.seconds for point in curves[attempt.number] if point.attempt == attempt.attempt)
-                lost[attempt.number] += attempt.seconds if attempt.state == _LOST else max(shown, default=0.0)
+                seconds = readable_number(attempt.seconds)
+                lost[attempt.number] += seconds if attempt.state == _LOST else max(shown, default=0.0)
             return [
                 TrialHistory(
                     replace(trial, state=TrialState.QUEUED) if trial.state is TrialState.RUNNING else trial,
@@ -553,8 +623,9 @@ class SqlStore:
 
     def import_sweep(self, record: SweepRecord, histories: Iterable[TrialHistory]) -> None:
         origin, kept = _new_id(), list(histories)
-        if [history.trial.number for history in kept] != list(range(len(kept))):
-            raise ValueError("imported trials are numbered 0, 1, 2, ... in their order")
+        numbers = [history.trial.number for history in kept]
+        if numbers != sorted(set(numbers)) or min(numbers, default=0) < 0:
+            raise ValueError("the numbers of imported trials must be 0 or more, and ascend")
         if any(history.trial.state is TrialState.RUNNING for history in kept):
             raise ValueError("an imported trial is not running")
 
@@ -564,7 +635,8 @@ class SqlStore:
                 if again and existing.origin == origin:
                     return
                 raise self._sweep_exists(record.name)
-            created = insert(sweeps).values(**vars(record), origin=origin, revision=1).returning(sweeps.c.id)
+            values = {name: value for name, value in vars(record).items() if name != "damage"}
+            created = insert(sweeps).values(**values, origin=origin, revision=1).returning(sweeps.c.id)
             try:
                 sweep_id = connection.execute(created).scalar_one()
             except IntegrityError:  # another process created it since we looked
@@ -641,61 +713,60 @@ def _stale(attempt: Attempt) -> StaleAttemptError:
     )
 
 
-def _sweep_record(row: AnyRow) -> SweepRecord:
-    return SweepRecord(row.name, row.config, row.entry_point, row.created_at)
+def _one_trial(sweep_id: int, number: int) -> Select[Any]:
+    return select(*TRIAL_COLUMNS).where(trials.c.sweep_id == sweep_id, trials.c.number == number)
 
 
-def _trial(row: AnyRow) -> Trial:
-    fields = row._asdict()
-    return Trial(**fields | {"state": TrialState(fields["state"])})
+def _read_trial(connection: Connection, sweep_id: int, attempt: Attempt) -> Trial:
+    row = connection.execute(_one_trial(sweep_id, attempt.number)).one_or_none()
+    if row is None:  # somebody deleted it
+        raise _stale(attempt)
+    return read_trial(row)
 
 
-def _read_trial(connection: Connection, sweep_id: int, number: int) -> Trial:
-    query = select(*_TRIAL_COLUMNS).where(trials.c.sweep_id == sweep_id, trials.c.number == number)
-    return _trial(connection.execute(query).one())
+def _is_in(states: Collection[TrialState]) -> ColumnElement[bool]:
+    """Whether a trial is in one of these states; one whose state is unknown has failed."""
+    known = trials.c.state.in_(sorted(states))
+    return or_(known, trials.c.state.not_in(list(TrialState))) if TrialState.FAILED in states else known
 
 
 def _curve_points() -> Select[Any]:
-    columns = attempts.c.attempt, curve_points.c.step, curve_points.c.seconds, curve_points.c.metrics
-    joined = select(*columns).join(attempts, curve_points.c.token == attempts.c.token)
+    joined = select(attempts.c.attempt, *POINT_COLUMNS).join(attempts, curve_points.c.token == attempts.c.token)
     return joined.order_by(curve_points.c.id)
 
 
-def _curve_point(row: AnyRow) -> CurvePoint:
-    return CurvePoint(row.attempt, row.step, row.seconds, row.metrics)
-
-
 def _next_number(connection: Connection, sweep_id: int) -> int:
-    last = connection.scalar(_LAST_NUMBER, {"sweep": sweep_id})
-    return 0 if last is None else last + 1
+    """One more than the last number. What is left of a trial that somebody deleted keeps its number taken."""
+    last = connection.scalars(_LAST_NUMBER, {"sweep": sweep_id}).all()
+    if not all(number is None or type(number) is int for number in last):  # text comes after every number
+        everywhere = select(trials.c.number).where(trials.c.sweep_id == sweep_id)
+        last = [number for number in connection.scalars(everywhere).all() if type(number) is int]
+    return max((number for number in last if number is not None), default=-1) + 1
 
 
-def _floats(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}
+def _next_attempt(connection: Connection, sweep_id: int, number: int, attempts_so_far: int) -> int:
+    """One more than the last attempt, whatever somebody made of the trial's count."""
+    query = select(attempts.c.attempt).where(attempts.c.sweep_id == sweep_id, attempts.c.number == number)
+    taken = [attempt for attempt in connection.scalars(query).all() if type(attempt) is int]
+    return max(attempts_so_far, *taken, 0) + 1
 
 
 def _ending(outcome: Outcome) -> dict[str, Any]:
     return {
         "state": outcome.state,
-        "score": None if outcome.score is None else float(outcome.score),
-        "cost": None if outcome.cost is None else float(outcome.cost),
-        "metrics": _floats(outcome.metrics),
-        "artefacts": dict(outcome.artefacts),
+        "score": None if outcome.score is None else as_float(outcome.score),
+        "cost": None if outcome.cost is None else as_float(outcome.cost),
+        "cost_metric": outcome.cost_metric,
+        "metrics": as_floats(outcome.metrics),
+        "artefacts": {str(name): str(uri) for name, uri in outcome.artefacts.items()},
         "error": outcome.error,
     }
 
 
-def _insert_trial(
-    connection: Connection,
-    statement: Insert,
-    sweep: AnyRow,
-    number: int,
-    origin: str,
-    params: Mapping[str, Any],
-    suggestion: Mapping[str, Any],
-    values: dict[str, Any],
-) -> None:
-    row = {
+def _new_trial(
+    sweep: AnyRow, number: int, origin: str, params: Mapping[str, Any], suggestion: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
         "sweep_id": sweep.id,
         "revision": sweep.revision,
         "number": number,
@@ -706,7 +777,54 @@ def _insert_trial(
         "metrics": {},
         "artefacts": {},
     }
-    connection.execute(statement, row | values)
+
+
+def _check_retry(sweep: str, number: int, trial: Trial | None) -> None:
+    if trial is not None and trial.dropped is not None:
+        raise TrialStateError(f"{sweep}: trial {number} is dropped; undo the drop first, then retry it")
+    if trial is None or trial.state is not TrialState.FAILED:
+        is_not = "is not there" if trial is None else f"is {trial.state}"
+        raise TrialStateError(f"{sweep}: trial {number} {is_not}; only a failed trial can be retried")
+
+
+def _check_there(sweep: str, numbers: Iterable[int], there: Collection[int]) -> None:
+    missing = [number for number in numbers if number not in there]
+    if missing:
+        raise TrialStateError(f"{sweep}: {_trials(missing)} not there; nothing is changed")
+
+
+def _check_dropped(sweep: str, numbers: Iterable[int], dropped: Mapping[int, str | None]) -> None:
+    kept = [number for number in numbers if dropped[number] is None]
+    if kept:
+        raise TrialStateError(f"{sweep}: {_trials(kept)} not dropped; nothing is changed")
+
+
+def _trials(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"trial {numbers[0]} is"
+    shown = ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
+    return f"trials {shown} are"
+
+
+def _claim(connection: Connection, sweep: AnyRow, number: int, token: str, driver: Driver) -> Attempt | None:
+    """Start the next attempt of a queued trial; None, and the trial failed, where its params cannot be read."""
+    this = trials.c.sweep_id == sweep.id, trials.c.number == number
+    row = connection.execute(_one_trial(sweep.id, number)).one()
+    if not has_params(row):
+        error = f"its hyperparameters cannot be read: {'; '.join(read_trial(row).damage)}"
+        values = {"state": TrialState.FAILED, "error": error, "ended_at": now(), "revision": sweep.revision}
+        connection.execute(update(trials).where(*this).values(**values))
+        return None
+    attempt = _next_attempt(connection, sweep.id, number, read_trial(row).attempts)
+    values = {"state": TrialState.RUNNING, "attempts": attempt, "started_at": now(), "revision": sweep.revision}
+    connection.execute(update(trials).where(*this).values(**values))
+    _insert_attempt(connection, sweep.id, number, attempt, token, driver)
+    return _claimed(connection, sweep, number, attempt, token)
+
+
+def _claimed(connection: Connection, sweep: AnyRow, number: int, attempt: int, token: str) -> Attempt:
+    trial = read_trial(connection.execute(_one_trial(sweep.id, number)).one())
+    return Attempt(sweep.name, number, attempt, token, trial.params, trial.suggestion)
 
 
 def _insert_attempt(
@@ -731,10 +849,11 @@ def _attempt_state(connection: Connection, attempt: Attempt) -> str | None:
 def _give_up(connection: Connection, attempt: AnyRow, reason: str, seconds: float, revision: int) -> None:
     """Record a running attempt as lost. It took at least as long as its learning curve shows."""
     shown = connection.scalar(select(func.max(curve_points.c.seconds)).where(curve_points.c.token == attempt.token))
+    seconds = max(seconds, readable_number(shown))
     connection.execute(
         update(attempts)
         .where(attempts.c.token == attempt.token)
-        .values(state=_LOST, reason=reason, seconds=max(seconds, shown or 0.0), ended_at=now())
+        .values(state=_LOST, reason=reason, seconds=seconds, ended_at=now())
     )
     mine = attempts.c.sweep_id == attempt.sweep_id, attempts.c.number == attempt.number
     losses = connection.scalar(select(func.count()).where(*mine, attempts.c.state == _LOST)) or 0
@@ -755,20 +874,42 @@ def _imported_rows(sweep_id: int, origin: str, histories: Sequence[TrialHistory]
     for history in histories:
         trial = history.trial
         key = {"sweep_id": sweep_id, "number": trial.number}
-        values = {column.name: getattr(trial, column.name) for column in _TRIAL_COLUMNS}
-        rows[trials].append(values | key | {"revision": 1, "origin": origin})
-        shown = max((point.attempt for point in history.curve), default=0)
-        tokens = {attempt: _new_id() for attempt in range(1, max(trial.attempts, shown) + 1)}
+        values = {column.name: getattr(trial, column.name) for column in TRIAL_COLUMNS}
+        rows[trials].append(values | key | {"revision": 1, "origin": origin} | _results(trial))
+        tokens = {attempt: _new_id() for attempt in _attempts_of(history)}
         for attempt, token in tokens.items():
-            ended = trial.state.ended and attempt == len(tokens)
+            ended = trial.state.ended and attempt == max(tokens)
             values = {"token": token, "attempt": attempt, "state": _ENDED if ended else _LOST}
             rows[attempts].append(
-                values | key | {"seconds": history.seconds_lost if attempt == 1 and not ended else 0.0}
+                values | key | {"seconds": as_float(history.seconds_lost) if attempt == 1 and not ended else 0.0}
             )
         for point in history.curve:
-            values = {"step": point.step, "seconds": point.seconds, "metrics": _floats(point.metrics)}
-            rows[curve_points].append(values | {"token": tokens[point.attempt], "origin": origin})
+            values = {
+                "step": as_step(point.step),
+                "seconds": as_float(point.seconds),
+                "metrics": as_floats(point.metrics),
+            }
+            rows[curve_points].append(values | {"token": tokens[_attempt_of(point)], "origin": origin})
     return rows
+
+
+def _attempts_of(history: TrialHistory) -> list[int]:
+    """The attempts of a trial; where somebody wrote an absurd count, the first ones and those that left a trace."""
+    last = max(0, min(history.trial.attempts, _LARGEST_COUNT))
+    shown = {_attempt_of(point) for point in history.curve}
+    return sorted({*range(1, min(last, _MOST_ATTEMPTS) + 1), *shown, *([last] if last else [])})
+
+
+def _attempt_of(point: CurvePoint) -> int:
+    return max(1, min(point.attempt, _LARGEST_COUNT))
+
+
+def _results(trial: Trial) -> dict[str, Any]:
+    return {
+        "attempts": max(-_LARGEST_COUNT, min(trial.attempts, _LARGEST_COUNT)),
+        "metrics": as_floats(trial.metrics),
+        "artefacts": {str(name): str(uri) for name, uri in trial.artefacts.items()},
+    }
 
 
 # ---- leases
@@ -788,32 +929,24 @@ def _drivers() -> Select[Any]:
     return select(drivers, now().label("asked_at"), up_since().label("up_since"))
 
 
-def _process(row: AnyRow) -> Process:
-    return Process(row.host, row.pid, row.boot, row.process_started)
-
-
-def _lease_holds(row: AnyRow) -> bool:
+def _lease_holds(lease: Lease) -> bool:
     """Whether the driver was seen within its lease.
 
     On the boot that the driver runs on, the lease goes by the monotonic clock, which neither jumps nor runs while the
     machine sleeps. Elsewhere it goes by the database's clock; a time of renewal that lies far in the future shows that
     this clock was set back, and does not hold the lease.
     """
-    if _process(row).is_here():
-        return bool(time.monotonic() - row.seen_monotonic <= row.lease_seconds)
-    return bool(abs(row.asked_at - row.seen_at) <= row.lease_seconds)
+    if lease.process.is_here():
+        return time.monotonic() - lease.seen_monotonic <= lease.seconds
+    return abs(lease.asked_at - lease.seen_at) <= lease.seconds
 
 
-def _is_alive(row: AnyRow, present_seconds: float) -> bool:
+def _is_alive(lease: Lease, present_seconds: float) -> bool:
     """Whether the driver may still hold attempts, as far as a process can tell that has been present for so long.
 
     While a server was away nobody could renew a lease, so after its start every lease holds once more.
     """
-    if _process(row).has_died():
+    if lease.process.has_died():
         return False
-    up_seconds = abs(row.asked_at - row.up_since)  # the clock may have been set back since
-    return _lease_holds(row) or min(present_seconds, up_seconds) < row.lease_seconds
-
-
-def _driver(row: AnyRow, alive: bool) -> Driver:
-    return Driver(row.id, row.host, row.pid, datetime.fromtimestamp(row.seen_at, UTC), alive, row.stopping)
+    up_seconds = abs(lease.asked_at - lease.up_since)  # the clock may have been set back since
+    return _lease_holds(lease) or min(present_seconds, up_seconds) < lease.seconds

@@ -13,7 +13,7 @@ import yaml
 
 from metta.common.config import unflatten
 from metta.sweep.cli import main as metta_sweep
-from metta.sweep.report.standing import pareto_front, ranked
+from metta.sweep.ranking import pareto_front, ranked
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Store
 from metta.sweep.trial import Trial, TrialState
@@ -64,15 +64,15 @@ def test_show_has_the_best_of_many_trials_and_says_how_to_see_all(say: Say, tria
     told = say("show", "one")
     order = [trial.number for trial in ranked(trials, "maximize")]
     assert numbers(told)[:20] == order[:20]
-    assert "the 20 best of 60 trials; --top 60 shows all" in told
+    assert "the 20 top scores of 60 trials; --top 60 shows all" in told
     assert f"best trial: {order[0]}" in told
-    table = told.partition("the 20 best")[0]
+    table = told.partition("the 20 top")[0]
     assert all(len(line) <= 80 for line in table.splitlines())
 
 
 def test_show_sorts_and_filters(say: Say, trials: list[Trial]) -> None:
     order = [trial.number for trial in ranked(trials, "maximize")]
-    front = pareto_front(trials, "maximize")
+    front = {trial.number for trial in pareto_front(ranked(trials, "maximize"))}
     failed = [trial.number for trial in trials if trial.state is TrialState.FAILED]
     assert len(failed) > 1
     assert numbers(say("show", "one", "--top", "3")) == order[:3]
@@ -105,7 +105,7 @@ def test_a_trial_is_told_with_its_curve_its_evaluation_and_the_command_that_repe
     best = ranked(trials, "maximize")[0]
     told = say("trial", "one", str(best.number))
     assert f"arena {best.score:.4g}" in told
-    assert "the best score" in told
+    assert "the top score" in told
     assert f"{LEARNING_RATE}={best.params[LEARNING_RATE]!r}" in told
     assert "model, near trial" in told
     assert "arena/basic" in told
@@ -129,19 +129,20 @@ def test_a_failed_trial_is_told_with_its_error_as_it_is(say: Say, trials: list[T
 
 def test_a_trial_that_is_not_there(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert metta_sweep(["trial", "one", "60", "--store", store.url]) == 2
-    assert "has the trials 0 to 59, and no trial 60" in capsys.readouterr().err
+    assert "has trials 0-59, and no trial 60" in capsys.readouterr().err
 
 
 def test_best_is_given_in_three_shapes(say: Say, trials: list[Trial]) -> None:
     by_score = ranked(trials, "maximize")[0]
     assert yaml.safe_load(say("best", "one", "--measured", "--yaml")) == unflatten(by_score.params)
     facts = strictly(say("best", "one", "--json"))
-    assert facts["best_measured"] == by_score.number
-    assert facts["params"] == unflatten(trials[facts["recommended"]].params)
+    assert facts["top"] == by_score.number
+    assert facts["trial"] == facts["best"]
+    assert facts["params"] == unflatten(trials[facts["best"]].params)
     overrides = say("best", "one", "--overrides").strip()
     assert overrides == facts["overrides"]
     pairs = dict(pair.split("=", 1) for pair in shlex.split(overrides))
-    params = trials[facts["recommended"]].params
+    params = trials[facts["best"]].params
     assert {path: yaml.safe_load(text) for path, text in pairs.items()} == params
 
 

@@ -44,7 +44,7 @@ def drive(store: Store, definition: SweepDefinition, executor: Executor, folder:
     def prepare(attempt: Attempt) -> TrialSpec:
         return probe(attempt.number, folder, attempt.attempt, **{**definition.tool, **attempt.params})
 
-    return SweepLoop("s", definition, store, executor, prepare, SilentView()).run()
+    return list(SweepLoop("s", definition, store, executor, prepare, SilentView()).run().trials)
 
 
 def probe_sweep(sweep_name: str, wait_for: str, num_trials: int = 9) -> SweepTool:

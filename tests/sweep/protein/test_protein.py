@@ -7,8 +7,11 @@ import math
 import os
 import subprocess
 import sys
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 
 from metta.sweep.protein import Protein, SpaceError
@@ -139,7 +142,15 @@ def test_a_forgotten_suggestion_is_made_again() -> None:
 
 @pytest.mark.parametrize(
     ("score", "cost", "message"),
-    [(None, 1.0, "score"), (1.0, None, "cost"), (1.0, math.nan, "cost"), (1.0, -1.0, "cost"), ("1", 1.0, "score")],
+    [
+        (None, 1.0, "score is missing"),
+        (1.0, math.nan, "cost must be a finite number"),
+        (1.0, math.inf, "cost must be a finite number"),
+        (1.0, -1.0, "cost must be a finite number of at least 0"),
+        (1.0, 10**400, "cost must be a number: 10*.* is too large"),
+        ("1", 1.0, "score must be a number: '1' is not a number"),
+        (True, 1.0, "score must be a number"),
+    ],
 )
 def test_wrong_numbers_are_named(score: Any, cost: Any, message: str) -> None:
     protein = make()
@@ -157,7 +168,7 @@ def test_a_wrong_noise_is_named(noise: Any) -> None:
 def test_wrong_hyperparameters_are_named() -> None:
     with pytest.raises(SpaceError, match=r"trainer\.epochs: missing"):
         make().observe({"trainer": {"learning_rate": 1e-3}}, 1.0, 1.0)
-    with pytest.raises(SpaceError, match=r"trainer\.learning_rate: -1.0 has no place on a log scale"):
+    with pytest.raises(SpaceError, match=r"trainer\.learning_rate: -1.0 is not above 0, and .* is on a log"):
         make().observe({"trainer": {"learning_rate": -1.0, "epochs": 1, "activation": 1}}, 1.0, 1.0)
 
 
@@ -388,3 +399,46 @@ def test_the_nearer_the_last_trial_the_less_cost_counts_though_the_budget_would_
 def test_info_is_json() -> None:
     for _, info in run(make(), 8):
         assert json.loads(json.dumps(info)) == info
+
+
+def test_a_trial_without_a_cost_teaches_its_score_only() -> None:
+    protein = make()
+    run(protein, 6)
+    point = {"trainer": {"learning_rate": 1e-3, "epochs": 50, "activation": "gelu"}}
+    protein.observe(point, 9.0, None)
+    assert protein.best().score == 9.0
+    assert protein.observations[-1].cost is None
+    assert not protein.observations[-1].is_failure
+    assert 9.0 not in [observation.score for observation in protein.pareto_front()]
+    assert protein.best(max_cost=1e9).score != 9.0
+    costs = [prediction.cost for prediction in protein.predict_all([point])]
+    protein.forget(protein.observations[-1].number)
+    assert costs == [prediction.cost for prediction in protein.predict_all([point])]
+    alone = make()
+    alone.observe(point, 9.0, None)
+    assert alone.predict(point).cost is None
+    assert alone.pareto_front() == []
+
+
+def test_what_is_told_and_suggested_is_kept_as_a_copy() -> None:
+    space = {"layers": ParameterConfig(choices=[[64], [128]], distribution="categorical"), "betas": [0.9]}
+    protein = Protein(ProteinConfig(metric="m", parameters=space), seed=0)
+    for _ in range(6):
+        params, info = protein.suggest()
+        assert params["layers"] in ([64], [128])
+        assert params["betas"] == [0.9]
+        protein.observe(params, 1.0, 1.0)
+        params["layers"].append(10)
+        params["betas"].append(10)
+        info["number"] = -1
+    assert all(observation.params["layers"] in ([64], [128]) for observation in protein.observations)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, Decimal, Fraction])
+def test_scores_and_costs_of_any_library_are_numbers(kind: Any) -> None:
+    protein = make()
+    params, _ = protein.suggest()
+    protein.observe(params, kind(0.5), kind(2), noise=kind(0))
+    (observation,) = protein.observations
+    assert (observation.score, observation.cost, observation.noise) == (0.5, 2.0, 0.0)
+    assert type(observation.score) is type(observation.cost) is float

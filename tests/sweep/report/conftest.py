@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
-from metta.sweep.report.snapshot import Snapshot, take_snapshot
+from metta.sweep.report.curves import with_curves
+from metta.sweep.state import SweepState, read_state
 from metta.sweep.store import open_store
-from metta.sweep.store.loaded import load_sweep
 from metta.sweep.store.protocol import Outcome, Store
 from metta.sweep.trial import Progress, TrialState
 from tests.support.made_sweep import made_definition, make_sweep
@@ -36,13 +36,13 @@ def store(url: str) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def snapshot(url: str, store: Store) -> Callable[[str], Snapshot]:
+def snapshot(url: str, store: Store) -> Callable[[str], SweepState]:
     """A snapshot of one of the store's sweeps, by its name; each is taken once."""
-    taken: dict[str, Snapshot] = {}
+    taken: dict[str, SweepState] = {}
 
-    def take(name: str) -> Snapshot:
+    def take(name: str) -> SweepState:
         if name not in taken:
-            taken[name] = take_snapshot(load_sweep(url, name))
+            taken[name] = with_curves(store, read_state(store, name).analysed())
         return taken[name]
 
     return take

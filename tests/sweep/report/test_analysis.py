@@ -11,9 +11,10 @@ import pytest
 from metta.sweep.protein import Protein
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 from metta.sweep.report.analysis import Forecasts, analyse
-from metta.sweep.report.snapshot import Snapshot
+from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial, TrialState
 from tests.support.made_sweep import LEARNING_RATE, made_definition
+from tests.support.states import state_of
 
 
 def test_many_predictions_are_those_of_each_alone() -> None:
@@ -29,14 +30,14 @@ def test_many_predictions_are_those_of_each_alone() -> None:
     assert protein.predict_all([]) == []
 
 
-def test_the_noise_of_measurements_shows(snapshot: Callable[[str], Snapshot]) -> None:
+def test_the_noise_of_measurements_shows(snapshot: Callable[[str], SweepState]) -> None:
     """The made sweep's scores have a standard deviation of 0.15."""
     analysis = snapshot("made").analysis
     assert analysis
     assert 0.05 < analysis.expected[analysis.recommended].noise_std < 0.4
 
 
-def test_a_model_that_foretold_well_is_told_from_one_that_did_not(snapshot: Callable[[str], Snapshot]) -> None:
+def test_a_model_that_foretold_well_is_told_from_one_that_did_not(snapshot: Callable[[str], SweepState]) -> None:
     made = snapshot("made")
     assert made.analysis
     forecasts = made.analysis.forecasts
@@ -53,7 +54,7 @@ def test_a_model_that_foretold_well_is_told_from_one_that_did_not(snapshot: Call
     assert few.misses is None
 
 
-def test_a_model_that_was_too_sure_gets_wider_ranges(snapshot: Callable[[str], Snapshot]) -> None:
+def test_a_model_that_was_too_sure_gets_wider_ranges(snapshot: Callable[[str], SweepState]) -> None:
     analysis = snapshot("made").analysis
     assert analysis
     prediction = analysis.expected[analysis.recommended]
@@ -79,15 +80,13 @@ def test_equal_scores_share_a_rank() -> None:
     )  # of the ranks 0, 1.5, 1.5, 3, 4 and 1, 0, 2.5, 2.5, 4
 
 
-def test_what_moves_the_score_is_found(snapshot: Callable[[str], Snapshot]) -> None:
+def test_what_moves_the_score_is_found(snapshot: Callable[[str], SweepState]) -> None:
     analysis = snapshot("made").analysis
     assert analysis
     shares = {path: share.score for path, share in analysis.importance.items()}
     assert max(shares, key=lambda path: shares[path]) == LEARNING_RATE
     completed = [trial for trial in snapshot("made").trials if trial.state is TrialState.COMPLETED]
-    without_failures = analyse(
-        made_definition(100), completed
-    )  # one that fails ends early, whatever it would have cost
+    without_failures = analyse(state_of(made_definition(100), completed))
     assert without_failures
     costs = {path: share.cost for path, share in without_failures.importance.items()}
     assert costs["trainer.batch_size"] > 3 * max(costs["trainer.ppo.clip_coef"], costs["trainer.ppo.ent_coef"])
@@ -117,7 +116,7 @@ def test_repeats_and_neighbours_and_edges_are_found() -> None:
         _trial(3, 2.8, 10.0, **{LEARNING_RATE: 9e-3}),
         _trial(4, 0.0, 10.0, **{LEARNING_RATE: 1e-5}),
     ]
-    analysis = analyse(made_definition(9), trials)
+    analysis = analyse(state_of(made_definition(9), trials))
     assert analysis
     assert analysis.twins == [1, 2]
     assert analysis.neighbours == [3, 0, 4]
@@ -126,5 +125,5 @@ def test_repeats_and_neighbours_and_edges_are_found() -> None:
 
 def test_before_any_score_there_is_nothing_to_say() -> None:
     failed = Trial(0, TrialState.FAILED, _trial(0, 0.0, 1.0).params, cost=1.0)
-    assert analyse(made_definition(9), []) is None
-    assert analyse(made_definition(9), [failed]) is None
+    assert analyse(state_of(made_definition(9), [])) is None
+    assert analyse(state_of(made_definition(9), [failed])) is None

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, Request, expect
 
 from metta.sweep.report.dashboard import server
 from metta.sweep.report.paper import write_images, write_report
-from metta.sweep.report.snapshot import Snapshot
+from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Outcome, Store
 from metta.sweep.trial import Progress, TrialState
@@ -232,7 +232,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(watch: Callable[..., Watche
 
 
 def test_a_report_opens_offline(
-    watch: Callable[..., Watched], snapshot: Callable[[str], Snapshot], tmp_path: Path
+    watch: Callable[..., Watched], snapshot: Callable[[str], SweepState], tmp_path: Path
 ) -> None:
     path = tmp_path / "report.html"
     write_report(snapshot(EVIL), path)
@@ -248,7 +248,7 @@ def test_a_report_opens_offline(
     assert watched.wrong == []
 
 
-def test_plots_are_drawn_as_png(snapshot: Callable[[str], Snapshot], tmp_path: Path) -> None:
+def test_plots_are_drawn_as_png(snapshot: Callable[[str], SweepState], tmp_path: Path) -> None:
     (path,) = write_images(snapshot("failing"), tmp_path / "png")
     assert path.name == "learning_curves.png"
     assert path.read_bytes().startswith(b"\x89PNG")

@@ -14,22 +14,20 @@ from metta.common.command_line import split_pairs
 from metta.common.entry_point import EntryPoint
 from metta.sweep.definition import differences
 from metta.sweep.function import FunctionSweep, RunningTrial, function_sweep
-from metta.sweep.protein.protein import Importance
+from metta.sweep.protein.types import Importance
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.report.advice import widen, wider_end, wider_ranges
-from metta.sweep.report.analysis import Slice, analyse
-from metta.sweep.report.best import as_good, best_trial
+from metta.sweep.report.analysis import Slice
 from metta.sweep.report.findings import failure_reasons, findings, in_short
-from metta.sweep.report.snapshot import Snapshot
-from metta.sweep.report.standing import ranked
+from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial, TrialState
 from tests.support.made_sweep import LEARNING_RATE
 from tests.sweep.report.conftest import EVIL, MADE
 
-Take = Callable[[str], Snapshot]
+Take = Callable[[str], SweepState]
 
 
-def _text(sweep: Snapshot) -> str:
+def _text(sweep: SweepState) -> str:
     return "\n".join(
         line
         for finding in findings(sweep)
@@ -55,12 +53,12 @@ def score(config: dict[str, Any], trial: RunningTrial) -> float:
     return float(config["x"])
 
 
-def _over(sweep: Snapshot, num_trials: int = MADE) -> Snapshot:
+def _over(sweep: SweepState, num_trials: int = MADE) -> SweepState:
     """The same sweep with no trial left to run."""
     return replace(sweep, definition=sweep.definition.model_copy(update={"num_trials": num_trials}))
 
 
-def _with_noise(sweep: Snapshot, noise: float) -> Snapshot:
+def _with_noise(sweep: SweepState, noise: float) -> SweepState:
     assert sweep.analysis
     expected = {number: replace(each, noise_std=noise) for number, each in sweep.analysis.expected.items()}
     return replace(sweep, analysis=replace(sweep.analysis, expected=expected))
@@ -90,7 +88,7 @@ def test_a_sweep_that_is_over_is_to_be_confirmed(snapshot: Take) -> None:
     after = findings(_over(replace(sweep, analysis=replace(sweep.analysis, at_the_edge={}))))[-1]
     assert after.answer == "Confirm the best on fresh seeds, before you trust or extend it"
     ((reason, command),) = after.commands
-    best, rivals = best_trial(sweep), as_good(sweep)
+    best, rivals = sweep.best, sweep.contenders
     assert best is not None
     numbers = " ".join(str(trial.number) for trial in [best, *rivals])
     assert f"metta-sweep confirm made --trials {numbers} --seeds 5" in command
@@ -103,13 +101,13 @@ def test_no_more_is_confirmed_than_the_sweep_itself_cost(snapshot: Take) -> None
     """Of the first 20 trials four may be confirmed on five seeds, and those are the ones that promise most."""
     sweep = snapshot("made")
     assert sweep.analysis
-    few = _over(replace(sweep, trials=sweep.trials[:20], analysis=analyse(sweep.definition, sweep.trials[:20])), 20)
+    few = _over(replace(sweep, trials=sweep.trials[:20], analysis=None).analysed(), 20)
     noisy = _with_noise(few, 99.0)
-    rivals = as_good(noisy)
+    rivals = noisy.contenders
     assert len(rivals) > 3
     ((reason, command),) = [each for each in findings(noisy)[-1].commands if " confirm " in each[1]]
     assert f"the 4 most promising of the {len(rivals) + 1} settings that may be best on 5 fresh seeds each" in reason
-    best = best_trial(noisy)
+    best = noisy.best
     assert best is not None
     assert f"--trials {best.number} {' '.join(str(trial.number) for trial in rivals[:3])} --seeds 5" in command
 
@@ -122,7 +120,7 @@ def test_a_sweep_that_fixes_the_seed_is_not_to_be_confirmed(snapshot: Take) -> N
 
 def test_what_fresh_seeds_said_is_told(snapshot: Take) -> None:
     sweep = snapshot("made")
-    first, second = ranked(sweep.trials, "maximize")[:2]
+    first, second = sweep.ranked[:2]
     runs = [
         replace(trial, number=2 * seed + i, score=mean + 0.1 * seed, suggestion={"trial": trial.number})
         for seed in range(3)
@@ -143,11 +141,11 @@ def test_what_fresh_seeds_said_is_told(snapshot: Take) -> None:
 
 def test_luck_is_called_luck(snapshot: Take) -> None:
     sweep = snapshot("made")
-    first, second = ranked(sweep.trials, "maximize")[:2]
+    first, second = sweep.ranked[:2]
     assert sweep.analysis
     doubted = replace(sweep, analysis=replace(sweep.analysis, recommended=second.number, twins=[second.number]))
     assert findings(doubted)[0].answer.startswith(f"Trial {second.number}: ")
-    assert f"; trial {first.number} measured more ({first.score:.4g})" in _text(doubted)
+    assert f"The top trial, {first.number}, measured more ({first.score:.4g})" in _text(doubted)
     trusted = replace(sweep, analysis=replace(sweep.analysis, recommended=first.number, twins=[first.number]))
     assert "the best score of the 75 trials" in _text(trusted)
 
@@ -175,7 +173,7 @@ def test_repeats_are_told(snapshot: Take) -> None:
     assert sweep.analysis
     winner = sweep.trials[sweep.analysis.recommended]
     trials = [*sweep.trials, replace(winner, number=80)]
-    changed = replace(sweep, trials=trials, analysis=analyse(sweep.definition, trials))
+    changed = replace(sweep, trials=trials, analysis=None).analysed()
     assert f"run 2 times and scored {winner.score:.4g}, {winner.score:.4g}" in _text(changed)
 
 
@@ -301,8 +299,8 @@ def test_every_parameter_is_in_one_group(snapshot: Take) -> None:
 def test_the_cost_s_direction_and_size_are_told(snapshot: Take) -> None:
     """A trial of the made sweep costs 84 s with the smallest batch and 32 s with the largest, unless it fails early."""
     sweep = snapshot("made")
-    completed = ranked(sweep.trials, "maximize")
-    known = replace(sweep, trials=completed, analysis=analyse(sweep.definition, completed))
+    completed = sweep.ranked
+    known = replace(sweep, trials=completed, analysis=None).analysed()
     (told,) = [detail for detail in findings(known)[2].details if detail.startswith("The cost")]
     found = re.match(r"The cost depends most on batch_size: larger costs less, from (\S+) s to (\S+) s\.", told)
     assert found
@@ -318,8 +316,8 @@ def test_the_score_and_the_cost_are_explained(snapshot: Take) -> None:
 
 def test_a_few_trials_say_next_to_nothing(snapshot: Take) -> None:
     sweep = snapshot("made")
-    trials = ranked(sweep.trials, "maximize")[:1]
-    best, sure, matters, after = findings(replace(sweep, trials=trials, analysis=analyse(sweep.definition, trials)))
+    trials = sweep.ranked[:1]
+    best, sure, matters, after = findings(replace(sweep, trials=trials, analysis=None).analysed())
     assert best.answer.startswith(f"Trial {trials[0].number}: ")
     assert sure.answer == "Not sure at all: only 1 trial completed"
     assert matters.answer == "Too early to say: only 1 trial completed"
@@ -329,7 +327,7 @@ def test_a_few_trials_say_next_to_nothing(snapshot: Take) -> None:
 def test_less_is_better_where_the_goal_is_to_minimize(snapshot: Take) -> None:
     """Its scores fall from trial to trial, and the trial before the last failed."""
     sweep = snapshot(EVIL)
-    assert ranked(sweep.trials, "minimize")[0].number == 11
+    assert sweep.ranked[0].number == 11
     assert findings(sweep)[0].answer.startswith("Trial 11: ")
 
 

@@ -21,13 +21,15 @@ from metta.sweep.report import console as console_module
 from metta.sweep.report import foot as foot_module
 from metta.sweep.report.console import ConsoleView
 from metta.sweep.report.followed import FollowedSweep
-from metta.sweep.report.live_view import LiveSweep, live_lines, plain_lines
-from metta.sweep.report.tally import Tally, forecast, tally
+from metta.sweep.report.live_view import RunningSweep, live_lines, plain_lines
+from metta.sweep.report.progress import forecast
 from metta.sweep.report.words import current_metric, duration_text, suggestion_text
+from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt, Outcome, Store
 from metta.sweep.trial import Progress, Trial, TrialState
 from tests.support.parabola import parabola_definition
+from tests.support.states import state_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MODEL = {"source": "model", "pareto_point": 1, "score": 0.9, "score_std": 0.05, "cost": 3.0, "success": 0.5}
@@ -50,27 +52,25 @@ def failed(number: int, error: str) -> Trial:
     return replace(completed(number, 0.0, 1.0), state=TrialState.FAILED, score=None, error=error)
 
 
-def tallied(trials: list[Trial], max_cost: float | None = None) -> Tally:
-    return tally(parabola_definition(10, max_cost=max_cost), trials)
+def state(trials: list[Trial], max_cost: float | None = None) -> SweepState:
+    return state_of(parabola_definition(10, max_cost=max_cost), trials)
 
 
 # ---- what is left
 
 
-def test_a_tally_adds_up() -> None:
-    told = tallied([completed(0, 0.5, 2.0), completed(1, 0.9, 4.0), failed(2, "no"), completed(3, 0.4, 9.0)])
-    assert (told.ended, told.failed, told.spent) == (4, 1, 16.0)
-    assert told.best is not None
-    assert told.best.number == 1
+def test_a_sweep_adds_up() -> None:
+    told = state([completed(0, 0.5, 2.0), completed(1, 0.9, 4.0), failed(2, "no"), completed(3, 0.4, 9.0)])
+    assert (told.counted, told.counts[TrialState.FAILED], told.spent) == (4, 1, 16.0)
+    assert told.top is not None
+    assert told.top.number == 1
     assert [trial.number for trial in told.front] == [1, 0]
-    assert told.last_failure is not None
-    assert told.last_failure.number == 2
-    assert told.trial_cost == 4.0
-    assert told.trial_seconds == 10.0
+    assert told.recent_cost == 4.0
+    assert told.recent_seconds == 10.0
 
 
 def test_the_rest_is_expected_to_take_what_the_last_trials_took() -> None:
-    told = tallied([completed(0, 0.5, 2.0, 10.0), completed(1, 0.9, 4.0, 20.0)])
+    told = state([completed(0, 0.5, 2.0, 10.0), completed(1, 0.9, 4.0, 20.0)])
     expected = forecast(told, {})
     assert expected.seconds_left == pytest.approx(8 * 15.0)
     assert expected.cost == pytest.approx(6.0 + 8 * 3.0)
@@ -81,23 +81,23 @@ def test_the_rest_is_expected_to_take_what_the_last_trials_took() -> None:
 
 
 def test_a_budget_ends_it_sooner() -> None:
-    told = tallied([completed(0, 0.5, 3.0)], max_cost=9.0)
+    told = state([completed(0, 0.5, 3.0)], max_cost=9.0)
     expected = forecast(told, {})
     assert expected.cost == 9.0
     assert expected.seconds_left == pytest.approx(2 * 10.0)
 
 
 def test_the_hours_that_are_left_end_it_sooner() -> None:
-    told = tallied([completed(0, 0.5, 3.0)])
+    told = state([completed(0, 0.5, 3.0)])
     expected = forecast(told, {1: None}, seconds_allowed=35.0)
     assert expected.seconds_left == pytest.approx(40.0), "what runs then is ended"
     assert expected.cost == pytest.approx(3.0 + 4 * 3.0)
 
 
 def test_before_any_trial_ended_its_own_pace_says_what_is_left() -> None:
-    assert forecast(tallied([]), {}).seconds_left is None
-    assert forecast(tallied([]), {0: None}).seconds_left is None
-    expected = forecast(tallied([]), {0: Progress(20, 100, 4.0)})
+    assert forecast(state([]), {}).seconds_left is None
+    assert forecast(state([]), {0: None}).seconds_left is None
+    expected = forecast(state([]), {0: Progress(20, 100, 4.0)})
     assert expected.seconds_left == pytest.approx(16.0 + 9 * 20.0)
     assert expected.cost is None
 
@@ -113,14 +113,14 @@ def test_durations_in_words(seconds: float, text: str) -> None:
 # ---- what it looks like
 
 
-def sweep() -> LiveSweep:
+def sweep() -> RunningSweep:
     trials = [
         completed(0, 0.5, 2.0),
         completed(1, 0.9, 4.0),
         failed(2, "Traceback\n  x\na.b.Boom: [bold]it[/bold] " * 9),
     ]
     running: dict[int, Progress | None] = {3: Progress(300_000, 1_000_000, 2.0, {"reward": 1.5}), 4: None}
-    return LiveSweep(parabola_definition(10), tallied(trials), running, (4, MODEL), "paused; go on with: x" * 9)
+    return RunningSweep(state(trials), running, (4, MODEL), "paused; go on with: x" * 9)
 
 
 def test_the_view_says_everything_that_one_asks() -> None:
@@ -137,7 +137,7 @@ def test_the_view_says_everything_that_one_asks() -> None:
     assert "paused" in told
     plain = plain_lines(sweep())
     assert plain[0] == "3 of 10 trials, 1 failed, about 34 s left; 7 s spent, about 23 s in all"
-    assert plain[1] == "  best trial 1  score 0.9  4.0 s; 2 on the Pareto front"
+    assert plain[1] == "  top trial 1  score 0.9  4.0 s; 2 on the Pareto front"
 
 
 @given(st.integers(20, 200), st.integers(1, 40), st.integers(0, 60), st.booleans())
@@ -174,15 +174,15 @@ def test_where_a_suggestion_comes_from() -> None:
 
 def run_view(console: Console) -> str:
     definition = parabola_definition(2)
-    with ConsoleView(console, definition, lambda metrics: "3 hearts") as view:
+    with ConsoleView(console, lambda metrics: "3 hearts", state_of(definition, [])) as view:
         view.started(Attempt("s", 0, 1, "t", {"x": 0.5}, MODEL))
         view.progressed(0, Progress(1, 2, 1.0, {"score": 0.25}))
         first = completed(0, 0.5, 2.0)
-        view.ended(first, [first])
+        view.ended(first, state_of(definition, [first]))
         view.notice("[a notice]")
         view.started(Attempt("s", 1, 1, "t", {"x": 0.5}))
         second = failed(1, "ValueError: [bold]")
-        view.ended(second, [first, second])
+        view.ended(second, state_of(definition, [first, second]))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -190,7 +190,7 @@ def run_view(console: Console) -> str:
 def test_in_a_log_file_each_trial_is_a_line_and_nothing_is_written_over() -> None:
     told = run_view(Console(file=io.StringIO(), width=80))
     assert told.splitlines() == [
-        "1/2  trial 0    score 0.5  2.0 s  best so far  3 hearts",
+        "1/2  trial 0    score 0.5  2.0 s  top so far  3 hearts",
         "[a notice]",
         "2/2  trial 1   failed: ValueError: [bold]",
     ]
@@ -211,13 +211,13 @@ def test_in_a_terminal_the_foot_is_written_over(monkeypatch: pytest.MonkeyPatch)
     assert "suggested  0: model, near trial 1" in told
     assert "step 1  1 steps/s  score 0.25" in told
     assert "\x1b[1A\x1b[2K" in told, "up, and clear the line"
-    assert told.count("1/2  trial 0    score 0.5  2.0 s  best so far") == 1
+    assert told.count("1/2  trial 0    score 0.5  2.0 s  top so far") == 1
     assert told.rindex("2/2  trial 1   failed") > told.index("1/2  trial 0")
 
 
 def test_redraws_are_rare_however_often_there_is_progress() -> None:
     console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True)
-    with ConsoleView(console, parabola_definition(2), lambda metrics: "") as view:
+    with ConsoleView(console, lambda metrics: "", state_of(parabola_definition(2), [])) as view:
         view.started(Attempt("s", 0, 1, "t", {"x": 0.5}))
         assert isinstance(console.file, io.StringIO)
         console.file.truncate(0)
@@ -242,7 +242,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 def test_a_sweep_is_followed_through_its_store(store: Store) -> None:
     other = open_store(store.url)
     followed = FollowedSweep(other, "s")
-    assert (followed.trials, followed.drivers, followed.over) == ([], 0, False)
+    assert (followed.state.trials, followed.drivers, followed.over) == ([], 0, False)
     assert followed.live.remark == "nobody works on it now"
 
     driver = store.join("s")
@@ -279,7 +279,7 @@ def test_a_sweep_is_followed_through_its_store(store: Store) -> None:
     assert not followed.over
     store.retry("s", 1)
     assert followed.read() == []
-    assert followed.live.tallied.ended == 1
+    assert followed.state.counted == 1
     other.close()
 
 

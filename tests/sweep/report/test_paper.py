@@ -17,12 +17,11 @@ from metta.common.errors import UserError
 from metta.sweep.cli import main
 from metta.sweep.report import page
 from metta.sweep.report.paper import report_html, write_images, write_report
-from metta.sweep.report.snapshot import Snapshot
-from metta.sweep.report.standing import ranked
+from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import Store
 from tests.sweep.report.conftest import EVIL, MADE
 
-Take = Callable[[str], Snapshot]
+Take = Callable[[str], SweepState]
 
 
 def _packed(html: str, name: str) -> bytes:
@@ -85,7 +84,7 @@ def test_the_best_trials_animation_is_in_it(snapshot: Take, tmp_path: Path) -> N
     made = snapshot("made")
     path = tmp_path / "an episode.gif"
     path.write_bytes(b"GIF89a, not a real one")
-    best = ranked(made.trials, "maximize")[0]
+    best = made.best
     trials = [replace(t, artefacts={"gif": path.as_uri()}) if t is best else t for t in made.trials]
     assert base64.b64encode(path.read_bytes()).decode() in report_html(replace(made, trials=trials))
     path.unlink()

@@ -13,12 +13,11 @@ import pytest
 
 from metta.sweep.report import plots
 from metta.sweep.report.axes import tick_text
-from metta.sweep.report.best import as_good, best_trial
-from metta.sweep.report.snapshot import Snapshot, curve_numbers
-from metta.sweep.report.standing import pareto_front, ranked
+from metta.sweep.report.curves import curve_numbers
+from metta.sweep.state import SweepState
 from tests.sweep.report.conftest import EVIL
 
-Take = Callable[[str], Snapshot]
+Take = Callable[[str], SweepState]
 
 
 def _trace(data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -56,15 +55,15 @@ def test_no_name_becomes_markup_or_a_template(snapshot: Take) -> None:
 def test_the_front_and_the_other_trials_are_told_apart(snapshot: Take) -> None:
     sweep = snapshot("made")
     data = plots.score_against_cost.build(sweep)
-    names = ("other trials", "Pareto front", "may be as good", "the best setting")
+    names = ("other trials", "Pareto front", "may be as good", "the best trial")
     shown = {name: [d[0] for d in _trace(data, name)["customdata"]] for name in names}
-    assert set(shown["Pareto front"]) == pareto_front(sweep.trials, "maximize")
+    assert set(shown["Pareto front"]) == sweep.on_front
     everyone = [*shown["other trials"], *shown["Pareto front"]]
-    assert sorted(everyone) == sorted(trial.number for trial in ranked(sweep.trials, "maximize"))
-    assert set(shown["may be as good"]) == {trial.number for trial in as_good(sweep)} != set()
-    best = best_trial(sweep)
+    assert sorted(everyone) == sorted(trial.number for trial in sweep.ranked)
+    assert set(shown["may be as good"]) == {trial.number for trial in sweep.contenders} != set()
+    best = sweep.best
     assert best is not None
-    assert shown["the best setting"] == [best.number]
+    assert shown["the best trial"] == [best.number]
     costs = _trace(data, "Pareto front")["x"]
     assert costs == sorted(costs)
 
@@ -72,9 +71,9 @@ def test_the_front_and_the_other_trials_are_told_apart(snapshot: Take) -> None:
 def test_money_spent_counts_failures_too(snapshot: Take) -> None:
     sweep = snapshot("made")
     data = plots.best_against_spent.build(sweep)
-    best = _trace(data, "best so far")
+    best = _trace(data, "top so far")
     assert best["y"] == sorted(best["y"])
-    assert best["y"][-1] == pytest.approx(ranked(sweep.trials, "maximize")[0].score, rel=1e-5)
+    assert best["y"][-1] == pytest.approx(sweep.ranked[0].score, rel=1e-5)
     spent = math.fsum(trial.cost or 0.0 for trial in sweep.trials)
     assert best["x"][-1] == pytest.approx(spent, rel=1e-5)
 
@@ -82,21 +81,21 @@ def test_money_spent_counts_failures_too(snapshot: Take) -> None:
 def test_each_line_of_parallel_coordinates_is_one_trial(snapshot: Take) -> None:
     sweep = snapshot("made")
     data = plots.parallel_coordinates.build(sweep)
-    best = _trace(data, "the best trial")
+    best = _trace(data, "the top trial")
     axes = len(data["layout"]["xaxis"]["tickvals"])
     assert axes == len(sweep.searched) + 2
-    assert best["customdata"] == [ranked(sweep.trials, "maximize")[0].number]
+    assert best["customdata"] == [sweep.ranked[0].number]
     assert best["x"] == [*range(axes), None]
     assert best["y"][axes - 1] == 1.0
     lines = sum(len(trace["customdata"]) for trace in data["data"])
-    assert lines == len(ranked(sweep.trials, "maximize"))
+    assert lines == len(sweep.ranked)
     assert all(y is None or -0.01 <= y <= 1.01 for trace in data["data"] for y in trace["y"])
 
 
 def test_learning_curves_are_of_the_best_and_the_latest(snapshot: Take) -> None:
     sweep = snapshot("made")
-    numbers = curve_numbers(sweep.trials, "maximize")
-    order = [trial.number for trial in ranked(sweep.trials, "maximize")]
+    numbers = curve_numbers(sweep)
+    order = [trial.number for trial in sweep.ranked]
     assert set(order[:5]) <= set(numbers)
     assert sweep.ended[-1].number in numbers
     data = plots.learning_curves.build(sweep)
@@ -106,9 +105,9 @@ def test_learning_curves_are_of_the_best_and_the_latest(snapshot: Take) -> None:
     assert data["layout"]["yaxis"]["title"]["text"] == "reward while training"
 
 
-def _many(sweep: Snapshot) -> Snapshot:
+def _many(sweep: SweepState) -> SweepState:
     """A sweep of 3,000 trials: those of another again and again, a little shifted."""
-    scored = [trial for trial in ranked(sweep.trials, sweep.goal) if trial.cost is not None]
+    scored = [trial for trial in sweep.ranked if trial.cost is not None]
     trials = [
         replace(
             trial, number=number, score=(trial.score or 0.0) + 1e-4 * number, cost=(trial.cost or 0.0) + 1e-3 * number
@@ -123,7 +122,7 @@ def test_of_many_dots_those_on_one_another_are_one(snapshot: Take) -> None:
     trace = _trace(plots.score_against_cost.build(sweep), "other trials")
     hidden = [int(text.split()[1]) if text else 0 for text in trace["text"]]
     assert len(trace["x"]) < 2000
-    assert len(trace["x"]) + sum(hidden) == 3000 - len(pareto_front(sweep.trials, sweep.goal))
+    assert len(trace["x"]) + sum(hidden) == 3000 - len(sweep.on_front)
     darkness = dict(zip(hidden, trace["marker"]["opacity"], strict=True))
     assert [darkness[count] for count in sorted(darkness)] == sorted(darkness.values())
     numbers = {trial.number: trial for trial in sweep.trials}
@@ -134,7 +133,7 @@ def test_of_many_dots_those_on_one_another_are_one(snapshot: Take) -> None:
 def test_of_many_lines_the_best_and_some_of_the_others_are_shown(snapshot: Take) -> None:
     sweep = _many(snapshot("made"))
     others, best, winner = plots.parallel_coordinates.build(sweep)["data"]
-    order = [trial.number for trial in ranked(sweep.trials, sweep.goal)]
+    order = [trial.number for trial in sweep.ranked]
     assert [*winner["customdata"], *best["customdata"]] == order[:40]
     assert others["name"] == "one in 6 of the other trials"
     assert others["customdata"] == order[40::6]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from metta.common.errors import UserError
 from metta.sweep.store import open_store, process
 from metta.sweep.store.protocol import (
     MAX_ATTEMPTS,
@@ -191,7 +195,7 @@ def test_numbers_of_numpy_are_kept_as_numbers(store: Store, driver: Driver) -> N
 
 
 def test_what_is_not_json_is_refused_and_nothing_is_recorded(store: Store, driver: Driver) -> None:
-    with pytest.raises(TypeError, match="not JSON data"):
+    with pytest.raises(UserError, match="not JSON data"):
         store.start(driver, 0, {"a": object()})
     assert store.trials("arena") == []
     assert store.start(driver, 0, {}).number == 0
@@ -519,7 +523,136 @@ def test_a_clock_set_back_does_not_hold_a_lease_for_ever(
     wait_until(lambda: store.release_lost("arena") == [0])  # a server that has just started gives it a lease more
 
 
+# ---- dropped trials
+
+
+def test_a_dropped_trial_keeps_all_that_is_its_own(store: Store, driver: Driver) -> None:
+    ended = store.end(store.start(driver, 0, {"lr": 0.1}), COMPLETED)
+    failed = store.end(store.start(driver, 1, {"lr": 0.2}), Outcome(TrialState.FAILED, error="no"))
+    before = store.revision("arena")
+    assert store.drop("arena", [1, 0], "a typing error") == [
+        replace(ended, dropped="a typing error"),
+        replace(failed, dropped="a typing error"),
+    ]
+    assert store.trials("arena", changed_since=before) == store.trials("arena")
+    assert [trial.dropped for trial in store.drop("arena", [0])] == [""]
+    assert [trial.dropped for trial in store.trials("arena")] == ["", "a typing error"]
+    before = store.revision("arena")
+    assert store.restore("arena", {0, 1}) == [ended, failed]
+    assert store.trials("arena", changed_since=before) == [ended, failed]
+    assert store.drop("arena", []) == store.restore("arena", []) == []
+
+
+def test_trials_are_dropped_and_restored_all_or_none(store: Store, driver: Driver) -> None:
+    for _ in range(3):
+        store.enqueue("arena", {})
+    before = store.revision("arena")
+    with pytest.raises(TrialStateError, match="arena: trial 7 is not there"):
+        store.drop("arena", [0, 7])
+    with pytest.raises(TrialStateError, match=f"trials -1, {10**30} are not there"):
+        store.drop("arena", [-1, 10**30])
+    assert store.revision("arena") == before
+    store.drop("arena", [1])
+    with pytest.raises(TrialStateError, match="trial 0 is not dropped"):
+        store.restore("arena", [0, 1])
+    with pytest.raises(TrialStateError, match="trial 3 is not there"):
+        store.restore("arena", [1, 3])
+    assert [trial.dropped for trial in store.trials("arena")] == [None, "", None]
+    for call in (store.drop, store.restore):
+        for numbers in ([0], []):
+            with pytest.raises(SweepNotFoundError):
+                call("arean", numbers)
+
+
+def test_a_dropped_trial_is_neither_claimed_nor_retried(store: Store, driver: Driver) -> None:
+    store.enqueue("arena", {})
+    store.enqueue("arena", {})
+    store.drop("arena", [0])
+    assert store.claim(driver, 0) is None
+    attempt = store.claim(driver)
+    assert attempt
+    assert attempt.number == 1
+    assert store.claim(driver) is None
+    store.drop("arena", [1], "while it runs")
+    trial = store.end(attempt, Outcome(TrialState.FAILED, cost=2.0))
+    assert (trial.state, trial.cost, trial.dropped) == (TrialState.FAILED, 2.0, "while it runs")
+    with pytest.raises(TrialStateError, match="trial 1 is dropped; undo the drop first"):
+        store.retry("arena", 1)
+    store.restore("arena", [0, 1])
+    assert store.retry("arena", 1).state is TrialState.QUEUED
+    assert store.claim(driver, 0)
+
+
 # ---- queued and added trials
+
+
+def test_many_trials_are_added_at_once(store: Store, driver: Driver) -> None:
+    store.enqueue("arena", {})
+    outcome = Outcome(TrialState.PRUNED, 0.5, 3.0, cost_metric="tokens", dropped="as there")
+    before = store.revision("arena")
+    rows = [({"lr": 0.1}, COMPLETED), ({"lr": 0.2}, None), ({"lr": 0.3}, outcome)]
+    rows.append(({"lr": 0.4}, Outcome(TrialState.QUEUED, dropped="never run")))
+    assert store.append("arena", rows) == [1, 2, 3, 4]
+    added = store.trials("arena", changed_since=before)
+    assert [(trial.number, trial.state.value, trial.params) for trial in added] == [
+        (1, "completed", {"lr": 0.1}),
+        (2, "queued", {"lr": 0.2}),
+        (3, "pruned", {"lr": 0.3}),
+        (4, "queued", {"lr": 0.4}),
+    ]
+    assert [(trial.cost_metric, trial.dropped) for trial in added] == [
+        (None, None),
+        (None, None),
+        ("tokens", "as there"),
+        (None, "never run"),
+    ]
+    assert [trial.ended_at is None for trial in added] == [False, True, False, True]
+    assert store.append("arena", []) == []
+    with pytest.raises(SweepNotFoundError):
+        store.append("arean", [])
+
+
+@pytest.mark.parametrize("value", [object(), {(1, 2): 3}, 10**5000], ids=["an object", "a key", "too many digits"])
+def test_trials_are_added_all_or_none(store: Store, driver: Driver, value: object) -> None:
+    before = store.revision("arena")
+    with pytest.raises(UserError) as caught:
+        store.append("arena", [({}, COMPLETED), ({"a": value}, None)])
+    assert "\n" not in str(caught.value)
+    assert store.trials("arena") == []
+    assert store.revision("arena") == before
+
+
+def test_what_contains_itself_is_refused(store: Store, driver: Driver) -> None:
+    itself: dict[str, object] = {}
+    itself["a"] = itself
+    with pytest.raises(UserError, match="contains itself"):
+        store.enqueue("arena", itself)
+
+
+def test_results_are_never_refused(store: Store, driver: Driver) -> None:
+    attempt = store.start(driver, 0, {"\ud800\x00": "\ud800\x00", "big": 10**100})
+    store.record_progress(attempt, [Progress(2**70, -(2**70), 1.0, {"m": 10**400})])
+    assert store.curve("arena", 0)[0].step == 2**63 - 1
+    assert store.progress("arena")[0].total == -(2**63 - 1)
+    odd: dict[Any, Any] = {"big": -(10**400), "text": "high", "none": None, "list": [1.0], "nul\x00\ud800": 1, 3: "2.5"}
+    files: dict[str, Any] = {"policy": Path("p")}
+    outcome = Outcome(TrialState.COMPLETED, odd["big"], -0.0, metrics=odd, artefacts=files, cost_metric="a\x00")
+    trial = store.end(attempt, outcome)
+    assert repr((trial.score, trial.cost, trial.cost_metric)) == repr((-math.inf, -0.0, "a\\x00"))
+    assert repr(trial.metrics) == repr(
+        {"big": -math.inf, "text": math.nan, "none": math.nan, "list": math.nan, "nul\x00\ud800": 1.0, "3": 2.5}
+    )
+    assert trial.artefacts == {"policy": "p"}
+    assert trial.params == {"\ud800\x00": "\ud800\x00", "big": 10**100}
+    assert repr(store.trials("arena")) == repr([trial])
+
+
+def test_a_cost_says_what_it_is_measured_in(store: Store, driver: Driver) -> None:
+    outcome = Outcome(TrialState.FAILED, cost=2.0, cost_metric="tokens")
+    assert store.end(store.start(driver, 0, {}), outcome).cost_metric == "tokens"
+    store.add("arena", {}, outcome)
+    assert [trial.cost_metric for trial in store.trials("arena")] == ["tokens"] * 2
+    assert store.retry("arena", 0).cost_metric is None
 
 
 def test_enqueued_and_added_trials_take_their_turn_in_the_numbers(store: Store, driver: Driver) -> None:

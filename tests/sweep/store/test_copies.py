@@ -73,14 +73,14 @@ def test_an_import_does_not_touch_a_sweep_of_that_name(store: Store, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "trial",
-    [Trial(1, TrialState.QUEUED, {}), Trial(0, TrialState.RUNNING, {})],
-    ids=["a gap", "a trial that runs"],
+    "trials",
+    [[Trial(1, TrialState.QUEUED, {}), Trial(0, TrialState.QUEUED, {})], [Trial(0, TrialState.RUNNING, {})]],
+    ids=["numbers that do not ascend", "a trial that runs"],
 )
-def test_what_cannot_be_imported_leaves_nothing_behind(store: Store, trial: Trial) -> None:
+def test_what_cannot_be_imported_leaves_nothing_behind(store: Store, trials: list[Trial]) -> None:
     elsewhere = store.create_sweep("other", {})
     with pytest.raises(ValueError, match="imported"):
-        store.import_sweep(replace(elsewhere, name="arena"), [TrialHistory(trial)])
+        store.import_sweep(replace(elsewhere, name="arena"), [TrialHistory(trial) for trial in trials])
     assert [record.name for record in store.sweeps()] == ["other"]
 
 

@@ -40,23 +40,31 @@ def test_the_newest_migration_is_the_version_of_the_schema(engine: Engine) -> No
         assert ScriptDirectory.from_config(configuration(connection)).get_heads() == [SCHEMA_VERSION]
 
 
-@pytest.mark.parametrize("version", ["0001"])
+@pytest.mark.parametrize("version", ["0001", "0002"])
 def test_a_store_of_every_older_version_opens_with_its_trials(engine: Engine, store_url: str, version: str) -> None:
     with engine.begin() as connection:
         command.upgrade(configuration(connection), version)
         connection.execute(
             text("INSERT INTO metta_sweeps (id, name, config, revision, origin, created_at) VALUES "
-                 "(1, 'old', '{\"seed\": 3}', 1, 'x', 1700000000.5)")
+                 "(1, 'old', '{\"seed\": 3}', 1, 'x', 1700000000.5), "
+                 "(2, 'counted', '{\"cost_metric\": \"tokens\", \"bound\": {\"$float\": \"inf\"}}', 1, 'x', 0), "
+                 "(3, 'edited', '[3]', 1, 'x', 0)")
         )  # fmt: skip
         connection.execute(
             text("INSERT INTO metta_trials (sweep_id, number, state, params, suggestion, attempts, score, cost, "
                  "metrics, artefacts, revision, origin) "
-                 "VALUES (1, 0, 'completed', '{\"lr\": 0.1}', '{}', 1, 2.5, 3.0, '{\"m\": 2.5}', '{}', 1, 'y')")
+                 "VALUES (1, 0, 'completed', '{\"lr\": 0.1}', '{}', 1, 2.5, 3.0, '{\"m\": 2.5}', '{}', 1, 'y'), "
+                 "(2, 0, 'completed', '{}', '{}', 1, 1.0, 3.0, '{}', '{}', 1, 'y'), "
+                 "(2, 1, 'queued', '{}', '{}', 0, NULL, NULL, '{}', '{}', 1, 'y'), "
+                 "(3, 0, 'completed', '{}', '{}', 1, 1.0, 3.0, '{}', '{}', 1, 'y')")
         )  # fmt: skip
     store = open_store(store_url)
     assert store.sweep("old").config == {"seed": 3}
     (trial,) = store.trials("old")
     assert (trial.state, trial.params, trial.score, trial.cost) == (TrialState.COMPLETED, {"lr": 0.1}, 2.5, 3.0)
+    assert (trial.dropped, trial.cost_metric, trial.damage) == (None, None, ())
+    assert [trial.cost_metric for trial in store.trials("counted")] == ["tokens", None]
+    assert [trial.cost_metric for trial in store.trials("edited")] == [None]
     assert store.add("old", {"lr": 0.2}, Outcome(TrialState.FAILED)) == 1
     assert not store.paused("old")
     store.close()

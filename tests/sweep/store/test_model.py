@@ -34,7 +34,7 @@ any_json = st.recursive(
     max_leaves=6,
 )
 any_params = st.dictionaries(any_text, any_json, max_size=3)
-any_score = st.none() | st.floats().filter(lambda value: value != 0)  # SQLite drops the sign of zero
+any_score = st.none() | st.floats()
 any_outcome = st.builds(
     Outcome,
     state=st.sampled_from([TrialState.COMPLETED, TrialState.FAILED, TrialState.PRUNED]),

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Driver, Outcome, Store
 from metta.sweep.store.wandb_mirror import records
@@ -30,6 +32,17 @@ CONFIG = {
     "num_trials": 3,
     "bound": float("inf"),
 }
+SEARCH = SweepDefinition(
+    protein=ProteinConfig(
+        metric="score",
+        parameters={"optimizer.lr": {"min": 1e-5, "max": 0.01, "distribution": "log_normal"}},
+    ),
+    num_trials=3,
+    tool_class="a:B",
+    tool={"optimizer": {"lr": 0.001}},
+).model_dump(mode="json")
+"""A definition that can be read, which `CONFIG` is not."""
+
 _VARIABLES = ("WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE", "WANDB_DIR", "WANDB_CONFIG_DIR", "NETRC")
 _numbers = itertools.count()
 

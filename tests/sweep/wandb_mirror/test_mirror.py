@@ -17,6 +17,7 @@ from metta.common.data_dir import data_dir
 from metta.sweep.definition import SweepDefinition, open_sweep
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
+from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt, Driver, Store, SweepExistsError
 from metta.sweep.store.wandb_mirror import mirror as mirror_module
@@ -66,7 +67,7 @@ class Quiet:
 
     def progressed(self, number: int, progress: Progress) -> None: ...
 
-    def ended(self, trial: Trial, trials: list[Trial]) -> None: ...
+    def ended(self, trial: Trial, state: SweepState) -> None: ...
 
 
 def sweep(store_url: str, config: WandbConfig, num_trials: int, notices: list[str]) -> list[Trial]:
@@ -91,7 +92,7 @@ def sweep(store_url: str, config: WandbConfig, num_trials: int, notices: list[st
             return TrialSpec(attempt.number, attempt.attempt, definition.tool_class, tool, [], "")
 
         with mirrored(store_url, "parabola", config, notices.append, PATIENCE):
-            return SweepLoop("parabola", definition, store, executor, prepare, Quiet()).run()
+            return list(SweepLoop("parabola", definition, store, executor, prepare, Quiet()).run().trials)
     finally:
         executor.close()
         store.close()

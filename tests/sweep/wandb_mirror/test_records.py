@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,7 +38,16 @@ TRIALS = st.builds(
     created_at=TIMES,
     started_at=TIMES,
     ended_at=TIMES,
+    dropped=st.none() | st.text(),
+    cost_metric=st.none() | st.text(),
 )
+
+
+def test_records_of_other_versions_are_read() -> None:
+    trial = Trial(3, TrialState.COMPLETED, {}, damage=("error: 3 is not text",))
+    text = records.encode_trial(trial)
+    assert {"dropped", "cost_metric", "damage"}.isdisjoint(json.loads(text)), "what an earlier version wrote"
+    assert records.decode_trial(json.dumps(json.loads(text) | {"of a later version": 1})) == replace(trial, damage=())
 
 
 @given(TRIALS)

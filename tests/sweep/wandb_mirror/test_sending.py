@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import wandb
 
+from metta.sweep.state import read_state
 from metta.sweep.store.protocol import Driver, Outcome, Store
 from metta.sweep.store.wandb_mirror import records
 from metta.sweep.trial import Progress, TrialState
 from tests.support.wandb_server import Request
-from tests.sweep.wandb_mirror.conftest import CONFIG, PATIENCE, Mirror, RunTrial
+from tests.sweep.wandb_mirror.conftest import CONFIG, PATIENCE, SEARCH, Mirror, RunTrial
 
 
 def test_a_trial_is_a_run_of_the_sweeps_group(mirror: Mirror, store: Store, run_trial: RunTrial) -> None:
@@ -144,17 +145,22 @@ def test_the_best_policy_is_an_artefact(mirror: Mirror, store: Store, run_trial:
     policy = tmp_path / "a policy"
     policy.mkdir()
     (policy / "weights.bin").write_bytes(b"weights")
+    store.update_sweep("arena", SEARCH)
     for number, score in enumerate((0.5, 0.25, 0.75)):
         run_trial(number, score, artefacts={"policy": policy.as_uri()})
+    best = read_state(store, "arena").best
+    assert best is not None
     mirror.log_policy = True
     mirror.send(store)
+    mirror.send(store)
     mine = [artefact for artefact in mirror.server.artifacts if artefact["projectName"] == mirror.name]
-    assert [artefact["runName"] for artefact in mine] == [mirror.run(0).name, mirror.run(2).name]
+    assert [artefact["runName"] for artefact in mine] == [mirror.run(best.number).name], "and once only"
     assert {artefact["state"] for artefact in mine} == {"COMMITTED"}
     assert mirror.server.files[f"{mine[0]['id']}/weights.bin"] == b"weights"
 
 
 def test_a_policy_that_is_gone_does_not_hold_up_its_trial(mirror: Mirror, store: Store, run_trial: RunTrial) -> None:
+    store.update_sweep("arena", SEARCH)
     run_trial(0, artefacts={"policy": "nowhere"})
     mirror.log_policy = True
     said = [event["event"] for event in mirror.send(store)]

@@ -260,7 +260,7 @@ class TrialTable {
       const cell = element("td", { textContent: short(row[i]) });
       if (column.text) cell.classList.add("text");
       if (i === STATE && row[i] === "failed") cell.classList.add("failed");
-      if (i === STANDING) cell.classList.add({ best: "best", Pareto: "front" }[row[i]] || "quiet");
+      if (i === STANDING) cell.classList.add(row[i] === "Pareto" ? "front" : row[i] ? "best" : "quiet");
       return cell;
     });
     const link = element("a", { href: `#trial=${row[NUMBER]}`, textContent: row[NUMBER] });
@@ -354,10 +354,15 @@ addEventListener("click", async (event) => {
   setTimeout(() => { event.target.textContent = "copy"; }, 1500);
 });
 
+function standingOf(number, standing, front) {
+  const held = ["best", "top"].filter((title) => standing[title] === number);
+  return held.join(", ") || (front.has(number) ? "Pareto" : "");
+}
+
 function setStandings(rows, standing) {
   const front = new Set(standing.front);
   for (const row of rows) {
-    row[STANDING] = row[NUMBER] === standing.best ? "best" : front.has(row[NUMBER]) ? "Pareto" : "";
+    row[STANDING] = standingOf(row[NUMBER], standing, front);
   }
 }
 

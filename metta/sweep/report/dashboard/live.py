@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from metta.sweep.confirmation import SUFFIX
-from metta.sweep.definition import SweepDefinition
+from metta.sweep.definition import SweepDefinition, read_definition
+from metta.sweep.observations import ObservationReader
 from metta.sweep.report import page, plots
 from metta.sweep.report.analysis import Analysis, analyse
-from metta.sweep.report.snapshot import Snapshot, confirmations, curve_numbers
+from metta.sweep.report.curves import curve_numbers
+from metta.sweep.state import SweepState, confirmations
 from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError
 from metta.sweep.trial import Trial, TrialState
 
@@ -47,10 +49,12 @@ class LiveSweep:
         self._changed: dict[int, int] = {}  # revision up to which each trial is known
         self._rows: dict[int, list[Any]] = {}  # of the table, those that were asked for
         self._row_paths: list[str] = []  # the parameters that they show
+        self._reader: ObservationReader | None = None
+        self._definition: SweepDefinition | None = None
         self._created_at: Any = None
         self._revision = 0
         self._confirmed_revision = 0
-        self._snapshot: Snapshot | None = None
+        self._snapshot: SweepState | None = None
         self._analysis: Analysis | None = None
         self._analysed = -1  # revision of the analysis
         self._thought: Future[None] | None = None  # the latest asking of the model
@@ -65,7 +69,7 @@ class LiveSweep:
         if self._thought is not None:
             wait([self._thought], timeout=PATIENCE)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> SweepState:
         """The sweep as it is now, with what the model last said of it.
 
         Raises:
@@ -86,7 +90,7 @@ class LiveSweep:
         """A text that changes whenever what is shown may have changed."""
         return f"{self._revision}.{self._analysed}.{self._confirmed_revision}"
 
-    def built(self, key: str, build: Callable[[Snapshot], Any]) -> Any:
+    def built(self, key: str, build: Callable[[SweepState], Any]) -> Any:
         """What `build` makes of the snapshot, made once for each version."""
         with self._lock:
             snapshot = self.snapshot()
@@ -106,20 +110,19 @@ class LiveSweep:
             changed = sorted(number for number, revision in self._changed.items() if revision > since)
             for number in changed:
                 if number not in self._rows:
-                    self._rows[number] = page.row(self._trials[number], paths)
+                    self._rows[number] = page.row(snapshot.by_number[number], paths)
             return {"revision": self._revision, "rows": [self._rows[number] for number in changed]}
 
-    def with_curves(self, only: int | None = None) -> Snapshot:
+    def with_curves(self, only: int | None = None) -> SweepState:
         """The snapshot with the learning curves that its plot shows, or with one trial's."""
         with self._lock:
             snapshot = self.snapshot()
-            chosen = curve_numbers(snapshot.trials, snapshot.goal) if only is None else [only]
+            chosen = curve_numbers(snapshot) if only is None else [only]
             return replace(snapshot, curves={number: self._curve(self._trials[number]) for number in chosen})
 
     def trial(self, number: int) -> Trial | None:
         with self._lock:
-            self.snapshot()
-            return self._trials.get(number)
+            return self.snapshot().by_number.get(number)
 
     def running(self) -> list[dict[str, Any]]:
         """How the running trials are doing."""
@@ -150,14 +153,20 @@ class LiveSweep:
             self._changed[trial.number] = revision
             self._rows.pop(trial.number, None)
         self._revision = revision
-        self._snapshot = Snapshot(
-            record=record,
-            store_url=self._store.url,
-            definition=SweepDefinition.model_validate(record.config),
-            trials=[trial for _, trial in sorted(self._trials.items())],
-            analysis=self._analysis,
-            confirmations=confirmations(self._store, self._name),
+        definition = read_definition(record)
+        if self._reader is None or definition != self._definition:
+            self._reader, self._definition = ObservationReader(definition), definition
+            self._rows = {}  # every score may be another now
+            self._changed = dict.fromkeys(self._changed, revision)
+        state = SweepState.of(
+            record,
+            definition,
+            [trial for _, trial in sorted(self._trials.items())],
+            self._reader,
+            self._store.url,
+            confirmations(self._store, self._name, definition),
         )
+        self._snapshot = replace(state, analysis=self._analysis, asking=self._analysis is None)
 
     def _confirmed(self) -> int:
         """The revision of the sweep that confirms this one, or 0 where there is none."""
@@ -174,14 +183,14 @@ class LiveSweep:
         assert self._snapshot is not None
         self._thought = self._thinkers.submit(self._analyse, self._snapshot, self._revision)
 
-    def _analyse(self, snapshot: Snapshot, revision: int) -> None:
+    def _analyse(self, snapshot: SweepState, revision: int) -> None:
         start = time.monotonic()
         try:
-            analysis = analyse(snapshot.definition, snapshot.trials)
+            analysis = analyse(replace(snapshot, asking=False, analysis=None))
             with self._lock:
                 if self._snapshot is not None and snapshot.record.created_at == self._created_at:
                     self._analysis, self._analysed = analysis, revision
-                    self._snapshot = replace(self._snapshot, analysis=analysis)
+                    self._snapshot = replace(self._snapshot, analysis=analysis, asking=analysis is None)
         except Exception:  # the page goes on without it, and asks again when trials have changed
             log.exception("sweep %r: the model cannot be asked", self._name)
             self._analysed = revision
@@ -243,13 +252,13 @@ class LiveStore:
 def overview(live: LiveSweep) -> dict[str, Any]:
     """What the page shows of a sweep, besides its plots and the rows of its table."""
 
-    def build(sweep: Snapshot) -> dict[str, Any]:
+    def build(sweep: SweepState) -> dict[str, Any]:
         return {
             "name": sweep.record.name,
             "facts": page.facts_html(sweep),
             "findings": page.answers_html(sweep),
             "progress": page.progress(sweep),
-            "first": -1 if sweep.goal == "maximize" else 1,
+            "first": -sweep.sign,
             "columns": page.columns(sweep),
             "standing": page.standing(sweep),
             "failures": page.failures(sweep),

@@ -2,9 +2,8 @@
 
 Example:
     >>> from metta.sweep.report import plots
-    >>> from metta.sweep.report.snapshot import take_snapshot
-    >>> from metta.sweep.store.loaded import load_sweep
-    >>> sweep = take_snapshot(load_sweep("sqlite:///train_dir/sweeps.db", "my_arena_sweep"))  # doctest: +SKIP
+    >>> from metta.sweep import load_sweep
+    >>> sweep = load_sweep("sqlite:///train_dir/sweeps.db", "my_arena_sweep").state().analysed()  # doctest: +SKIP
     >>> plots.score_against_cost(sweep).show()  # doctest: +SKIP
 """
 
@@ -17,8 +16,7 @@ from metta.sweep.report.plots.model import predicted_against_measured
 from metta.sweep.report.plots.parallel import parallel_coordinates
 from metta.sweep.report.plots.parameters import CAPTION as PARAMETER_CAPTION
 from metta.sweep.report.plots.parameters import importance, parameter_against_score
-from metta.sweep.report.snapshot import Snapshot
-from metta.sweep.report.standing import ranked
+from metta.sweep.state import SweepState
 
 __all__ = [
     "OVERVIEW",
@@ -51,13 +49,13 @@ PARAMETER = "parameter:"
 """What the names of the parameters' own plots begin with."""
 
 
-def all_plots(sweep: Snapshot) -> dict[str, Plot]:
+def all_plots(sweep: SweepState) -> dict[str, Plot]:
     """Every plot of a sweep by name: those of `OVERVIEW`, and each parameter against the score.
 
     Those that would be empty are left out.
     """
     own = {f"{PARAMETER}{path}": parameter_against_score(path) for path in sweep.searched}
-    scored = bool(ranked(sweep.trials, sweep.goal))
+    scored = bool(sweep.ranked)
     empty = {
         "importance": sweep.analysis is None,
         "predicted_against_measured": sweep.analysis is None or not sweep.analysis.forecasts.numbers,

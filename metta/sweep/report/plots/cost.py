@@ -6,13 +6,11 @@ import math
 from collections.abc import Sequence
 
 from metta.sweep.report.axes import is_wide, linear_axis, log_axis, numbers
-from metta.sweep.report.best import as_good, best_trial
 from metta.sweep.report.plots.dots import cloud, dots, shares
 from metta.sweep.report.plots.figure import Data, legend, or_empty, plot
 from metta.sweep.report.plots.labels import cost_title, score_title
-from metta.sweep.report.snapshot import Snapshot, by_cost
-from metta.sweep.report.standing import pareto_front, ranked
 from metta.sweep.report.theme import ACCENT
+from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial
 
 LABEL_WIDTH, LABEL_HEIGHT = 0.06, 0.07
@@ -24,14 +22,13 @@ LABEL_WIDTH, LABEL_HEIGHT = 0.06, 0.07
     "Each dot is a trial. The line is the Pareto front: the trials than which no other scored better for no more cost. "
     "Bars show where a front trial's score should average if it is run again (95% sure).",
 )
-def score_against_cost(sweep: Snapshot) -> Data:
-    trials = by_cost(sweep)
-    front, rivals = pareto_front(trials, sweep.goal), {trial.number for trial in as_good(sweep)}
+def score_against_cost(sweep: SweepState) -> Data:
+    trials = _by_cost(sweep)
+    front, rivals = sweep.on_front, {trial.number for trial in sweep.contenders}
     on_front = [trial for trial in trials if trial.number in front]
     within = [trial for trial in trials if trial.number in rivals]
     rest = [trial for trial in trials if trial.number not in front]
-    chosen = best_trial(sweep)
-    best = [trial for trial in trials if chosen is not None and trial.number == chosen.number]
+    best = [trial for trial in trials if sweep.best is not None and trial.number == sweep.best.number]
     costs = [trial.cost or 0.0 for trial in trials]
     log = is_wide(costs)
     front_marker = {"color": ACCENT, "size": 10, "line": {"width": 1.5, "color": "#ffffff"}}
@@ -43,10 +40,10 @@ def score_against_cost(sweep: Snapshot) -> Data:
             "mode": "lines+markers+text",
             "line": {"color": ACCENT, "width": 2, "shape": "hv"},
             "text": _front_labels(trials, on_front, log),
-            "textposition": "top left" if sweep.goal == "maximize" else "bottom left",
+            "textposition": "top left" if sweep.sign > 0 else "bottom left",
             "cliponaxis": False,
         },
-        dots(best, "the best setting", {"color": ACCENT, "size": 13, "symbol": "diamond"}),
+        dots(best, "the best trial", {"color": ACCENT, "size": 13, "symbol": "diamond"}),
         dots(within, "may be as good", ring),
         *_expectations(sweep, on_front),
     ]
@@ -60,6 +57,12 @@ def score_against_cost(sweep: Snapshot) -> Data:
         **legend(),
     }
     return {"data": [trace for trace in traces if trace["x"]], "layout": or_empty(layout, trials)}
+
+
+def _by_cost(sweep: SweepState) -> list[Trial]:
+    """Scored trials with a cost, from cheap to expensive; of equal cost the better one first."""
+    costed = [trial for trial in sweep.ranked if trial.cost is not None]
+    return sorted(costed, key=lambda trial: trial.cost or 0.0)
 
 
 def _costs_and_scores(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
@@ -86,7 +89,7 @@ def _front_labels(trials: Sequence[Trial], on_front: Sequence[Trial], log: bool)
     return [texts.get(trial.number, "") for trial in on_front]
 
 
-def _expectations(sweep: Snapshot, on_front: Sequence[Trial]) -> list[Data]:
+def _expectations(sweep: SweepState, on_front: Sequence[Trial]) -> list[Data]:
     """The model's 95% interval of the true score of each trial on the front, as a bar beside its dot."""
     if sweep.analysis is None:
         return []
@@ -116,31 +119,30 @@ def _expectations(sweep: Snapshot, on_front: Sequence[Trial]) -> list[Data]:
 
 
 @plot(
-    "Best score as the sweep went on",
-    "The line is the best score measured so far; dots are the trials. Where it stays flat, more trials bring little.",
+    "Top score as the sweep went on",
+    "The line is the top score measured so far; dots are the trials. Where it stays flat, more trials bring little.",
 )
-def best_against_spent(sweep: Snapshot) -> Data:
-    spent, best = 0.0, math.nan
-    better = max if sweep.goal == "maximize" else min
+def best_against_spent(sweep: SweepState) -> Data:
+    spent, top = 0.0, math.nan
     steps: list[tuple[float, float, int]] = []
     shown: list[tuple[float, Trial]] = []
-    scored = {trial.number for trial in ranked(sweep.trials, sweep.goal)}
+    scored = {trial.number for trial in sweep.ranked}
     for trial in sweep.ended:
-        spent += trial.cost if trial.cost is not None and math.isfinite(trial.cost) else 0.0
+        spent += sweep.charges.get(trial.number, 0.0)
         if trial.number not in scored or trial.score is None:
             continue
         shown.append((spent, trial))
-        if math.isnan(best) or better(trial.score, best) != best:
-            best = trial.score
-            steps.append((spent, best, trial.number))
-    line = [*steps, (spent, best, -1)] if steps else []
+        if math.isnan(top) or sweep.sign * trial.score > sweep.sign * top:
+            top = trial.score
+            steps.append((spent, top, trial.number))
+    line = [*steps, (spent, top, -1)] if steps else []
     trials = [trial for _, trial in shown]
     traces = [
         cloud(trials, "trials", [x for x, _ in shown], [trial.score or 0.0 for trial in trials]),
         {
             "type": "scatter",
             "mode": "lines",
-            "name": "best so far",
+            "name": "top so far",
             "x": numbers(x for x, _, _ in line),
             "y": numbers(y for _, y, _ in line),
             "line": {"color": ACCENT, "width": 2.5, "shape": "hv"},
@@ -154,9 +156,9 @@ def best_against_spent(sweep: Snapshot) -> Data:
             "y": numbers(y for _, y, _ in steps),
             "customdata": [number for _, _, number in steps],
             "text": ["" for _ in steps[1:]] + [f"trial {steps[-1][2]}: {steps[-1][1]:.4g}"] if steps else [],
-            "textposition": "top left" if sweep.goal == "maximize" else "bottom left",
+            "textposition": "top left" if sweep.sign > 0 else "bottom left",
             "marker": {"color": ACCENT, "size": 8},
-            "hovertemplate": "trial %{customdata}<br>best so far %{y:.4g}<extra></extra>",
+            "hovertemplate": "trial %{customdata}<br>top so far %{y:.4g}<extra></extra>",
             "cliponaxis": False,
         },
     ]

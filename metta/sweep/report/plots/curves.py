@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metta.sweep.report.axes import numbers, plain
+from metta.sweep.report.curves import CURVES
 from metta.sweep.report.plots.figure import Data, Plot, or_empty, plot
-from metta.sweep.report.snapshot import CURVES, Snapshot
-from metta.sweep.report.standing import ranked
 from metta.sweep.report.theme import ACCENT, NEUTRAL
+from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import CurvePoint
 from metta.sweep.trial import TrialState
 
@@ -21,10 +21,10 @@ CURVE_METRICS = ("reward", "loss")
     "What trials gained while they trained; they are scored after it. The best is blue, and what still runs is bold. "
     f"Of more than {CURVES} trials these are the best, the Pareto front and the latest.",
 )
-def learning_curves(sweep: Snapshot) -> Data:
-    order = [trial.number for trial in ranked(sweep.trials, sweep.goal) if trial.number in sweep.curves]
+def learning_curves(sweep: SweepState) -> Data:
+    best = sweep.best.number if sweep.best is not None and sweep.best.number in sweep.curves else None
     running = {trial.number for trial in sweep.with_state(TrialState.RUNNING)}
-    return _curves(sweep, list(sweep.curves), order[0] if order else None, running)
+    return _curves(sweep, list(sweep.curves), best, running)
 
 
 def trial_curve(number: int) -> Plot:
@@ -32,7 +32,7 @@ def trial_curve(number: int) -> Plot:
     return Plot(f"How trial {number} learnt", "", lambda sweep: _curves(sweep, [number], number, set()))
 
 
-def _curves(sweep: Snapshot, numbered: Sequence[int], best: int | None, running: set[int]) -> Data:
+def _curves(sweep: SweepState, numbered: Sequence[int], best: int | None, running: set[int]) -> Data:
     metric = curve_metric(sweep.metric, [point for number in numbered for point in sweep.curves[number]])
     traces: list[Data] = []
     for number in sorted(numbered, key=lambda number: (number == best, number in running, -number)):

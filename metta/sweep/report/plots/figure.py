@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from metta.common.errors import UserError
 from metta.sweep.report.axes import plain
-from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.theme import LIGHT, NEUTRAL
+from metta.sweep.state import SweepState
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -22,7 +22,7 @@ TITLE_HEIGHT = 90
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot of a sweep. Called with a `Snapshot`, it returns a plotly figure.
+    """A plot of a sweep. Called with a `SweepState`, it returns a plotly figure.
 
     Attributes:
         title: of the plot.
@@ -32,9 +32,9 @@ class Plot:
 
     title: str
     caption: str
-    build: Callable[[Snapshot], Data]
+    build: Callable[[SweepState], Data]
 
-    def __call__(self, sweep: Snapshot) -> Figure:
+    def __call__(self, sweep: SweepState) -> Figure:
         """The plot as a figure.
 
         Raises:
@@ -43,7 +43,7 @@ class Plot:
         return to_figure(self.build(sweep), self.title)
 
 
-def plot(title: str, caption: str) -> Callable[[Callable[[Snapshot], Data]], Plot]:
+def plot(title: str, caption: str) -> Callable[[Callable[[SweepState], Data]], Plot]:
     return lambda build: Plot(title, caption, build)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from metta.sweep.report.axes import plain
-from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.words import cost_name
+from metta.sweep.state import SweepState
 
 
-def score_title(sweep: Snapshot) -> str:
+def score_title(sweep: SweepState) -> str:
     return plain(sweep.metric)
 
 
-def cost_title(sweep: Snapshot, name: str) -> str:
+def cost_title(sweep: SweepState, name: str) -> str:
     """``name``, which is some cost, with its unit."""
     return f"{name} ({plain(cost_name(sweep.definition))})"

@@ -6,8 +6,8 @@ from metta.sweep.report.axes import numbers
 from metta.sweep.report.plots.dots import cloud
 from metta.sweep.report.plots.figure import Data, or_empty, plot
 from metta.sweep.report.plots.labels import score_title
-from metta.sweep.report.snapshot import Snapshot
 from metta.sweep.report.theme import ACCENT, NEUTRAL, QUIET
+from metta.sweep.state import SweepState
 
 SHOWN_ERROR_BARS = 300
 
@@ -17,7 +17,7 @@ SHOWN_ERROR_BARS = 300
     "What the model predicted of trials before they ran, against what was measured. On the line it was right. Bars "
     "show where it was 95% sure that one run would lie: 19 of 20 should cross the line.",
 )
-def predicted_against_measured(sweep: Snapshot) -> Data:
+def predicted_against_measured(sweep: SweepState) -> Data:
     layout: Data = {"height": 360, "showlegend": False}
     if sweep.analysis is None or not sweep.analysis.forecasts.numbers:
         return {"data": [], "layout": or_empty(layout, [], "no trial was predicted before it ran")}

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from metta.sweep.report.axes import choice_index, choice_text, is_log, is_number, is_wide, numbers, plain, tick_text
 from metta.sweep.report.plots.figure import Data, or_empty, plot
-from metta.sweep.report.snapshot import Snapshot
-from metta.sweep.report.standing import ranked
 from metta.sweep.report.theme import ACCENT, NEUTRAL, QUIET
+from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial
 
 MOST_OF_THE_BEST = 40
@@ -20,19 +19,19 @@ MOST_OTHERS = 500
 
 @plot(
     "All parameters at once",
-    "Each line is a trial, from its cost and hyperparameters to its score; the best are blue. Drag a box over an axis "
-    "to keep the trials that pass through it; double-click to show all.",
+    "Each line is a trial, from its cost and hyperparameters to its score; the top scores are blue. Drag a box over an "
+    "axis to keep the trials that pass through it; double-click to show all.",
 )
-def parallel_coordinates(sweep: Snapshot) -> Data:
-    trials = [trial for trial in ranked(sweep.trials, sweep.goal) if trial.cost is not None]
+def parallel_coordinates(sweep: SweepState) -> Data:
+    trials = [trial for trial in sweep.ranked if trial.cost is not None]
     axes = [_parallel_cost(sweep, trials), *_parallel_parameters(sweep, trials), _parallel_score(sweep, trials)]
     top = min(len(trials), max(3, round(0.1 * len(trials))), MOST_OF_THE_BEST)
     step = max(1, math.ceil((len(trials) - top) / MOST_OTHERS))
     others = "other trials" if step == 1 else f"one in {step} of the other trials"
     groups = [
         (others, range(top, len(trials), step), {"color": NEUTRAL, "width": 0.7}, 0.3),
-        (f"the best {top}", range(1, top), {"color": ACCENT, "width": 1.2}, 0.8),
-        ("the best trial", range(min(1, len(trials))), {"color": ACCENT, "width": 4}, 1.0),
+        (f"the {top} top scores", range(1, top), {"color": ACCENT, "width": 1.2}, 0.8),
+        ("the top trial", range(min(1, len(trials))), {"color": ACCENT, "width": 4}, 1.0),
     ]
     traces = [
         {
@@ -92,16 +91,16 @@ class _ParallelAxis:
     ticks: list[tuple[float, str]]
 
 
-def _parallel_cost(sweep: Snapshot, trials: Sequence[Trial]) -> _ParallelAxis:
+def _parallel_cost(sweep: SweepState, trials: Sequence[Trial]) -> _ParallelAxis:
     costs = [trial.cost or 0.0 for trial in trials]
     return _numeric_axis(f"cost ({sweep.definition.cost_metric})", costs, is_wide(costs), None)
 
 
-def _parallel_score(sweep: Snapshot, trials: Sequence[Trial]) -> _ParallelAxis:
+def _parallel_score(sweep: SweepState, trials: Sequence[Trial]) -> _ParallelAxis:
     return _numeric_axis(sweep.metric, [trial.score or 0.0 for trial in trials], False, None)
 
 
-def _parallel_parameters(sweep: Snapshot, trials: Sequence[Trial]) -> list[_ParallelAxis]:
+def _parallel_parameters(sweep: SweepState, trials: Sequence[Trial]) -> list[_ParallelAxis]:
     names = sweep.parameter_names
     axes = []
     for path, parameter in sweep.searched.items():

@@ -9,9 +9,8 @@ from metta.sweep.report.axes import is_log, numbers, parameter_axis, placer, pla
 from metta.sweep.report.plots.dots import cloud, dots
 from metta.sweep.report.plots.figure import Data, Plot, legend, or_empty, plot
 from metta.sweep.report.plots.labels import score_title
-from metta.sweep.report.snapshot import Snapshot
-from metta.sweep.report.standing import ranked
 from metta.sweep.report.theme import ACCENT, ACCENT_FILL, NEUTRAL
+from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial
 
 PILE = 0.2
@@ -27,13 +26,13 @@ CAPTION = (
 def parameter_against_score(path: str) -> Plot:
     """The plot of one parameter, named by its dotted path, against the score."""
 
-    def build(sweep: Snapshot) -> Data:
+    def build(sweep: SweepState) -> Data:
         parameter = sweep.searched[path]
         name = sweep.parameter_names[path]
-        trials = [trial for trial in ranked(sweep.trials, sweep.goal) if path in trial.params]
+        trials = [trial for trial in sweep.ranked if path in trial.params]
         place = placer(parameter)
         placed = [trial for trial in trials if place(trial.params[path]) is not None]
-        best = sweep.analysis.recommended if sweep.analysis else None
+        best = sweep.best.number if sweep.best else None
         others = [trial for trial in placed if trial.number != best]
         chosen = [trial for trial in placed if trial.number == best]
         traces: list[Data] = []
@@ -120,7 +119,7 @@ def _slice_traces(
     "How much of the ups and downs of the score, and of the cost, over the whole search space involve each parameter, "
     "by the model. Some involve several, so shares may add up to over 100%.",
 )
-def importance(sweep: Snapshot) -> Data:
+def importance(sweep: SweepState) -> Data:
     shares = sweep.analysis.importance if sweep.analysis else {}
     names = sweep.parameter_names
     order = sorted(shares, key=lambda path: shares[path].score)

@@ -30,7 +30,7 @@ class WandbConfig(Config):
         enabled: "auto" logs where the client is installed and logged in.
         entity: user or team; None is the login's own.
         project: the project's name.
-        log_policy: log the policy of each trial that is the best so far as an artefact of its run.
+        log_policy: log the policy of the best trial, when the sweep ends, as an artefact of its run.
     """
 
     enabled: bool | Literal["auto"] = "auto"

@@ -10,12 +10,13 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
 from metta.sweep.store import encoding
 from metta.sweep.store.protocol import CurvePoint, SweepRecord
+from metta.sweep.store.results import as_float, as_step
 from metta.sweep.trial import Trial, TrialState
 
 KEY = "metta"
@@ -23,6 +24,12 @@ KEY = "metta"
 
 DEFINITION = "sweep"
 """The item that is the sweep itself, beside its trials, which are called by their numbers."""
+
+BEST = "best"
+"""The item that notes which trial's policy was logged last as the best one."""
+
+_OPTIONAL = ("dropped", "cost_metric")
+"""Fields that are written where they are set, so that the text of other trials is that of earlier versions."""
 
 _TIMES = ("created_at", "started_at", "ended_at")
 
@@ -43,25 +50,33 @@ def digest(text: str) -> str:
 
 
 def encode_sweep(record: SweepRecord) -> str:
-    return encoding.dumps(asdict(record) | {"created_at": record.created_at.isoformat()})
+    data = asdict(record) | {"created_at": record.created_at.isoformat()}
+    del data["damage"]  # of the row here
+    return encoding.dumps(data)
 
 
 def decode_sweep(text: str) -> SweepRecord:
     data = encoding.loads(text)
-    return SweepRecord(**data | {"created_at": datetime.fromisoformat(data["created_at"])})
+    return SweepRecord(**_known(SweepRecord, data) | {"created_at": datetime.fromisoformat(data["created_at"])})
 
 
 def encode_trial(trial: Trial) -> str:
-    times = {name: getattr(trial, name) for name in _TIMES}
-    return encoding.dumps(
-        asdict(trial) | {name: None if time is None else time.isoformat() for name, time in times.items()}
-    )
+    data = {name: value for name, value in asdict(trial).items() if name not in _OPTIONAL or value is not None}
+    data |= {name: None if data[name] is None else data[name].isoformat() for name in _TIMES}
+    data.pop("damage", None)  # of the row here
+    return encoding.dumps(data)
 
 
 def decode_trial(text: str) -> Trial:
     data = encoding.loads(text)
     times = {name: None if data[name] is None else datetime.fromisoformat(data[name]) for name in _TIMES}
-    return Trial(**data | times | {"state": TrialState(data["state"])})
+    return Trial(**_known(Trial, data) | times | {"state": TrialState(data["state"])})
+
+
+def _known(kind: type[Trial | SweepRecord], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what only a newer version knows."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in data.items() if name in names}
 
 
 def trial_config(record: SweepRecord, trial: Trial) -> dict[str, Any]:
@@ -75,9 +90,12 @@ def trial_summary(trial: Trial, text: str) -> dict[str, Any]:
     The digest comes last: who sees that of an ended trial knows that all before it has arrived.
     """
     summary: dict[str, Any] = {**trial.metrics, "state": str(trial.state), "attempts": trial.attempts}
+    summary |= {} if trial.dropped is None else {"dropped": trial.dropped or True}
     summary |= {name: value for name, value in (("score", trial.score), ("cost", trial.cost)) if value is not None}
     if trial.suggestion:
         summary["suggestion"] = trial.suggestion
+    if trial.dropped is not None:
+        summary["dropped"] = trial.dropped or True
     if trial.error:
         summary["error"] = trial.error.strip().rpartition("\n")[2][:1000]
     return {**summary, KEY: {"trial": text, "digest": digest(text)}}
@@ -108,9 +126,9 @@ def curve_point(row: dict[str, Any]) -> CurvePoint | None:
     if "progress/step" not in row:
         return None
     ours = ("progress/step", "progress/seconds", "progress/attempt")
-    metrics = {name: float(value) for name, value in row.items() if name not in ours and not name.startswith("_")}
-    attempt, step, seconds = (row[name] for name in ("progress/attempt", "progress/step", "progress/seconds"))
-    return CurvePoint(int(attempt), int(step), float(seconds), metrics)
+    metrics = {name: as_float(value) for name, value in row.items() if name not in ours and not name.startswith("_")}
+    attempt, step, seconds = (row.get(name) for name in ("progress/attempt", "progress/step", "progress/seconds"))
+    return CurvePoint(as_step(attempt), as_step(step), as_float(seconds), metrics)
 
 
 def explain(error: BaseException) -> str:

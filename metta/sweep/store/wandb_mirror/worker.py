@@ -8,7 +8,6 @@ its input is closed, it sends what is left and ends.
 from __future__ import annotations
 
 import json
-import math
 import os
 import socket
 import sys
@@ -23,6 +22,9 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from metta.common.config import Config, flatten
+from metta.sweep.definition import DefinitionError, read_definition
+from metta.sweep.ranking import judged
+from metta.sweep.state import read_state
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Store, StoreError, SweepRecord, TrialHistory
 from metta.sweep.store.wandb_mirror import records
@@ -79,7 +81,6 @@ class Sender:
         self._running: dict[int, Trial] = {}
         self._refused: set[int] = set()
         self._refused_in_a_row = 0
-        self._best = -math.inf
 
     def run(self, closed: threading.Event) -> None:
         """Send what there is, and what comes until `closed`."""
@@ -90,6 +91,8 @@ class Sender:
                 self._noted = self._store.mirrored(self._request.sweep, self._request.mirror)
             if leads:
                 self._send_news()
+            if leads and last:
+                self._send_best_policy()
             led = leads
             if last:
                 break
@@ -128,11 +131,8 @@ class Sender:
         self._running.pop(trial.number, None)
         if trial.state is TrialState.RUNNING:
             self._running[trial.number] = trial
-        elif trial.state.ended:
-            best = self._is_best(trial)
-            text = records.encode_trial(trial)
-            if self._noted.get(str(trial.number)) != records.digest(text):
-                self._try(trial, lambda trial: self._send_trial(trial, text, best))
+        elif trial.state.ended and self._noted.get(str(trial.number)) != records.digest(self._version(trial)):
+            self._try(trial, self._send_trial)
 
     def _try(self, trial: Trial, action: Callable[[Trial], None]) -> None:
         """Let a trial that W&B refuses, as it does where its run was deleted, not hold up the others."""
@@ -154,30 +154,50 @@ class Sender:
     def _show(self, trial: Trial) -> None:
         self._run_of(trial).log(self._store.curve(self._request.sweep, trial.number))
 
-    def _send_trial(self, trial: Trial, text: str, best: bool) -> None:
+    def _judged(self, trial: Trial) -> Trial:
+        """The trial with its score and cost under the present definition, where that can be read."""
+        try:
+            definition = read_definition(self._record)
+        except DefinitionError:
+            return trial
+        return judged(trial, definition.protein.metric, definition.cost_metric)
+
+    def _version(self, trial: Trial) -> str:
+        """A text that changes with all that is sent of the trial."""
+        text, shown = records.encode_trial(trial), self._judged(trial)
+        return text if shown is trial else f"{text} {shown.score} {shown.cost}"
+
+    def _send_trial(self, trial: Trial, policy: str | None = None) -> None:
+        shown, text = self._judged(trial), records.encode_trial(trial)
         run = self._run_of(trial)
         run.log(self._store.curve(self._request.sweep, trial.number))
-        policy = trial.artefacts.get("policy")
-        if best and policy is not None and self._request.config.log_policy:
-            metadata = {"sweep": self._record.name, "trial": trial.number, "score": trial.score}
+        if policy is not None:
+            metadata = {"sweep": self._record.name, "trial": trial.number, "score": shown.score}
             try:
                 run.log_policy(policy, f"{self._record.name}-policy", metadata)
+                self._note(records.BEST, str(trial.number))
             except Exception as error:  # the trial counts more than its policy, which is where it was
                 what = f"the policy of trial {trial.number}"
                 say(self._events, event="refused", what=what, reason=records.explain(error))
-        run.end(trial, text)
+        run.end(shown, text)
         del self._open[trial.number]
-        self._note(str(trial.number), text)
+        self._note(str(trial.number), self._version(trial))
         say(self._events, event="sent", number=trial.number, url=self._project.url)
 
-    def _is_best(self, trial: Trial) -> bool:
-        """Whether no trial seen before scored better. After a restart it may be said again, never of a worse one."""
-        if trial.state is not TrialState.COMPLETED or trial.score is None or not math.isfinite(trial.score):
-            return False
-        goal = self._record.config.get("protein", {}).get("goal", "maximize")
-        value = trial.score if goal == "maximize" else -trial.score
-        best, self._best = value > self._best, max(value, self._best)
-        return best
+    def _send_best_policy(self) -> None:
+        """Log the policy of the best trial as an artefact of its run, unless that is the one logged last."""
+        if not self._request.config.log_policy:
+            return
+        try:
+            best = read_state(self._store, self._request.sweep).best
+        except DefinitionError as error:
+            say(self._events, event="refused", what="the best policy", reason=records.explain(error))
+            return
+        policy = None if best is None else best.artefacts.get("policy")
+        if best is None or policy is None or self._noted.get(records.BEST) == records.digest(str(best.number)):
+            return
+        (stored,) = [trial for trial in self._store.trials(self._request.sweep) if trial.number == best.number]
+        self._try(stored, lambda trial: self._send_trial(trial, policy))
 
     def _run_of(self, trial: Trial) -> Any:
         if trial.number not in self._open:
@@ -208,13 +228,18 @@ def pull(request: Request, store: Store, project: Any, events: TextIO) -> None:
     for number in range(max(ended, default=-1) + 1):
         if number in ended:
             histories.append(TrialHistory(trials[number]))
-        else:
+        elif number in trials or _is_rebuildable(record):
             histories.append(_waiting(project, record, number, trials.get(number)))
     store.import_sweep(record, histories)
     noted = {str(number): records.digest(records.encode_trial(trials[number])) for number in ended}
     noted[records.DEFINITION] = records.digest(records.encode_sweep(record))
     store.set_mirrored(request.sweep, request.mirror, noted)
     say(events, event="pulled", ended=len(ended), queued=len(histories) - len(ended), others=len(found) - 1)
+
+
+def _is_rebuildable(record: SweepRecord) -> bool:
+    """Whether the Tool's own hyperparameters are known."""
+    return isinstance(record.config.get("tool"), dict) and isinstance(record.config.get("protein"), dict)
 
 
 def _waiting(project: Any, record: SweepRecord, number: int, trial: Trial | None) -> TrialHistory:

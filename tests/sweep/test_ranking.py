@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metta.sweep.report.standing import pareto_front, ranked
+from metta.sweep.ranking import pareto_front, ranked
 from metta.sweep.trial import Trial, TrialState
 
 scores = st.one_of(st.none(), st.floats(allow_nan=True, width=16), st.integers(-3, 3).map(float))
@@ -27,7 +27,7 @@ def counts(trial: Trial) -> bool:
 
 @given(trials_lists())
 def test_the_front_holds_just_what_no_other_trial_beats_at_no_more_cost(trials: list[Trial]) -> None:
-    front = pareto_front(trials, "maximize")
+    front = {trial.number for trial in pareto_front(ranked(trials, "maximize"))}
     valid = [trial for trial in trials if counts(trial)]
     for trial in valid:
         beaten = any(
@@ -46,7 +46,7 @@ def test_the_best_trial_is_on_the_front_and_has_the_best_score(trials: list[Tria
     assert {trial.number for trial in order} == {trial.number for trial in trials if counts(trial)}
     if order:
         assert order[0].score == max(trial.score or 0.0 for trial in order)
-        assert order[0].number in pareto_front(trials, "maximize")
+        assert pareto_front(order)[0] is order[0]
 
 
 @given(trials_lists())
@@ -56,4 +56,5 @@ def test_minimising_mirrors_maximising(trials: list[Trial]) -> None:
         for trial in trials
     ]
     assert [t.number for t in ranked(trials, "maximize")] == [t.number for t in ranked(mirrored, "minimize")]
-    assert pareto_front(trials, "maximize") == pareto_front(mirrored, "minimize")
+    fronts = pareto_front(ranked(trials, "maximize")), pareto_front(ranked(mirrored, "minimize"))
+    assert [t.number for t in fronts[0]] == [t.number for t in fronts[1]]

@@ -1,0 +1,28 @@
+"""The learning curves that a sweep's pages show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from metta.sweep.state import SweepState
+from metta.sweep.store.protocol import Store
+from metta.sweep.trial import TrialState
+
+CURVES = 30
+"""How many learning curves are laid over each other."""
+
+
+def with_curves(store: Store, sweep: SweepState) -> SweepState:
+    """The sweep with the learning curves that `curve_numbers` names."""
+    return replace(sweep, curves={number: store.curve(sweep.name, number) for number in curve_numbers(sweep)})
+
+
+def curve_numbers(sweep: SweepState) -> list[int]:
+    """The trials whose learning curves are shown: what runs, the best, the top, the Pareto front, and the latest."""
+    order = [trial.number for trial in sweep.ranked]
+    best = [sweep.best.number] if sweep.best else []
+    running = [trial.number for trial in sweep.with_state(TrialState.RUNNING)]
+    latest = [trial.number for trial in reversed(sweep.trials) if trial.counted]
+    front = [trial.number for trial in sweep.front]
+    wanted = [*running, *best, *order[: CURVES // 3], *front, *latest]
+    return sorted(list(dict.fromkeys(wanted))[:CURVES])

@@ -1,0 +1,384 @@
+"""A sweep as one value: its record, definition and trials, and all that follows from them, worked out once."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any, Self
+
+from metta.common.config import flatten, short_names
+from metta.common.errors import UserError
+from metta.sweep import confirmation
+from metta.sweep.confirmation import SUFFIX, Verdict
+from metta.sweep.definition import SweepDefinition, read_definition
+from metta.sweep.observations import Learner, ObservationReader, numbers_text, problems_text
+from metta.sweep.protein_config import ParameterConfig
+from metta.sweep.ranking import Goal, KeepPolicies, judged, pareto_front, ranked, sign
+from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError, SweepRecord
+from metta.sweep.trial import Trial, TrialState
+
+if TYPE_CHECKING:
+    from metta.sweep.report.analysis import Analysis
+
+
+RECENT = 20
+"""How many of the last trials say what the next ones will take."""
+
+
+@dataclass(frozen=True, eq=False)
+class SweepState:
+    """A sweep as of one moment. Make one with `SweepState.of` or `read_state`.
+
+    Attributes:
+        record: its name, configuration and entry point.
+        definition: what it searches, as it is now.
+        trials: every trial, by number, with its score and cost under that definition.
+        reader: of its trials.
+        store_url: where it is, without any password.
+        confirmations: trials of the sweep that ran the best hyperparameters again on fresh seeds.
+        analysis: what the optimiser's model says, where it was asked. It may know fewer trials than there are.
+        asking: whether the model is being asked elsewhere; until it answers, the best trial is the top one.
+        curves: learning curves that were read, by trial number.
+        details: trials with all that is stored of them, by number, where `trials` are brief.
+        taken_at: UTC.
+    """
+
+    record: SweepRecord
+    definition: SweepDefinition
+    trials: Sequence[Trial]
+    reader: ObservationReader = field(repr=False, compare=False)
+    store_url: str = ""
+    confirmations: Sequence[Trial] = ()
+    analysis: Analysis | None = None
+    asking: bool = False
+    curves: Mapping[int, Sequence[CurvePoint]] = field(default_factory=dict)
+    details: Mapping[int, Trial] = field(default_factory=dict)
+    taken_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @classmethod
+    def of(
+        cls,
+        record: SweepRecord,
+        definition: SweepDefinition,
+        stored: Sequence[Trial],
+        reader: ObservationReader | None = None,
+        store_url: str = "",
+        confirmations: Sequence[Trial] = (),
+    ) -> Self:
+        """The state of a sweep with trials as the store has them.
+
+        Args:
+            reader: what read the sweep's trials before under this definition, so that none is read twice.
+        """
+        reader = reader or ObservationReader(definition)
+        trials = [reader.read(trial).trial for trial in stored]
+        return cls(record, definition, trials, reader, store_url, confirmations)
+
+    def analysed(self) -> Self:
+        """The same, with what the optimiser's model says of it."""
+        from metta.sweep.report.analysis import analyse
+
+        return replace(self, analysis=analyse(self))
+
+    # ---- what it searches
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def metric(self) -> str:
+        return self.definition.protein.metric
+
+    @property
+    def goal(self) -> Goal:
+        return self.definition.protein.goal
+
+    @property
+    def sign(self) -> float:
+        """What a score is to be multiplied with, so that larger is better."""
+        return sign(self.goal)
+
+    @cached_property
+    def searched(self) -> dict[str, ParameterConfig]:
+        """What is searched, by dotted path."""
+        leaves = flatten(self.definition.protein.parameters)
+        return {path: leaf for path, leaf in leaves.items() if isinstance(leaf, ParameterConfig)}
+
+    @cached_property
+    def parameter_names(self) -> dict[str, str]:
+        """The shortest clear name of each searched parameter, by dotted path."""
+        return short_names(list(self.searched))
+
+    # ---- how far it is
+
+    @cached_property
+    def by_number(self) -> dict[int, Trial]:
+        return {trial.number: trial for trial in self.trials}
+
+    def detailed(self, trial: Trial) -> Trial:
+        """The trial with all that is stored of it, as far as that was read."""
+        return self.details.get(trial.number, trial)
+
+    def trial(self, number: int) -> Trial:
+        """The trial of that number.
+
+        Raises:
+            UserError: there is none.
+        """
+        if number not in self.by_number:
+            numbers = numbers_text(list(self.by_number))
+            several = len(self.by_number) != 1
+            has = f"{'trials' if several else 'trial'} {numbers}" if numbers else "no trials yet"
+            raise UserError(f"sweep {self.name!r} has {has}, and no trial {number}")
+        return self.by_number[number]
+
+    @cached_property
+    def counts(self) -> Mapping[TrialState, int]:
+        """Trials in each state; those that were dropped are not among them."""
+        counts = Counter(trial.state for trial in self.trials if trial.dropped is None)
+        return {state: counts[state] for state in TrialState}
+
+    @cached_property
+    def dropped(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.dropped is not None]
+
+    @property
+    def counted(self) -> int:
+        """How many trials count among `num_trials`: those that ended and were not dropped."""
+        return sum(count for state, count in self.counts.items() if state.ended)
+
+    @property
+    def complete(self) -> bool:
+        """Whether as many trials ended as were asked for."""
+        return self.counted >= self.definition.num_trials
+
+    @cached_property
+    def ended(self) -> list[Trial]:
+        """Trials that ended and were not dropped, in the order in which they did."""
+        ended = [trial for trial in self.trials if trial.counted]
+        return sorted(ended, key=lambda trial: (trial.ended_at.timestamp() if trial.ended_at else 0.0, trial.number))
+
+    def with_state(self, state: TrialState) -> list[Trial]:
+        """Trials in a state; those that were dropped are not among them."""
+        return [trial for trial in self.trials if trial.state is state and trial.dropped is None]
+
+    # ---- what it cost
+
+    @cached_property
+    def unpriced(self) -> list[int]:
+        """Numbers of the trials that completed, but whose cost nobody knows."""
+        return [trial.number for trial in self.trials if trial.state is TrialState.COMPLETED and trial.cost is None]
+
+    @cached_property
+    def charges(self) -> dict[int, float]:
+        """What each trial takes from the budget, by number: its cost, and for an unpriced one the median cost."""
+        known = {trial.number: trial.cost for trial in self.trials if trial.cost is not None}
+        typical = median(known.values()) if known else 0.0
+        return known | dict.fromkeys(self.unpriced, typical)
+
+    @cached_property
+    def spent(self) -> float:
+        """What all trials took from the budget, dropped ones included."""
+        try:
+            return math.fsum(self.charges.values())
+        except OverflowError:
+            return math.inf
+
+    @cached_property
+    def recent_cost(self) -> float | None:
+        """Mean cost of the trials that ended last, or None before any has a cost."""
+        costs = [trial.cost for trial in self.ended[-RECENT:] if trial.cost is not None]
+        return fmean(costs) if costs else None
+
+    @cached_property
+    def recent_seconds(self) -> float | None:
+        """Mean time from start to end of the trials that ended last, or None before any has."""
+        recent = [trial for trial in self.ended if trial.started_at and trial.ended_at][-RECENT:]
+        times = [
+            (trial.ended_at - trial.started_at).total_seconds()
+            for trial in recent
+            if trial.ended_at and trial.started_at
+        ]
+        return fmean(times) if times else None
+
+    @property
+    def budget_is_spent(self) -> bool:
+        return self.definition.max_cost is not None and self.spent >= self.definition.max_cost
+
+    # ---- what cannot be used
+
+    @cached_property
+    def problems(self) -> dict[int, str]:
+        """Why trials are not learnt from, by number."""
+        readings = (self.reader.read(trial) for trial in self.trials)
+        return {reading.trial.number: reading.problem for reading in readings if reading.problem is not None}
+
+    @cached_property
+    def remarks(self) -> list[str]:
+        """A line for the trials that are not learnt from, and one for those whose cost is unknown."""
+        costs = {}
+        for number in self.unpriced:
+            remark = self.reader.read(self.by_number[number]).remark
+            if remark is not None:
+                costs[number] = remark
+        counted = " and counted at the median cost" if self.definition.max_cost is not None else ""
+        lines = [problems_text(self.problems), problems_text(costs, f"kept without a cost{counted}")]
+        return [line for line in lines if line]
+
+    # ---- how trials compare
+
+    @cached_property
+    def ranked(self) -> list[Trial]:
+        """Trials with a score that can be learnt from, best measured score first."""
+        return ranked((trial for trial in self.trials if trial.number not in self.problems), self.goal)
+
+    def params_of(self, trial: Trial) -> dict[str, Any]:
+        """A trial's hyperparameters, flat, with the defaults of those that it was recorded without."""
+        return {**trial.params, **self.reader.read(trial).params}
+
+    @cached_property
+    def front(self) -> list[Trial]:
+        """The Pareto front of score and cost, best score first."""
+        return pareto_front(self.ranked)
+
+    @cached_property
+    def on_front(self) -> frozenset[int]:
+        """Numbers of the trials on the front."""
+        return frozenset(trial.number for trial in self.front)
+
+    @property
+    def top(self) -> Trial | None:
+        """The trial whose measured score ranks first; it may have been lucky."""
+        return self.ranked[0] if self.ranked else None
+
+    @cached_property
+    def learner(self) -> Learner:
+        """The optimiser, with all that the trials teach."""
+        learner = Learner(self.definition, self.reader)
+        for trial in self.trials:
+            learner.tell(trial)
+        return learner
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """What fresh seeds say of the best hyperparameters, where they have been run."""
+        confirmed = [trial.suggestion.get("trial") for trial in self.confirmations]
+        chosen = [trial for trial in self.trials if trial.number in confirmed]
+        verdict = confirmation.judge(self.goal, chosen, self.confirmations)
+        return verdict if any(setting.scores for setting in verdict.settings) else None
+
+    @cached_property
+    def best(self) -> Trial | None:
+        """The recommended trial: what training again should give counts, not a lucky score.
+
+        It is the trial that did best on fresh seeds, or else the one that the optimiser's model trusts most.
+        """
+        if self.verdict is not None:
+            confirmed = {setting.trial for setting in self.verdict.settings[:1] if setting.mean is not None}
+            if found := [trial for trial in self.ranked if trial.number in confirmed]:
+                return found[0]
+        return self.best_within(math.inf)
+
+    def best_within(self, max_cost: float) -> Trial | None:
+        """The trial that the model trusts most, of those that cost no more."""
+        affordable = [trial for trial in self.ranked if max_cost == math.inf or _costs_at_most(trial, max_cost)]
+        if not affordable:
+            return None
+        if self.analysis is not None and max_cost == math.inf:
+            chosen: int | None = self.analysis.recommended
+        else:
+            chosen = None if self.asking else self.learner.best(None if max_cost == math.inf else max_cost)
+        params = self.by_number[chosen].params if chosen in self.by_number else affordable[0].params
+        return next((trial for trial in affordable if trial.params == params), affordable[0])  # of equals the top one
+
+    @cached_property
+    def contenders(self) -> list[Trial]:
+        """Trials of other hyperparameters that may be as good as the best one, the most promising first.
+
+        The model expects them within the noise of one measurement of the best, or better. Of one configuration this
+        is one trial. Empty until the model is asked.
+        """
+        if self.best is None or self.analysis is None or self.best.number not in self.analysis.expected:
+            return []
+        expected, best = self.analysis.expected, self.best
+        level = self.sign * expected[best.number].score - expected[best.number].noise_std
+        close: dict[str, Trial] = {}
+        for trial in self.ranked:
+            near = trial.number in expected and self.sign * expected[trial.number].score >= level
+            if near and trial.params != best.params:
+                close.setdefault(repr(sorted(trial.params.items())), trial)
+        return sorted(close.values(), key=lambda trial: -self.sign * expected[trial.number].score)
+
+    def policies_kept(self, keep: KeepPolicies) -> set[int]:
+        """Numbers of the trials whose policies stay when the sweep has ended.
+
+        Trials that the present definition cannot place are not judged by it: theirs stay.
+        """
+        if keep == "all":
+            return set(self.by_number)
+        chosen = set(self.on_front) if keep == "pareto" else set()
+        return chosen | ({self.best.number} if self.best else set()) | set(self.problems)
+
+    @property
+    def policies_wanted(self) -> set[int]:
+        """Numbers of the trials whose policies stay as long as the sweep runs: the top, the best, the front."""
+        leading = {trial.number for trial in (self.top, self.best) if trial is not None}
+        return leading | self.on_front | set(self.problems)
+
+
+def read_state(store: Store, name: str, brief: bool = False) -> SweepState:
+    """Read a sweep from its store.
+
+    Args:
+        brief: without what a summary does not show of each trial: its suggestion, artefacts, error, and all metrics but
+            score and cost. `with_details` adds them for some trials.
+
+    Raises:
+        SweepNotFoundError: there is none of that name.
+        DefinitionError: its stored definition cannot be read.
+    """
+    record = store.sweep(name)
+    definition = read_definition(record)
+    again = confirmations(store, name, definition)
+    trials = _brief_trials(store, record, definition) if brief else store.trials(name)
+    return SweepState.of(record, definition, trials, store_url=store.url, confirmations=again)
+
+
+def with_details(store: Store, state: SweepState, shown: Sequence[Trial] = ()) -> SweepState:
+    """The same with all that is stored of some trials: of the best, the top, and those that are `shown`."""
+    chosen = [*shown, *(trial for trial in (state.best, state.top) if trial is not None)]
+    stored = store.trials(state.name, numbers={trial.number for trial in chosen})
+    detailed = copy.copy(state)  # with all that was worked out already
+    object.__setattr__(detailed, "details", {trial.number: state.reader.read(trial).trial for trial in stored})
+    return detailed
+
+
+def _brief_trials(store: Store, record: SweepRecord, definition: SweepDefinition) -> list[Trial]:
+    """Trials without what takes the most room; the latest ones with all, because the optimiser goes on from them."""
+    metric = definition.protein.metric
+    trials = store.trials(record.name, brief=(metric, f"{metric}.std", f"{metric}.stderr", definition.cost_metric))
+    latest = [trial.number for trial in trials[-_LATEST:]]
+    return trials[: -len(latest) or None] + store.trials(record.name, numbers=latest)
+
+
+_LATEST = 8
+
+
+def confirmations(store: Store, name: str, definition: SweepDefinition) -> list[Trial]:
+    """What has been run to confirm the sweep of that name, with scores as its definition has them."""
+    try:
+        trials = store.trials(f"{name}{SUFFIX}")
+    except SweepNotFoundError:
+        return []
+    return [judged(trial, definition.protein.metric, definition.cost_metric) for trial in trials]
+
+
+def _costs_at_most(trial: Trial, limit: float) -> bool:
+    return trial.cost is not None and trial.cost <= limit

@@ -1,0 +1,33 @@
+"""Results as they are stored. None is refused: what is no number becomes one that shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+_MOST_STEPS = 2**63 - 1
+
+
+def as_float(value: Any) -> float:
+    """A result as a float: an infinity in place of what is too large, NaN in place of what is no number."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):
+        return math.nan
+
+
+def as_floats(values: Mapping[Any, Any]) -> dict[str, float]:
+    return {str(name): as_float(value) for name, value in values.items()}
+
+
+def as_step(value: Any) -> int:
+    """A whole number that fits into 63 bits."""
+    try:
+        return max(-_MOST_STEPS, min(int(value), _MOST_STEPS))
+    except OverflowError:  # an infinity
+        return _MOST_STEPS if value > 0 else -_MOST_STEPS
+    except (TypeError, ValueError):
+        return 0

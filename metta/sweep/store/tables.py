@@ -1,0 +1,296 @@
+"""Trials as tables in CSV and Parquet: a row for each, a column for each hyperparameter, metric and artefact.
+
+A hyperparameter's cell holds JSON, or the bare text of a string that no JSON reader would take. An empty cell says that
+the trial has no such hyperparameter; one whose value is null has ``null``. The cells of `error` and of the other texts
+hold the text itself, in JSON's quotes only where it would read as something else.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import json
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from metta.sweep.store import encoding
+from metta.sweep.store.encoding import NotStorableError
+from metta.sweep.store.files import TransferError, read_bytes, read_text, suffix
+from metta.sweep.store.protocol import Outcome
+from metta.sweep.store.results import as_float
+from metta.sweep.trial import Trial, TrialState
+
+TableRow = tuple[dict[str, Any], Outcome | None]
+"""The hyperparameters of a trial, and how it ended: None, or queued and dropped, where it did not."""
+
+_PREFIXES = {"params": "params.", "metrics": "metrics.", "artefacts": "artefacts."}
+_COLUMNS = ("number", "state", "score", "cost", "attempts", "error", "created_at", "started_at", "ended_at")
+_RARE_COLUMNS = ("dropped", "cost_metric")
+_TEXTS = frozenset(("state", "error", *_RARE_COLUMNS))
+_LONGEST_FIELD = 2**31 - 1
+_EXACT_AS_FLOAT = 2**53
+_LARGEST_INTEGER = 2**63 - 1
+
+
+class _CellError(Exception):
+    """What is wrong with a cell, and what is possible."""
+
+    def __init__(self, column: str, value: Any, reason: str) -> None:
+        super().__init__(f"column {column}: {reprlib.repr(value)} {reason}")
+
+
+def rows(trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    """Trials as rows of a table: number, state, score, ..., and a column for each ``params.NAME``, ``metrics.NAME`` and
+    ``artefacts.NAME``. Every row has every column; what a trial lacks is None.
+    """
+    filled = [_filled(trial) for trial in trials]
+    columns = _columns(filled)
+    return [{column: row.get(column) for column in columns} for row in filled]
+
+
+def write_csv(path: Path, trials: Iterable[Trial]) -> None:
+    filled = [_filled(trial) for trial in trials]
+    columns = _columns(filled)
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for row in filled:
+            writer.writerow([_written(row[column]) if column in row else "" for column in columns])
+
+
+def write_parquet(path: Path, trials: Iterable[Trial]) -> None:
+    arrow, parquet = _pyarrow()
+    filled = [_filled(trial) for trial in trials]
+    columns = {_encodable(column): _uniform(column, filled) for column in _columns(filled)}
+    parquet.write_table(arrow.table(columns), path)
+
+
+def read_table(place: str | Path) -> list[TableRow]:
+    """Read the trials of a ``.csv`` or ``.parquet`` table, one for each row.
+
+    Needed is the column `state`. The columns ``params.*``, `score`, `cost`, `cost_metric`, `error`, `dropped`,
+    ``metrics.*`` and ``artefacts.*`` are read where they are there, and others are passed over.
+
+    Raises:
+        TransferError: the file cannot be read, or is no such table; the message names the row and the column.
+    """
+    readers: dict[str, Callable[[str | Path], Iterable[dict[str, Any]]]] = {
+        ".csv": _read_csv,
+        ".parquet": _read_parquet,
+    }
+    read = readers.get(suffix(place))
+    if read is None:
+        raise TransferError(f"{place}: the file's name must end in {', '.join(readers)}")
+    table = []
+    for line, cells in enumerate(read(place), start=1):
+        try:
+            table.append(_parsed(cells))
+        except _CellError as error:
+            raise TransferError(f"{place}: row {line}: {error}") from None
+    return table
+
+
+# ---- the columns of a trial
+
+
+def _filled(trial: Trial) -> dict[str, Any]:
+    """The cells of a trial that are not empty. A hyperparameter of value None is one of them."""
+    row = {name: getattr(trial, name) for name in (*_COLUMNS, *_RARE_COLUMNS)} | {"state": trial.state.value}
+    row = {name: value for name, value in row.items() if value is not None}
+    for field, prefix in _PREFIXES.items():
+        row |= {f"{prefix}{name}": _plain(value) for name, value in getattr(trial, field).items()}
+    return row
+
+
+def _columns(filled: Sequence[Mapping[str, Any]]) -> list[str]:
+    columns = list(dict.fromkeys(chain(_COLUMNS, *filled)))
+    order = {prefix: place for place, prefix in enumerate(_PREFIXES.values())}
+    return sorted(columns, key=lambda column: order.get(column.partition(".")[0] + ".", -1))
+
+
+def _plain(value: Any) -> Any:
+    """A tuple as a list, a number of NumPy as one of Python."""
+    is_plain = value is None or type(value) in (str, int, float, bool)
+    return value if is_plain else encoding.loads(encoding.dumps(value))
+
+
+# ---- writing cells
+
+
+def _written(value: Any) -> str:
+    """Text that reads as the same value."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str) and value and _encodable(value) == value and _parse(value) == value:
+        return value
+    return json.dumps(value)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _uniform(column: str, filled: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """A Parquet column has one type: numbers, truth values and moments stay, all else becomes the text of CSV."""
+    if _has_one_type([row[column] for row in filled if column in row]):
+        return [row.get(column) for row in filled]
+    return [_written(row[column]) if column in row else None for row in filled]
+
+
+def _has_one_type(values: Sequence[Any]) -> bool:
+    kinds = set(map(type, values))
+    if int in kinds:  # beside floats they are written as such
+        largest = _LARGEST_INTEGER if kinds == {int} else _EXACT_AS_FLOAT
+        return kinds <= {int, float} and all(abs(value) <= largest for value in values if type(value) is int)
+    return kinds in ({float}, {bool}, {datetime})
+
+
+# ---- reading cells
+
+
+def _parsed(cells: Mapping[str, Any]) -> TableRow:
+    """A row's hyperparameters, and how the trial ended if it has. Empty cells are None."""
+    state, dropped = _state(cells), _text("dropped", cells.get("dropped"))
+    params = {name: _value(column, cell) for name, column, cell in _under("params", cells)}
+    if not state.ended:
+        return params, None if dropped is None else Outcome(TrialState.QUEUED, dropped=dropped)
+    outcome = Outcome(
+        state=state,
+        score=_optional_number("score", cells),
+        cost=_optional_number("cost", cells),
+        metrics={name: _number(column, cell) for name, column, cell in _under("metrics", cells)},
+        artefacts={name: _text(column, cell) or "" for name, column, cell in _under("artefacts", cells)},
+        error=_text("error", cells.get("error")),
+        cost_metric=_text("cost_metric", cells.get("cost_metric")),
+        dropped=dropped,
+    )
+    return params, outcome
+
+
+def _under(field: str, cells: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Name, column and cell of what a row has of these."""
+    prefix = _PREFIXES[field]
+    for column, cell in cells.items():
+        if column.startswith(prefix) and cell is not None:
+            yield column[len(prefix) :], column, cell
+
+
+def _state(cells: Mapping[str, Any]) -> TrialState:
+    value = _text("state", cells["state"]) or ""
+    try:
+        return TrialState(value.strip())
+    except ValueError:
+        raise _CellError("state", value, f"is none of {', '.join(TrialState)}") from None
+
+
+def _optional_number(column: str, cells: Mapping[str, Any]) -> float | None:
+    cell = cells.get(column)
+    return None if cell is None else _number(column, cell)
+
+
+def _number(column: str, cell: Any) -> float:
+    reason = "is not a number; possible are numbers, nan, inf and -inf, and an empty cell for none"
+    if isinstance(cell, str):
+        try:
+            return float(cell)
+        except ValueError:
+            raise _CellError(column, cell, reason) from None
+    if isinstance(cell, bool | list | dict | tuple | bytes | datetime) or not hasattr(cell, "__float__"):
+        raise _CellError(column, cell, reason)
+    return as_float(cell)
+
+
+def _value(column: str, cell: Any) -> Any:
+    if isinstance(cell, str):
+        return _parse(cell)
+    try:
+        return _plain(cell)
+    except NotStorableError:
+        raise _CellError(
+            column, cell, "is not JSON data: text, a number, true, false, null, a list or an object"
+        ) from None
+
+
+def _parse(cell: str) -> Any:
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
+
+
+def _text(column: str, cell: Any) -> str | None:
+    """A text, in JSON's quotes if it would read as something else."""
+    if cell is None:
+        return None
+    text = _parse(cell) if isinstance(cell, str) else cell
+    if not isinstance(text, str):
+        raise _CellError(column, text, 'is not text; a text that looks like a number stands in quotes, as in "404"')
+    return text
+
+
+# ---- CSV
+
+
+def _read_csv(place: str | Path) -> Iterator[dict[str, Any]]:
+    text = io.StringIO(read_text(place), newline="")
+    with _fields_of_any_length():
+        try:
+            header, *lines = [line for line in csv.reader(text) if line] or [[]]
+        except csv.Error as error:
+            raise TransferError(f"{place}: not a table: {error}") from None
+    _check_columns(place, header)
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(header):
+            raise TransferError(f"{place}: row {number}: it has {len(line)} cells, but the table {len(header)} columns")
+        yield {column: cell or None for column, cell in zip(header, line, strict=True)}
+
+
+@contextmanager
+def _fields_of_any_length() -> Iterator[None]:
+    before = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _check_columns(place: str | Path, names: Sequence[str]) -> None:
+    if "state" not in names:
+        shown = ", ".join(map(repr, names[:12]))
+        raise TransferError(f"{place}: there is no column 'state'; the table has {shown or 'none'}")
+    twice = [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
+    if twice:
+        raise TransferError(f"{place}: column {twice[0]}: it is there {names.count(twice[0])} times; keep one")
+
+
+# ---- Parquet
+
+
+def _read_parquet(place: str | Path) -> list[dict[str, Any]]:
+    arrow, parquet = _pyarrow()
+    content = io.BytesIO(read_bytes(place))
+    try:
+        table = parquet.read_table(content)
+        _check_columns(place, table.column_names)
+        read = [name for name in table.column_names if name in _TEXTS | {"score", "cost"} or _is_prefixed(name)]
+        cells: list[dict[str, Any]] = table.select(read).to_pylist()
+    except (arrow.ArrowException, OSError):
+        raise TransferError(f"{place}: not a Parquet file") from None
+    return cells
+
+
+def _is_prefixed(column: str) -> bool:
+    return column.startswith(tuple(_PREFIXES.values()))
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise TransferError("Parquet needs pyarrow; install metta-sweep[pandas]") from None

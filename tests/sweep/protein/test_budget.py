@@ -1,0 +1,31 @@
+"""What trials cost in all, where some costs are unknown."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from metta.sweep.protein.budget import spent
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("costs", "failed", "total"),
+    [
+        ([], [], 0.0),
+        ([1.0, 2.0, 4.0], [False, True, False], 7.0),
+        ([1.0, 2.0, 9.0, NAN], [False, False, False, False], 14.0),
+        ([1.0, 2.0, NAN, NAN], [False, True, False, False], 6.0),
+        ([1.0, 2.0, 9.0, NAN], [False, False, False, True], 12.0),
+        ([NAN, NAN], [False, False], 0.0),
+        ([1e308, 1e308, NAN], [False, False, False], sys.float_info.max),
+    ],
+)
+def test_an_unknown_cost_counts_as_the_median_unless_the_trial_failed(
+    costs: list[float], failed: list[bool], total: float
+) -> None:
+    assert spent(np.array(costs, dtype=float), np.array(failed, dtype=bool)) == total
