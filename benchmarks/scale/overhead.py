@@ -29,7 +29,7 @@ Span = tuple[float, float]
 
 def record(path: Path, command_line: list[str]) -> None:
     """Be ``tools/run.py``, and write when trials, evaluations and the imports for the first training were."""
-    from metta.rl.launch import prepare
+    from metta.rl.launch import start_fork_server
     from metta.tools.train import TrainTool
 
     spans: dict[str, list[Span]] = defaultdict(list)
@@ -50,7 +50,7 @@ def record(path: Path, command_line: list[str]) -> None:
 
     def trial(*arguments: Any) -> Any:
         if not spans["imports"]:
-            prepare()  # as the trial does
+            start_fork_server()  # as the trial does
             timed("imports", imports)()
         return run(*arguments)
 

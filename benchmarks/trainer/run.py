@@ -27,8 +27,8 @@ from mettagrid.config.mettagrid_config import MettaGridConfig
 
 from experiments.arena import make_env
 from metta.rl.environment import Buffers, Environment, EnvironmentSpec
+from metta.rl.processes import usable_cores
 from metta.rl.trainer_config import TrainerConfig
-from metta.rl.vector_environment import usable_cores
 
 RAW_SECONDS = 4.0
 DENSE_UPDATES = 2

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from metta.common import shared_files
 from metta.common.errors import UserError
-from metta.rl.actor import Actor
 from metta.rl.adam import Adam
 from metta.rl.environment import EnvironmentSpec
+from metta.rl.player import PolicyPlayer
 from metta.rl.policy import ActorCritic, Policy
 from metta.rl.tokens import Vocabulary
 
@@ -119,7 +119,7 @@ def restore(checkpoint: Path, state: TrainingState) -> None:
         setattr(state, name, counters[name])
 
 
-def load_policy(uri: str, device: str = "cpu") -> Actor:
+def load_policy(uri: str, device: str = "cpu") -> PolicyPlayer:
     """Load a policy to play with.
 
     Args:
@@ -136,7 +136,7 @@ def load_policy(uri: str, device: str = "cpu") -> Actor:
     spec = EnvironmentSpec(**fields)
     policy = make_policy(spec, description["hidden_size"])
     policy.load_state_dict(weights)
-    return Actor(policy.to(device).eval(), spec)
+    return PolicyPlayer(policy.to(device).eval(), spec)
 
 
 def read_policy(uri: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metta.rl.vector_environment import interrupts_held, usable_cores
+from metta.rl.processes import interrupts_blocked, usable_cores
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -46,7 +46,7 @@ def leads() -> bool:
     return not is_launched() or os.environ["RANK"] == "0"
 
 
-def prepare() -> None:
+def start_fork_server() -> None:
     """Start what ranks are forked from, if this process may start any, and don't wait for it to be ready.
 
     It imports torch on another core while this process does, which is seconds that ranks need not wait for.
@@ -55,7 +55,7 @@ def prepare() -> None:
         _context()
         from multiprocessing.forkserver import ensure_running
 
-        with interrupts_held():
+        with interrupts_blocked():
             ensure_running()
 
 
@@ -169,7 +169,7 @@ class _RankProcess:
         self.process = context.Process(
             target=_be_rank, args=(theirs, ranks, store, work, on_gpu), name=f"rank-{ranks.rank}"
         )
-        with interrupts_held(), theirs:
+        with interrupts_blocked(), theirs:
             self.process.start()
 
     def wait_until_ready(self) -> None:

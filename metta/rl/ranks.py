@@ -87,7 +87,7 @@ class Ranks:
         return values
 
     def any(self, is_so: bool) -> bool:
-        """Whether it is so for any rank. Quicker than `of_leader`, for what is asked often."""
+        """Whether it is so for any rank. Quicker than `broadcast`, for what is asked often."""
         return self.average(torch.tensor([float(is_so)])).item() > 0
 
     def gather(self, value: Value) -> list[Value]:
@@ -99,7 +99,7 @@ class Ranks:
             dist.all_gather_object(gathered, value)
         return cast(list[Value], gathered)
 
-    def of_leader(self, value: Value) -> Value:
+    def broadcast(self, value: Value) -> Value:
         """The value of rank 0."""
         if self.size == 1:
             return value

@@ -24,10 +24,10 @@ from metta.rl.checkpoint import TrainingState
 from metta.rl.game import Game, Spec, game_of
 from metta.rl.gymnasium.config import GymnasiumConfig
 from metta.rl.launch import is_launched, launched_ranks, started_ranks
+from metta.rl.processes import usable_cores
 from metta.rl.ranks import Ranks
 from metta.rl.threads import torch_threads
 from metta.rl.trainer_config import TrainerConfig, round_batch
-from metta.rl.vector_environment import usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def train_as_rank(
         logger.warning(warning)
     settings = {"trainer": config.model_dump(mode="json"), "env": env.model_dump(mode="json")}
     state = _initial_state(config, game, ranks)
-    earlier = ranks.of_leader(checkpoint.latest(run_dir))
+    earlier = ranks.broadcast(checkpoint.latest(run_dir))
     if earlier is not None:
         _require_same(checkpoint.settings_of(earlier), settings, run_dir)
         checkpoint.restore(earlier, state)
@@ -207,7 +207,7 @@ def train_as_rank(
                             saved = time.monotonic()
                     stopped = ranks.any(stopped)
 
-    folder = ranks.of_leader(checkpoint.save(run_dir, state, game.spec, settings) if ranks.leads else run_dir)
+    folder = ranks.broadcast(checkpoint.save(run_dir, state, game.spec, settings) if ranks.leads else run_dir)
     return TrainingResult(
         policy_uri=folder.resolve().as_uri(),
         metrics=state.metrics,

@@ -10,11 +10,9 @@ from __future__ import annotations
 import ctypes
 import itertools
 import multiprocessing
-import os
 import signal
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -25,6 +23,7 @@ import numpy.typing as npt
 from mettagrid.config.mettagrid_config import MettaGridConfig
 
 from metta.rl.environment import TOKEN_DIM, Buffers, Environment, EnvironmentSpec
+from metta.rl.processes import interrupts_blocked
 
 NUM_GROUPS = 2
 """Environments step in this many groups in turn: while workers step one, the policy looks at the other."""
@@ -138,7 +137,7 @@ class VectorEnvironment:
             members = [list(range(group.start, group.stop)) for group in self.groups]
             self._local = _Stepper(config, self.arrays, members, seeds)
             return
-        with interrupts_held():  # a Ctrl-C at the terminal reaches workers too; only this process answers it
+        with interrupts_blocked():  # a Ctrl-C at the terminal reaches workers too; only this process answers it
             for worker in range(min(num_workers, num_environments)):
                 members = [list(range(group.start, group.stop))[worker::num_workers] for group in self.groups]
                 ours, theirs = context.Pipe()
@@ -314,20 +313,3 @@ def _work(
         return
     except Exception:
         connection.send(traceback.format_exc())
-
-
-@contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Hold SIGINT back from this thread and from processes started within, which keep it held for good."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def usable_cores() -> int:
-    """How many cores this process may use: those it is bound to, and no more than OMP_NUM_THREADS says."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(threads)) if threads.isdigit() and int(threads) > 0 else cores

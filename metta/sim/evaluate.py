@@ -26,7 +26,7 @@ _EVALUATION = 0x4556414C
 """Sets the seeds of evaluation apart from those of training."""
 
 
-class Actor(Protocol):
+class Player(Protocol):
     """A policy that plays, with whatever it remembers of the episode."""
 
     def reset(self, num_agents: int, seed: int) -> None:
@@ -47,7 +47,7 @@ class UnfinishedEvaluationError(RuntimeError):
     """No episode of a simulation ended in the time it has."""
 
 
-def evaluate(actor: Actor, simulations: Sequence[SimulationConfig]) -> Evaluation:
+def evaluate(player: Player, simulations: Sequence[SimulationConfig]) -> Evaluation:
     """Play each simulation's episodes.
 
     The seeds of the episodes depend on the simulation's name alone, so that every policy plays the same ones.
@@ -57,7 +57,7 @@ def evaluate(actor: Actor, simulations: Sequence[SimulationConfig]) -> Evaluatio
         UnfinishedEvaluationError: no episode of a simulation ended within its `max_seconds`.
     """
     check_simulations(simulations)
-    return Evaluation([_simulate(actor, simulation) for simulation in simulations])
+    return Evaluation([_simulate(player, simulation) for simulation in simulations])
 
 
 def evaluation_seeds(simulation: SimulationConfig) -> list[int]:
@@ -66,19 +66,19 @@ def evaluation_seeds(simulation: SimulationConfig) -> list[int]:
     return [int(seed) >> 1 for seed in sequence.generate_state(simulation.num_episodes)]
 
 
-def _simulate(actor: Actor, simulation: SimulationConfig) -> SimulationResult:
+def _simulate(player: Player, simulation: SimulationConfig) -> SimulationResult:
     deadline = time.monotonic() + simulation.max_seconds if simulation.max_seconds else math.inf
     seeds = evaluation_seeds(simulation)
     together = max(1, AGENTS_TOGETHER // simulation.env.game.num_agents)
     episodes: list[dict[str, float]] = []
     for first in range(0, len(seeds), together):
-        episodes += _play(actor, simulation.env, seeds[first : first + together], deadline)
+        episodes += _play(player, simulation.env, seeds[first : first + together], deadline)
     if not episodes:
         raise UnfinishedEvaluationError(f"{simulation.name}: no episode ended within {simulation.max_seconds:g} s")
     return SimulationResult(simulation, episodes)
 
 
-def _play(actor: Actor, env: MettaGridConfig, seeds: list[int], deadline: float) -> list[dict[str, float]]:
+def _play(player: Player, env: MettaGridConfig, seeds: list[int], deadline: float) -> list[dict[str, float]]:
     """Play one episode from each seed, side by side, and give the stats of those that ended before the deadline."""
     spec = EnvironmentSpec.of(env)
     num_agents = spec.num_agents * len(seeds)
@@ -89,10 +89,10 @@ def _play(actor: Actor, env: MettaGridConfig, seeds: list[int], deadline: float)
     ]
     for environment, seed in zip(environments, seeds, strict=True):
         environment.reset(seed)
-    actor.reset(num_agents, seeds[0])
+    player.reset(num_agents, seeds[0])
     running = environments
     while running and time.monotonic() < deadline:
-        buffers.actions[:] = actor.act(buffers.observations)
+        buffers.actions[:] = player.act(buffers.observations)
         for environment in running:
             environment.step()
         running = [environment for environment in running if not environment.done]

@@ -15,14 +15,16 @@ from mettagrid.simulator.simulator import Buffers, Simulation
 from metta.rl.environment import TOKEN_DIM
 
 if TYPE_CHECKING:
-    from metta.sim.evaluate import Actor
+    from metta.sim.evaluate import Player
 
 
-def watch(actor: Actor, env: MettaGridConfig, seed: int, watchers: Sequence[SimulatorEventHandler]) -> dict[str, float]:
+def watch(
+    player: Player, env: MettaGridConfig, seed: int, watchers: Sequence[SimulatorEventHandler]
+) -> dict[str, float]:
     """Play one episode and return what each agent gained in it, by resource, as the mean over agents.
 
     Args:
-        actor: the policy that plays.
+        player: the policy that plays.
         env: the game.
         seed: of the map, the game's chances and the actions that are drawn; the same seed is the same episode.
         watchers: told of the start, each step and the end. A `Renderer` among them draws after each step, and the
@@ -32,12 +34,12 @@ def watch(actor: Actor, env: MettaGridConfig, seed: int, watchers: Sequence[Simu
     buffers = _allocate(config)
     simulation = Simulation(config, seed, event_handlers=watchers, buffers=buffers)
     renderers = [watcher for watcher in watchers if isinstance(watcher, Renderer)]
-    actor.reset(config.game.num_agents, seed)
+    player.reset(config.game.num_agents, seed)
     try:
         for renderer in renderers:
             renderer.render()
         while not simulation.is_done():
-            actions = actor.act(buffers.observations)
+            actions = player.act(buffers.observations)
             for agent, action in zip(simulation.agents(), actions, strict=True):
                 agent.set_action(simulation.action_names[action])
             for renderer in renderers:

@@ -12,9 +12,9 @@ from rich.console import Console
 from metta.common.config import Config
 from metta.common.tool import Tool
 from metta.rl.gymnasium.config import GymnasiumConfig, GymnasiumSimulation
-from metta.rl.launch import leads, prepare
+from metta.rl.launch import leads, start_fork_server
 from metta.sweep.trial import Report, TrialResult
-from metta.tools.training import TRAINING_METRICS, TrainingTool, told_by_training
+from metta.tools.training import TRAINING_METRICS, TrainingTool, progress_reporter
 
 _OF_SIMULATION = ("", ".stderr", ".episodes", "/episode_length")
 
@@ -35,7 +35,7 @@ class GymnasiumTool(TrainingTool[GymnasiumConfig, GymnasiumSimulation]):
 
     def _run(self, report: Report, run_dir: Path) -> TrialResult:
         if self.trainer.num_ranks != 1:
-            prepare()
+            start_fork_server()
         from metta.rl.gymnasium.evaluate import evaluate, evaluation_metrics, load_policy, require_playable
         from metta.rl.gymnasium.game import spec_of
         from metta.rl.trainer import train
@@ -44,7 +44,7 @@ class GymnasiumTool(TrainingTool[GymnasiumConfig, GymnasiumSimulation]):
         for simulation in self.simulations:
             require_playable(spec, spec_of(simulation.env), f"simulation {simulation.name}")
 
-        trained = train(self.trainer, self.env, run_dir, told_by_training(report))
+        trained = train(self.trainer, self.env, run_dir, progress_reporter(report))
         metrics = dict(trained.metrics)
         if not trained.stopped and leads():
             for simulation in self.simulations:

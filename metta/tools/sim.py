@@ -32,15 +32,15 @@ class SimTool(Tool):
         Raises:
             UserError: there is no such policy, or it does not understand one of the games.
         """
-        from metta.rl.actor import require_compatible
         from metta.rl.checkpoint import load_policy
         from metta.rl.environment import EnvironmentSpec
+        from metta.rl.player import require_compatible
         from metta.sim.evaluate import evaluate
 
-        actor = load_policy(self.policy_uri)
+        player = load_policy(self.policy_uri)
         for simulation in self.simulations:
-            require_compatible(actor.spec, EnvironmentSpec.of(simulation.env), f"simulation {simulation.name}")
-        return evaluate(actor, self.simulations)
+            require_compatible(player.spec, EnvironmentSpec.of(simulation.env), f"simulation {simulation.name}")
+        return evaluate(player, self.simulations)
 
     def invoke(self) -> int:
         evaluation = self.evaluate()

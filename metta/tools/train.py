@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metta.common.config import Config
-from metta.rl.launch import leads, prepare
+from metta.rl.launch import leads, start_fork_server
 from metta.sim import metrics as simulation_metrics
 from metta.sim.round_trip import EnvironmentConfig
 from metta.sim.simulation_config import SimulationConfig
 from metta.sim.stats import possible_stats
 from metta.sweep.trial import Report, TrialResult
-from metta.tools.training import TRAINING_METRICS, TrainingTool, told_by_training
+from metta.tools.training import TRAINING_METRICS, TrainingTool, progress_reporter
 from metta.tools.watch import ReplayTool
 
 if TYPE_CHECKING:
@@ -43,16 +43,16 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
 
     def _run(self, report: Report, run_dir: Path) -> TrialResult:
         if self.trainer.num_ranks != 1:
-            prepare()
-        from metta.rl.actor import require_compatible
+            start_fork_server()
         from metta.rl.environment import EnvironmentSpec
+        from metta.rl.player import require_compatible
         from metta.rl.trainer import train
 
         spec = EnvironmentSpec.of(self.env)
         for simulation in self.simulations:
             require_compatible(spec, EnvironmentSpec.of(simulation.env), f"simulation {simulation.name}")
 
-        trained = train(self.trainer, self.env, run_dir, told_by_training(report))
+        trained = train(self.trainer, self.env, run_dir, progress_reporter(report))
         unseen = {f"train/{stat}": 0.0 for stat in _agent_stats(self)}
         metrics = {**unseen, **trained.metrics}
         artefacts = {"policy": trained.policy_uri}

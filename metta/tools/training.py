@@ -235,7 +235,7 @@ class TrainingTool(Tool, Generic[Environment, Simulation]):
             console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False, style="bold")
 
 
-def told_by_training(report: Report) -> Callable[[TrainingProgress], bool]:
+def progress_reporter(report: Report) -> Callable[[TrainingProgress], bool]:
     """What training calls, to tell `report` in the words of a trial."""
     return lambda progress: report(Progress(progress.agent_steps, progress.total, progress.seconds, progress.metrics))
 

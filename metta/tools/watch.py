@@ -15,7 +15,7 @@ from metta.sim.simulation_config import SimulationConfig
 if TYPE_CHECKING:
     from mettagrid.simulator.interface import SimulatorEventHandler
 
-    from metta.rl.actor import Actor
+    from metta.rl.player import PolicyPlayer
 
 
 class WatchTool(Tool):
@@ -40,23 +40,23 @@ class WatchTool(Tool):
         """
         from metta.sim.watch import watch
 
-        return watch(self._actor(), self.simulation.env, self.seed, [watcher])
+        return watch(self._player(), self.simulation.env, self.seed, [watcher])
 
-    def _actor(self) -> Actor:
+    def _player(self) -> PolicyPlayer:
         import torch
 
-        from metta.rl.actor import Actor, require_compatible
         from metta.rl.checkpoint import load_policy, make_policy
         from metta.rl.environment import EnvironmentSpec
+        from metta.rl.player import PolicyPlayer, require_compatible
         from metta.rl.trainer_config import PolicyConfig
 
         spec = EnvironmentSpec.of(self.simulation.env)
         if self.policy_uri is None:
             torch.manual_seed(self.seed)
-            return Actor(make_policy(spec, PolicyConfig().hidden_size), spec)
-        actor = load_policy(self.policy_uri)
-        require_compatible(actor.spec, spec, f"simulation {self.simulation.name}")
-        return actor
+            return PolicyPlayer(make_policy(spec, PolicyConfig().hidden_size), spec)
+        player = load_policy(self.policy_uri)
+        require_compatible(player.spec, spec, f"simulation {self.simulation.name}")
+        return player
 
     def _say(self, gained: dict[str, float]) -> None:
         amounts = ", ".join(f"{amount:.2f} {name}" for name, amount in gained.items())

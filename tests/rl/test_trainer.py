@@ -10,10 +10,10 @@ from torch.nn.utils import parameters_to_vector
 
 from metta.common.errors import UserError
 from metta.rl import checkpoint
-from metta.rl.actor import require_compatible
 from metta.rl.adam import Adam
 from metta.rl.checkpoint import load_policy
 from metta.rl.environment import Buffers, Environment, EnvironmentSpec
+from metta.rl.player import require_compatible
 from metta.rl.ppo import TrainingDiverged
 from metta.rl.trainer import TrainingProgress, TrainingResult, train
 from metta.rl.trainer_config import OptimizerConfig, PolicyConfig, PPOConfig, TrainerConfig
@@ -173,13 +173,13 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
 
 def play(policy_uri: str, seed: int) -> tuple[list[list[int]], float]:
     """The actions of one episode on one map, and the hearts gained in it."""
-    actor = load_policy(policy_uri)
-    environment = Environment(small_env(), Buffers.allocate(actor.spec))
+    player = load_policy(policy_uri)
+    environment = Environment(small_env(), Buffers.allocate(player.spec))
     environment.reset(seed=3)
-    actor.reset(num_agents=2, seed=seed)
+    player.reset(num_agents=2, seed=seed)
     actions = []
     while not environment.done:
-        environment.buffers.actions[:] = actor.act(environment.buffers.observations)
+        environment.buffers.actions[:] = player.act(environment.buffers.observations)
         actions.append(environment.buffers.actions.tolist())
         environment.step()
     return actions, environment.episode_stats().get("heart.gained", 0.0)

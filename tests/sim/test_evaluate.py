@@ -11,7 +11,7 @@ from metta.sim.simulation_config import SimulationConfig
 from metta.sim.stats import possible_stats
 
 
-class RandomActor:
+class RandomPlayer:
     """Acts at random."""
 
     def __init__(self, num_actions: int = 5) -> None:
@@ -26,7 +26,7 @@ class RandomActor:
         return self.random.integers(self.num_actions, size=len(observations), dtype=np.int32)
 
 
-class Watcher(RandomActor):
+class Watcher(RandomPlayer):
     """Does what follows from an agent's own observation alone, however many play with it."""
 
     def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
@@ -41,7 +41,7 @@ def simulation(name: str = "arena/combat", episodes: int = 4, **settings: float)
 
 
 def test_the_same_policy_gets_the_same_score_again() -> None:
-    first, second = (evaluate(RandomActor(), [simulation()]).metrics() for _ in range(2))
+    first, second = (evaluate(RandomPlayer(), [simulation()]).metrics() for _ in range(2))
     assert first == second
     assert first["arena/combat/ore.gained"] > 0
 
@@ -76,7 +76,7 @@ def test_an_episode_that_ends_early_is_played_no_further() -> None:
 
 def test_stats_are_known_beforehand() -> None:
     for named in [simulation(), *navigation.simulations()[1:]]:
-        result = evaluate(RandomActor(7), [named]).results[0]  # 7 actions: some are invalid
+        result = evaluate(RandomPlayer(7), [named]).results[0]  # 7 actions: some are invalid
         occurred = {stat for episode in result.episodes for stat in episode if not stat.startswith("game/")}
         occurred -= {stat for stat in occurred if stat.startswith("action.invalid_index.")}
         assert occurred <= set(possible_stats(named.env))
@@ -85,18 +85,18 @@ def test_stats_are_known_beforehand() -> None:
 
 def test_an_evaluation_without_time_says_so() -> None:
     with pytest.raises(UnfinishedEvaluationError, match="arena/combat: no episode ended within"):
-        evaluate(RandomActor(), [simulation(max_seconds=1e-9)])
+        evaluate(RandomPlayer(), [simulation(max_seconds=1e-9)])
 
 
 def test_simulations_of_the_same_name_are_refused_before_any_is_played() -> None:
-    actor = RandomActor()
+    player = RandomPlayer()
     with pytest.raises(UserError, match="two simulations"):
-        evaluate(actor, [simulation(), simulation()])
-    assert not actor.asked
+        evaluate(player, [simulation(), simulation()])
+    assert not player.asked
 
 
 def test_an_actor_sees_all_agents_of_the_environment() -> None:
-    class Shape(RandomActor):
+    class Shape(RandomPlayer):
         def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
             assert observations.shape == (6 * 4, EnvironmentSpec.of(simulation().env).num_tokens, 3)
             assert observations.dtype == np.uint8

@@ -18,9 +18,9 @@ from mettagrid.simulator.interface import SimulatorEventHandler
 from PIL import Image, ImageSequence
 
 from metta.common.errors import UserError
-from metta.rl.actor import Actor
 from metta.rl.checkpoint import make_policy
 from metta.rl.environment import EnvironmentSpec
+from metta.rl.player import PolicyPlayer
 from metta.sim.evaluate import evaluate, evaluation_seeds
 from metta.sim.simulation_config import SimulationConfig
 from metta.sim.watch import watch
@@ -41,10 +41,10 @@ class Trace(SimulatorEventHandler):
         self.places.append([thing["location"] for thing in things if "agent_id" in thing])
 
 
-def untrained() -> Actor:
+def untrained() -> PolicyPlayer:
     torch.manual_seed(0)
     spec = EnvironmentSpec.of(SIMULATION.env)
-    return Actor(make_policy(spec, 8), spec)
+    return PolicyPlayer(make_policy(spec, 8), spec)
 
 
 def test_what_is_watched_is_what_is_evaluated() -> None:

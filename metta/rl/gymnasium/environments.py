@@ -40,7 +40,7 @@ class Step:
         return bool((self.terminals | self.truncations).all())
 
 
-class Environment(Protocol):
+class GymnasiumEnvironment(Protocol):
     """An environment of one or more agents."""
 
     spec: GymnasiumSpec
@@ -56,7 +56,7 @@ class Environment(Protocol):
     def close(self) -> None: ...
 
 
-def make_environment(config: GymnasiumConfig) -> Environment:
+def make_environment(config: GymnasiumConfig) -> GymnasiumEnvironment:
     """Make an environment.
 
     Raises:
@@ -186,7 +186,7 @@ class VectorStep:
     episodes: list[dict[str, float]] = field(default_factory=list)
 
 
-class Environments:
+class GymnasiumEnvironments:
     """Environments that begin a new episode by themselves.
 
     Args:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from metta.common.errors import UserError
 from metta.rl.checkpoint import read_policy
 from metta.rl.gymnasium.config import GymnasiumSimulation
-from metta.rl.gymnasium.environments import Environments
+from metta.rl.gymnasium.environments import GymnasiumEnvironments
 from metta.rl.gymnasium.policy import GymnasiumPolicy
 from metta.rl.gymnasium.spaces import GymnasiumSpec
 
@@ -50,7 +50,7 @@ def require_playable(trained: GymnasiumSpec, played: GymnasiumSpec, name: str) -
 @torch.no_grad()
 def evaluate(policy: GymnasiumPolicy, spec: GymnasiumSpec, simulation: GymnasiumSimulation) -> list[dict[str, float]]:
     """Play the episodes of a simulation side by side, and return the stats of each: ``reward``, ``episode_length``."""
-    environments = Environments(simulation.env, range(simulation.num_episodes), [simulation.seed])
+    environments = GymnasiumEnvironments(simulation.env, range(simulation.num_episodes), [simulation.seed])
     try:
         require_playable(spec, environments.spec, f"simulation {simulation.name}")
         generator = None if simulation.greedy else torch.Generator().manual_seed(simulation.seed)

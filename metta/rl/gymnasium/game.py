@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from metta.rl.gymnasium.config import GymnasiumConfig
-from metta.rl.gymnasium.environments import Environments, VectorStep, make_environment
-from metta.rl.gymnasium.policy import CLIP, Flat, GymnasiumPolicy, Moments
+from metta.rl.gymnasium.environments import GymnasiumEnvironments, VectorStep, make_environment
+from metta.rl.gymnasium.policy import CLIP, FlatObservations, GymnasiumPolicy, Moments
 from metta.rl.gymnasium.spaces import GymnasiumSpec
 from metta.rl.ppo import Batch, generalized_advantages
 from metta.rl.ranks import Ranks
@@ -32,10 +32,10 @@ class GymnasiumGame:
     @contextmanager
     def player(
         self, num_environments: int, horizon: int, num_workers: int, seed: Sequence[int], ranks: Ranks
-    ) -> Iterator[GymnasiumPlayer]:
-        environments = Environments(self._config, ranks.part(num_environments), seed)
+    ) -> Iterator[GymnasiumCollector]:
+        environments = GymnasiumEnvironments(self._config, ranks.part(num_environments), seed)
         try:
-            yield GymnasiumPlayer(environments, horizon, self._config.normalize_rewards, ranks)
+            yield GymnasiumCollector(environments, horizon, self._config.normalize_rewards, ranks)
         finally:
             environments.close()
 
@@ -51,7 +51,7 @@ def spec_of(config: GymnasiumConfig) -> GymnasiumSpec:
     return environment.spec
 
 
-class GymnasiumPlayer:
+class GymnasiumCollector:
     """Plays `horizon` steps in every environment at a time, going on where the last batch stopped. Only the steps of
     agents that acted make the batch.
 
@@ -59,7 +59,9 @@ class GymnasiumPlayer:
     learns is the one that played.
     """
 
-    def __init__(self, environments: Environments, horizon: int, normalize_rewards: bool, ranks: Ranks) -> None:
+    def __init__(
+        self, environments: GymnasiumEnvironments, horizon: int, normalize_rewards: bool, ranks: Ranks
+    ) -> None:
         self._environments = environments
         self._horizon = horizon
         self._normalize_rewards = normalize_rewards
@@ -122,7 +124,7 @@ class GymnasiumPlayer:
             config.gae_lambda,
         )
         batch = Batch(
-            observations=Flat(self._seen),
+            observations=FlatObservations(self._seen),
             actions=torch.cat(actions)[rows],
             log_probs=torch.cat(log_probs)[rows],
             values=torch.from_numpy(values[:-1][acted]).to(device),

@@ -20,16 +20,16 @@ SMALL_IMAGE = 36
 
 
 @dataclass(frozen=True)
-class Flat:
+class FlatObservations:
     """Observations [batch, size] as a batch."""
 
     values: Tensor
 
-    def select(self, indices: Tensor) -> Flat:
-        return Flat(self.values[indices])
+    def select(self, indices: Tensor) -> FlatObservations:
+        return FlatObservations(self.values[indices])
 
-    def split(self, number: int) -> list[Flat]:
-        return [Flat(part) for part in self.values.tensor_split(number)]
+    def split(self, number: int) -> list[FlatObservations]:
+        return [FlatObservations(part) for part in self.values.tensor_split(number)]
 
 
 class Moments(nn.Module):
@@ -100,7 +100,7 @@ class GymnasiumPolicy(ActorCritic):
         features = self._features(observations)
         return self.actor(features), self.critic(features).squeeze(-1)
 
-    def evaluate(self, observations: Flat, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def evaluate(self, observations: FlatObservations, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         heads, values = self(observations.values)
         return self.log_probs(heads, actions), self._entropies(heads), values
 

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from metta.common.errors import UserError
-from metta.rl.gymnasium.policy import Flat, GymnasiumPolicy
+from metta.rl.gymnasium.policy import FlatObservations, GymnasiumPolicy
 from metta.rl.gymnasium.spaces import Flattener, GymnasiumSpec
 
 NUMBER = Box(-1.0, 1.0, (2,), np.float32)
@@ -76,7 +76,7 @@ def test_a_policy_can_do_every_action(space: spaces.Space[Any]) -> None:
     with torch.no_grad():
         heads, _ = policy(observations)
         actions = policy.sample(heads, torch.Generator().manual_seed(0))
-        log_probs, entropies, _ = policy.evaluate(Flat(observations), actions)
+        log_probs, entropies, _ = policy.evaluate(FlatObservations(observations), actions)
     assert all(space.contains(spec.actions.to_environment(action)) for action in actions.numpy())
     torch.testing.assert_close(log_probs, policy.log_probs(heads, actions))
     # The entropy is the mean of minus the log-probability

@@ -15,9 +15,9 @@ from experiments import sweep_gymnasium
 from metta.common.errors import UserError
 from metta.common.runner import main as run_tool
 from metta.rl.gymnasium.config import GymnasiumConfig, GymnasiumSimulation
-from metta.rl.gymnasium.environments import Environments
+from metta.rl.gymnasium.environments import GymnasiumEnvironments
 from metta.rl.gymnasium.evaluate import evaluate, load_policy
-from metta.rl.gymnasium.game import GymnasiumPlayer, spec_of
+from metta.rl.gymnasium.game import GymnasiumCollector, spec_of
 from metta.rl.gymnasium.policy import GymnasiumPolicy, Moments
 from metta.rl.ranks import Ranks
 from metta.rl.trainer import TrainingResult, train
@@ -92,7 +92,7 @@ def test_a_seed_gives_the_same_run(tmp_path: Path) -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def with_values_of_one(environments: Environments) -> GymnasiumPolicy:
+def with_values_of_one(environments: GymnasiumEnvironments) -> GymnasiumPolicy:
     """A policy whose critic says 1 of everything."""
     policy = GymnasiumPolicy(environments.spec, 4, normalized=True)
     torch.nn.init.zeros_(policy.critic[-1].weight)  # type: ignore[arg-type]
@@ -102,9 +102,9 @@ def with_values_of_one(environments: Environments) -> GymnasiumPolicy:
 
 def test_a_truncated_episode_is_worth_what_would_follow() -> None:
     """With a critic that is always 1 and rewards of 0 to 1, the return of a last step is its reward + gamma."""
-    environments = Environments(LEVERS, range(2), [0])
+    environments = GymnasiumEnvironments(LEVERS, range(2), [0])
     policy = with_values_of_one(environments)
-    player = GymnasiumPlayer(environments, 5, normalize_rewards=False, ranks=Ranks())
+    player = GymnasiumCollector(environments, 5, normalize_rewards=False, ranks=Ranks())
     config = PPOConfig(gamma=0.5, gae_lambda=1.0)
     batch, episodes = player.collect(policy, config, torch.Generator().manual_seed(0))
     last = batch.returns.view(5, 2)[-1]
@@ -116,9 +116,11 @@ def test_a_truncated_episode_is_worth_what_would_follow() -> None:
 @pytest.mark.parametrize("truncated", [False, True])
 def test_nothing_is_learnt_of_an_agent_that_is_out(truncated: bool) -> None:
     """Of the Pair's 5 steps the second agent plays 3; a critic that is always 1 is worth gamma where it was cut off."""
-    environments = Environments(GymnasiumConfig(env_id=MODULE, options={"truncated": truncated}), range(2), [0])
+    environments = GymnasiumEnvironments(
+        GymnasiumConfig(env_id=MODULE, options={"truncated": truncated}), range(2), [0]
+    )
     policy = with_values_of_one(environments)
-    player = GymnasiumPlayer(environments, 5, normalize_rewards=True, ranks=Ranks())
+    player = GymnasiumCollector(environments, 5, normalize_rewards=True, ranks=Ranks())
     config = PPOConfig(gamma=0.5, gae_lambda=0.0)
     batch, _ = player.collect(policy, config, torch.Generator().manual_seed(0))
     assert len(batch) == len(batch.actions) == len(batch.returns) == 2 * (5 + 3)
@@ -126,7 +128,7 @@ def test_nothing_is_learnt_of_an_agent_that_is_out(truncated: bool) -> None:
     player.collect(policy, config, torch.Generator().manual_seed(0))
     assert float(policy.observed.count) == 16
 
-    plain = GymnasiumPlayer(environments, 5, normalize_rewards=False, ranks=Ranks())
+    plain = GymnasiumCollector(environments, 5, normalize_rewards=False, ranks=Ranks())
     batch, _ = plain.collect(policy, config, torch.Generator().manual_seed(0))
     last_of_second = batch.returns[torch.tensor([9, 11])]  # after two steps of 4 agents, a, b, a, b
     assert plain.reward_per_step in {wins / 16 for wins in range(17)}

@@ -13,13 +13,13 @@ from metta.rl.threads import torch_threads
 from metta.rl.tokens import Vocabulary
 
 
-class Actor:
+class PolicyPlayer:
     """Plays with a trained policy, drawing each action from its distribution.
 
     Example:
-        >>> actor = load_policy("file:///runs/mine/checkpoints/000061")
-        >>> actor.reset(num_agents=24, seed=0)
-        >>> actions = actor.act(observations)
+        >>> player = load_policy("file:///runs/mine/checkpoints/000061")
+        >>> player.reset(num_agents=24, seed=0)
+        >>> actions = player.act(observations)
 
     Attributes:
         spec: the environment that the policy was trained in.
