@@ -1,7 +1,18 @@
-"""Training by PPO: environments in worker processes, a policy over tokens, checkpoints."""
+"""Training by PPO: environments in worker processes, a policy over tokens, checkpoints.
+
+Read the room in this order:
+
+1. `trainer_config`: the hyperparameters. `trainer`: the loop, which names every other part.
+2. `ppo`: advantages, loss and update. `policy` and `tokens`: the network. `adam`: the optimizer.
+3. `game`: what the loop needs of a game. `environment`, `vector_environment`, `rollout`: how mettagrid provides it.
+   `gymnasium/`: how Gymnasium and PettingZoo provide it.
+4. `plan`, `progress`, `checkpoint`: what a run will do, how far it has come, how it continues after an end.
+5. `ranks`, `launch`, `shared_mean`, `processes`, `threads`: several processes that train one policy.
+6. `player`: a trained policy that plays.
+"""
 
 import os
 
-# Threads of torch that wait for each other give their core away. By default they spin, and where the cores are shared
-# with anything else an update then takes not twice but forty times as long. Read once, when torch is first imported.
+# Makes threads of torch sleep while they wait for each other. By default they spin, and on cores that are shared with
+# other processes an update then takes forty times as long instead of twice. Read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

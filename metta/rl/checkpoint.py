@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
 from metta.common import shared_files
+from metta.common.config import flatten
 from metta.common.errors import UserError
 from metta.rl.adam import Adam
 from metta.rl.environment import EnvironmentSpec
@@ -31,9 +34,18 @@ from metta.rl.tokens import Vocabulary
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from pydantic import BaseModel
+
+    from metta.rl.ranks import Ranks
+    from metta.rl.trainer_config import TrainerConfig
+
+logger = logging.getLogger(__name__)
 
 KEPT = 2
-"""Older checkpoints of a run are deleted."""
+"""How many checkpoints of a run are kept; older ones are deleted."""
+
+_MAY_CHANGE = ("total_timesteps", "checkpoint_seconds", "num_ranks", "num_workers", "device")
+"""Settings of the trainer that may differ between attempts of one run."""
 
 _WEIGHTS, _DESCRIPTION = "policy.safetensors", "policy.json"
 _TEMPORARY = ".tmp-"
@@ -117,6 +129,74 @@ def restore(checkpoint: Path, state: TrainingState) -> None:
     counters = json.loads((checkpoint / "training.json").read_text())
     for name in ("updates", "agent_steps", "seconds", "metrics"):
         setattr(state, name, counters[name])
+
+
+class RunCheckpoints:
+    """The checkpoints of one run, written by rank 0 and read by all ranks.
+
+    Args:
+        run_dir: the run's folder.
+        config: hyperparameters of the run.
+        env: the game.
+        spec: what a policy needs to know of the game.
+        ranks: who trains.
+    """
+
+    def __init__(
+        self, run_dir: Path, config: TrainerConfig, env: BaseModel, spec: DataclassInstance, ranks: Ranks
+    ) -> None:
+        self._run_dir = run_dir
+        self._every_seconds = config.checkpoint_seconds
+        self._settings = {"trainer": config.model_dump(mode="json"), "env": env.model_dump(mode="json")}
+        self._spec = spec
+        self._ranks = ranks
+        self._saved = time.monotonic()
+
+    def restore_latest(self, state: TrainingState) -> None:
+        """Continue from the newest checkpoint, if there is one. A collective.
+
+        Raises:
+            UserError: it was made with other settings.
+        """
+        newest = self._ranks.broadcast(latest(self._run_dir))
+        if newest is not None:
+            _require_same(settings_of(newest), self._settings, self._run_dir)
+            restore(newest, state)
+            logger.info("resumed from %s at %d agent steps", newest, state.agent_steps)
+
+    def start_clock(self) -> None:
+        """Count the time to the next checkpoint from now."""
+        self._saved = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is old enough."""
+        return time.monotonic() - self._saved >= self._every_seconds
+
+    def save(self, state: TrainingState) -> Path:
+        """Write a checkpoint and return its folder."""
+        folder = save(self._run_dir, state, self._spec, self._settings)
+        self.start_clock()
+        return folder
+
+    def save_last(self, state: TrainingState) -> Path:
+        """Write the last checkpoint on rank 0, and return its folder on every rank. A collective."""
+        return self._ranks.broadcast(self.save(state) if self._ranks.leads else self._run_dir)
+
+
+def _require_same(before: dict[str, Any], now: dict[str, Any], run_dir: Path) -> None:
+    old, new = flatten(before), flatten(now)
+    changed = [
+        f"{path}: {old.get(path, '(absent)')} -> {new.get(path, '(absent)')}"
+        for path in {**old, **new}
+        if old.get(path) != new.get(path) and path.removeprefix("trainer.") not in _MAY_CHANGE
+    ]
+    if changed:
+        raise UserError(
+            f"the run in {run_dir} was made with other settings: {'; '.join(changed[:6])}"
+            + (f"; and {len(changed) - 6} more" if len(changed) > 6 else "")
+            + "\nchoose another run name, or delete its checkpoints"
+        )
 
 
 def load_policy(uri: str, device: str = "cpu") -> PolicyPlayer:

@@ -1,4 +1,4 @@
-"""What the trainer needs of whatever it trains on."""
+"""What the trainer needs of a game: a spec, a network for it, and a collector of experience."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metta.rl.gymnasium.config import GymnasiumConfig
 from metta.rl.policy import ActorCritic
 from metta.rl.ppo import Batch
 from metta.rl.ranks import Ranks
-from metta.rl.rollout import Rollout
+from metta.rl.rollout import MettagridCollector
 from metta.rl.tokens import Vocabulary
 from metta.rl.trainer_config import PPOConfig
 from metta.rl.vector_environment import VectorEnvironment
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Spec(Protocol):
-    """A dataclass that says what a policy needs to know of an environment, in JSON's types."""
+    """A dataclass of JSON types that describes an environment to a policy."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
@@ -33,8 +33,8 @@ class Spec(Protocol):
     def num_agents(self) -> int: ...
 
 
-class Player(Protocol):
-    """Plays with a policy to gather experience."""
+class Collector(Protocol):
+    """Plays with the current policy to collect experience."""
 
     @property
     def reward_per_step(self) -> float:
@@ -44,12 +44,16 @@ class Player(Protocol):
     def collect(
         self, policy: Any, config: PPOConfig, generator: torch.Generator
     ) -> tuple[Batch, list[dict[str, float]]]:
-        """A batch, and the stats of the episodes that ended meanwhile."""
+        """Play, and estimate the advantage of every action by generalised advantage estimation.
+
+        Returns:
+            the batch, on the policy's device, and the stats of the episodes that ended meanwhile.
+        """
         ...
 
 
 class Game(Protocol):
-    """A game with a network that suits it."""
+    """A game, with a network that fits it."""
 
     @property
     def spec(self) -> Spec: ...
@@ -58,9 +62,9 @@ class Game(Protocol):
         """An untrained policy; its weights are drawn from torch's global generator."""
         ...
 
-    def player(
+    def collector(
         self, num_environments: int, horizon: int, num_workers: int, seed: Sequence[int], ranks: Ranks
-    ) -> AbstractContextManager[Player]:
+    ) -> AbstractContextManager[Collector]:
         """Plays this rank's part of the environments, `horizon` steps for each batch. The seed fixes all episodes."""
         ...
 
@@ -89,9 +93,9 @@ class MettagridGame:
         return make_policy(self.spec, hidden_size)
 
     @contextmanager
-    def player(
+    def collector(
         self, num_environments: int, horizon: int, num_workers: int, seed: Sequence[int], ranks: Ranks
-    ) -> Iterator[Player]:
+    ) -> Iterator[Collector]:
         part = ranks.part(num_environments)
         with VectorEnvironment(self._config, num_environments, num_workers, seed, part) as environments:
-            yield Rollout(environments, Vocabulary(self.spec), horizon)
+            yield MettagridCollector(environments, Vocabulary(self.spec), horizon)

@@ -1,10 +1,13 @@
-"""Playing with the current policy to gather a batch of experience."""
+"""Playing mettagrid with the current policy to collect a batch of experience."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from metta.rl.policy import Policy, sample
@@ -14,83 +17,116 @@ from metta.rl.trainer_config import PPOConfig
 from metta.rl.vector_environment import VectorEnvironment
 
 
-class Rollout:
-    """Plays `horizon` steps in every environment at a time, going on where the last batch stopped."""
+class MettagridCollector:
+    """Plays `horizon` steps in every environment per batch. Each batch continues where the last one stopped."""
 
     def __init__(self, environments: VectorEnvironment, vocabulary: Vocabulary, horizon: int) -> None:
-        self.environments = environments
-        self.vocabulary = vocabulary
-        self.horizon = horizon
-        self.num_agents = environments.num_environments * environments.spec.num_agents
-        self.batch_size = horizon * self.num_agents
+        self._environments = environments
+        self._vocabulary = vocabulary
+        self._horizon = horizon
+        self.reward_per_step = 0.0
 
     @torch.no_grad()
     def collect(
         self, policy: Policy, config: PPOConfig, generator: torch.Generator
     ) -> tuple[Batch, list[dict[str, float]]]:
-        """Play, and judge what was done by generalised advantage estimation.
-
-        Returns:
-            the batch, on the policy's device, and the stats of the episodes that ended meanwhile.
-        """
-        device = policy.device
+        """Play, and estimate the advantage of every action; see `metta.rl.game.Collector`."""
         embeddings = policy.embeddings()
-        environments, arrays = self.environments, self.environments.arrays
-        shape = (self.horizon, environments.num_environments, environments.spec.num_agents)
-        actions = torch.zeros(shape, dtype=torch.int64, device=device)
-        log_probs = torch.zeros(shape, device=device)
-        values = torch.zeros((self.horizon + 1, *shape[1:]), device=device)
-        final_values = torch.zeros(shape, device=device)
-        rewards = np.zeros(shape, dtype=np.float32)
-        terminals = np.zeros(shape, dtype=np.bool_)
-        truncations = np.zeros(shape, dtype=np.bool_)
-        tokens: list[TokenBatch] = []
+        environments, arrays = self._environments, self._environments.arrays
+        shape = (self._horizon, environments.num_environments, environments.spec.num_agents)
+        trajectory = _Trajectory.allocate(shape, policy.device)
         episodes: list[dict[str, float]] = []
 
-        for step in range(self.horizon + 1):
+        for step in range(self._horizon + 1):
             for group in environments.groups:
                 episodes += environments.receive(group)
                 if step > 0:
-                    rewards[step - 1, group] = arrays.rewards[group]
-                    terminals[step - 1, group] = arrays.terminals[group]
-                    truncations[step - 1, group] = arrays.truncations[group]
-                    for cut in group.start + np.flatnonzero(arrays.truncations[group].any(axis=1)):
-                        final = self._encode(arrays.final_observations[cut], device)
-                        _, final_values[step - 1, cut] = policy(final, embeddings)
-                observed = self._encode(arrays.observations[group], device)
-                logits, value = policy(observed, embeddings)
-                values[step, group] = value.view(values[step, group].shape)
-                if step == self.horizon:
+                    self._record_outcome(trajectory, step - 1, group, policy, embeddings)
+                observed = self._encode(arrays.observations[group], policy.device)
+                logits, values = policy(observed, embeddings)
+                trajectory.values[step, group] = values.view(trajectory.values[step, group].shape)
+                if step == self._horizon:  # only the value of the state after the last action is needed
                     continue
-                action = sample(logits, generator)
-                arrays.actions[group] = action.view(actions[step, group].shape).cpu().numpy()
-                environments.send(group)
-                tokens.append(observed)
-                actions[step, group] = action.view(actions[step, group].shape)
-                log_probs[step, group] = (
-                    functional.log_softmax(logits, dim=-1).gather(1, action[:, None]).view(actions[step, group].shape)
-                )
+                actions = sample(logits, generator)
+                group_shape = trajectory.actions[step, group].shape
+                arrays.actions[group] = actions.view(group_shape).cpu().numpy()
+                environments.send(group)  # the rest is computed while workers step
+                trajectory.tokens.append(observed)
+                trajectory.actions[step, group] = actions.view(group_shape)
+                log_probs = functional.log_softmax(logits, dim=-1).gather(1, actions[:, None])
+                trajectory.log_probs[step, group] = log_probs.view(group_shape)
 
-        known_values = values.cpu().numpy()
-        next_values = np.where(truncations, final_values.cpu().numpy(), known_values[1:])
+        self.reward_per_step = float(trajectory.rewards.mean())
+        return trajectory.batch(config), episodes
+
+    def _record_outcome(
+        self, trajectory: _Trajectory, step: int, group: slice, policy: Policy, embeddings: Tensor
+    ) -> None:
+        """Record what followed the actions of a step, with the value of the last state where an episode was cut off."""
+        arrays = self._environments.arrays
+        trajectory.rewards[step, group] = arrays.rewards[group]
+        trajectory.terminals[step, group] = arrays.terminals[group]
+        trajectory.truncations[step, group] = arrays.truncations[group]
+        for truncated in group.start + np.flatnonzero(arrays.truncations[group].any(axis=1)):
+            final = self._encode(arrays.final_observations[truncated], policy.device)
+            _, trajectory.final_values[step, truncated] = policy(final, embeddings)
+
+    def _encode(self, observations: npt.NDArray[np.uint8], device: torch.device) -> TokenBatch:
+        return self._vocabulary.encode(observations.reshape(-1, *observations.shape[-2:])).to(device)
+
+
+@dataclass(frozen=True)
+class _Trajectory:
+    """What happened in one batch, [steps, environments, agents] each.
+
+    Attributes:
+        actions, log_probs: of the policy.
+        values: V of the state at each step, and of the one after the last: [steps + 1, ...].
+        final_values: V of the last state of an episode that was truncated at this step, else 0.
+        rewards, terminals, truncations: what followed the actions.
+        tokens: the observations that the actions were chosen from, by step and then group.
+    """
+
+    actions: Tensor
+    log_probs: Tensor
+    values: Tensor
+    final_values: Tensor
+    rewards: npt.NDArray[np.float32]
+    terminals: npt.NDArray[np.bool_]
+    truncations: npt.NDArray[np.bool_]
+    tokens: list[TokenBatch] = field(default_factory=list)
+
+    @classmethod
+    def allocate(cls, shape: tuple[int, int, int], device: torch.device) -> _Trajectory:
+        steps, *agents = shape
+        return cls(
+            actions=torch.zeros(shape, dtype=torch.int64, device=device),
+            log_probs=torch.zeros(shape, device=device),
+            values=torch.zeros((steps + 1, *agents), device=device),
+            final_values=torch.zeros(shape, device=device),
+            rewards=np.zeros(shape, dtype=np.float32),
+            terminals=np.zeros(shape, dtype=np.bool_),
+            truncations=np.zeros(shape, dtype=np.bool_),
+        )
+
+    def batch(self, config: PPOConfig) -> Batch:
+        """The batch to learn from, on the policy's device, with advantages by GAE."""
+        device = self.values.device
+        values = self.values.cpu().numpy()
+        next_values = np.where(self.truncations, self.final_values.cpu().numpy(), values[1:])
         advantages = generalized_advantages(
-            rewards,
-            known_values[:-1],
-            np.where(terminals, np.float32(0), next_values),
-            terminals | truncations,
+            self.rewards,
+            values[:-1],
+            np.where(self.terminals, np.float32(0), next_values),
+            self.terminals | self.truncations,
             config.gamma,
             config.gae_lambda,
         )
-        batch = Batch(
-            observations=TokenBatch.concatenate(tokens),
-            actions=actions.flatten(),
-            log_probs=log_probs.flatten(),
-            values=values[:-1].flatten(),
+        return Batch(
+            observations=TokenBatch.concatenate(self.tokens),
+            actions=self.actions.flatten(),
+            log_probs=self.log_probs.flatten(),
+            values=self.values[:-1].flatten(),
             advantages=torch.from_numpy(advantages).to(device).flatten(),
-            returns=torch.from_numpy(advantages + known_values[:-1]).to(device).flatten(),
+            returns=torch.from_numpy(advantages + values[:-1]).to(device).flatten(),
         )
-        self.reward_per_step = float(rewards.mean())
-        return batch, episodes
-
-    def _encode(self, observations: npt.NDArray[np.uint8], device: torch.device) -> TokenBatch:
-        return self.vocabulary.encode(observations.reshape(-1, *observations.shape[-2:])).to(device)

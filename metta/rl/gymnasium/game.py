@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from metta.rl.ppo import Batch, generalized_advantages
 from metta.rl.ranks import Ranks
 from metta.rl.trainer_config import PPOConfig
 
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
 
 class GymnasiumGame:
     """See `metta.rl.game.Game`. Environments step in the process of their rank."""
@@ -30,7 +34,7 @@ class GymnasiumGame:
         return GymnasiumPolicy(self.spec, hidden_size, self._config.normalize_observations)
 
     @contextmanager
-    def player(
+    def collector(
         self, num_environments: int, horizon: int, num_workers: int, seed: Sequence[int], ranks: Ranks
     ) -> Iterator[GymnasiumCollector]:
         environments = GymnasiumEnvironments(self._config, ranks.part(num_environments), seed)
@@ -52,10 +56,10 @@ def spec_of(config: GymnasiumConfig) -> GymnasiumSpec:
 
 
 class GymnasiumCollector:
-    """Plays `horizon` steps in every environment at a time, going on where the last batch stopped. Only the steps of
-    agents that acted make the batch.
+    """Plays `horizon` steps in every environment per batch. Each batch continues where the last one stopped. Steps of
+    agents that did not act are not in the batch.
 
-    The statistics by which observations are normalised change between batches only, so that within one the policy that
+    The statistics that normalise observations change between batches only, so that within a batch the policy that
     learns is the one that played.
     """
 
@@ -66,99 +70,122 @@ class GymnasiumCollector:
         self._horizon = horizon
         self._normalize_rewards = normalize_rewards
         self._ranks = ranks
-        shape = environments.observations.shape[:2]
-        self._discounted = np.zeros(shape)
-        self._seen: Tensor | None = None
+        self._discounted_returns = np.zeros(environments.observations.shape[:2])
+        self._last_observations: Tensor | None = None
         self.reward_per_step = 0.0
 
     @torch.no_grad()
     def collect(
         self, policy: GymnasiumPolicy, config: PPOConfig, generator: torch.Generator
     ) -> tuple[Batch, list[dict[str, float]]]:
-        """Play, and judge what was done by generalised advantage estimation; see `metta.rl.game.Player`."""
-        if self._seen is not None:
-            _merge(policy.observed, self._seen, self._ranks)
-        device, environments = policy.device, self._environments
-        agents = environments.observations.shape[:2]
-        observed: list[Tensor] = []
-        actions: list[Tensor] = []
-        log_probs: list[Tensor] = []
-        values = np.zeros((self._horizon + 1, *agents), dtype=np.float32)
-        final_values: dict[tuple[int, int], npt.NDArray[np.float32]] = {}
-        steps: list[VectorStep] = []
+        """Play, and estimate the advantage of every action; see `metta.rl.game.Collector`."""
+        if self._last_observations is not None:
+            _merge(policy.observed, self._last_observations, self._ranks)
+        trajectory = self._play(policy, generator)
 
-        for step in range(self._horizon + 1):
-            observations = self._tensor(environments.observations, device)
-            heads, value = policy(observations)
-            values[step] = value.view(agents).cpu().numpy()
-            if step == self._horizon:
-                break
-            action = policy.sample(heads, generator)
-            observed.append(observations)
-            actions.append(action)
-            log_probs.append(policy.log_probs(heads, action))
-            after = environments.step(action.view(*agents, -1).cpu().numpy())
-            for index, final in after.final_observations.items():
-                if after.truncations[index].any():
-                    final_values[step, index] = policy(self._tensor(final[None], device))[1].cpu().numpy()
-            steps.append(after)
-
-        rewards = np.stack([each.rewards for each in steps])
-        terminals = np.stack([each.terminals for each in steps])
-        ended = terminals | np.stack([each.truncations for each in steps])
-        acted = np.stack([each.acted for each in steps])
-        rows = torch.from_numpy(np.flatnonzero(acted)).to(device)
-        self._seen = torch.cat(observed)[rows]
+        rewards = np.stack([step.rewards for step in trajectory.steps])
+        terminals = np.stack([step.terminals for step in trajectory.steps])
+        ended = terminals | np.stack([step.truncations for step in trajectory.steps])
+        acted = np.stack([step.acted for step in trajectory.steps])
         self.reward_per_step = float(rewards[acted].mean())
         if self._normalize_rewards:
             rewards = self._scaled(rewards, ended, acted, policy.returns, config.gamma)
-        next_values = values[1:].copy()
-        for place, final_value in final_values.items():
-            next_values[place] = final_value
         advantages = generalized_advantages(
             rewards,
-            values[:-1],
-            np.where(terminals, np.float32(0), next_values),
+            trajectory.values[:-1],
+            np.where(terminals, np.float32(0), trajectory.next_values()),
             ended,
             config.gamma,
             config.gae_lambda,
         )
-        batch = Batch(
-            observations=FlatObservations(self._seen),
-            actions=torch.cat(actions)[rows],
-            log_probs=torch.cat(log_probs)[rows],
-            values=torch.from_numpy(values[:-1][acted]).to(device),
-            advantages=torch.from_numpy(advantages[acted]).to(device),
-            returns=torch.from_numpy((advantages + values[:-1])[acted]).to(device),
-        )
-        return batch, [stats for each in steps for stats in each.episodes]
+        self._last_observations = _rows(trajectory.observations, acted)
+        batch = trajectory.batch(self._last_observations, advantages, acted)
+        return batch, [stats for step in trajectory.steps for stats in step.episodes]
 
-    def _scaled(
-        self,
-        rewards: npt.NDArray[np.float32],
-        ended: npt.NDArray[np.bool_],
-        acted: npt.NDArray[np.bool_],
-        returns: Moments,
-        gamma: float,
-    ) -> npt.NDArray[np.float32]:
+    def _play(self, policy: GymnasiumPolicy, generator: torch.Generator) -> _Trajectory:
+        environments = self._environments
+        agents = environments.observations.shape[:2]
+        trajectory = _Trajectory(np.zeros((self._horizon + 1, *agents), dtype=np.float32))
+        for step in range(self._horizon + 1):
+            observations = _tensor(environments.observations, policy.device)
+            heads, values = policy(observations)
+            trajectory.values[step] = values.view(agents).cpu().numpy()
+            if step == self._horizon:  # only the value of the state after the last action is needed
+                break
+            actions = policy.sample(heads, generator)
+            trajectory.observations.append(observations)
+            trajectory.actions.append(actions)
+            trajectory.log_probs.append(policy.log_probs(heads, actions))
+            after = environments.step(actions.view(*agents, -1).cpu().numpy())
+            trajectory.steps.append(after)
+            for index, final in after.final_observations.items():
+                if after.truncations[index].any():
+                    final_values = policy(_tensor(final[None], policy.device))[1]
+                    trajectory.final_values[step, index] = final_values.cpu().numpy()
+        return trajectory
+
+    def _scaled(self, rewards: Floats, ended: Bools, acted: Bools, returns: Moments, gamma: float) -> Floats:
         """Reward scaling (Engstrom et al. 2020, arXiv 2005.12729, section 3): by the deviation of discounted sums."""
         sums = np.zeros(rewards.shape)
         for step, reward in enumerate(rewards):
-            self._discounted = self._discounted * gamma + reward
-            sums[step] = self._discounted
-            self._discounted[ended[step]] = 0.0
+            self._discounted_returns = self._discounted_returns * gamma + reward
+            sums[step] = self._discounted_returns
+            self._discounted_returns[ended[step]] = 0.0
         _merge(returns, torch.from_numpy(sums[acted])[:, None].to(returns.mean.device), self._ranks)
         deviation = float((returns.variance + 1e-8).sqrt())
         return np.asarray(np.clip(rewards / deviation, -CLIP, CLIP), dtype=np.float32)
 
-    @staticmethod
-    def _tensor(observations: npt.NDArray[np.generic], device: torch.device) -> Tensor:
-        """A copy [environments * agents, size], for the environments will write over the array."""
-        return torch.from_numpy(observations.reshape(-1, observations.shape[-1]).copy()).to(device)
+
+@dataclass(frozen=True)
+class _Trajectory:
+    """What happened in one batch, by step.
+
+    Attributes:
+        values: V of the state at each step, and of the one after the last: [steps + 1, environments, agents].
+        observations, actions, log_probs: [environments * agents, ...] at each step.
+        steps: what followed the actions.
+        final_values: V [agents] of the last state of a truncated episode, by step and environment.
+    """
+
+    values: Floats
+    observations: list[Tensor] = field(default_factory=list)
+    actions: list[Tensor] = field(default_factory=list)
+    log_probs: list[Tensor] = field(default_factory=list)
+    steps: list[VectorStep] = field(default_factory=list)
+    final_values: dict[tuple[int, int], Floats] = field(default_factory=dict)
+
+    def next_values(self) -> Floats:
+        """V of the state that each action led to, before the next episode begins."""
+        next_values = self.values[1:].copy()
+        for index, final_values in self.final_values.items():
+            next_values[index] = final_values
+        return next_values
+
+    def batch(self, observations: Tensor, advantages: Floats, acted: Bools) -> Batch:
+        """The batch to learn from, on the policy's device: the steps of agents that acted, with these observations."""
+        device = self.actions[0].device
+        return Batch(
+            observations=FlatObservations(observations),
+            actions=_rows(self.actions, acted),
+            log_probs=_rows(self.log_probs, acted),
+            values=torch.from_numpy(self.values[:-1][acted]).to(device),
+            advantages=torch.from_numpy(advantages[acted]).to(device),
+            returns=torch.from_numpy((advantages + self.values[:-1])[acted]).to(device),
+        )
+
+
+def _rows(steps: list[Tensor], acted: Bools) -> Tensor:
+    """The rows of agents that acted, out of [environments * agents, ...] at each step."""
+    return torch.cat(steps)[torch.from_numpy(np.flatnonzero(acted)).to(steps[0].device)]
+
+
+def _tensor(observations: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """A copy [environments * agents, size], because the environments overwrite their array."""
+    return torch.from_numpy(observations.reshape(-1, observations.shape[-1]).copy()).to(device)
 
 
 def _merge(moments: Moments, samples: Tensor, ranks: Ranks) -> None:
-    """Take in the samples [n, size] of all ranks."""
+    """Merge the samples [n, size] of all ranks into running statistics."""
     samples = samples.double()
     count = torch.full((1,), float(len(samples)), dtype=torch.float64, device=samples.device)
     sums = ranks.average(torch.cat([samples.sum(dim=0), samples.square().sum(dim=0), count]))

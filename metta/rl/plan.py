@@ -1,0 +1,139 @@
+"""What a run will do: its settings, fitted to its environment, its ranks and the machine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from metta.common.errors import UserError
+from metta.rl.game import Spec
+from metta.rl.processes import usable_cores
+from metta.rl.ranks import Ranks
+from metta.rl.trainer_config import TrainerConfig, round_batch
+
+FEW_UPDATES = 10
+
+STEPS_PER_THREAD = 4_096
+"""Agent steps in a minibatch for each thread; with fewer, threads wait for each other longer than they compute."""
+
+STEPS_PER_RANK = 512
+"""Agent steps in a rank's part of a minibatch; with fewer, ranks wait for each other longer than they compute."""
+
+ENVIRONMENTS_PER_RANK = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, once its settings are fitted to its environment.
+
+    Attributes:
+        updates: batches to learn from, in all attempts.
+        num_environments: environments that step together.
+        horizon: steps of each environment per batch.
+        batch_size: agent steps per batch.
+        minibatches: minibatches per pass over a batch.
+        num_workers: processes that step the environments of each rank.
+        warnings: what is questionable about the settings.
+    """
+
+    updates: int
+    num_environments: int
+    horizon: int
+    batch_size: int
+    minibatches: int
+    num_workers: int
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, config: TrainerConfig, spec: Spec, ranks: Ranks) -> Plan:
+        """Fit the settings.
+
+        Raises:
+            UserError: there are more ranks than environments.
+        """
+        if ranks.size > config.num_environments:
+            raise UserError(
+                f"trainer.num_ranks: {ranks.size} ranks have only {config.num_environments} environments to share; "
+                "raise trainer.num_environments"
+            )
+        num_environments, horizon = round_batch(config.batch_size, spec.num_agents, config.num_environments, ranks.size)
+        batch_size = num_environments * horizon * spec.num_agents
+        updates = math.ceil(config.total_timesteps / config.batch_size)
+        num_workers = (ranks.cores if ranks.cores > 1 else 0) if config.num_workers is None else config.num_workers
+        return cls(
+            updates=updates,
+            num_environments=num_environments,
+            horizon=horizon,
+            batch_size=batch_size,
+            minibatches=max(1, round(batch_size / config.minibatch_size)),
+            num_workers=min(num_workers, num_environments // ranks.size),
+            warnings=_warnings(config, updates, batch_size),
+        )
+
+    @property
+    def total(self) -> int:
+        """Agent steps of the whole run."""
+        return self.updates * self.batch_size
+
+    def collect_threads(self, ranks: Ranks) -> int:
+        """Threads that compute actions: one if worker processes step the environments, because they need the cores."""
+        return 1 if self.num_workers else ranks.cores
+
+    def update_threads(self, ranks: Ranks) -> int:
+        """Threads that are worth it for a rank's part of minibatches of this size."""
+        return max(1, min(ranks.cores, self.batch_size // self.minibatches // ranks.size // STEPS_PER_THREAD))
+
+    def metrics(self) -> dict[str, float]:
+        return {
+            "batch_size": self.batch_size,
+            "minibatch_size": self.batch_size / self.minibatches,
+            "num_environments": self.num_environments,
+            "horizon": self.horizon,
+        }
+
+
+def _warnings(config: TrainerConfig, updates: int, batch_size: int) -> list[str]:
+    warnings = []
+    if updates < FEW_UPDATES:
+        warnings.append(
+            f"only {updates} updates: total_timesteps {config.total_timesteps:,} / batch_size "
+            f"{config.batch_size:,}; a policy learns little in fewer than {FEW_UPDATES}"
+        )
+    if config.minibatch_size > batch_size:
+        warnings.append(
+            f"minibatch_size {config.minibatch_size:,} is more than the batch of {batch_size:,}, "
+            "so each batch is one minibatch"
+        )
+    return warnings
+
+
+def computes_on_gpu(config: TrainerConfig) -> bool:
+    return config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+
+
+def device_of(config: TrainerConfig, ranks: Ranks) -> torch.device:
+    """The device of this rank, made torch's current one.
+
+    Raises:
+        UserError: this rank has no GPU of its own.
+    """
+    if not computes_on_gpu(config):
+        return torch.device("cpu")
+    if ranks.local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"trainer.num_ranks: rank {ranks.local_rank} of this machine has no GPU of its own; "
+            f"the machine has {torch.cuda.device_count()}"
+        )
+    torch.cuda.set_device(ranks.local_rank)
+    return torch.device("cuda", ranks.local_rank)
+
+
+def worthwhile_ranks(config: TrainerConfig, spec: Spec, on_gpu: bool) -> int:
+    """One rank for each GPU, or for each CPU core if its part of minibatches and environments is large enough."""
+    num_environments, _ = round_batch(config.batch_size, spec.num_agents, config.num_environments)
+    if on_gpu:
+        return min(max(1, torch.cuda.device_count()), num_environments)
+    by_minibatch = min(config.minibatch_size, config.batch_size) // STEPS_PER_RANK
+    return max(1, min(usable_cores(), num_environments // ENVIRONMENTS_PER_RANK, by_minibatch))
