@@ -13,18 +13,18 @@ from metta.rl.trainer_config import OptimizerConfig
 
 
 class Adam:
-    """Steps weights along their gradient, in the way its configuration says.
+    """Changes weights by their gradient, as the configuration says.
 
-    This is torch's own function. The classes round it in `torch.optim` import torch's compiler when the first of them
-    is made, which takes seconds of each process that trains; and one step of all weights together is quicker than one
-    of each parameter.
+    The arithmetic is torch's own function. Its wrappers in `torch.optim` import torch's compiler when the first one is
+    made, which takes seconds in every process that trains; and one step of all weights together is faster than one
+    step for each parameter.
 
     Attributes:
         learning_rate: of the next step.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> None:
-        """Take over the parameters: from now on they are parts of one vector."""
+        """Make the parameters views of one vector, which this optimizer changes."""
         self.learning_rate = config.learning_rate
         self._config = config
         self._parameters = list(parameters)
@@ -35,7 +35,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self, gradient: Tensor) -> None:
-        """Change the weights by their gradient: of all parameters, flat, one after the other."""
+        """Change the weights by their gradient: that of all parameters, flattened and concatenated."""
         adam(
             [self._weights],
             [gradient],
@@ -55,7 +55,7 @@ class Adam:
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What it remembers, by ``<number of the parameter>.<what>``, and ``step``."""
+        """Its moments, by ``<index of the parameter>.<moment>``, and ``step``."""
         sizes = [parameter.numel() for parameter in self._parameters]
         return {"step": self._steps} | {
             f"{index}.{name}": part.view_as(parameter)
@@ -64,6 +64,6 @@ class Adam:
         }
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Remember what another one did. Raises KeyError where some of it is missing."""
+        """Copy the state of another optimizer. Raises KeyError if part of it is missing."""
         for name, tensor in self.state_dict().items():
             tensor.copy_(tensors[name])

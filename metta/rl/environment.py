@@ -1,7 +1,7 @@
-"""One mettagrid environment, stepped straight in C++ on arrays that the caller owns.
+"""One mettagrid environment, stepped directly in C++ on arrays that the caller owns.
 
-`mettagrid.simulator.Simulation` is made for people who look at a game: it times every call and builds Python objects
-for agents and tokens. Here the C++ core writes into arrays, which may lie in memory shared with other processes.
+`mettagrid.simulator.Simulation` serves people who watch a game: it times every call and builds Python objects for
+agents and tokens. Here the C++ core writes into arrays, which may be in memory shared with other processes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from metta.common.errors import UserError
 
 TOKEN_DIM = 3
 EMPTY = 0xFF
-"""A token whose location is this value is empty; the tokens of an observation come first, empty ones after them."""
+"""A token whose location is this value is empty. Empty tokens come last in an observation."""
 GLOBAL_LOCATION = 0xFE
 """The location of tokens that describe the agent's whole situation, not a cell in its view."""
 
@@ -34,7 +34,7 @@ class EnvironmentSpec:
         num_tokens: tokens in one agent's observation.
         view: height and width in cells of what an agent sees.
         actions: action names; an action is an index into them.
-        features: names of what a token can tell; a token's second byte is an index into them.
+        features: names of what a token can describe; a token's second byte is an index into them.
         tags: names of tags; the value of a token of the feature ``tag`` is an index into them.
         vibes: names of vibes, empty where agents cannot change theirs.
     """
@@ -60,7 +60,7 @@ class EnvironmentSpec:
                 f"env.game.obs.token_dim is {game.obs.token_dim}; policies read tokens of {TOKEN_DIM} bytes"
             )
         if game.actions.change_vibe.enabled and not game.actions.noop.enabled:
-            raise UserError("env.game.actions: change_vibe needs noop, which is what the rest of the agent then does")
+            raise UserError("env.game.actions: change_vibe needs noop, which an agent does while it changes its vibe")
         id_map = game.id_map()
         features = id_map.features()
         assert [feature.id for feature in features] == list(range(len(features)))
@@ -83,7 +83,7 @@ class Buffers:
         observations: uint8 [agents, tokens, 3] of (location, feature, value); location is row << 4 | column.
         rewards: float32 [agents].
         terminals: bool [agents]; the game is over.
-        truncations: bool [agents]; the game was cut off, and would have gone on.
+        truncations: bool [agents]; the game was cut off before its end.
         actions: int32 [agents], read by `Environment.step`.
     """
 
@@ -107,7 +107,7 @@ class Buffers:
 
 
 class Environment:
-    """A mettagrid game that reads actions from its buffers and writes what follows into them.
+    """A mettagrid game that reads actions from its buffers and writes their outcome into them.
 
     Example:
         >>> buffers = Buffers.allocate(EnvironmentSpec.of(config))
@@ -122,7 +122,7 @@ class Environment:
     def __init__(self, config: MettaGridConfig, buffers: Buffers) -> None:
         self.spec = EnvironmentSpec.of(config)
         self.buffers = buffers
-        self._game_config = config.game.model_copy(deep=True)  # for the conversion writes into it
+        self._game_config = config.game.model_copy(deep=True)  # because the conversion writes into it
         self._c_config, self._agent_renames = convert_to_cpp_game_config(self._game_config)
         self._num_core_actions = sum(not name.startswith(CHANGE_VIBE_PREFIX) for name in self.spec.actions)
         self._core_actions = np.zeros(self.spec.num_agents, dtype=np.int32)
@@ -130,7 +130,7 @@ class Environment:
         self._game: MettaGrid | None = None
 
     def reset(self, seed: int) -> None:
-        """Start an episode and write its first observations. The seed fixes both the map and the game's chances.
+        """Start an episode and write its first observations. The seed fixes both the map and the game's random events.
 
         Args:
             seed: in 0..2**31-1.
@@ -148,13 +148,13 @@ class Environment:
         )
 
     def step(self) -> None:
-        """Do the actions in the buffers and write the observations, rewards and ends that follow."""
+        """Do the actions in the buffers, then write the observations, rewards and ends that follow."""
         self.buffers.terminals[:] = False  # the C++ core sets these and never clears them
         self.buffers.truncations[:] = False
         actions = self.buffers.actions
         if self._num_core_actions == len(self.spec.actions):
             self._core_actions[:] = actions
-        else:  # the C++ core takes a vibe from an array of its own; whoever changes its vibe does nothing else
+        else:  # the C++ core reads vibes from a separate array; an agent that changes its vibe does nothing else
             is_vibe = actions >= self._num_core_actions
             np.copyto(self._core_actions, np.where(is_vibe, 0, actions))
             np.copyto(self._vibe_actions, np.where(is_vibe, actions, 0))
@@ -180,7 +180,7 @@ class Environment:
 
         Returns:
             ``reward``: mean over agents of the reward summed over the episode; ``episode_length``: steps; each of the
-            game's agent stats by its name, as the mean over all agents (0 for one in whom it did not occur); each of
+            game's agent stats by its name, as the mean over all agents (0 for an agent without it); each of
             its game stats, with ``game/`` before its name.
         """
         game = self._running
@@ -199,12 +199,12 @@ class Environment:
         return self._game
 
     def _build_map(self, seed: int) -> list[list[str]]:
-        # The seed of MettaGrid itself does not reach the map. A builder may change its config, hence the deep copy.
+        # MettaGrid's own seed does not reach the map. A builder may change its config, hence the deep copy.
         config = self._game_config.map_builder.model_copy(deep=True)
         if isinstance(config, HasSeed):
             config.seed = seed
         builder = config.create()
-        if not isinstance(config, HasSeed):  # e.g. an ASCII map: without this it picks among spawn points at random
+        if not isinstance(config, HasSeed):  # e.g. an ASCII map, which otherwise picks spawn points at random
             builder.shuffle_spawn_indices = np.random.default_rng(seed).shuffle
         grid: list[list[str]] = builder.build_for_num_agents(self.spec.num_agents).grid.tolist()
         return grid

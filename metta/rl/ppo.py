@@ -1,4 +1,4 @@
-"""Proximal policy optimisation (Schulman et al., arXiv 1707.06347): advantages, loss, and the update of one batch."""
+"""Proximal policy optimisation (Schulman et al., arXiv 1707.06347): advantages, loss, and the update from one batch."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ALONE = Ranks()
 
 
 class TrainingDiverged(RuntimeError):
-    """A loss or a gradient is not finite, so nothing more can be learnt."""
+    """A loss or a gradient is not finite, so training cannot continue."""
 
 
 class Observations(Protocol):
-    """What was seen, in order."""
+    """A sequence of observations."""
 
     def select(self, indices: Tensor) -> Observations: ...
 
     def split(self, number: int) -> Sequence[Observations]:
-        """Cut them into adjoining parts, as `torch.Tensor.tensor_split` does."""
+        """Cut it into adjoining parts, as `torch.Tensor.tensor_split` does."""
         ...
 
 
@@ -36,21 +36,21 @@ class Optimizer(Protocol):
     """Changes a policy's parameters."""
 
     def step(self, gradient: Tensor) -> None:
-        """Change them by their gradient: of all parameters, flat, one after the other."""
+        """Change them by their gradient: that of all parameters, flattened and concatenated."""
         ...
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What was seen, done and judged, in order of step and then agent.
+    """Experience to learn from, in order of step and then agent.
 
     Attributes:
-        observations: as the policy takes them.
-        actions: int64 [batch], or as the policy makes them, [batch, ...].
-        log_probs: float32 [batch], of the actions under the policy that took them.
-        values: float32 [batch], as estimated when the action was taken.
+        observations: in the form that the policy reads.
+        actions: int64 [batch], or [batch, ...] in the form that the policy returns.
+        log_probs: float32 [batch], of the actions under the policy that chose them.
+        values: float32 [batch], as estimated when the action was chosen.
         advantages: float32 [batch].
-        returns: float32 [batch], what the values should have been.
+        returns: float32 [batch], the targets of the values.
     """
 
     observations: Observations
@@ -74,7 +74,7 @@ class Batch:
         )
 
     def split(self, number: int) -> list[Batch]:
-        """Cut it into adjoining parts, the sizes of which differ by one at most."""
+        """Cut it into adjoining parts whose sizes differ by at most one."""
         tensors = (self.actions, self.log_probs, self.values, self.advantages, self.returns)
         parts = zip(*(tensor.tensor_split(number) for tensor in tensors), strict=True)
         return [Batch(seen, *part) for seen, part in zip(self.observations.split(number), parts, strict=True)]
@@ -94,10 +94,10 @@ def generalized_advantages(
 
     Args:
         rewards: for the action at each step.
-        values: V of the state the action was taken in.
-        next_values: V of the state it led to: 0 where the game was over, V of the last state where the game was
-            truncated, for it would have gone on.
-        ended: whether the episode ended, either way, with this step; no advantage flows back over it.
+        values: V of the state in which the action was chosen.
+        next_values: V of the state that it led to: 0 where the game was over, V of the last state where the game was
+            truncated, because it would have continued.
+        ended: whether the episode ended with this step, either way; advantages do not flow back across it.
     """
     deltas = rewards + gamma * next_values - values
     advantages = np.zeros_like(deltas)
@@ -109,7 +109,7 @@ def generalized_advantages(
 
 
 def normalized_advantages(minibatches: Sequence[Tensor], ranks: Ranks) -> list[Tensor]:
-    """Advantage normalisation over each minibatch, which is made of the parts of all ranks, in one collective."""
+    """Advantage normalisation over each minibatch with the parts of all ranks, in one collective."""
     moments = [torch.stack([part.mean(), part.square().mean()]) for part in (each.double() for each in minibatches)]
     means, squares = ranks.average(torch.stack(moments)).unbind(dim=1)
     deviations = (squares - means.square()).clamp(min=0).sqrt()
@@ -125,18 +125,18 @@ def ppo_loss(
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
     """The loss of a minibatch whose advantages are normalised.
 
-    Its derivatives are written out: to have each of its small steps differentiated by autograd takes a CPU as long as
-    the network does.
+    Its derivatives are written out, because autograd would take as long for its many small operations on a CPU as for
+    the network.
 
     Args:
-        log_probs: [batch], of the actions in the batch under the policy as it is now.
-        entropies: [batch], of what it might do instead.
-        values: [batch], as it estimates them now.
-        batch: what was done.
+        log_probs: [batch], of the actions in the batch under the current policy.
+        entropies: [batch], of the current policy's distributions over actions.
+        values: [batch], as currently estimated.
+        batch: the experience.
         config: clips and weights.
 
     Returns:
-        the derivatives of the loss by `log_probs`, `entropies` and `values`, and what to look at while it falls.
+        the derivatives of the loss with respect to `log_probs`, `entropies` and `values`, and measures to monitor.
     """
     size = len(batch)
     log_ratio = log_probs - batch.log_probs
@@ -148,7 +148,7 @@ def ppo_loss(
     policy_loss = -torch.min(surrogate, clipped_surrogate).mean()
     policy_slope = torch.where(surrogate <= clipped_surrogate, surrogate, 0.0) / -size
 
-    # Clipped value loss: a value that moved further than the clip gains nothing by moving on.
+    # Clipped value loss: a value that moved further than the clip gains nothing by moving further.
     error = values - batch.returns
     clipped_values = batch.values + (values - batch.values).clamp(-config.clip_coef, config.clip_coef)
     square, clipped_square = error.square(), (clipped_values - batch.returns).square()
@@ -179,19 +179,19 @@ def update(
     generator: torch.Generator,
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:
-    """Learn from a batch: `config.update_epochs` passes in shuffled minibatches of equal size, within one.
+    """Learn from a batch: `config.update_epochs` passes in shuffled minibatches, whose sizes differ by at most one.
 
     Args:
-        batch: this rank's part of the batch; each rank's counts alike, be it a little smaller or not.
-        generator: of this rank's part of the minibatches.
-        ranks: who learns together. A minibatch is made of a part from each.
+        batch: this rank's part of the batch; all parts have equal weight, even if their sizes differ a little.
+        generator: shuffles this rank's part.
+        ranks: the ranks that learn together. Each contributes a part to every minibatch.
 
     Returns:
         the mean over all minibatches of what `ppo_loss` measures, of ``grad_norm`` (before clipping), and
         ``explained_variance`` of the returns by the values.
 
     Raises:
-        TrainingDiverged: a loss or gradient is not finite. The policy is as it was before that minibatch.
+        TrainingDiverged: a loss or gradient is not finite. The policy stays as it was before that minibatch.
     """
     parameters = list(policy.parameters())
     totals: dict[str, float] = {}
@@ -202,9 +202,9 @@ def update(
         for minibatch, normalized in zip(minibatches, advantages, strict=True):
             evaluated = policy.evaluate(minibatch.observations, minibatch.actions)
             slopes, measures = ppo_loss(*evaluated, replace(minibatch, advantages=normalized), config)
-            # Of a sum, for autograd imports sympy, which takes seconds, when it is given the derivatives of several.
-            along = [output @ slope for output, slope in zip(evaluated, slopes, strict=True)]
-            gradients = torch.autograd.grad(torch.stack(along).sum(), parameters)
+            # The gradient of a sum, because given several derivatives autograd imports sympy, which takes seconds.
+            products = [output @ slope for output, slope in zip(evaluated, slopes, strict=True)]
+            gradients = torch.autograd.grad(torch.stack(products).sum(), parameters)
             averaged = ranks.average(torch.cat([part.flatten() for part in (*gradients, *measures.values())]))
             gradient, measured = averaged[: -len(measures)], averaged[-len(measures) :]
             grad_norm = gradient.norm()
@@ -219,11 +219,11 @@ def update(
 
 
 def _explained_variance(batch: Batch, ranks: Ranks) -> float:
-    """How much of the variance of the returns the values foretell."""
+    """The fraction of the variance of the returns that the values predict."""
     samples = torch.stack([batch.returns, batch.returns - batch.values]).double()
     means, squares = ranks.average(torch.stack([samples.mean(dim=1), samples.square().mean(dim=1)]))
-    spread, unexplained = (squares - means.square()).tolist()
-    return 1 - unexplained / spread if spread > 0 else 0.0
+    variance, unexplained = (squares - means.square()).tolist()
+    return 1 - unexplained / variance if variance > 0 else 0.0
 
 
 def _require_finite(measures: dict[str, float]) -> None:

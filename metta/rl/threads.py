@@ -1,4 +1,4 @@
-"""How many threads torch computes with."""
+"""The number of threads that torch computes with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Compute with `number` threads within."""
+    """Compute with `number` threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

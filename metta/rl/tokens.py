@@ -1,8 +1,8 @@
 """Observation tokens as rows of an embedding table.
 
-A linear layer over a picture of the agent's view, with one channel for each thing a token can tell, is a sum over the
-tokens of one row of its weights each. A view holds some thirty tokens but thousands of pixels times channels, so the
-sum is taken over the tokens.
+A linear layer over an image of the agent's view, with one channel for each thing that a token can describe, sums one
+row of its weights for each token. A view holds about thirty tokens but thousands of pixels times channels, so the sum
+over tokens is much cheaper.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch.nn import functional
 from metta.rl.environment import EMPTY, GLOBAL_LOCATION, TOKEN_DIM, EnvironmentSpec
 
 IGNORED_FEATURES = ("agent_id",)
-"""Features no policy is shown: agents are numbered anew in each episode."""
+"""Features that are hidden from policies, because agents get new numbers in each episode."""
 
 PLACELESS_FEATURES = frozenset(
     ["episode_completion_pct", "last_action", "last_action_move", "last_reward", "goal"]
     + [f"lp:{side}" for side in ("north", "south", "east", "west")]
 )
-"""Features that tell of the agent's whole situation, so that a row for each place would be wasted on them."""
+"""Features that describe the agent's whole situation, so that a row for each place would be wasted on them."""
 
 NUM_DIRECTIONS = 19
-"""Nine by the signs of rows and columns away, each split by which of both is more; the last is of global tokens."""
+"""Nine by the signs of the row and column distances, each split by which is larger; the last is for global tokens."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TokenBatch:
 
     Attributes:
         rows: int32 [tokens], rows of the embedding table.
-        weights: float32 [tokens], what each row counts.
+        weights: float32 [tokens], the factor of each row in the sum.
         offsets: int32 [batch + 1]; observation i has the tokens offsets[i] to offsets[i + 1].
     """
 
@@ -62,7 +62,7 @@ class TokenBatch:
         return TokenBatch(self.rows[tokens], self.weights[tokens], offsets)
 
     def split(self, number: int) -> list[TokenBatch]:
-        """Cut it into adjoining parts, the sizes of which differ by one at most."""
+        """Cut it into adjoining parts whose sizes differ by at most one."""
         sizes = [len(part) for part in self.offsets[1:].tensor_split(number)]
         bounds = list(itertools.accumulate(sizes, initial=0))
         starts = self.offsets[bounds].tolist()
@@ -81,9 +81,9 @@ class TokenBatch:
 
 
 class _SumEmbeddings(torch.autograd.Function):
-    """`sum_embeddings`, with a gradient that is itself such a sum: a row's is that of the sums it went into.
+    """`sum_embeddings`, with a gradient that is itself such a sum: a row's gradient sums those of its observations.
 
-    The gradient that torch has for `embedding_bag` takes four times as long on a CPU.
+    Torch's gradient of `embedding_bag` takes four times as long on a CPU.
     """
 
     @staticmethod
@@ -103,7 +103,7 @@ class _SumEmbeddings(torch.autograd.Function):
 
 
 def sum_embeddings(embeddings: Tensor, tokens: TokenBatch) -> Tensor:
-    """Sum the embeddings (float32 [rows, width]) of each observation's tokens, by weight, to [batch, width]."""
+    """Sum the embeddings (float32 [rows, width]) of each observation's tokens, times their weights: [batch, width]."""
     sums: Tensor = _SumEmbeddings.apply(embeddings, tokens.rows, tokens.weights, tokens.offsets)
     return sums
 
@@ -115,7 +115,7 @@ def _sum_rows(table: Tensor, rows: Tensor, weights: Tensor, offsets: Tensor) -> 
 
 
 def _stable_order(rows: Tensor) -> Tensor:
-    """What sorts rows; NumPy's radix sort of 16-bit numbers is the quickest on a CPU."""
+    """The indices that sort rows. NumPy's radix sort of 16-bit numbers is the fastest on a CPU."""
     if rows.device.type != "cpu":
         return torch.argsort(rows, stable=True)
     numbers = rows.numpy()
@@ -124,26 +124,26 @@ def _stable_order(rows: Tensor) -> Tensor:
 
 
 def _offsets(lengths: Tensor) -> Tensor:
-    """Where each of some adjoining parts begins, and the last ends: int32 [parts + 1]."""
+    """Where each of several adjoining parts begins and the last one ends: int32 [parts + 1]."""
     offsets = torch.zeros(len(lengths) + 1, dtype=torch.int32, device=lengths.device)
     torch.cumsum(lengths, dim=0, out=offsets[1:])
     return offsets
 
 
 class Vocabulary:
-    """Which row of the embedding table stands for a token, and how much it counts.
+    """Maps a token to a row of the embedding table and a weight.
 
-    There is a row for each place in the view (and one place for the global tokens) and channel, and one row for each
-    channel of the features that have no place. A feature whose value is a name (a tag, an action, a vibe) has one
-    channel for each name; a feature whose value is an amount has one channel that counts 1 + log2(amount) / 8: that
-    there is any matters most. The higher digits of an amount count in its channel. Amounts of 0 and empty tokens have
+    Each channel has a row for every place in the view, and one more place for the global tokens; a channel of a feature
+    without places has a single row. A feature whose value is a name (a tag, an action, a vibe) has one channel for each
+    name. A feature whose value is an amount has one channel with the weight 1 + log2(amount) / 8, because the presence
+    of any amount matters most. The higher digits of an amount use the same channel. Amounts of 0 and empty tokens have
     no row.
 
     Attributes:
         num_channels: channels that have places.
-        num_placeless: channels without; they have the first rows. After them, row
-            ``num_placeless + place * num_channels + channel`` stands for a channel at a place.
-        directions: int64 [places], in which of `NUM_DIRECTIONS` directions from the agent each place lies.
+        num_placeless: channels without places; they have the first rows. After them, the row of a channel at a place
+            is ``num_placeless + place * num_channels + channel``.
+        directions: int64 [places], the direction of each place from the agent, in `range(NUM_DIRECTIONS)`.
     """
 
     def __init__(self, spec: EnvironmentSpec) -> None:
@@ -179,7 +179,7 @@ class Vocabulary:
         )
 
     def _new_channels(self, name: str, number: int) -> int:
-        """Make channels for a feature, and return the first."""
+        """Add channels for a feature, and return the first."""
         if name in PLACELESS_FEATURES:
             self.num_placeless += number
             return self.num_placeless - number
@@ -191,7 +191,7 @@ class Vocabulary:
         present = observations[:, :, 0] != EMPTY
         longest = int(present.sum(axis=1).max(initial=0))
         present = present[:, :longest]
-        whole = np.ascontiguousarray(observations).view(f"V{TOKEN_DIM}")[:, :, 0]  # quicker to pick than three bytes
+        whole = np.ascontiguousarray(observations).view(f"V{TOKEN_DIM}")[:, :, 0]  # faster to select than three bytes
         tokens = whole[:, :longest][present].view(np.uint8).reshape(-1, TOKEN_DIM)
         meanings = tokens[:, 1].astype(np.int32) << 8 | tokens[:, 2]
         weights = self._weights[meanings]
@@ -205,12 +205,12 @@ class Vocabulary:
 
 
 def _digit(feature: str) -> tuple[str, int]:
-    """A feature's name without its digit, and the digit: ``inv:ore:p1`` is how many times 256 ore there are."""
+    """A feature's name without its digit, and the digit: ``inv:ore:p1`` is the amount of ore in units of 256."""
     name, separator, digit = feature.rpartition(":p")
     return (name, int(digit)) if separator and digit.isdigit() else (feature, 0)
 
 
 def _directions(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """In which direction a place lies that is some rows and columns from the agent."""
+    """The directions of places, by their distance from the agent in rows and columns."""
     compass = 3 * (np.sign(rows) + 1) + np.sign(columns) + 1
     return 2 * compass + (np.abs(rows) > np.abs(columns))

@@ -1,8 +1,8 @@
 """Many environments stepped together, in worker processes that share their arrays with this one.
 
-Worker processes and not threads: mettagrid 0.26.22 holds the GIL while it steps. They are forked from a server that has
-imported this module, which takes a second once and not at every start. Torch is not imported here, so that it starts
-quickly and workers stay small.
+The workers are processes, not threads, because mettagrid 0.26.22 holds the GIL while it steps. They are forked from a
+server that has imported this module, so the import takes its second once and not at every start. This module does not
+import torch, so that the server starts quickly and workers stay small.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from metta.rl.environment import TOKEN_DIM, Buffers, Environment, EnvironmentSpe
 from metta.rl.processes import interrupts_blocked
 
 NUM_GROUPS = 2
-"""Environments step in this many groups in turn: while workers step one, the policy looks at the other."""
+"""Environments step in this many groups in turn: while workers step one, the policy chooses actions for the other."""
 
 _CLOSE_SECONDS = 5.0
 _FIELDS: dict[str, tuple[npt.DTypeLike, Any]] = {
@@ -48,8 +48,8 @@ class SharedArrays:
     """The arrays of all environments, each with a leading axis of environments.
 
     `observations`, `rewards`, `terminals`, `truncations` and `actions` are as in `Buffers`. Where an episode has
-    ended, `observations` are already the first of the next episode; `final_observations` are the last of the one that
-    was truncated, which the value function is asked about.
+    ended, `observations` are already the first of the next episode; `final_observations` are the last of a truncated
+    episode, so that the value function can estimate what would have followed.
     """
 
     observations: npt.NDArray[np.uint8]
@@ -77,7 +77,7 @@ class SharedArrays:
         )
 
     def buffers(self, environment: int) -> Buffers:
-        """The part of one environment."""
+        """The arrays of one environment."""
         return Buffers(
             observations=self.observations[environment],
             rewards=self.rewards[environment],
@@ -88,9 +88,9 @@ class SharedArrays:
 
 
 class VectorEnvironment:
-    """Environments that start a new episode by themselves, stepped in `groups`.
+    """Environments that restart by themselves when an episode ends, stepped in `groups`.
 
-    Whatever the number of workers, a seed gives the same episodes.
+    A seed gives the same episodes with any number of workers.
 
     Example:
         >>> with VectorEnvironment(config, num_environments=16, num_workers=2, seed=[0]) as environments:
@@ -112,10 +112,10 @@ class VectorEnvironment:
 
         Args:
             config: of every environment.
-            num_environments: at least 1.
+            num_environments: at least 1, in all processes together.
             num_workers: processes to start, at most one for each environment; 0 steps in this process.
             seed: fixes every episode of every environment.
-            part: which of the environments are here, the others being elsewhere; all if left out.
+            part: which of the environments this process holds; all by default.
         """
         self.spec = EnvironmentSpec.of(config)
         numbers = range(num_environments) if part is None else part
@@ -137,7 +137,7 @@ class VectorEnvironment:
             members = [list(range(group.start, group.stop)) for group in self.groups]
             self._local = _Stepper(config, self.arrays, members, seeds)
             return
-        with interrupts_blocked():  # a Ctrl-C at the terminal reaches workers too; only this process answers it
+        with interrupts_blocked():  # Ctrl-C at the terminal also reaches workers; only this process handles it
             for worker in range(min(num_workers, num_environments)):
                 members = [list(range(group.start, group.stop))[worker::num_workers] for group in self.groups]
                 ours, theirs = context.Pipe()
@@ -152,7 +152,7 @@ class VectorEnvironment:
                 self._workers.append((process, ours))
 
     def send(self, group: slice) -> None:
-        """Have the environments of a group do the actions in `arrays.actions`."""
+        """Make the environments of a group do the actions in `arrays.actions`."""
         index = self.groups.index(group)
         assert not self._pending[index], "receive() comes before the next send()"
         self._pending[index] = True
@@ -166,7 +166,7 @@ class VectorEnvironment:
                 self._raise_dead(worker)
 
     def receive(self, group: slice) -> list[dict[str, float]]:
-        """Wait until the group has stepped, and return the stats of its episodes that ended.
+        """Wait until the group has stepped, and return the stats of the episodes that ended.
 
         Raises:
             WorkerError: a worker raised or died.
@@ -187,11 +187,6 @@ class VectorEnvironment:
                 raise WorkerError(f"an environment failed in worker process {worker}:\n{reply}")
             stats.extend(reply)
         return stats
-
-    @property
-    def worker_pids(self) -> list[int]:
-        """Process ids of the workers."""
-        return [process.pid for process, _ in self._workers if process.pid is not None]
 
     def close(self) -> None:
         """End the workers."""
@@ -220,13 +215,13 @@ class VectorEnvironment:
 
 @dataclass(frozen=True)
 class _Seeds:
-    """What fixes the episodes of environments, by the number of each among all environments.
+    """Seeds the episodes of each environment, by its number among all environments.
 
     Attributes:
         config: of every environment.
-        total: environments, here and elsewhere.
-        first: number of the first one that is here.
-        seed: of all.
+        total: number of environments in all processes.
+        first: number of the first environment in this process.
+        seed: fixes all episodes.
     """
 
     config: MettaGridConfig
@@ -235,11 +230,11 @@ class _Seeds:
     seed: list[int]
 
     def generator(self, index: int) -> np.random.Generator:
-        """Draws the seeds of an environment's episodes."""
+        """The generator of an environment's episode seeds."""
         return np.random.default_rng([*self.seed, self.first + index])
 
     def first_length(self, index: int) -> int | None:
-        """Where to cut its first episode so that episodes don't all end together, None for nowhere."""
+        """The step at which to cut its first episode, so that episodes don't all end together, or None."""
         steps = self.config.game.max_steps
         length = steps * (self.first + index + 1) // self.total
         return length if self.config.desync_episodes and 0 < length < steps else None
@@ -279,7 +274,7 @@ class _Stepper:
         return stats
 
     def _restart(self, index: int) -> None:
-        """Start the next episode, leaving rewards and ends of the last one in place."""
+        """Start the next episode, but keep the rewards and ends of the last one in the arrays."""
         arrays = self._arrays
         arrays.final_observations[index] = arrays.observations[index]
         ended = (arrays.rewards[index].copy(), arrays.terminals[index].copy(), arrays.truncations[index].copy())
@@ -299,7 +294,7 @@ def _work(
     num_environments: int,
     seeds: _Seeds,
 ) -> None:
-    """Main function of a worker process: step a group when told to, until the parent closes the pipe or dies."""
+    """Main function of a worker process: step the groups that the parent names, until it closes the pipe or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         arrays = SharedArrays.on(memory, EnvironmentSpec.of(config), num_environments)

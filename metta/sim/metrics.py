@@ -1,4 +1,4 @@
-"""The names by which an evaluation's numbers are known, and the check of a name that somebody wrote.
+"""The names of an evaluation's metrics, and a check of the simulations that they come from.
 
 ===============================  ========================================================================
 ``avg_category_score``           mean over the categories
@@ -9,14 +9,14 @@
 ``<simulation>.episodes``        episodes that ended
 ===============================  ========================================================================
 
-The last two are reported but are no goal for a sweep.
+The last two are reported, but a sweep cannot optimise them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metta.common.errors import UserError, nearest
+from metta.common.errors import UserError
 from metta.sim.simulation_config import SimulationConfig
 from metta.sim.stats import possible_stats
 
@@ -24,10 +24,10 @@ AVERAGE = "avg_category_score"
 
 
 def check_simulations(simulations: Sequence[SimulationConfig]) -> None:
-    """Check that the simulations can be told apart.
+    """Check that the simulations have different names.
 
     Raises:
-        UserError: there are none, two have the same name, or a category is called like the average of them all.
+        UserError: there are none, two have the same name, or a category has the name of the average.
     """
     if not simulations:
         raise UserError("there are no simulations to evaluate on")
@@ -40,7 +40,7 @@ def check_simulations(simulations: Sequence[SimulationConfig]) -> None:
 
 
 def categories(simulations: Sequence[SimulationConfig]) -> dict[str, list[SimulationConfig]]:
-    """The simulations of each category, in the order they are given in."""
+    """The simulations of each category, in the given order."""
     grouped: dict[str, list[SimulationConfig]] = {}
     for simulation in simulations:
         grouped.setdefault(simulation.category, []).append(simulation)
@@ -48,19 +48,7 @@ def categories(simulations: Sequence[SimulationConfig]) -> dict[str, list[Simula
 
 
 def metric_names(simulations: Sequence[SimulationConfig]) -> list[str]:
-    """Every metric that a sweep over these simulations may aim at, scores first."""
+    """Every metric that a sweep over these simulations may optimise, scores first."""
     scores = [AVERAGE, *categories(simulations), *(simulation.name for simulation in simulations)]
     stats = [f"{simulation.name}/{stat}" for simulation in simulations for stat in possible_stats(simulation.env)]
     return scores + stats
-
-
-def check_metric(name: str, simulations: Sequence[SimulationConfig]) -> None:
-    """Check that evaluating on these simulations measures the metric `name`.
-
-    Raises:
-        UserError: it does not; the message gives the nearest valid names.
-    """
-    check_simulations(simulations)
-    names = metric_names(simulations)
-    if name not in names:
-        raise UserError(f"no simulation measures the metric {name!r}; {nearest(name, names)}")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from multiprocessing import active_children
 
 import numpy as np
 import pytest
@@ -84,13 +85,15 @@ def test_a_killed_worker_is_noticed() -> None:
     with VectorEnvironment(small_env(), num_environments=2, num_workers=1, seed=[0]) as environments:
         for group in environments.groups:
             environments.receive(group)
-        (pid,) = environments.worker_pids
-        os.kill(pid, signal.SIGKILL)
+        (worker,) = (child for child in active_children() if child.name.startswith("environments-"))
+        worker.kill()
         with pytest.raises(WorkerError, match="SIGKILL"):
             _step(environments)
 
 
 SCRIPT = """
+    from multiprocessing import active_children
+
     from metta.rl.vector_environment import VectorEnvironment
     from tests.rl.small import small_env
 
@@ -99,7 +102,7 @@ SCRIPT = """
             try:
                 for group in environments.groups:
                     environments.receive(group)
-                print(*environments.worker_pids, flush=True)
+                print(*[worker.pid for worker in active_children()], flush=True)
                 while True:
                     for group in environments.groups:
                         environments.send(group)
