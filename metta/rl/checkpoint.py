@@ -1,11 +1,11 @@
 """Checkpoints: a run's state as safetensors and JSON, and the policies in them.
 
-A checkpoint is a folder ``checkpoints/<updates done>`` in the run's folder, and is itself what a policy's URI names:
+A checkpoint is a folder ``checkpoints/<updates done>`` in the run's folder. A policy's URI is that of this folder:
 
-- ``policy.safetensors``, ``policy.json``: weights, and what is needed to play with them, which alone are a policy;
-- ``training.safetensors``, ``training.json``: what is needed besides to go on training.
+- ``policy.safetensors``, ``policy.json``: weights, and what is needed to play with them; these two are a policy;
+- ``training.safetensors``, ``training.json``: what is also needed to continue training.
 
-It is written under another name, flushed to disk and renamed, so that one that can be seen is whole.
+It is written under another name, flushed to disk and renamed, so that every visible checkpoint is complete.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ _OPTIMIZER = "optimizer."
 
 @dataclass
 class TrainingState:
-    """What changes as a run goes on.
+    """What changes during a run.
 
     Attributes:
         policy: the network.
         optimizer: of its weights.
-        updates: batches learnt from.
-        agent_steps: summed over agents and environments.
+        updates: number of batches learnt from.
+        agent_steps: steps, summed over agents and environments.
         seconds: of training, in all attempts.
         metrics: of the last update, by name.
     """
@@ -84,8 +84,8 @@ def save(run_dir: Path, state: TrainingState, spec: DataclassInstance, settings:
     Args:
         run_dir: the run's folder.
         state: what to save.
-        spec: what a policy needs to know of the environment it is trained in.
-        settings: JSON-compatible configuration of the run, kept beside it.
+        spec: what a policy needs to know of its environment.
+        settings: JSON-compatible configuration of the run, stored with the state.
     """
     root = run_dir / "checkpoints"
     root.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def settings_of(checkpoint: Path) -> dict[str, Any]:
 
 
 def restore(checkpoint: Path, state: TrainingState) -> None:
-    """Put what a checkpoint holds into the state of a run made with the same settings."""
+    """Load a checkpoint into the state of a run with the same settings."""
     state.policy.load_state_dict(load_file(checkpoint / _WEIGHTS))
     tensors = load_file(checkpoint / "training.safetensors")
     state.optimizer.load_state_dict({name.removeprefix(_OPTIMIZER): tensor for name, tensor in tensors.items()})
@@ -204,7 +204,7 @@ def load_policy(uri: str, device: str = "cpu") -> PolicyPlayer:
 
     Args:
         uri: a checkpoint's folder: a path, or a URL that `metta.common.shared_files` reads.
-        device: where it computes.
+        device: torch device that the policy computes on.
 
     Raises:
         UserError: there is no policy there.
@@ -220,7 +220,7 @@ def load_policy(uri: str, device: str = "cpu") -> PolicyPlayer:
 
 
 def read_policy(uri: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights of a policy, and what is needed besides them to make it again.
+    """The weights of a policy, and the description that is needed to rebuild its network.
 
     Raises:
         UserError: there is no policy there.
@@ -237,17 +237,17 @@ def read_policy(uri: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def share_policy(checkpoint: Path, url: str) -> str:
-    """Copy the policy of a checkpoint below a URL, and return its own.
+    """Copy the policy of a checkpoint into a folder below a URL, and return the URL of that folder.
 
-    That ends in a digest of the weights, so no other policy is ever written over, whatever its run was called.
+    The folder's name ends in a digest of the weights, so that no policy overwrites another, even with equal run names.
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: the URL is not writable.
     """
     weights = (checkpoint / _WEIGHTS).read_bytes()
     shared = f"{url.rstrip('/')}/{checkpoint.name}-{hashlib.sha256(weights).hexdigest()[:12]}"
     shared_files.write_bytes(f"{shared}/{_WEIGHTS}", weights)
-    shared_files.write_bytes(f"{shared}/{_DESCRIPTION}", (checkpoint / _DESCRIPTION).read_bytes())  # now it is whole
+    shared_files.write_bytes(f"{shared}/{_DESCRIPTION}", (checkpoint / _DESCRIPTION).read_bytes())  # completes it
     return shared
 
 

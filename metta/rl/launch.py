@@ -1,4 +1,4 @@
-"""Where ranks come from: this process alone, processes that it starts, or a launcher such as torchrun."""
+"""The source of ranks: this process alone, processes that it starts, or a launcher such as torchrun."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ _store: Store | None = None
 
 
 class RankFailedError(RuntimeError):
-    """A rank that this process started raised (its traceback is in the message) or died."""
+    """Another rank raised (its traceback is in the message) or died."""
 
 
 def is_launched() -> bool:
-    """Whether a launcher made this process one of several ranks."""
+    """Whether a launcher started this process as one of several ranks."""
     return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
 def leads() -> bool:
-    """Whether this process is rank 0 or on its own: the one that reports, evaluates and records."""
+    """Whether this process is rank 0 or alone, and so reports, evaluates and records."""
     return not is_launched() or os.environ["RANK"] == "0"
 
 
 def start_fork_server() -> None:
-    """Start what ranks are forked from, if this process may start any, and don't wait for it to be ready.
+    """Start the server that ranks are forked from, if this process may start ranks. Does not wait until it is ready.
 
-    It imports torch on another core while this process does, which is seconds that ranks need not wait for.
+    The server imports torch on another core while this process does the same, which saves seconds.
     """
     if usable_cores() > 1 and not is_launched():
         _context()
@@ -60,7 +60,7 @@ def start_fork_server() -> None:
 
 
 def launcher_store(name: str) -> Store:
-    """The key-value store that the launcher's ranks share, under a name that keeps uses of it apart."""
+    """The key-value store that the launcher's ranks share, with a prefix that separates its uses."""
     from torch._C._distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
@@ -72,18 +72,18 @@ def launcher_store(name: str) -> Store:
 
 @contextmanager
 def named_group(name: str) -> Iterator[None]:
-    """Name the group of ranks that trains within. A launcher's ranks that train more than once need other names.
+    """Name the group of ranks that trains inside the block. Each training of a launcher's ranks needs a new name.
 
-    A rank that fails within before it trains is not waited for by the others.
+    If a rank fails inside the block before it trains, the others do not wait for it.
     """
-    from metta.rl.ranks import say_lost
+    from metta.rl.ranks import announce_lost
 
     global _group
     before, _group = _group, name
     try:
         yield
     except BaseException:
-        say_lost(launcher_store(name), int(os.environ["RANK"]))
+        announce_lost(launcher_store(name), int(os.environ["RANK"]))
         raise
     finally:
         _group = before
@@ -91,10 +91,10 @@ def named_group(name: str) -> Iterator[None]:
 
 @contextmanager
 def launched_ranks(on_gpu: bool) -> Iterator[Ranks]:
-    """Be the rank that the launcher says. The ranks of a process group that is there already are taken as they are."""
+    """Be the rank that the launcher assigned. An existing process group is used as it is."""
     import torch.distributed as dist
 
-    from metta.rl.ranks import Ranks, joined
+    from metta.rl.ranks import Ranks, process_group
 
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
     cores = usable_cores() if "OMP_NUM_THREADS" in os.environ else max(1, usable_cores() // local_size)
@@ -103,20 +103,20 @@ def launched_ranks(on_gpu: bool) -> Iterator[Ranks]:
     if dist.is_initialized():
         yield ranks
         return
-    with joined(ranks, launcher_store(_group), on_gpu):
+    with process_group(ranks, launcher_store(_group), on_gpu):
         yield ranks
 
 
 @contextmanager
 def started_ranks(size: int, work: Work, on_gpu: bool) -> Iterator[Ranks]:
-    """Be rank 0 of `size`, the others of which are processes that are started here and do `work`.
+    """Be rank 0 of `size` ranks. The others are processes that are started here and do `work`.
 
-    They end when this process leaves or dies, however it dies, and a Ctrl-C at the terminal is left to this process.
+    They end when this process leaves the block or dies in any way. Only this process handles Ctrl-C at the terminal.
 
     Args:
-        size: how many ranks; 1 starts none.
+        size: number of ranks; 1 starts none.
         work: what the other ranks do; picklable.
-        on_gpu: each rank has a GPU of its own.
+        on_gpu: each rank has its own GPU.
 
     Raises:
         RankFailedError: a rank raised or died.
@@ -139,7 +139,7 @@ def started_ranks(size: int, work: Work, on_gpu: bool) -> Iterator[Ranks]:
         try:
             for other in others:
                 other.wait_until_ready()
-            with _joined_here(Ranks(0, size, 0, cores, shared, others_live), store, on_gpu) as ranks:
+            with _local_group(Ranks(0, size, 0, cores, shared, others_live), store, on_gpu) as ranks:
                 yield ranks
         except RankLostError as error:
             raise RankFailedError(_first_failure(others) or str(error)) from error
@@ -149,25 +149,25 @@ def started_ranks(size: int, work: Work, on_gpu: bool) -> Iterator[Ranks]:
 
 
 @contextmanager
-def _joined_here(ranks: Ranks, path: Path, on_gpu: bool) -> Iterator[Ranks]:
-    """Join other processes of this machine, through a file."""
+def _local_group(ranks: Ranks, path: Path, on_gpu: bool) -> Iterator[Ranks]:
+    """Join the other ranks on this machine, which find each other through a file."""
     from torch._C._distributed_c10d import FileStore
 
-    from metta.rl.ranks import joined
+    from metta.rl.ranks import process_group
 
-    with joined(ranks, FileStore(str(path), ranks.size), on_gpu, on_loopback=True):
+    with process_group(ranks, FileStore(str(path), ranks.size), on_gpu, on_loopback=True):
         yield ranks
 
 
 class _RankProcess:
-    """A process that is one of the ranks, and this end of the pipe to it."""
+    """A process that is one of the ranks, and the pipe to it."""
 
     def __init__(self, ranks: Ranks, store: Path, work: Work, on_gpu: bool) -> None:
         context = _context()
         self.rank = ranks.rank
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=_be_rank, args=(theirs, ranks, store, work, on_gpu), name=f"rank-{ranks.rank}"
+            target=_run_rank, args=(theirs, ranks, store, work, on_gpu), name=f"rank-{ranks.rank}"
         )
         with interrupts_blocked(), theirs:
             self.process.start()
@@ -181,7 +181,7 @@ class _RankProcess:
             raise RankFailedError(self.failure()) from None
 
     def failure(self) -> str | None:
-        """What ended it, or None if it is there or ended because of another rank."""
+        """What ended it, or None if it is alive or ended because of another rank."""
         with suppress(EOFError, OSError):
             if self.connection.poll(_CLOSE_SECONDS):
                 return f"rank {self.rank} failed:\n{self.connection.recv_bytes().decode()}"
@@ -192,7 +192,7 @@ class _RankProcess:
         return None if code in (None, 0) else f"rank {self.rank} died: exit status {code}"
 
     def close(self) -> None:
-        """End it. Without this end of the pipe it ends by itself."""
+        """End it: it exits by itself when this end of the pipe closes."""
         self.connection.close()
         self.process.join(_CLOSE_SECONDS)
         if self.process.is_alive():
@@ -204,15 +204,15 @@ def _first_failure(others: list[_RankProcess]) -> str | None:
     return next((failure for other in others if (failure := other.failure())), None)
 
 
-def _be_rank(connection: Connection, ranks: Ranks, store: Path, work: Work, on_gpu: bool) -> None:
+def _run_rank(connection: Connection, ranks: Ranks, store: Path, work: Work, on_gpu: bool) -> None:
     """Main function of a rank's process."""
     from metta.rl.ranks import RankLostError
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(connection,), daemon=True).start()
     connection.send_bytes(b"ready")
     try:
-        with _joined_here(ranks, store, on_gpu):
+        with _local_group(ranks, store, on_gpu):
             work(ranks)
     except RankLostError:
         return
@@ -221,8 +221,8 @@ def _be_rank(connection: Connection, ranks: Ranks, store: Path, work: Work, on_g
         raise SystemExit(1) from None
 
 
-def _end_with(connection: Connection) -> None:
-    """End this process when rank 0 closes the pipe or dies, whatever it is doing."""
+def _exit_with_parent(connection: Connection) -> None:
+    """Exit this process at once when rank 0 closes the pipe or dies."""
     with suppress(EOFError, OSError):
         connection.recv_bytes()
     os._exit(1)

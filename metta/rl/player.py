@@ -14,7 +14,7 @@ from metta.rl.tokens import Vocabulary
 
 
 class PolicyPlayer:
-    """Plays with a trained policy, drawing each action from its distribution.
+    """Plays with a trained policy, and draws each action from its distribution.
 
     Example:
         >>> player = load_policy("file:///runs/mine/checkpoints/000061")
@@ -35,13 +35,13 @@ class PolicyPlayer:
         self._generator = torch.Generator(self._device)
 
     def reset(self, num_agents: int, seed: int) -> None:
-        """Begin an episode of `num_agents` agents; the seed fixes what will be drawn."""
+        """Begin an episode of `num_agents` agents; the seed fixes the actions that are drawn."""
         self._generator.manual_seed(seed)
 
     @torch.no_grad()
     def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-        """Draw the actions (int32 [agents]) of agents that observe uint8 [agents, tokens, 3]."""
-        with torch_threads(1):  # for some hundred agents several threads wait for each other longer than they compute
+        """Draw the actions (int32 [agents]) of agents with the observations uint8 [agents, tokens, 3]."""
+        with torch_threads(1):  # with a few hundred agents, threads wait for each other longer than they compute
             logits, _ = self._policy(self._vocabulary.encode(observations).to(self._device), self._embeddings)
             return sample(logits, self._generator).to(torch.int32).cpu().numpy()
 
@@ -49,10 +49,10 @@ class PolicyPlayer:
 def require_compatible(trained: EnvironmentSpec, played: EnvironmentSpec, name: str) -> None:
     """Check that a policy trained in one environment understands another.
 
-    The number of agents and of tokens may differ; actions, and what tokens say, may not.
+    The number of agents and of tokens may differ; actions and the meaning of tokens may not.
 
     Raises:
-        UserError: they do; `name` says which environment it is.
+        UserError: it does not; `name` says which environment this is.
     """
     for what in ("actions", "features", "tags", "vibes", "view"):
         ours, theirs = getattr(trained, what), getattr(played, what)

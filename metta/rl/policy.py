@@ -1,4 +1,4 @@
-"""The network that plays: token embeddings, one hidden layer, and a head each for actions and value."""
+"""The network that plays: token embeddings, one hidden layer, and one head each for actions and value."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.nn import functional
 from metta.rl.tokens import NUM_DIRECTIONS, TokenBatch, Vocabulary, sum_embeddings
 
 TYPICAL_TOKENS = 32
-"""Tokens in an observation, about; embeddings start so small that the sum of so many has about unit variance."""
+"""Approximate tokens in an observation. Initial embeddings are so small that a sum of this many has unit variance."""
 
 
 class ActorCritic(nn.Module, ABC):
-    """What PPO trains: it knows how likely an action is, and what a situation is worth.
+    """What PPO trains: it gives the probability of an action and the value of a state.
 
     Attributes:
         hidden_size: width of its layers.
@@ -27,7 +27,7 @@ class ActorCritic(nn.Module, ABC):
 
     @abstractmethod
     def evaluate(self, observations: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities [batch] of the actions, entropies [batch] of what else might be done, values [batch]."""
+        """Log-probabilities [batch] of the actions, entropies [batch] of their distributions, values [batch]."""
 
     @property
     def device(self) -> torch.device:
@@ -37,8 +37,8 @@ class ActorCritic(nn.Module, ABC):
 class Policy(ActorCritic):
     """Actor and critic over one shared trunk, without memory.
 
-    The embedding of what lies at a place is the sum of one for the place and one for the direction it lies in, so that
-    what is learnt of an altar three cells north is known of every altar in the north.
+    The embedding of an object at a place is the sum of one for the place and one for its direction, so that what is
+    learnt about an altar three cells north applies to every altar in the north.
     Layers start orthogonal, with gain 0.01 for the actor's head and 1 for the critic's (arXiv 2006.05990).
     """
 
@@ -46,20 +46,20 @@ class Policy(ActorCritic):
         super().__init__()
         self.hidden_size = hidden_size
         places, channels = len(vocabulary.directions), vocabulary.num_channels
-        spread = 1 / math.sqrt(TYPICAL_TOKENS)
-        self.placeless_embeddings = nn.Parameter(torch.randn(vocabulary.num_placeless, hidden_size) * spread)
-        self.place_embeddings = nn.Parameter(torch.randn(places, channels, hidden_size) * spread / 2)
-        self.direction_embeddings = nn.Parameter(torch.randn(NUM_DIRECTIONS, channels, hidden_size) * spread)
+        scale = 1 / math.sqrt(TYPICAL_TOKENS)
+        self.placeless_embeddings = nn.Parameter(torch.randn(vocabulary.num_placeless, hidden_size) * scale)
+        self.place_embeddings = nn.Parameter(torch.randn(places, channels, hidden_size) * scale / 2)
+        self.direction_embeddings = nn.Parameter(torch.randn(NUM_DIRECTIONS, channels, hidden_size) * scale)
         self.embeddings_bias = nn.Parameter(torch.zeros(hidden_size))
         self.hidden = linear(hidden_size, hidden_size, gain=math.sqrt(2))
         self.actor = linear(hidden_size, num_actions, gain=0.01)
         self.critic = linear(hidden_size, 1, gain=1.0)
         lies_in = functional.one_hot(torch.from_numpy(vocabulary.directions), NUM_DIRECTIONS).float()
-        self.lies_in: Tensor  # [places, directions]; a product with it is quicker to differentiate than an indexing
+        self.lies_in: Tensor  # [places, directions]; its product has a faster gradient than indexing
         self.register_buffer("lies_in", lies_in, persistent=False)
 
     def embeddings(self) -> Tensor:
-        """The table that tokens are looked up in, [rows, hidden]; see `Vocabulary`."""
+        """The embedding table of tokens, [rows, hidden]; see `Vocabulary`."""
         of_directions = (self.lies_in @ self.direction_embeddings.flatten(1)).view_as(self.place_embeddings)
         return torch.cat([self.placeless_embeddings, (self.place_embeddings + of_directions).flatten(0, 1)])
 
@@ -67,8 +67,8 @@ class Policy(ActorCritic):
         """Return the actions' logits [batch, actions] and the values [batch].
 
         Args:
-            tokens: what is observed.
-            embeddings: what `embeddings()` gives, where it is known already.
+            tokens: the observations.
+            embeddings: the result of `embeddings()`, if the caller has it.
         """
         sums = sum_embeddings(self.embeddings() if embeddings is None else embeddings, tokens)
         features = functional.relu(sums + self.embeddings_bias)

@@ -1,7 +1,7 @@
 """Data parallelism: processes that train one policy together, each on its part of the environments.
 
-Each process is a rank. All of them run the same code on different experience and average their gradients, so that
-every one makes the same step. What a rank needs of the others is here; `metta.rl.launch` says where they come from.
+Each process is a rank. All ranks run the same code on different experience and average their gradients, so that every
+rank makes the same step. Here is how ranks communicate; `metta.rl.launch` starts or finds them.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from metta.rl.shared_mean import SharedMean
 Value = TypeVar("Value")
 
 COLLECTIVE_SECONDS = 300.0
-"""How long a rank waits for the others before it gives up. One that dies is noticed at once, but not by NCCL."""
+"""How long a rank waits for the others before it gives up. A rank that dies is noticed at once, except by NCCL."""
 
 
 _LOST = "lost"
 
 
 class RankLostError(RuntimeError):
-    """Another rank ended, or was not heard of for `COLLECTIVE_SECONDS`."""
+    """Another rank ended, or did not answer for `COLLECTIVE_SECONDS`."""
 
 
-def _nobody_knows() -> bool:
+def _assume_alive() -> bool:
     return True
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The ranks as one of them sees them. Every method but `part` is a collective: all ranks call it, in one order.
+    """The ranks, as seen by one of them. Every method but `part` is a collective: all ranks call it, in one order.
 
     Attributes:
-        rank: number of this one; 0 leads: it reports, evaluates and writes checkpoints.
-        size: how many there are.
-        local_rank: number among those on this machine, which is that of its GPU.
+        rank: number of this rank; rank 0 leads: it reports, evaluates and writes checkpoints.
+        size: number of ranks.
+        local_rank: number of this rank among those on this machine, and of its GPU.
         cores: CPU cores that this rank may use.
-        shared: averages through memory, where all ranks are on one machine and compute on its CPU; else None.
-        others_live: whether the processes of the others live, as far as this one knows.
+        shared: averages through shared memory, if all ranks compute on the CPU of one machine; else None.
+        others_live: whether the processes of the other ranks live, as far as this rank knows.
 
     Example:
         >>> Ranks(rank=1, size=2).part(16)
@@ -61,21 +61,21 @@ class Ranks:
     local_rank: int = 0
     cores: int = 1
     shared: SharedMean | None = None
-    others_live: Callable[[], bool] = _nobody_knows
+    others_live: Callable[[], bool] = _assume_alive
 
     @property
     def leads(self) -> bool:
         return self.rank == 0
 
     def part(self, number: int) -> range:
-        """Which of a number of things, divided evenly, are this rank's."""
+        """The items of this rank, if `number` items are divided evenly among all ranks."""
         return range(self.rank * number // self.size, (self.rank + 1) * number // self.size)
 
     def average(self, values: Tensor) -> Tensor:
-        """Replace values, which lie in one piece, by their mean over ranks, and return them.
+        """Replace values, which are contiguous, by their mean over ranks, and return them.
 
         Raises:
-            RankLostError: as the other collectives do.
+            RankLostError: another rank was lost; every collective raises this.
         """
         if self.size > 1:
             with _lost_ranks_raised():
@@ -86,12 +86,12 @@ class Ranks:
                     self.shared.average(values.view(-1), self.rank, COLLECTIVE_SECONDS, self.others_live)
         return values
 
-    def any(self, is_so: bool) -> bool:
-        """Whether it is so for any rank. Quicker than `broadcast`, for what is asked often."""
-        return self.average(torch.tensor([float(is_so)])).item() > 0
+    def any(self, condition: bool) -> bool:
+        """Whether the condition holds on any rank. Faster than `broadcast`, for checks in every update."""
+        return self.average(torch.tensor([float(condition)])).item() > 0
 
     def gather(self, value: Value) -> list[Value]:
-        """The values of all ranks, by rank."""
+        """The values of all ranks, in their order."""
         if self.size == 1:
             return [value]
         gathered: list[Value | None] = [None] * self.size
@@ -110,17 +110,17 @@ class Ranks:
 
 
 @contextmanager
-def joined(ranks: Ranks, store: Store, on_gpu: bool, on_loopback: bool = False) -> Iterator[None]:
-    """Make the collectives of `ranks` work within.
+def process_group(ranks: Ranks, store: Store, on_gpu: bool, on_loopback: bool = False) -> Iterator[None]:
+    """Join the other ranks, so that the collectives of `ranks` work inside the block.
 
     Args:
-        ranks: this process among the others, each of which joins too.
-        store: where ranks find each other; one that no group has used before.
-        on_gpu: gradients travel by NCCL between GPUs, else by gloo.
-        on_loopback: all ranks are on this machine, and listen to nobody else.
+        ranks: this process among the others, which join too.
+        store: where ranks find each other; no group may have used it before.
+        on_gpu: use NCCL between GPUs, else gloo.
+        on_loopback: all ranks are on this machine, so use its loopback interface only.
     """
-    os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a rank that waits too long raises, and is not aborted
-    excepthook = sys.excepthook  # torch puts its own before it, which writes a prefix, once more for each group
+    os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a rank that waits too long raises instead of aborting
+    excepthook = sys.excepthook  # torch wraps it with one that writes a prefix, once more for each group
     loopback = {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"} if on_loopback else {}
     with environment_variables(loopback), _lost_ranks_raised():
         _await_all(ranks, store)
@@ -138,8 +138,8 @@ def joined(ranks: Ranks, store: Store, on_gpu: bool, on_loopback: bool = False) 
         sys.excepthook = excepthook
 
 
-def say_lost(store: Store, rank: int) -> None:
-    """Tell those who wait for this rank to join that it will not."""
+def announce_lost(store: Store, rank: int) -> None:
+    """Tell the ranks that wait for this one that it will not join."""
     store.set(_joining(rank), _LOST)
 
 

@@ -1,4 +1,4 @@
-"""The mean over processes of one machine, through memory that they share."""
+"""The mean over processes of one machine, through shared memory."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor
 
 CHUNK = 2**20
 """Numbers that a process shares at a time."""
-_LOOK_SECONDS = 0.5
-"""How often a process that waits looks whether the others live."""
+_CHECK_SECONDS = 0.5
+"""How often a waiting process checks that the others live."""
 
 
 class SharedMean:
-    """What each of some processes has, averaged over them. For gradients on a CPU.
+    """Averages values over processes. For gradients on a CPU.
 
-    A gradient of 0.8 MB takes gloo, which sends it through sockets, longer than it takes to compute.
+    Gloo sends through sockets: averaging a gradient of 0.8 MB takes it longer than computing the gradient.
 
-    There are two buffers, used by turns, and a semaphore for each process, which every other one raises when it has
-    written. The first process to end a round has heard from all others as often as there were rounds, and nobody
-    can be a round ahead of it; so when any process ends a round all have written theirs and read the one before.
+    Two buffers alternate. Each process has a semaphore, which every other process releases when it has written. The
+    first process to end a round has received a release from all others for each round, and no process can be a round
+    ahead of it. So when any process ends a round, all have written that round and read the one before.
 
     Args:
-        context: that the other processes are started with; they are given this object as an argument.
-        size: how many processes there are.
+        context: starts the other processes, which get this object as an argument.
+        size: number of processes.
     """
 
     def __init__(self, context: ForkServerContext, size: int) -> None:
@@ -42,10 +42,10 @@ class SharedMean:
         Args:
             rank: number of this process, from 0.
             timeout: seconds to wait for the others.
-            others_live: whether it is worth waiting.
+            others_live: whether the other processes live, so that waiting makes sense.
 
         Raises:
-            TimeoutError: the others did not come in time, or do not live.
+            TimeoutError: another process did not write in time, or is dead.
         """
         buffers = torch.from_numpy(np.frombuffer(self._memory, np.float32).reshape(2, self._size, CHUNK))
         for part in torch.split(values.detach(), CHUNK):
@@ -64,6 +64,6 @@ class SharedMean:
     def _await_others(self, rank: int, timeout: float, others_live: Callable[[], bool]) -> None:
         deadline = time.monotonic() + timeout
         for _ in range(self._size - 1):
-            while not self._written[rank].acquire(timeout=_LOOK_SECONDS):
+            while not self._written[rank].acquire(timeout=_CHECK_SECONDS):
                 if time.monotonic() > deadline or not others_live():
-                    raise TimeoutError("it was not heard of")
+                    raise TimeoutError("it did not answer")

@@ -9,13 +9,13 @@ from pydantic import Field
 from metta.common.config import Config
 
 MIN_HORIZON = 8
-"""Environments are left unused rather than roll out fewer steps than this between updates."""
+"""At least this many steps of an environment between updates; smaller batches use fewer environments."""
 
 
 class OptimizerConfig(Config):
-    """How gradients become changes of weights."""
+    """How gradients change weights."""
 
-    type: Literal["adam", "adamw"] = Field("adam", description="adamw decays weights apart from the gradient")
+    type: Literal["adam", "adamw"] = Field("adam", description="adamw decays weights separately from the gradient")
     learning_rate: float = Field(5e-3, gt=0)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
@@ -31,7 +31,7 @@ class PPOConfig(Config):
     vf_coef: float = Field(0.5, ge=0, description="weight of the value loss")
     gae_lambda: float = Field(0.9, ge=0, le=1, description="0 trusts the value function, 1 the observed return")
     gamma: float = Field(0.98, ge=0, le=1, description="discount per step")
-    max_grad_norm: float = Field(0.5, gt=0, description="gradients longer than this are shortened to it")
+    max_grad_norm: float = Field(0.5, gt=0, description="gradients with a larger norm are scaled down to it")
     update_epochs: int = Field(2, ge=1, description="passes over each batch")
 
 
@@ -52,24 +52,24 @@ class TrainerConfig(Config):
     ppo: PPOConfig = PPOConfig()
     policy: PolicyConfig = PolicyConfig()
     anneal_learning_rate: bool = Field(False, description="lower the learning rate linearly to 0 over the run")
-    num_environments: int = Field(32, ge=1, description="most environments that step together")
+    num_environments: int = Field(32, ge=1, description="largest number of environments that step together")
     num_ranks: int | None = Field(
         None,
         ge=1,
-        description="processes that train together; unset is one for each GPU, or on a CPU for each core if that pays",
+        description="processes that train together; unset is one for each GPU, or for each CPU core if that is faster",
     )
     num_workers: int | None = Field(
-        None, ge=0, description="processes that step a rank's environments; 0 is the rank itself, unset is by its cores"
+        None, ge=0, description="processes that step a rank's environments; 0 is the rank itself, unset uses its cores"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is cuda where there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is cuda if there is a GPU")
     checkpoint_seconds: float = Field(15.0, ge=0, description="least time between checkpoints")
 
 
 def round_batch(batch_size: int, num_agents: int, num_environments: int, num_ranks: int = 1) -> tuple[int, int]:
-    """Choose how many environments roll out how many steps so that a batch is as near `batch_size` as they allow.
+    """Choose the number of environments and their steps so that a batch is as close to `batch_size` as possible.
 
-    A small batch uses fewer environments, so that at least `MIN_HORIZON` steps follow each other in it. Each rank has
-    as many as any other, and at least one.
+    A small batch uses fewer environments, so that it has at least `MIN_HORIZON` steps of each. All ranks have the same
+    number of environments, and at least one.
 
     Returns:
         environments and horizon; ``environments * num_agents * horizon`` is the effective batch size.

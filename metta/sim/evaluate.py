@@ -19,18 +19,18 @@ from metta.sim.metrics import check_simulations
 from metta.sim.simulation_config import SimulationConfig
 
 AGENTS_TOGETHER = 512
-"""Environments are stepped side by side while they have no more agents than this, so that the policy computes for
-many at once: on a CPU more bring little."""
+"""Environments with at most this many agents are stepped side by side, so that the policy computes for many agents at
+once. On a CPU, more agents save little time."""
 
 _EVALUATION = 0x4556414C
-"""Sets the seeds of evaluation apart from those of training."""
+"""Separates the seeds of evaluation from those of training."""
 
 
 class Player(Protocol):
-    """A policy that plays, with whatever it remembers of the episode."""
+    """A policy that plays, with its memory of the episode."""
 
     def reset(self, num_agents: int, seed: int) -> None:
-        """Forget the past: `num_agents` agents begin an episode. The seed fixes the actions that are drawn."""
+        """Begin an episode of `num_agents` agents, without memory. The seed fixes the actions that are drawn."""
 
     def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
         """Choose the next action of every agent.
@@ -44,13 +44,13 @@ class Player(Protocol):
 
 
 class UnfinishedEvaluationError(RuntimeError):
-    """No episode of a simulation ended in the time it has."""
+    """No episode of a simulation ended in time."""
 
 
 def evaluate(player: Player, simulations: Sequence[SimulationConfig]) -> Evaluation:
     """Play each simulation's episodes.
 
-    The seeds of the episodes depend on the simulation's name alone, so that every policy plays the same ones.
+    The seeds of the episodes depend only on the simulation's name, so that every policy plays the same episodes.
 
     Raises:
         UserError: there are no simulations, or two have the same name.
@@ -79,7 +79,7 @@ def _simulate(player: Player, simulation: SimulationConfig) -> SimulationResult:
 
 
 def _play(player: Player, env: MettaGridConfig, seeds: list[int], deadline: float) -> list[dict[str, float]]:
-    """Play one episode from each seed, side by side, and give the stats of those that ended before the deadline."""
+    """Play one episode for each seed, side by side, and return the stats of those that ended before the deadline."""
     spec = EnvironmentSpec.of(env)
     num_agents = spec.num_agents * len(seeds)
     buffers = Buffers.allocate(replace(spec, num_agents=num_agents))

@@ -1,4 +1,4 @@
-"""What an evaluation found, and how its numbers are combined."""
+"""The results of an evaluation, and how they are combined into scores."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from metta.sim.stats import possible_stats
 
 @dataclass(frozen=True)
 class Score:
-    """A mean and how far to trust it.
+    """A mean and its uncertainty.
 
     Attributes:
         mean: the score.
         stderr: its standard error over episodes, or None if a simulation had only one.
-        episodes: episodes behind it.
+        episodes: number of episodes in the mean.
     """
 
     mean: float
@@ -29,10 +29,10 @@ class Score:
 
 @dataclass(frozen=True)
 class SimulationResult:
-    """The episodes that were played of one simulation.
+    """The episodes of one simulation.
 
     Attributes:
-        simulation: what was played.
+        simulation: the simulation that was played.
         episodes: the stats of each episode that ended, as `metta.rl.environment.Environment.episode_stats` gives
             them; at least one.
     """
@@ -47,7 +47,7 @@ class SimulationResult:
         return Score(statistics.fmean(values), stderr, len(values))
 
     def stat(self, name: str) -> float:
-        """Mean of a stat over episodes; an episode in which it did not occur counts as 0."""
+        """Mean of a stat over episodes; an episode without the stat counts as 0."""
         return statistics.fmean(self._values(name))
 
     def _values(self, stat: str) -> list[float]:
@@ -56,7 +56,7 @@ class SimulationResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a policy did on several simulations; the names of its metrics are those of `metta.sim.metrics`."""
+    """The results of a policy on several simulations; `metta.sim.metrics` describes the names of its metrics."""
 
     results: list[SimulationResult]
 
@@ -72,11 +72,11 @@ class Evaluation:
 
     @property
     def average(self) -> Score:
-        """The mean over categories, each counting alike however many simulations it has."""
+        """The mean over categories. Each has the same weight, independent of its number of simulations."""
         return _mean(list(self.category_scores.values()))
 
     def metrics(self) -> dict[str, float]:
-        """Every number by its name."""
+        """Every metric by its name."""
         metrics: dict[str, float] = {}
         for name, score in {AVERAGE: self.average, **self.category_scores, **self.simulation_scores}.items():
             metrics[name] = score.mean

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 CELL = 18
 """Width and height of a cell, in pixels."""
 MILLISECONDS = 80
-"""How long a frame stays."""
+"""How long a frame is shown."""
 _LINE = 22
 _PAPER, _INK, _WALL, _FAINT = "#fbfaf7", "#22272e", "#c9c6bd", "#8a8f98"
 _AGENT = "#22272e"
@@ -21,12 +21,12 @@ _AGENT = "#22272e"
 class GifWriter(SimulatorEventHandler):
     """Watches an episode and writes it to a file when it ends.
 
-    Each kind of object has a colour and its first letter; an agent is a dark disc with the number of what is
-    counted that it holds. A line below says the step and how many the agents hold on average.
+    Each kind of object has a colour and its first letter. An agent is a dark disc with the amount of the counted
+    resource that it holds. The line below shows the step and the mean amount per agent.
 
     Args:
         path: the file to write, ``.gif``.
-        counted: the resource that agents are after.
+        counted: the resource to count.
     """
 
     def __init__(self, path: Path, counted: str) -> None:
@@ -39,7 +39,7 @@ class GifWriter(SimulatorEventHandler):
 
     def on_episode_start(self) -> None:
         kinds = sorted(set(self._sim.object_type_names) - {"wall", "agent", ""})
-        self._colours = {kind: _colour(place / len(kinds)) for place, kind in enumerate(kinds)}
+        self._colours = {kind: _colour(index / len(kinds)) for index, kind in enumerate(kinds)}
 
     def on_step(self) -> None:
         self._frames.append(self._draw())
@@ -90,6 +90,6 @@ class GifWriter(SimulatorEventHandler):
 
 
 def _colour(hue: float) -> str:
-    """A colour on which white letters can be read."""
+    """A colour that white letters are legible on."""
     channels = colorsys.hls_to_rgb(0.08 + hue, 0.42, 0.55)
     return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)

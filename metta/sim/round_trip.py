@@ -1,4 +1,4 @@
-"""Refuses environments that do not survive JSON."""
+"""Rejects environments that JSON does not preserve."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from metta.common.errors import UserError
 def check_round_trip(env: MettaGridConfig) -> MettaGridConfig:
     """Return `env` if its JSON reads back as an equal environment.
 
-    Workers and checkpoints get an environment as JSON. In mettagrid 0.26 some configurations read back as another
-    one without a word: ``inventoryReward(..., max=...)`` loses its maximum, and the same play then earns more.
+    Workers and checkpoints get an environment as JSON. In mettagrid 0.26 some configurations silently read back as
+    different ones: ``inventoryReward(..., max=...)`` loses its maximum, and the same play then earns more.
 
     Raises:
-        UserError: it cannot be read back, or what is read differs; the message names the fields that do.
+        UserError: it cannot be read back, or it reads back differently; the message names the fields that differ.
     """
     try:
         read_back = type(env).model_validate_json(env.model_dump_json())
@@ -34,7 +34,7 @@ def check_round_trip(env: MettaGridConfig) -> MettaGridConfig:
 
 
 EnvironmentConfig = Annotated[MettaGridConfig, AfterValidator(check_round_trip)]
-"""A field of this type holds a mettagrid configuration that survives JSON; another is refused."""
+"""A mettagrid configuration that JSON preserves; as the type of a field, it rejects any other."""
 
 
 def _differences(before: object, after: object, path: str = "") -> list[str]:

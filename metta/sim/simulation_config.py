@@ -20,9 +20,9 @@ class SimulationConfig(Config):
         'arena'
 
     Attributes:
-        name: category and name of the simulation with a slash between them.
-        env: the game. Only what happens in it counts, not the reward that it gives.
-        num_episodes: episodes to play, each on a map of its own.
+        name: category and name of the simulation, separated by a slash.
+        env: the game. The score depends on its stats, not on the rewards that it gives.
+        num_episodes: episodes to play, each on its own map.
         max_seconds: episodes that have not ended this many seconds after the first began are left out.
         score: the game's stat that is the score, as the mean over the agents; see `metta.sim.stats.possible_stats`.
     """

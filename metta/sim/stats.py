@@ -1,4 +1,4 @@
-"""The stats that a game can have, known from its configuration."""
+"""The stats that a game can have, derived from its configuration."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _OF_ANY_GAME = [
 def possible_stats(env: MettaGridConfig) -> list[str]:
     """Name every stat that an episode of this game can have, the resources first.
 
-    A stat is a mean over the agents: ``<resource>.gained``, ``.lost``, ``.deposited`` (taken from one by somebody else)
-    and ``.amount`` (held at the end), ``action.<action>.success`` and ``.failed``, the stats that mettagrid keeps of
-    any game, ``reward`` and ``episode_length``, and those that the game's own handlers log, with ``game/`` before
-    the name of one that is logged for the game as a whole.
+    A stat is a mean over the agents: ``<resource>.gained``, ``.lost``, ``.deposited`` (taken from the agent by another)
+    and ``.amount`` (held at the end), ``action.<action>.success`` and ``.failed``, the stats that mettagrid keeps for
+    every game, ``reward`` and ``episode_length``, and those that the game's own handlers log, with ``game/`` before
+    the name if they are logged for the game as a whole.
     """
     actions = [action.action_handler for action in _actions(env) if action.enabled]
     stats = [f"{name}.{what}" for what in ("gained", "lost", "deposited", "amount") for name in env.game.resource_names]

@@ -1,4 +1,4 @@
-"""Plays one episode for people to look at, in mettagrid's own simulator, which tells those who watch what happens."""
+"""Plays one episode for people to watch, in mettagrid's own simulator, which sends events to watchers."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def watch(
     Args:
         player: the policy that plays.
         env: the game.
-        seed: of the map, the game's chances and the actions that are drawn; the same seed is the same episode.
-        watchers: told of the start, each step and the end. A `Renderer` among them draws after each step, and the
-            actions that a person gives it replace the policy's.
+        seed: of the map, the game's random events and the actions that are drawn; the same seed gives the same episode.
+        watchers: notified of the start, each step and the end. A `Renderer` among them draws after each step, and a
+            person's actions in it replace the policy's.
     """
     config = _seeded(env, seed)
     buffers = _allocate(config)
@@ -47,7 +47,7 @@ def watch(
             simulation.step()
             for renderer in renderers:
                 renderer.render()
-    finally:  # the simulator tells of the end after its last step only, not when a person ends the episode
+    finally:  # the simulator reports the end after its last step only, not when a person ends the episode
         for renderer in renderers:
             renderer.on_episode_end()
     return {name: _gained(simulation, name) for name in config.game.resource_names}
@@ -59,7 +59,7 @@ def _gained(simulation: Simulation, resource: str) -> float:
 
 
 def _seeded(env: MettaGridConfig, seed: int) -> MettaGridConfig:
-    """The game with its map drawn from the seed, for the simulator's own seed does not reach the map."""
+    """The game with a map drawn from the seed, because the simulator's own seed does not reach the map."""
     config = env.model_copy(deep=True)
     if isinstance(config.game.map_builder, HasSeed):
         config.game.map_builder.seed = seed
@@ -67,7 +67,7 @@ def _seeded(env: MettaGridConfig, seed: int) -> MettaGridConfig:
 
 
 def _allocate(config: MettaGridConfig) -> Buffers:
-    """Arrays that the simulator writes into, so that the policy sees what it saw in training."""
+    """Arrays that the simulator writes into, in the layout that the policy was trained on."""
     agents, tokens = config.game.num_agents, config.game.obs.num_tokens
     return Buffers(
         observations=np.zeros((agents, tokens, TOKEN_DIM), dtype=np.uint8),

@@ -1,4 +1,4 @@
-"""Which environment of Gymnasium or PettingZoo to train on, and in what wrappers. Imports neither of them."""
+"""Which environment of Gymnasium or PettingZoo to train on, and its wrappers. Imports neither of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class GymnasiumConfig(Config):
         env_id: as `gymnasium.make` takes it (``CartPole-v1``, ``my_package:MyEnv-v0``), or the module of a parallel
             environment of PettingZoo (``pettingzoo.sisl.multiwalker_v9``, or your own with a `parallel_env`).
         options: keyword arguments for its constructor.
-        frame_stack: observations that a policy sees at once, for games in which one does not tell what moves.
-        grayscale: take the colours out of images.
+        frame_stack: observations that a policy sees at once, for games where a single one does not show motion.
+        grayscale: convert images to shades of grey.
         normalize_observations: shift and scale numbers (not images) to mean 0 and variance 1, by running statistics.
-        normalize_rewards: divide rewards by the running standard deviation of discounted returns. Metrics are of
-            the rewards as they are.
+        normalize_rewards: divide rewards by the running standard deviation of discounted returns. Metrics use the
+            original rewards.
     """
 
     env_id: str = Field(min_length=1)
@@ -30,7 +30,7 @@ class GymnasiumConfig(Config):
 
     @property
     def is_parallel(self) -> bool:
-        """Whether it is PettingZoo's: a module's name has dots, and an id of Gymnasium has none outside its version."""
+        """Whether it is PettingZoo's: a module's name has dots, but an id of Gymnasium has none outside its version."""
         return "." in self.env_id and ":" not in self.env_id and "/" not in self.env_id
 
 
@@ -39,10 +39,10 @@ class GymnasiumSimulation(Config):
 
     Attributes:
         name: of the metric that is the mean reward of its episodes.
-        env: the environment; normalisation is as the policy learnt it.
+        env: the environment; normalisation uses the policy's own statistics.
         num_episodes: episodes to play.
         seed: fixes the episodes.
-        greedy: take the likeliest action at each step, in place of one drawn.
+        greedy: take the most likely action at each step instead of drawing one.
     """
 
     name: str = Field(default="evaluation", pattern=r"^[A-Za-z0-9_-]+$")

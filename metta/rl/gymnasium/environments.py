@@ -1,4 +1,4 @@
-"""Environments of Gymnasium and PettingZoo stepped one after another, as arrays."""
+"""Environments of Gymnasium and PettingZoo, stepped one after another on arrays."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ import numpy.typing as npt
 
 from metta.common.errors import UserError
 from metta.rl.gymnasium.config import GymnasiumConfig
-from metta.rl.gymnasium.spaces import Flattener, GymnasiumSpec
-
-Array = npt.NDArray[Any]
+from metta.rl.gymnasium.spaces import Array, Flattener, GymnasiumSpec
 
 
 @dataclass
 class Step:
-    """What followed an action, for each agent.
+    """The outcome of an action, for each agent.
 
     Attributes:
         observations: [agents, size].
         rewards: float32 [agents].
         terminals, truncations: bool [agents].
-        acted: bool [agents]; an agent that is out before the others no longer acts.
+        acted: bool [agents]; an agent whose episode ended before that of the others no longer acts.
     """
 
     observations: Array
@@ -60,7 +58,7 @@ def make_environment(config: GymnasiumConfig) -> GymnasiumEnvironment:
     """Make an environment.
 
     Raises:
-        UserError: there is none of that id, it can't be made, or a policy here can't play it.
+        UserError: no environment has that id, it can't be made, or a policy here can't play it.
     """
     return ParallelEnvironment(config) if config.is_parallel else SingleEnvironment(config)
 
@@ -102,14 +100,14 @@ class SingleEnvironment:
 
 
 class ParallelEnvironment:
-    """A parallel environment of PettingZoo, whose agents are all of one kind.
+    """A parallel environment of PettingZoo, whose agents have equal spaces.
 
-    Of an agent that is out before the others nothing more is learnt; it gets no reward until the next episode.
+    An agent whose episode ended before that of the others gets no reward and is not learnt from until the next episode.
     """
 
     def __init__(self, config: GymnasiumConfig) -> None:
         if config.frame_stack > 1 or config.grayscale:
-            raise UserError(f"env_id={config.env_id}: frame_stack and grayscale are for environments of Gymnasium only")
+            raise UserError(f"env_id={config.env_id}: only environments of Gymnasium have frame_stack and grayscale")
         try:
             self._environment: Any = importlib.import_module(config.env_id).parallel_env(**config.options)
         except (ImportError, AttributeError, TypeError) as error:
@@ -119,9 +117,9 @@ class ParallelEnvironment:
             [space(agent) for agent in self._agents]
             for space in (self._environment.observation_space, self._environment.action_space)
         )
-        for kind, found in (("see", observations), ("do", actions)):
+        for kind, found in (("observation", observations), ("action", actions)):
             if any(space != found[0] for space in found):
-                raise UserError(f"env_id={config.env_id}: its agents {kind} different things, but one policy plays all")
+                raise UserError(f"env_id={config.env_id}: its agents have different {kind} spaces, but share a policy")
         self._flatten = Flattener(observations[0])
         self.spec = GymnasiumSpec.of(len(self._agents), observations[0], actions[0])
 
@@ -158,7 +156,7 @@ class ParallelEnvironment:
 
 @dataclass
 class _Episode:
-    """What happened in an episode so far."""
+    """Totals of the current episode."""
 
     reward: float = 0.0
     length: int = 0
@@ -169,11 +167,11 @@ class _Episode:
 
 @dataclass
 class VectorStep:
-    """What followed the actions in all environments; [environments, agents, ...].
+    """The outcome of the actions in all environments; [environments, agents, ...].
 
     Attributes:
         observations: where an episode ended, the first of the next one.
-        final_observations: by environment in which an episode ended, its last.
+        final_observations: the last ones of each episode that ended, by environment.
         episodes: stats of the episodes that ended.
     """
 
@@ -187,11 +185,11 @@ class VectorStep:
 
 
 class GymnasiumEnvironments:
-    """Environments that begin a new episode by themselves.
+    """Environments that restart by themselves when an episode ends.
 
     Args:
-        config: of each.
-        numbers: of the environments that are here, among all.
+        config: of each environment.
+        numbers: of the environments in this process, among all.
         seed: fixes the episodes of all environments, together with their numbers.
     """
 
@@ -208,7 +206,7 @@ class GymnasiumEnvironments:
 
     @property
     def observations(self) -> Array:
-        """As they are now, [environments, agents, size]; overwritten by `step`."""
+        """The current ones, [environments, agents, size]; `step` overwrites them."""
         return self._observations
 
     def step(self, actions: Array) -> VectorStep:

@@ -1,4 +1,4 @@
-"""Play with a trained policy."""
+"""Evaluating a trained policy."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from metta.rl.gymnasium.spaces import GymnasiumSpec
 
 
 def load_policy(uri: str) -> tuple[GymnasiumPolicy, GymnasiumSpec]:
-    """Load a policy, with the statistics that its observations are normalised by, and what it plays.
+    """Load a policy, with the statistics that normalise its observations, and the spec of its environment.
 
     Args:
         uri: a checkpoint's folder: a path, or a URL that `metta.common.shared_files` reads.
 
     Raises:
-        UserError: there is no policy there, or one for another kind of game.
+        UserError: there is no policy, or it plays another kind of game.
     """
     weights, description = read_policy(uri)
     try:
@@ -35,10 +35,10 @@ def load_policy(uri: str) -> tuple[GymnasiumPolicy, GymnasiumSpec]:
 
 
 def require_playable(trained: GymnasiumSpec, played: GymnasiumSpec, name: str) -> None:
-    """Check that a policy trained in one environment can play another, of which only the number of agents may differ.
+    """Check that a policy trained in one environment can play another. Only the number of agents may differ.
 
     Raises:
-        UserError: it cannot; `name` says which environment it is.
+        UserError: it cannot; `name` says which environment this is.
     """
     for what in ("leaves", "actions"):
         ours, theirs = getattr(trained, what), getattr(played, what)

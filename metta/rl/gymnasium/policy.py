@@ -1,4 +1,4 @@
-"""The network that plays environments of Gymnasium: an encoder, and after it an actor and a critic."""
+"""The network that plays environments of Gymnasium: an encoder, followed by an actor and a critic."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from metta.rl.gymnasium.spaces import GymnasiumSpec, Leaf
 from metta.rl.policy import ActorCritic, linear
 
 CLIP = 10.0
-"""Normalised observations and rewards are clipped to so many standard deviations."""
-SMALL_IMAGE = 36
-"""Rows or columns from which on an image is looked at in large steps first."""
+"""Normalised observations and rewards are clipped to this many standard deviations."""
+LARGE_IMAGE = 36
+"""Images with at least this many rows and columns get the large convolutions."""
 
 
 @dataclass(frozen=True)
 class FlatObservations:
-    """Observations [batch, size] as a batch."""
+    """A batch of observations [batch, size]."""
 
     values: Tensor
 
@@ -33,10 +33,10 @@ class FlatObservations:
 
 
 class Moments(nn.Module):
-    """Running mean and variance, kept with the weights. Merged as Chan, Golub & LeVeque 1983, equations 1.5.
+    """Running mean and variance, saved with the weights. Merged as in Chan, Golub & LeVeque 1983, equations 1.5.
 
     Args:
-        size: numbers that have statistics of their own.
+        size: how many numbers have their own statistics.
     """
 
     mean: Tensor
@@ -50,29 +50,29 @@ class Moments(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def merge(self, mean: Tensor, square: Tensor, count: float) -> None:
-        """Take in samples, by their means [size] of value and square."""
+        """Merge samples, given the means [size] of their values and squares."""
         total = self.count + count
         difference = mean - self.mean
-        spread = self.variance * self.count + (square - mean.square()).clamp(min=0) * count
-        spread = spread + difference.square() * self.count * count / total
+        squares = self.variance * self.count + (square - mean.square()).clamp(min=0) * count
+        squares = squares + difference.square() * self.count * count / total
         self.mean.copy_(self.mean + difference * count / total)
-        self.variance.copy_(spread / total)
+        self.variance.copy_(squares / total)
         self.count.copy_(total)
 
 
 class GymnasiumPolicy(ActorCritic):
     """Actor and critic without memory.
 
-    Numbers are shifted and scaled by their running statistics, images go through convolutions (those of Mnih et al.
-    2015 where they are large), and what comes of both into two networks of two tanh layers, one for actions and one for
-    the value. Layers start orthogonal, with gain 0.01 for the actor's head and 1 for the critic's (arXiv 2006.05990).
+    Numbers are normalised by their running statistics. Images go through convolutions, those of Mnih et al. 2015 if
+    they are large. Two networks of two tanh layers read both: one for actions and one for the value. Layers start
+    orthogonal, with gain 0.01 for the actor's head and 1 for the critic's (arXiv 2006.05990).
 
-    Choices are categorical, each of several by itself; reals are normal, with deviations that do not depend on what is
-    seen.
+    Choices are categorical and independent of each other; reals are normal, with deviations that do not depend on the
+    observation.
 
     Attributes:
-        observed: statistics of observations; of numbers only do they count.
-        returns: statistics of discounted returns, by which rewards are scaled in training.
+        observed: statistics of observations; only those of numbers are used.
+        returns: statistics of discounted returns, which scale rewards in training.
     """
 
     def __init__(self, spec: GymnasiumSpec, hidden_size: int, normalized: bool) -> None:
@@ -96,7 +96,7 @@ class GymnasiumPolicy(ActorCritic):
         self.log_deviations = nn.Parameter(torch.zeros(spec.actions.width)) if spec.actions.kind == "reals" else None
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """What the actor says [batch, logits or means] and the values [batch] of observations [batch, size]."""
+        """The actor's heads [batch, logits or means] and the values [batch] of observations [batch, size]."""
         features = self._features(observations)
         return self.actor(features), self.critic(features).squeeze(-1)
 
@@ -105,7 +105,7 @@ class GymnasiumPolicy(ActorCritic):
         return self.log_probs(heads, actions), self._entropies(heads), values
 
     def sample(self, heads: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Draw actions [batch, width]; without a generator, those most likely."""
+        """Draw actions [batch, width]; without a generator, take the most likely ones."""
         if self.log_deviations is not None:
             if generator is None:
                 return heads
@@ -120,7 +120,7 @@ class GymnasiumPolicy(ActorCritic):
         return torch.cat(parts, dim=-1)
 
     def log_probs(self, heads: Tensor, actions: Tensor) -> Tensor:
-        """Log-probabilities [batch] of actions [batch, width]; of reals the densities."""
+        """Log-probabilities [batch] of actions [batch, width]; log-densities for reals."""
         if self.log_deviations is not None:
             z = (actions - heads) * (-self.log_deviations).exp()
             return -(0.5 * z.square() + self.log_deviations + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
@@ -176,7 +176,7 @@ def _network(inputs: int, hidden_size: int, outputs: int, gain: float) -> nn.Seq
 
 def _convolutions(leaf: Leaf, features: int) -> nn.Sequential:
     channels, *size = leaf.image
-    large = min(size) >= SMALL_IMAGE
+    large = min(size) >= LARGE_IMAGE
     shapes = [(32, 8, 4), (64, 4, 2), (64, 3, 1)] if large else [(16, 3, 2), (32, 3, 2)]
     layers: list[nn.Module] = []
     for outputs, kernel, stride in shapes:

@@ -1,4 +1,4 @@
-"""What a policy sees and does in an environment: spaces of Gymnasium as flat arrays, and back."""
+"""Observations and actions of an environment: spaces of Gymnasium as flat arrays, and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metta.common.errors import UserError
 Array = npt.NDArray[Any]
 
 SMALLEST_IMAGE = 8
-"""Arrays of bytes with fewer rows or columns are numbers, not images."""
+"""Arrays of bytes with fewer rows or columns than this are numbers, not images."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Leaf:
     """A part of an observation: columns of the flat array, in the order of the leaves.
 
     Attributes:
-        path: where it stands in the observation, for messages.
+        path: its position in the observation, for messages.
         kind: "numbers" are scaled by their statistics, "flags" (one-hot) stay, an "image" has bytes for pixels.
         size: columns.
         image: channels, height and width of an image, else empty.
-        order: how the axes of an image's array are to be ordered to come to that.
-        shape: of the array as it is.
+        order: permutation of the array's axes that makes it such an image.
+        shape: of the original array.
     """
 
     path: str
@@ -45,10 +45,10 @@ class Actions:
     """What an agent does at each step.
 
     Attributes:
-        kind: "choices" among numbered things, one or several, or "reals".
-        sizes: of each choice how many there are; empty for reals.
-        start: number of the first one, for each choice.
-        low, high: bounds of each real, infinite where there is none.
+        kind: one or several "choices" among numbered options, or "reals".
+        sizes: number of options of each choice; empty for reals.
+        start: number of the first option of each choice.
+        low, high: bounds of each real; infinite without a bound.
         shape: of the array that the environment takes; empty for a single choice.
         dtype: of that array.
     """
@@ -63,11 +63,11 @@ class Actions:
 
     @property
     def width(self) -> int:
-        """Numbers that make an action."""
+        """How many numbers an action has."""
         return len(self.sizes) or len(self.low)
 
     def to_environment(self, action: Array) -> Any:
-        """Turn a policy's action [width] into the environment's. A real of -1..1 spans its bounds, and stays within."""
+        """Convert a policy's action [width] to the environment's. A real of -1..1 spans its bounds, and is clipped."""
         if self.kind == "choices":
             if not self.shape:
                 return int(action[0]) + self.start[0]
@@ -87,7 +87,7 @@ class GymnasiumSpec:
         num_agents: agents that act at each step.
         leaves: parts of an observation.
         actions: of each agent.
-        dtype: of the flat array of an observation: bytes where all of it are images, else 32-bit floats.
+        dtype: of the flat array of an observation: bytes if all leaves are images, else 32-bit floats.
     """
 
     num_agents: int
@@ -100,7 +100,7 @@ class GymnasiumSpec:
         """Describe the spaces of an agent.
 
         Raises:
-            UserError: a policy here can't see, or can't do, what such a space holds.
+            UserError: a policy here can't read or act in such a space.
         """
         leaves = tuple(_leaf(path, space) for path, space in _walk(observations))
         dtype = "uint8" if all(leaf.kind == "image" for leaf in leaves) else "float32"
@@ -130,7 +130,7 @@ class Flattener:
 
 
 def _walk(space: spaces.Space[Any], path: str = "") -> Iterator[tuple[str, spaces.Space[Any]]]:
-    """The spaces within, none of which holds others, with their paths."""
+    """The innermost spaces, with their paths."""
     if isinstance(space, spaces.Dict):
         for name, below in space.spaces.items():
             yield from _walk(below, f"{path}{name}.")
@@ -142,7 +142,7 @@ def _walk(space: spaces.Space[Any], path: str = "") -> Iterator[tuple[str, space
 
 
 def _values(space: spaces.Space[Any], observation: Any) -> Iterator[Any]:
-    """The values of the spaces of `_walk`, in its order."""
+    """The values of the spaces that `_walk` yields, in its order."""
     if isinstance(space, spaces.Dict):
         for name, below in space.spaces.items():
             yield from _values(below, observation[name])
@@ -158,7 +158,7 @@ def _leaf(path: str, space: spaces.Space[Any]) -> Leaf:
         return Leaf(path, "flags", int(spaces.flatdim(space)))
     if not isinstance(space, spaces.Box):
         where = f" {path!r}" if path else ""
-        raise UserError(f"the observation{where} is a {type(space).__name__}, which no policy here can see")
+        raise UserError(f"the observation{where} is a {type(space).__name__}, which policies here cannot read")
     size = math.prod(space.shape)
     order = _channels_first(space.shape) if space.dtype == np.uint8 else None
     if order is None:
@@ -168,7 +168,7 @@ def _leaf(path: str, space: spaces.Space[Any]) -> Leaf:
 
 
 def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Axes in the order channels, rows, columns; None for what is no image. Stacked frames come first already."""
+    """Axes in the order channels, rows, columns; None if it is not an image. Stacked frames already come first."""
     if len(shape) in (3, 4) and shape[-1] <= 4 < min(shape[-3:-1]):
         first = tuple(range(len(shape) - 3))
         order = (*first, len(shape) - 1, len(shape) - 3, len(shape) - 2)
@@ -192,4 +192,4 @@ def _actions(space: spaces.Space[Any]) -> Actions:
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
         low, high = (tuple(float(bound) for bound in bounds.reshape(-1)) for bounds in (space.low, space.high))
         return Actions("reals", (), (), low, high, tuple(int(n) for n in space.shape), str(space.dtype))
-    raise UserError(f"the actions are a {space}; Discrete, MultiDiscrete, MultiBinary and Box of floats are possible")
+    raise UserError(f"the actions are a {space}; supported: Discrete, MultiDiscrete, MultiBinary and Box of floats")

@@ -152,7 +152,7 @@ def test_what_cannot_be_played_is_refused() -> None:
         spec_of(GymnasiumConfig(env_id="CartPol-v1"))
     with pytest.raises(UserError, match=r"env_id=no\.such_module: no parallel environment"):
         spec_of(GymnasiumConfig(env_id="no.such_module"))
-    with pytest.raises(UserError, match="its agents see different things"):
+    with pytest.raises(UserError, match="its agents have different observation spaces"):
         spec_of(GymnasiumConfig(env_id=MODULE, options={"same": False}))
 
 
