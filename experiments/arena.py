@@ -1,4 +1,4 @@
-"""The arena: agents mine ore, make batteries of it and hearts of those, and may rob each other on the way.
+"""The arena: agents mine ore, turn it into batteries and those into hearts, and may rob each other.
 
 ::
 
@@ -6,8 +6,8 @@
               ├────────────────────────┴────> lasery ──> laser
               └─────────────────────────────> armory ──> armor
 
-An agent uses a station by moving into it. In combat it attacks by moving into another agent: that costs a laser
-and takes the ore and batteries of the other, unless the other has an armor, which is used up instead.
+An agent uses a station by moving into it. In combat it attacks another agent by moving into it: this costs a laser and
+takes the other's ore and batteries, unless the other has an armor, which is used up instead.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from metta.tools.watch import PlayTool, ReplayTool
 
 RESOURCES = ["ore", "battery", "heart", "laser", "armor"]
 SHAPING = {"ore": 0.1, "battery": 0.5}
-"""Default reward for each unit of a resource that an agent gains on the way to a heart, which is worth 1."""
+"""Default reward for each unit gained of the resources that lead to a heart, whose reward is 1."""
 
 WIDTH = HEIGHT = 25
-WINDOW, CELLS_IN_SIGHT = 9, 57  # an agent sees a disc as wide as the window
+WINDOW, CELLS_IN_SIGHT = 9, 57  # an agent sees a disc with the window's diameter
 CARRY_LIMIT = 5
 STATIONS = {"mine": 20, "generator": 15, "altar": 15, "lasery": 4, "armory": 4}
 WALLS = 10
@@ -57,7 +57,7 @@ def make_env(
     Args:
         num_agents: agents on the map of 25 by 25.
         combat: whether moving into another agent attacks it.
-        shaping: reward for each unit gained of a resource other than hearts; empty leaves the hearts alone.
+        shaping: reward for each unit gained of a resource other than hearts; if empty, only hearts are rewarded.
         max_steps: length of an episode, which ends by truncation.
     """
     rewards = {resource: reward(stat(f"{resource}.gained"), weight=weight) for resource, weight in shaping.items()}
@@ -68,7 +68,7 @@ def make_env(
             num_agents=num_agents,
             max_steps=max_steps,
             episode_truncates=True,
-            # Without the last reward among the tokens a policy sees the same game whatever the shaping.
+            # No token for the last reward, so that a policy sees the same game with any shaping.
             obs=ObsConfig(
                 width=WINDOW,
                 height=WINDOW,
@@ -124,7 +124,7 @@ def evaluate(policy_uri: str) -> SimTool:
 
 
 def play(policy_uri: str | None = None, combat: bool = True, seed: int = 0) -> PlayTool:
-    """Show an episode in the terminal; without a policy the agents have learnt nothing."""
+    """Show an episode in the terminal, by default with an untrained policy."""
     return PlayTool(simulation=_simulation(combat), policy_uri=policy_uri, seed=seed)
 
 
@@ -141,7 +141,7 @@ def _simulation(combat: bool) -> SimulationConfig:
 
 
 def _station(name: str, takes: dict[str, int], gives: dict[str, int]) -> GridObjectConfig:
-    """An object that turns what it takes from its user into what it gives."""
+    """An object that takes resources from its user and gives others in return."""
     deltas = {**{resource: -amount for resource, amount in takes.items()}, **gives}
     return GridObjectConfig(
         name=name,
@@ -169,9 +169,9 @@ def _attack() -> FirstMatch:
 
 
 def _most_tokens(num_agents: int) -> int:
-    """Tokens of an observation without an empty cell, for mettagrid stops with an error when they overflow.
+    """Tokens of an observation in which no cell is empty, because mettagrid raises an error if they overflow.
 
-    Each cell shows a tag; an agent also its group, its number and each resource that it has. Two tokens tell the
-    progress of the episode and the agent's last action.
+    Each cell shows a tag; an agent also shows its group, its number and each resource that it has. Two tokens show
+    the progress of the episode and the agent's last action.
     """
     return CELLS_IN_SIGHT + min(num_agents, CELLS_IN_SIGHT) * (2 + len(RESOURCES)) + 2

@@ -11,7 +11,7 @@ from metta.tools.gymnasium import GymnasiumSimTool, GymnasiumTool
 
 
 def trainer_for(env_id: str) -> TrainerConfig:
-    """Hyperparameters that are known to work in an environment, or a fair start in any other."""
+    """Hyperparameters that work well in a known environment, or reasonable defaults for any other."""
     if env_id == "CartPole-v1":
         return TrainerConfig(
             total_timesteps=50_000,
@@ -57,10 +57,10 @@ def train(
 
     Args:
         env_id: see `GymnasiumConfig`.
-        run_name: that of the environment if left out.
+        run_name: name of the run; by default that of the environment.
         options: keyword arguments for the environment's constructor.
         frame_stack: observations that the policy sees at once.
-        grayscale: take the colours out of images.
+        grayscale: convert images to shades of grey.
     """
     env = GymnasiumConfig(env_id=env_id, options=options or {}, frame_stack=frame_stack, grayscale=grayscale)
     return GymnasiumTool(
@@ -82,9 +82,9 @@ def evaluate(
     """Evaluate a policy.
 
     Args:
-        policy_uri: a checkpoint's folder, as training printed it.
-        num_episodes: how many to play.
-        env_id, options, frame_stack, grayscale: as in training, see `train`.
+        policy_uri: a checkpoint's folder, as printed by the training.
+        num_episodes: how many episodes to play.
+        env_id, options, frame_stack, grayscale: as in the training, see `train`.
     """
     env = GymnasiumConfig(env_id=env_id, options=options or {}, frame_stack=frame_stack, grayscale=grayscale)
     return GymnasiumSimTool(policy_uri=policy_uri, simulation=GymnasiumSimulation(env=env, num_episodes=num_episodes))

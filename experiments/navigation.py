@@ -1,6 +1,6 @@
-"""Navigation: find altars and take the heart that each of them holds, in the open or among walls.
+"""Navigation: find altars and take their hearts, on an open map or among walls.
 
-An agent takes the heart by moving into the altar, which then disappears, so the next one has to be found.
+An agent takes the heart of an altar by moving into it. The altar then disappears, so the agent has to find the next one.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def make_env(num_agents: int = 8, walled: bool = False, max_steps: int = 100) ->
     """Build the task.
 
     Args:
-        num_agents: agents on the map, which has three altars for each of them.
-        walled: whether the map is a warren of rooms and corridors; else nothing stands in the way.
+        num_agents: agents on the map, which has three altars for each agent.
+        walled: whether the map has rooms and corridors; otherwise it is open.
         max_steps: length of an episode, which ends by truncation.
     """
-    # At most: each cell of the window shows a tag; an agent also its group, its number and its hearts. Two tokens
-    # tell the progress of the episode and the agent's last action.
+    # Upper bound: each cell of the window shows a tag; an agent also shows its group, number and hearts. Two tokens
+    # show the progress of the episode and the agent's last action.
     num_tokens = WINDOW * WINDOW + 3 * num_agents + 2
     children = [
         ChildrenAction(
@@ -85,7 +85,7 @@ def make_env(num_agents: int = 8, walled: bool = False, max_steps: int = 100) ->
 
 
 def simulations() -> list[SimulationConfig]:
-    """What a policy that navigates is evaluated on; the score is the mean number of hearts that an agent found."""
+    """What a policy is evaluated on; the score is the mean number of hearts that an agent gained."""
     return [
         SimulationConfig(name="navigation/open", env=make_env(walled=False), num_episodes=16),
         SimulationConfig(name="navigation/walled", env=make_env(walled=True), num_episodes=16),
@@ -93,7 +93,7 @@ def simulations() -> list[SimulationConfig]:
 
 
 def train(run_name: str = "navigation") -> TrainTool:
-    """Train among walls, where the way is harder to find."""
+    """Train among walls, where altars are harder to find."""
     return TrainTool(run_name=run_name, env=make_env(walled=True), simulations=simulations())
 
 

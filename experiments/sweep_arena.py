@@ -14,10 +14,10 @@ from metta.tools.sweep import SweepTool
 
 GPU = {"min_batch_size": 65_536, "max_batch_size": 1_048_576, "total_timesteps": 50_000_000}
 CPU = {"min_batch_size": 4_096, "max_batch_size": 32_768, "total_timesteps": 400_000}
-"""What a trial trains on either machine. On two CPU cores 20 trials take about three minutes."""
+"""Sizes of a trial on either kind of machine. On two CPU cores 20 trials take about three minutes."""
 
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""Those of NVIDIA's driver, of AMD's, and of Windows' for Linux."""
+"""Device files of the drivers of NVIDIA, AMD, and Windows Subsystem for Linux."""
 
 
 def sweep_optimizer(
@@ -35,9 +35,9 @@ def sweep_optimizer(
         sweep_name: the same name resumes or extends the sweep.
         num_trials: trials in all.
         metric: what to maximise: "arena", "arena/combat", a game stat such as "arena/basic/heart.gained", ...
-        device: which machine to size the trials for; "auto" looks for a GPU.
-        min_batch_size, max_batch_size: range of the batch size, in agent steps; by the device if left out.
-        total_timesteps: agent steps of each trial; by the device if left out.
+        device: the kind of machine to size the trials for; "auto" looks for a GPU.
+        min_batch_size, max_batch_size: range of the batch size, in agent steps; by default it depends on the device.
+        total_timesteps: agent steps of each trial; by default it depends on the device.
     """
     sizes = GPU if device == "cuda" or (device == "auto" and _has_gpu()) else CPU
     chosen = {"min_batch_size": min_batch_size, "max_batch_size": max_batch_size, "total_timesteps": total_timesteps}
@@ -68,7 +68,7 @@ def sweep_optimizer(
 
 
 def _has_gpu() -> bool:
-    """Whether torch has a GPU. It takes seconds to import, and is asked only where there are signs of one."""
+    """Whether torch finds a GPU. Importing torch takes seconds, so it is imported only if there are signs of a GPU."""
     if shutil.which("nvidia-smi") is None and not any(Path(device).exists() for device in GPU_DEVICES):
         return False
     import torch

@@ -1,6 +1,6 @@
-"""Search the hyperparameters of a small neural network that reads handwritten digits: a sweep without any RL.
+"""Search the hyperparameters of a small neural network that reads handwritten digits: a sweep without RL.
 
-The data are scikit-learn's own: 1,797 images of 8 by 8 pixels, of which a quarter is held out for the score.
+The data come with scikit-learn: 1,797 images of 8 by 8 pixels. A quarter is held out for the score.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def sweep(sweep_name: str = "digits", num_trials: int = 30) -> FunctionSweep:
 
 
 def train(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
-    """Train a network and return the share of held-out digits that it reads right."""
+    """Train a network and return its accuracy on held-out digits."""
     from sklearn.neural_network import MLPClassifier
 
     seen, held_out, seen_labels, held_out_labels = digits()
@@ -56,7 +56,7 @@ def train(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
 
 @cache
 def digits() -> Any:
-    """Images with pixels of 0..1 and their labels: to learn from, held out, and the labels of both in that order."""
+    """Images with pixels in 0..1, for training and held out, then the labels of both."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

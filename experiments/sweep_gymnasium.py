@@ -24,7 +24,7 @@ def sweep(
         env_id: the environment, see `metta.rl.gymnasium.config.GymnasiumConfig`.
         num_trials: trials in all.
         metric: what to maximise; "evaluation" is the mean reward of evaluated episodes.
-        total_timesteps: agent steps of each trial; as in `experiments.gymnasium` if left out.
+        total_timesteps: agent steps of each trial; by default those of `experiments.gymnasium`.
     """
 
     def make(run_name: str) -> GymnasiumTool:

@@ -20,14 +20,15 @@ _OF_SIMULATION = ("", ".stderr", ".episodes", "/episode_length")
 
 
 class GymnasiumTool(TrainingTool[GymnasiumConfig, GymnasiumSimulation]):
-    """Trains a policy by the same PPO as `TrainTool`, on an environment of Gymnasium or PettingZoo, and evaluates it;
-    see `TrainingTool` for its fields.
+    """Trains a policy on an environment of Gymnasium or PettingZoo, with the same PPO as `TrainTool`, and evaluates it.
+
+    See `TrainingTool` for its fields.
     """
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.trainer.num_workers:
-            raise ValueError("trainer.num_workers: environments of Gymnasium step within their rank; leave it out")
+            raise ValueError("trainer.num_workers: environments of Gymnasium step within their rank; leave it unset")
         names = [simulation.name for simulation in self.simulations]
         if twice := sorted({name for name in names if names.count(name) > 1 or name in TRAINING_METRICS}):
             raise ValueError(f"simulations: the name {twice[0]!r} is taken")
@@ -62,7 +63,7 @@ class GymnasiumTool(TrainingTool[GymnasiumConfig, GymnasiumSimulation]):
 
     @staticmethod
     def describe(metrics: Mapping[str, float]) -> str:
-        """How long an episode is in training."""
+        """The length of episodes in training."""
         return f"episodes of {metrics['episode_length']:.0f} steps" if "episode_length" in metrics else ""
 
     def _evaluated(self, simulation: GymnasiumSimulation, metrics: Mapping[str, float]) -> str:
@@ -74,7 +75,7 @@ class GymnasiumSimTool(Tool):
 
     Attributes:
         policy_uri: ``file://`` URI or path of a checkpoint's folder.
-        simulation: what to play.
+        simulation: the environment and episodes to play.
     """
 
     policy_uri: str

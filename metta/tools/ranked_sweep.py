@@ -1,10 +1,10 @@
-"""A whole sweep under torchrun: rank 0 drives it, and every rank trains in each of its trials.
+"""A whole sweep under torchrun: rank 0 drives it, and all ranks train together in each trial.
 
     torchrun --nproc-per-node=4 ./tools/run.py experiments.sweep_arena.sweep_optimizer --args sweep_name=mine
 
-Rank 0 announces each trial through the store of the launcher, as JSON; the others run it too, and say there how it
-ended. A trial that fails on one rank fails on all. A rank that dies ends the run: torchrun ends the others, and the
-same command goes on with the sweep.
+Rank 0 announces each trial as JSON in the launcher's store. The other ranks run it too, and write there how it ended. A
+trial that fails on one rank fails on all. If a rank dies, torchrun ends the others, and the same command resumes the
+sweep.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
 RETURN_SECONDS = 360.0
-"""How long rank 0 waits for the others to be done with a trial; longer than a collective of theirs may take."""
+"""How long rank 0 waits for the others to end a trial; longer than the timeout of their collectives."""
 
-_LISTEN_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _END = "end"
 
 
 class LeadingExecutor(InlineExecutor):
-    """Runs each attempt in this process, rank 0, and has the other ranks run it too."""
+    """Runs each attempt in this process, rank 0, while the other ranks run it too."""
 
     def __init__(self) -> None:
         super().__init__(self._load)
         self.resources = f"on {os.environ['WORLD_SIZE']} ranks together, one at a time"
-        self._store = _channel()
+        self._store = _message_store()
         self._announced = 0
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class LeadingExecutor(InlineExecutor):
             except RankLostError as error:
                 raise RankFailedError(self._failure_elsewhere(number) or str(error)) from error
             except Exception:
-                self._failure_elsewhere(number)  # the others are done with the trial before the next begins
+                self._failure_elsewhere(number)  # waits until the others have ended the trial
                 raise
             if failure := self._failure_elsewhere(number):
                 raise RankFailedError(failure)
@@ -72,7 +72,7 @@ class LeadingExecutor(InlineExecutor):
         return self._announced - 1
 
     def _failure_elsewhere(self, number: int) -> str | None:
-        """Wait until the other ranks are done with what was announced, and say how the first of them failed."""
+        """Wait until the other ranks have ended the announced trial, and return the first failure, or None."""
         keys = [f"ended {number} {rank}" for rank in range(1, int(os.environ["WORLD_SIZE"]))]
         self._store.wait(keys, timedelta(seconds=RETURN_SECONDS))
         endings = {rank: self._store.get(key).decode() for rank, key in enumerate(keys, start=1)}
@@ -81,10 +81,10 @@ class LeadingExecutor(InlineExecutor):
 
 
 def follow() -> int:
-    """Run the trials that rank 0 announces, until it ends the sweep, and return an exit status."""
-    store, rank = _channel(), os.environ["RANK"]
+    """Run the trials that rank 0 announces until it ends the sweep, and return an exit status."""
+    store, rank = _message_store(), os.environ["RANK"]
     number = 0
-    while (message := _listen(store, f"trial {number}")) != _END:
+    while (message := _next_message(store, f"trial {number}")) != _END:
         spec, ending = from_json(TrialSpec, message), ""
         try:
             with named_group(f"trial {number}"):
@@ -96,13 +96,13 @@ def follow() -> int:
     return 0
 
 
-def _channel() -> Store:
-    """Where rank 0 and the others leave messages for each other."""
+def _message_store() -> Store:
+    """The store that rank 0 and the other ranks exchange messages in."""
     return launcher_store("sweep")
 
 
-def _listen(store: Store, key: str) -> str:
-    """Wait for a message, however long rank 0 evaluates. If that dies, torchrun ends this process."""
+def _next_message(store: Store, key: str) -> str:
+    """Wait for a message, without a timeout because evaluations are long. If rank 0 dies, torchrun ends this process."""
     while not store.check([key]):
-        time.sleep(_LISTEN_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return store.get(key).decode()

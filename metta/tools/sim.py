@@ -19,18 +19,18 @@ class SimTool(Tool):
     """Evaluates a policy on simulations.
 
     Attributes:
-        policy_uri: where the policy is, for example ``file:///runs/mine/checkpoints/000061``.
-        simulations: what it plays.
+        policy_uri: the checkpoint's folder, for example ``file:///runs/mine/checkpoints/000061``.
+        simulations: what the policy plays.
     """
 
     policy_uri: str
     simulations: list[SimulationConfig]
 
     def evaluate(self) -> Evaluation:
-        """Play the simulations and return what came of it.
+        """Play the simulations and return the results.
 
         Raises:
-            UserError: there is no such policy, or it does not understand one of the games.
+            UserError: there is no such policy, or it cannot play one of the games.
         """
         from metta.rl.checkpoint import load_policy
         from metta.rl.environment import EnvironmentSpec

@@ -1,4 +1,4 @@
-"""SweepTool: search the hyperparameters of a TrainTool, or of any other TrainingTool."""
+"""SweepTool: search the hyperparameters of a TrainTool, or of another TrainingTool. Imports no training code."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ AnyTrainingTool = TrainingTool[Any, Any]
 
 
 class SweepTool(AbstractSweep):
-    """Searches the hyperparameters of a TrainTool, and keeps every trial in a store.
+    """Searches the hyperparameters of a TrainTool, and records every trial in a store.
 
     Attributes:
         train_tool_factory: makes a fresh TrainTool for a run's name; it runs in the driver only.
-        train_overrides: fixed values put on every TrainTool before the hyperparameters.
+        train_overrides: fixed values, put on every TrainTool before the hyperparameters.
     """
 
     train_tool_factory: SkipValidation[Callable[[str], AnyTrainingTool]] = Field(exclude=True, repr=False)
@@ -46,11 +46,11 @@ class SweepTool(AbstractSweep):
         if not is_launched():
             return super()._open_executor()
         if self.executor not in (None, "inline") or (self.num_workers or 1) > 1:
-            raise UserError("torchrun has started the ranks of every trial: leave executor and num_workers out")
+            raise UserError("torchrun has already started the ranks of every trial: leave executor and num_workers out")
         return LeadingExecutor()
 
     def definition(self) -> SweepDefinition:
-        """Check the whole sweep before anything trains, and describe it for the store.
+        """Check the whole sweep before training, and describe it for the store.
 
         Raises:
             UserError: a bad name, a path the TrainTool lacks, a value it refuses, or an unknown metric.
@@ -60,7 +60,7 @@ class SweepTool(AbstractSweep):
         centre = search_centre(self.sweep.protein)
         tool.model_copy(deep=True).update(centre)
         if self.sweep.seeds_per_trial > 1 and "trainer.seed" in {**self.train_overrides.root, **centre}:
-            raise UserError(f"seeds_per_trial={self.sweep.seeds_per_trial}: trainer.seed is set, so all would be alike")
+            raise UserError(f"seeds_per_trial={self.sweep.seeds_per_trial}: trainer.seed is set, so all would be equal")
         simulations = self._simulations(tool)
         for metric in (self.sweep.protein.metric, self.cost_metric):
             tool.check_metric(metric, simulations)
@@ -85,7 +85,7 @@ class SweepTool(AbstractSweep):
         )
 
     def shared_folder(self, definition: SweepDefinition, number: int) -> str | None:
-        policies = definition.tool.get("policies")  # a sweep of before there was this setting lacks it
+        policies = definition.tool.get("policies")  # sweeps from before this setting lack it
         return policies and TrainingTool.shared_folder(policies, self._run_name(number))
 
     def describe(self, metrics: Mapping[str, float]) -> str:
@@ -109,13 +109,13 @@ class SweepTool(AbstractSweep):
 def retrain(
     sweep_name: str, trial: int | None = None, seed: int | None = None, store: str | None = None
 ) -> AnyTrainingTool:
-    """Train once more with the hyperparameters of a sweep's trial.
+    """Train again with the hyperparameters of a sweep's trial.
 
     Args:
         sweep_name: the sweep.
-        trial: the trial's number; the best trial if left out.
-        seed: a fresh seed tells luck from merit; the trial's own if left out.
-        store: URL of the store, if it is not the default one.
+        trial: the trial's number; by default the best trial.
+        seed: a new seed shows whether the score was luck; by default the trial's own.
+        store: URL of the store; by default that of the data folder.
     """
     opened = open_store(store or default_store_url())
     try:
@@ -132,16 +132,16 @@ def retrain(
 
 
 def _trial_to_retrain(state: SweepState, number: int | None) -> Trial:
-    """The trial of that number, or the best one."""
+    """The trial with that number, or by default the best one."""
     if number is not None:
         return state.trial(number)
     if state.best is None:
-        raise UserError(f"no trial of {state.name!r} has a score, so none is best")
+        raise UserError(f"no trial of {state.name!r} has a score, so there is no best trial")
     return state.best
 
 
 def _tool_class(definition: SweepDefinition) -> type[AnyTrainingTool]:
-    """The class of the Tools that a sweep trained."""
+    """The class of the Tool that a sweep trained."""
     module, _, name = definition.tool_class.partition(":")
     found: type[AnyTrainingTool] = getattr(importlib.import_module(module), name)
     return found

@@ -1,4 +1,4 @@
-"""TrainTool: train a policy of mettagrid and evaluate it. Torch is imported when the training starts, not before."""
+"""TrainTool: train a policy of mettagrid and evaluate it. Torch is imported when training starts, not before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class EvaluationConfig(Config):
-    """What an evaluation leaves besides its metrics.
+    """What an evaluation produces besides its metrics.
 
     Attributes:
         gif: draw an episode of the last simulation, as the run's artefact ``gif``.
@@ -36,7 +36,7 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
     """Trains a policy in a game of mettagrid and evaluates it; see `TrainingTool` for its other fields.
 
     Attributes:
-        evaluation: what the evaluation leaves besides its metrics.
+        evaluation: what the evaluation produces besides its metrics.
     """
 
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -53,8 +53,8 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
             require_compatible(spec, EnvironmentSpec.of(simulation.env), f"simulation {simulation.name}")
 
         trained = train(self.trainer, self.env, run_dir, progress_reporter(report))
-        unseen = {f"train/{stat}": 0.0 for stat in _agent_stats(self)}
-        metrics = {**unseen, **trained.metrics}
+        absent = {f"train/{stat}": 0.0 for stat in _agent_stats(self)}
+        metrics = {**absent, **trained.metrics}
         artefacts = {"policy": trained.policy_uri}
         if self.simulations and not trained.stopped and leads():
             evaluation = self._evaluate(trained.policy_uri)
@@ -92,15 +92,15 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
 
     @staticmethod
     def describe(metrics: Mapping[str, float]) -> str:
-        """What a run's metrics say in the game's own terms: ``per agent 8.2 ore, 5.1 battery, 2.5 heart``.
+        """A few words about a run's metrics, in the game's own terms: ``per agent 8.2 ore, 5.1 battery, 2.5 heart``.
 
-        Evaluated episodes count if there are any, else those of the training.
+        They describe the evaluation if there is one, else the training.
         """
         evaluated, trained = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
         for name, value in metrics.items():
-            place, _, stat = name.rpartition("/")
-            if place and stat.endswith(".gained"):
-                (evaluated if "/" in place else trained)[stat.removesuffix(".gained")].append(value)
+            source, _, stat = name.rpartition("/")
+            if source and stat.endswith(".gained"):
+                (evaluated if "/" in source else trained)[stat.removesuffix(".gained")].append(value)
         gained = {name: sum(values) / len(values) for name, values in (evaluated or trained).items()}
         amounts = ", ".join(f"{amount:.1f} {name}" for name, amount in gained.items() if amount >= 0.05)
         return f"per agent {amounts}" if amounts else ""
@@ -116,7 +116,7 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
 
 
 def _write_episodes(path: Path, evaluation: Evaluation) -> None:
-    """Keep the stats of every episode that was played, by simulation."""
+    """Write the stats of every episode, by simulation."""
     episodes = {result.simulation.name: result.episodes for result in evaluation.results}
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(episodes))
@@ -124,5 +124,5 @@ def _write_episodes(path: Path, evaluation: Evaluation) -> None:
 
 
 def _agent_stats(tool: TrainTool) -> list[str]:
-    """The stats of the game's agents, which training measures."""
+    """The stats of the game's agents that training measures."""
     return [stat for stat in possible_stats(tool.env) if not stat.startswith("game/") and stat not in TRAINING_METRICS]

@@ -1,4 +1,4 @@
-"""What Tools that train a policy and evaluate it share, whatever the game. Torch is imported when training starts."""
+"""The base of Tools that train a policy and evaluate it, for any game. Torch is imported when training starts."""
 
 from __future__ import annotations
 
@@ -56,57 +56,56 @@ TRAINING_METRICS = (
     "grad_norm",
     "explained_variance",
 )
-"""Numbers that any run has, besides the stats of its game, ``train/<stat>``. `metta.rl.trainer.train` says more."""
+"""Metrics of every run, besides the stats of its game, ``train/<stat>``; see `metta.rl.trainer.train`."""
 
 PLAIN_PROGRESS_SECONDS = 10.0
-"""Without a terminal, how often a run says how far it has come."""
+"""How often a run without a terminal prints its progress."""
+
+EnvConfigT = TypeVar("EnvConfigT")
+SimulationT = TypeVar("SimulationT", bound=Config)
 
 
-Environment = TypeVar("Environment")
-Simulation = TypeVar("Simulation", bound=Config)
-
-
-class TrainingTool(Tool, Generic[Environment, Simulation]):
+class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
     """Trains a policy and evaluates it.
 
-    A kind of game says how: `_run`, `metric_names` and `_evaluated`.
+    A subclass for a kind of game implements `_run`, `metric_names` and `_evaluated`.
 
     Attributes:
-        run_name: the run's name and folder; the same name goes on from its checkpoint.
+        run_name: the run's name and folder; the same name resumes from its checkpoint.
         trainer: hyperparameters.
-        env: the game that is trained on.
-        simulations: what the policy is evaluated on; none is possible.
-        policies: URL of a folder that other machines reach, to put the policy in: ``s3://bucket/folder``, or any other
-            that fsspec writes to. Left out, it stays in the run's folder.
-        wandb: whether and where to log a run that no sweep records.
+        env: the game to train on.
+        simulations: what the policy is evaluated on; may be empty.
+        policies: URL of a shared folder to copy the policy to: ``s3://bucket/folder``, or any other that fsspec can
+            write to. By default the policy stays in the run's folder.
+        wandb: whether and where to log a run that is not part of a sweep.
     """
 
     run_name: str = Field(pattern=r"^[\w-][\w.-]{0,199}$")
     trainer: TrainerConfig = TrainerConfig()
-    env: Environment
-    simulations: list[Simulation] = []
+    env: EnvConfigT
+    simulations: list[SimulationT] = []
     policies: str | None = Field(default=None, min_length=1)
     wandb: WandbConfig = Field(default_factory=WandbConfig)
 
     @abstractmethod
     def _run(self, report: Report, run_dir: Path) -> TrialResult:
-        """Train in a folder, evaluate, and return what came of it."""
+        """Train in a folder, evaluate, and return the result."""
 
     @abstractmethod
     def metric_names(self, simulations: Sequence[Config] | None = None) -> list[str]:
-        """Every metric that a sweep of this Tool may aim at: those of the evaluation first, then the training's.
+        """Every metric that a sweep of this Tool may optimise: those of the evaluation, then those of the training.
 
         Args:
-            simulations: what is evaluated in place of `self.simulations`.
+            simulations: evaluated instead of `self.simulations`.
         """
 
     @abstractmethod
-    def _evaluated(self, simulation: Simulation, metrics: Mapping[str, float]) -> str:
-        """What came of a simulation, in rich's markup."""
+    def _evaluated(self, simulation: SimulationT, metrics: Mapping[str, float]) -> str:
+        """One line about the result of a simulation, in rich's markup."""
 
     @field_validator("policies")
     @classmethod
-    def _can_be_reached(cls, policies: str | None) -> str | None:
+    def _check_policies_url(cls, policies: str | None) -> str | None:
         try:
             return None if policies is None else shared_files.check_url(policies)
         except UserError as error:
@@ -114,24 +113,24 @@ class TrainingTool(Tool, Generic[Environment, Simulation]):
 
     @staticmethod
     def shared_folder(policies: str, run_name: str) -> str:
-        """URL of the folder below `policies` where a run puts its own."""
+        """URL of a run's folder below `policies`."""
         return f"{policies.rstrip('/')}/{run_name}"
 
     @property
     def run_dir(self) -> Path:
-        """Where checkpoints and the log are, when it is not a sweep that runs this."""
+        """The folder of checkpoints and the log, if this is not a trial of a sweep."""
         return data_dir() / "runs" / self.run_name
 
     def run(self, report: Report, run_dir: Path | None = None) -> TrialResult:
-        """Train, evaluate, and return what came of it. Of several ranks that a launcher started the first evaluates.
+        """Train, evaluate, and return the result. If a launcher started several ranks, only rank 0 evaluates.
 
         Args:
-            report: told of progress; answers whether to continue. Training that is stopped is not evaluated.
-            run_dir: folder to use in place of `self.run_dir`.
+            report: called with the progress; returns whether to continue. Stopped training is not evaluated.
+            run_dir: folder to use instead of `self.run_dir`.
 
         Raises:
-            UserError: a simulation that a policy of this game cannot play, other settings under the same name, or a
-                place for the policy that cannot be written to.
+            UserError: a policy of this game cannot play a simulation, the run of this name has other settings, or the
+                URL for policies is not writable.
             TrainingDiverged, WorkerError: see `metta.rl.trainer.train`.
         """
         folder = run_dir or self.run_dir
@@ -143,7 +142,7 @@ class TrainingTool(Tool, Generic[Environment, Simulation]):
             return self._shared(self._run(report, folder), self.policies)
 
     def _shared(self, result: TrialResult, url: str) -> TrialResult:
-        """The result, with its policy where other machines reach it."""
+        """The result, with its policy copied to the shared folder."""
         from metta.rl.checkpoint import share_policy
 
         policy = shared_files.local_path(result.artefacts["policy"])
@@ -158,22 +157,22 @@ class TrainingTool(Tool, Generic[Environment, Simulation]):
         return cls.model_validate({**spec.tool, **simulations}).run(report, Path(spec.run_dir))
 
     @classmethod
-    def _read_simulations(cls, simulations: Sequence[Any]) -> list[Simulation]:
-        """Simulations as they are, or out of their JSON, or out of the base class that a sweep knows them by."""
-        kind: type[Simulation]
+    def _read_simulations(cls, simulations: Sequence[Any]) -> list[SimulationT]:
+        """Convert simulations from JSON, or from the base class that a sweep holds them in."""
+        kind: type[SimulationT]
         (kind,) = get_args(cls.model_fields["simulations"].annotation)
         dumped = [each.model_dump(mode="json") if type(each) is Config else each for each in simulations]
         return [each if isinstance(each, kind) else kind.model_validate(each) for each in dumped]
 
-    def _chosen(self, simulations: Sequence[Config] | None) -> list[Simulation]:
-        """What is evaluated: `simulations`, or without any those of this Tool."""
+    def _chosen(self, simulations: Sequence[Config] | None) -> list[SimulationT]:
+        """The simulations to evaluate: the given ones, or by default those of this Tool."""
         return self.simulations if simulations is None else self._read_simulations(simulations)
 
     def check_metric(self, metric: str, simulations: Sequence[Config] | None = None) -> None:
-        """Check before anything trains that a run will measure `metric`.
+        """Check before training that a run measures `metric`.
 
         Raises:
-            UserError: it will not; the message gives the nearest valid names.
+            UserError: it does not; the message gives the nearest valid names.
         """
         names = self.metric_names(simulations)
         if metric not in names:
@@ -181,7 +180,7 @@ class TrainingTool(Tool, Generic[Environment, Simulation]):
 
     @staticmethod
     def describe(metrics: Mapping[str, float]) -> str:
-        """What a run's metrics say in the game's own terms, in a few words."""
+        """A few words about a run's metrics, in the game's own terms."""
         return ""
 
     def invoke(self) -> int:
@@ -212,7 +211,7 @@ class TrainingTool(Tool, Generic[Environment, Simulation]):
                 training_log.end(result)
         except KeyboardInterrupt:
             again = f":\n  {self._entry_point.command()}" if self._entry_point else ""
-            notice(f"\nstopped; the same command goes on from the last checkpoint{again}")
+            notice(f"\nstopped; the same command resumes from the last checkpoint{again}")
             return 130
         self._print_outcome(console, result)
         return 0
@@ -236,14 +235,14 @@ class TrainingTool(Tool, Generic[Environment, Simulation]):
 
 
 def progress_reporter(report: Report) -> Callable[[TrainingProgress], bool]:
-    """What training calls, to tell `report` in the words of a trial."""
+    """A report for `train` that passes the progress on to the report of a trial."""
     return lambda progress: report(Progress(progress.agent_steps, progress.total, progress.seconds, progress.metrics))
 
 
 def _evaluation_command(entry_point: EntryPoint | None, policy_uri: str) -> str | None:
-    """The command that evaluates a policy, if the module that made the Tool has an ``evaluate`` too.
+    """The command that evaluates a policy, if the module that made the Tool also has a function ``evaluate``.
 
-    Arguments that both take, such as the environment, are those of the training.
+    Arguments that both functions take, such as the environment, keep the values of the training.
     """
     if entry_point is None:
         return None

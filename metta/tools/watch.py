@@ -1,4 +1,4 @@
-"""PlayTool and ReplayTool: look at a policy. Torch and mettagrid's renderers are imported when it plays, not before."""
+"""PlayTool and ReplayTool: watch a policy. Torch and mettagrid's renderers are imported when it plays, not before."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class WatchTool(Tool):
-    """Plays one episode of a simulation for somebody to look at.
+    """Plays one episode of a simulation for people to watch.
 
     Attributes:
-        simulation: what is played.
-        policy_uri: where the policy is, for example ``file:///runs/mine/checkpoints/000061``; left out, a policy that
-            has learnt nothing plays.
-        seed: of the episode; the same seed is the same map.
+        simulation: what the policy plays.
+        policy_uri: the checkpoint's folder, for example ``file:///runs/mine/checkpoints/000061``; by default an
+            untrained policy plays.
+        seed: of the episode; the same seed gives the same map.
     """
 
     simulation: SimulationConfig
@@ -33,10 +33,10 @@ class WatchTool(Tool):
     seed: int = 0
 
     def watch(self, watcher: SimulatorEventHandler) -> dict[str, float]:
-        """Play, and return what each agent gained of each resource on average.
+        """Play, and return the mean amount of each resource that an agent gained.
 
         Raises:
-            UserError: there is no such policy, or it does not understand the game.
+            UserError: there is no such policy, or it cannot play the game.
         """
         from metta.sim.watch import watch
 
@@ -58,7 +58,7 @@ class WatchTool(Tool):
         require_compatible(player.spec, spec, f"simulation {self.simulation.name}")
         return player
 
-    def _say(self, gained: dict[str, float]) -> None:
+    def _print_gained(self, gained: dict[str, float]) -> None:
         amounts = ", ".join(f"{amount:.2f} {name}" for name, amount in gained.items())
         Console().print(
             f"{self.simulation.name}: gained per agent: {amounts}", highlight=False, markup=False, soft_wrap=True
@@ -70,10 +70,10 @@ class PlayTool(WatchTool):
 
     def invoke(self) -> int:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise UserError("play needs a terminal; to keep an episode in a file, use replay")
+            raise UserError("play needs a terminal; use replay to write an episode to a file")
         from mettagrid.renderer.renderer import create_renderer
 
-        self._say(self.watch(create_renderer("unicode")))
+        self._print_gained(self.watch(create_renderer("unicode")))
         return 0
 
 
@@ -88,11 +88,11 @@ class ReplayTool(WatchTool):
 
     def invoke(self) -> int:
         if self.to.name.endswith(".gif"):
-            self._say(self.write_gif())
+            self._print_gained(self.write_gif())
         elif self.to.name.endswith(".json.z"):
-            self._say(self.write_replay())
+            self._print_gained(self.write_replay())
         else:
-            raise UserError(f"to={self.to}: an episode is written as .gif or as .json.z")
+            raise UserError(f"to={self.to}: supported file types: .gif, .json.z")
         Console().print(f"written to {self.to}", highlight=False, markup=False, soft_wrap=True)
         return 0
 
