@@ -1,6 +1,6 @@
 """Navigation: find altars and take their hearts, on an open map or among walls.
 
-An agent takes the heart of an altar by moving into it. The altar then disappears, so the agent has to find the next one.
+An agent takes the heart of an altar by moving into it. The altar then disappears, so the agent must find the next one.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ class RunCheckpoints:
         config: hyperparameters of the run.
         env: the game.
         spec: what a policy needs to know of the game.
-        ranks: who trains.
+        ranks: the ranks that train together.
     """
 
     def __init__(

@@ -117,7 +117,7 @@ def device_of(config: TrainerConfig, ranks: Ranks) -> torch.device:
     """The device of this rank, made torch's current one.
 
     Raises:
-        UserError: this rank has no GPU of its own.
+        UserError: there are more ranks on this machine than GPUs.
     """
     if not computes_on_gpu(config):
         return torch.device("cpu")

@@ -37,7 +37,7 @@ class SharedMean:
         self._round = 0
 
     def average(self, values: Tensor, rank: int, timeout: float, others_live: Callable[[], bool]) -> None:
-        """Replace float32 values [n] by their mean over all processes, each of which calls this.
+        """Replace float32 values [n] by their mean over all processes. All of them call this.
 
         Args:
             rank: number of this process, from 0.

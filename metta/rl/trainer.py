@@ -99,7 +99,7 @@ def train_as_rank(
     report: Callable[[TrainingProgress], bool],
     ranks: Ranks,
 ) -> TrainingResult:
-    """Train as one of the ranks, each of which calls this; see `train`. Only rank 0 reports and writes checkpoints."""
+    """Train as one of the ranks, which all call this; see `train`. Only rank 0 reports and writes checkpoints."""
     game = game_of(env)
     plan = Plan.of(config, game.spec, ranks)
     if ranks.leads:
@@ -122,6 +122,7 @@ def train_as_rank(
             while state.updates < plan.updates and not stopped:
                 state.optimizer.learning_rate = _learning_rate(config, state.updates / plan.updates)
 
+                # Play with the current policy, then learn from what happened.
                 with torch_threads(plan.collect_threads(ranks)):
                     batch, episodes = collector.collect(state.policy, config.ppo, action_generator)
                 with torch_threads(plan.update_threads(ranks)):

@@ -23,7 +23,7 @@ class SimulationConfig(Config):
         name: category and name of the simulation, separated by a slash.
         env: the game. The score depends on its stats, not on the rewards that it gives.
         num_episodes: episodes to play, each on its own map.
-        max_seconds: episodes that have not ended this many seconds after the first began are left out.
+        max_seconds: episodes that have not ended this many seconds after the start of the first are not counted.
         score: the game's stat that is the score, as the mean over the agents; see `metta.sim.stats.possible_stats`.
     """
 

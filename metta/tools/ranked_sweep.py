@@ -102,7 +102,7 @@ def _message_store() -> Store:
 
 
 def _next_message(store: Store, key: str) -> str:
-    """Wait for a message, without a timeout because evaluations are long. If rank 0 dies, torchrun ends this process."""
+    """Wait for a message, without a timeout because evaluations are long. If rank 0 dies, torchrun ends this rank."""
     while not store.check([key]):
         time.sleep(_POLL_SECONDS)
     return store.get(key).decode()

@@ -54,7 +54,7 @@ def test_a_heart_takes_ore_and_a_battery() -> None:
 
 
 @pytest.mark.parametrize("column", ["GA", "AG"])
-def test_a_station_gives_nothing_to_who_lacks_what_it_takes(column: str) -> None:
+def test_a_station_gives_nothing_to_an_agent_without_its_inputs(column: str) -> None:
     game = play(on_map(arena.make_env(), ["####", f"#{column}#", "#@.#", "####"], {}), "north", "east", "north")
     assert held(game) == {}
     assert game.agent(0).last_action_success is False
@@ -110,7 +110,7 @@ def test_without_combat_lasers_do_nothing() -> None:
     assert (held(game, 0), held(game, 1)) == ({"laser": 2}, {"ore": 3})
 
 
-def test_a_policy_sees_the_same_whatever_the_shaping_and_the_combat() -> None:
+def test_shaping_and_combat_do_not_change_what_a_policy_sees() -> None:
     specs = {EnvironmentSpec.of(env) for env in (arena.make_env(), arena.make_env(combat=False, shaping={}))}
     assert len(specs) == 1
     random = np.random.default_rng(0).integers(0, 5, size=(30, 24))
@@ -119,7 +119,7 @@ def test_a_policy_sees_the_same_whatever_the_shaping_and_the_combat() -> None:
 
 
 def test_the_fullest_window_fits_the_observation() -> None:
-    """Of 24 agents that stand close together with some of every resource, one sees them all and no empty cell."""
+    """One of 24 agents that stand close together, each with every resource, sees all of them and no empty cell."""
     crowd = "@" * 24 + "MMM"
     rows = ["M" * 9] * 3 + [crowd[:9], crowd[9:18], crowd[18:]] + ["M" * 9] * 3
     everything = dict.fromkeys(arena.RESOURCES, 1)
@@ -138,7 +138,7 @@ ENVIRONMENTS = [
 
 
 def observe(env: MettaGridConfig, seed: int, actions: np.ndarray) -> np.ndarray:
-    """Every observation of an episode in which the agents do these actions, [steps + 1, agents, tokens, 3]."""
+    """Every observation of an episode with these actions, [steps + 1, agents, tokens, 3]."""
     spec = EnvironmentSpec.of(env)
     buffers = Buffers.allocate(spec)
     environment = Environment(env, buffers)

@@ -1,4 +1,4 @@
-"""A game so small that a policy learns it in a second or two: walk into an altar, and get a heart each time."""
+"""A game that a policy learns in a second or two: an agent gets a heart each time it moves into an altar."""
 
 from mettagrid.config.action_config import ActionsConfig, ChangeVibeActionConfig
 from mettagrid.config.game_value import stat

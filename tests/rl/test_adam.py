@@ -29,7 +29,7 @@ def test_it_steps_as_the_optimizers_of_torch_do(kind: Literal["adam", "adamw"], 
         torch.testing.assert_close(our, their)
 
 
-def test_it_goes_on_from_what_another_remembers() -> None:
+def test_it_continues_from_the_state_of_another() -> None:
     parameters, copies = _parameters(), _parameters()
     first = Adam(parameters, OptimizerConfig())
     for _ in range(3):
@@ -52,5 +52,5 @@ def _parameters() -> list[torch.nn.Parameter]:
 
 
 def _gradients(parameters: list[torch.nn.Parameter]) -> tuple[Tensor, ...]:
-    """Those of a curved loss."""
+    """The gradients of a loss that is not quadratic."""
     return torch.autograd.grad((parameters_to_vector(parameters) - 1).pow(4).sum(), parameters)

@@ -66,7 +66,7 @@ def test_with_lambda_1_the_advantage_is_the_discounted_return_less_the_value(
 
 
 def batch_for(policy: Policy, advantages: list[float], log_ratio: float = 0.0, value_change: float = 0.0) -> Batch:
-    """A batch of one-token observations under which the policy's ratio and values have moved by what is given."""
+    """A batch of one-token observations, for which the policy's ratio and values have changed by the given amounts."""
     size = len(advantages)
     tokens = TokenBatch(
         rows=torch.arange(size, dtype=torch.int32),
@@ -158,7 +158,7 @@ def test_the_entropy_bonus_makes_choices_more_even(policy: Policy) -> None:
     assert entropy(policy, batch) > before
 
 
-def test_an_update_makes_good_actions_likelier_and_values_truer(policy: Policy) -> None:
+def test_an_update_makes_good_actions_more_likely_and_values_more_accurate(policy: Policy) -> None:
     batch = batch_for(policy, [1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
     config = PPOConfig(update_epochs=20)
     optimizer = Adam(policy.parameters(), OptimizerConfig(learning_rate=1e-2))
@@ -187,7 +187,7 @@ def test_each_sample_is_in_one_minibatch_of_each_epoch(policy: Policy) -> None:
         assert sorted(seen[2 * epoch] + seen[2 * epoch + 1]) == [0, 1, 2, 3, 4]
 
 
-def test_a_loss_that_is_not_finite_ends_training_and_leaves_the_policy(policy: Policy) -> None:
+def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_policy(policy: Policy) -> None:
     batch = batch_for(policy, [1.0, float("nan")])
     before = [parameter.clone() for parameter in policy.parameters()]
     optimizer = Adam(policy.parameters(), OptimizerConfig())

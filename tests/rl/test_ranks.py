@@ -37,7 +37,7 @@ def batch() -> Batch:
 
 
 class GradientDescent:
-    """Steps as far as the gradient is long."""
+    """Gradient descent with a learning rate of 1."""
 
     def __init__(self, policy: Policy) -> None:
         self.parameters = list(policy.parameters())
@@ -70,7 +70,7 @@ def test_two_ranks_have_the_gradient_of_one() -> None:
     assert measures == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_two_ranks_learn_and_one_goes_on(tmp_path: Path) -> None:
+def test_two_ranks_learn_and_one_resumes(tmp_path: Path) -> None:
     rewards: list[float] = []
 
     def report(progress: TrainingProgress) -> bool:

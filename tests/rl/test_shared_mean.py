@@ -16,7 +16,7 @@ SIZE, ROUNDS = 3, 60
 
 
 def _average(shared: SharedMean, rank: int, connection: Connection) -> None:
-    """Take part in every round, early in some and late in others, and send what came of them."""
+    """Take part in every round, early in some and late in others, and send the results."""
     generator = random.Random(rank)
     sums = []
     for round_ in range(ROUNDS):
@@ -45,7 +45,7 @@ def test_every_process_has_the_mean_of_every_round() -> None:
         process.join()
 
 
-def test_who_waits_for_the_dead_is_told() -> None:
+def test_waiting_for_a_dead_process_times_out() -> None:
     with pytest.raises(TimeoutError):
         SharedMean(_context(), 2).average(torch.zeros(3), 0, 30.0, lambda: False)
     with pytest.raises(TimeoutError):

@@ -42,7 +42,7 @@ def pack(batch: list[list[tuple[int, int, int]]]) -> np.ndarray:
 
 
 def expected_sum(tokens: list[tuple[int, int, int]], vocabulary: Vocabulary, table: torch.Tensor) -> torch.Tensor:
-    """The sum of embeddings of one observation, a token at a time: 3 tags, ore, vibe have places, 2 actions none."""
+    """The sum of one observation's embeddings, token by token: 3 tags, ore and vibe have places, 2 actions do not."""
     total = torch.zeros(table.shape[1])
     for location, feature, value in tokens:
         if feature == 3 or (feature in (2, 4) and value == 0):
@@ -110,7 +110,7 @@ def test_selecting_from_joined_batches_is_encoding_the_selected(
 
 @settings(max_examples=60, deadline=None)
 @given(observations(), st.integers(1, 4))
-def test_the_parts_of_a_batch_are_cut_as_a_tensor_is(seen: list[list[tuple[int, int, int]]], number: int) -> None:
+def test_a_batch_is_split_as_a_tensor_is(seen: list[list[tuple[int, int, int]]], number: int) -> None:
     batch = Vocabulary(SPEC).encode(pack(seen))
     parts = batch.split(number)
     expected = torch.arange(len(seen)).tensor_split(number)
@@ -138,7 +138,7 @@ def test_places_are_grouped_by_direction() -> None:
     assert directions[-1] not in grid
 
 
-def test_what_is_learnt_of_a_direction_holds_for_all_its_places() -> None:
+def test_what_is_learnt_about_a_direction_applies_to_all_its_places() -> None:
     vocabulary = Vocabulary(SPEC)
     policy = Policy(vocabulary, num_actions=2, hidden_size=8)
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_what_is_learnt_of_a_direction_holds_for_all_its_places() -> None:
     assert not torch.allclose(near, left)
 
 
-def test_a_policy_answers_for_each_observation_by_itself() -> None:
+def test_a_policy_treats_each_observation_independently() -> None:
     vocabulary = Vocabulary(SPEC)
     policy = Policy(vocabulary, num_actions=2, hidden_size=8)
     batch = [[(0, 0, 1), (GLOBAL_LOCATION, 1, 1)], [], [(18, 2, 3)]]

@@ -75,7 +75,7 @@ def test_worker_processes_learn_the_same(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, weights(together)[name], rtol=1e-3, atol=1e-4)
 
 
-def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+def test_a_run_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     first = train(config(updates=2), small_env(), tmp_path / "run")
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
     resumed = train(config(updates=4), small_env(), tmp_path / "run")
@@ -88,7 +88,7 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert not same(weights(first), weights(resumed))
 
 
-def test_a_checkpoint_gives_back_the_whole_state(tmp_path: Path) -> None:
+def test_a_checkpoint_restores_the_whole_state(tmp_path: Path) -> None:
     spec = EnvironmentSpec.of(small_env())
     saved, restored = _state(seed=1), _state(seed=2)
     _learn_something(saved)
@@ -114,7 +114,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seed", "max_steps", "change"), [(5, 20, r"trainer\.seed: 0 -> 5"), (0, 30, "max_steps: 20 -> 30")]
 )
-def test_a_run_does_not_go_on_with_other_settings(tmp_path: Path, seed: int, max_steps: int, change: str) -> None:
+def test_a_run_does_not_resume_with_other_settings(tmp_path: Path, seed: int, max_steps: int, change: str) -> None:
     train(config(), small_env(), tmp_path)
     with pytest.raises(UserError, match=change):
         train(config(seed=seed), small_env(max_steps=max_steps), tmp_path)
@@ -193,7 +193,7 @@ def test_a_loaded_policy_plays_as_it_learnt(tmp_path: Path) -> None:
     assert play(late, seed=0)[1] > 8  # of at most 20; drawing actions evenly gains about 2
 
 
-def test_a_policy_is_not_asked_to_play_another_game(tmp_path: Path) -> None:
+def test_a_policy_for_another_game_is_refused(tmp_path: Path) -> None:
     spec = EnvironmentSpec.of(small_env())
     require_compatible(spec, EnvironmentSpec.of(small_env(num_agents=4)), "more agents")
     with pytest.raises(UserError, match=r"with vibes: its actions are .*change_vibe"):
@@ -201,7 +201,7 @@ def test_a_policy_is_not_asked_to_play_another_game(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uri", ["file:///nowhere/1", "memory://nowhere/1"])
-def test_a_policy_that_is_not_there(uri: str) -> None:
+def test_a_missing_policy_is_refused(uri: str) -> None:
     with pytest.raises(UserError, match=r"no policy\.json"):
         load_policy(uri)
 
@@ -228,5 +228,5 @@ assert not {"torch._dynamo", "sympy"} & set(sys.modules)
 """
 
 
-def test_training_does_without_the_compiler_of_torch(tmp_path: Path) -> None:
+def test_training_does_not_import_the_compiler_of_torch(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", TRAINING, str(tmp_path)], check=True)

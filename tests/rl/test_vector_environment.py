@@ -15,7 +15,7 @@ from tests.rl.small import small_env
 
 
 def play(num_workers: int, steps: int = 25) -> list[np.ndarray]:
-    """Everything that is seen of three environments under the same actions, and how many episodes ended."""
+    """All outputs of three environments under the same actions, and how many episodes ended."""
     generator = np.random.default_rng(0)
     seen: list[np.ndarray] = []
     with VectorEnvironment(small_env(), num_environments=3, num_workers=num_workers, seed=[1]) as environments:

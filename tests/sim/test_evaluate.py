@@ -27,7 +27,7 @@ class RandomPlayer:
 
 
 class Watcher(RandomPlayer):
-    """Does what follows from an agent's own observation alone, however many play with it."""
+    """Chooses each action from the agent's own observation alone, independent of the other agents."""
 
     def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
         self.asked.append(len(observations))
@@ -46,7 +46,7 @@ def test_the_same_policy_gets_the_same_score_again() -> None:
     assert first["arena/combat/ore.gained"] > 0
 
 
-def test_every_episode_has_a_seed_of_its_own() -> None:
+def test_every_episode_has_its_own_seed() -> None:
     seeds = evaluation_seeds(simulation(episodes=50))
     assert len(set(seeds)) == 50
     assert all(0 <= seed < 2**31 for seed in seeds)
@@ -56,7 +56,7 @@ def test_every_episode_has_a_seed_of_its_own() -> None:
     assert len({episode["cell.visited"] for episode in episodes}) == 4, "the maps differ"
 
 
-def test_it_does_not_matter_how_many_environments_play_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_environments_side_by_side_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     together = Watcher()
     results = evaluate(together, [simulation()]).results
     monkeypatch.setattr(metta.sim.evaluate, "AGENTS_TOGETHER", 13)
@@ -65,7 +65,7 @@ def test_it_does_not_matter_how_many_environments_play_side_by_side(monkeypatch:
     assert (set(together.asked), set(in_pairs.asked)) == ({24}, {12})
 
 
-def test_an_episode_that_ends_early_is_played_no_further() -> None:
+def test_an_episode_that_ends_early_is_not_stepped_again() -> None:
     env = arena.make_env(num_agents=6, max_steps=60, shaping={"ore": 1.0})
     env.game.end_episode_on_game_stats = {"tokens_written": 4_000}
     result = evaluate(Watcher(), [SimulationConfig(name="arena/combat", env=env)]).results[0]
@@ -83,7 +83,7 @@ def test_stats_are_known_beforehand() -> None:
         assert {"heart.gained", "action.invalid_index"} <= occurred
 
 
-def test_an_evaluation_without_time_says_so() -> None:
+def test_an_evaluation_that_runs_out_of_time_is_an_error() -> None:
     with pytest.raises(UnfinishedEvaluationError, match="arena/combat: no episode ended within"):
         evaluate(RandomPlayer(), [simulation(max_seconds=1e-9)])
 
@@ -95,7 +95,7 @@ def test_simulations_of_the_same_name_are_refused_before_any_is_played() -> None
     assert not player.asked
 
 
-def test_an_actor_sees_all_agents_of_the_environment() -> None:
+def test_a_player_sees_all_agents_of_the_environment() -> None:
     class Shape(RandomPlayer):
         def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
             assert observations.shape == (6 * 4, EnvironmentSpec.of(simulation().env).num_tokens, 3)

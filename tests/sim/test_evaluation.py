@@ -56,7 +56,7 @@ def test_a_stat_that_did_not_occur_is_zero() -> None:
     assert metrics.keys() >= set(metric_names([simulation])), "what a sweep may aim at is always measured"
 
 
-def test_the_summary_speaks_of_the_game() -> None:
+def test_the_summary_uses_the_terms_of_the_game() -> None:
     (line,) = Evaluation([SimulationResult(SimulationConfig(name="a/one", env=ENV), [{"ore.gained": 7.5}])]).summary()
     assert line.startswith("a/one")
     assert "7.50 ore" in line

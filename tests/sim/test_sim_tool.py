@@ -23,7 +23,7 @@ def policy_uri(tmp_path: Path) -> str:
     return checkpoint.save(tmp_path, state, spec, settings={}).as_uri()
 
 
-def test_a_stored_policy_is_evaluated_alike_each_time(policy_uri: str) -> None:
+def test_a_stored_policy_gets_the_same_evaluation_each_time(policy_uri: str) -> None:
     tool = SimTool(policy_uri=policy_uri, simulations=SIMULATIONS)
     metrics = tool.evaluate().metrics()
     assert metrics == tool.evaluate().metrics()
@@ -38,6 +38,6 @@ def test_it_prints_every_score_with_its_episodes(policy_uri: str, capsys: pytest
     assert episodes == {"arena/one": "2", "arena/two": "2", "arena": "4", "avg_category_score": "4"}
 
 
-def test_a_game_that_the_policy_does_not_understand_is_refused(policy_uri: str) -> None:
+def test_a_game_that_the_policy_cannot_play_is_refused(policy_uri: str) -> None:
     with pytest.raises(UserError, match="simulation navigation/open"):
         SimTool(policy_uri=policy_uri, simulations=navigation.simulations()).evaluate()

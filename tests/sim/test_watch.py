@@ -1,4 +1,4 @@
-"""Episodes for people to look at."""
+"""Episodes for people to watch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def untrained() -> PolicyPlayer:
 
 
 def test_what_is_watched_is_what_is_evaluated() -> None:
-    """The same seed is the same map, the same observations and the same actions as in an evaluation."""
+    """A seed gives the same map, observations and actions as in an evaluation."""
     (episode,) = evaluate(untrained(), [SIMULATION]).results[0].episodes
     gained = watch(untrained(), SIMULATION.env, evaluation_seeds(SIMULATION)[0], [])
     assert gained == {name: pytest.approx(episode.get(f"{name}.gained", 0.0)) for name in gained}
@@ -82,8 +82,8 @@ def test_a_replay_is_one_that_mettagrid_wrote(tmp_path: Path) -> None:
     assert replay["max_steps"] == SIMULATION.env.game.max_steps
 
 
-def test_another_ending_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\.gif or as \.json\.z"):
+def test_an_unknown_file_type_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"supported file types: \.gif, \.json\.z"):
         ReplayTool(simulation=SIMULATION, to=tmp_path / "episode.mp4").invoke()
 
 

@@ -1,4 +1,4 @@
-"""SweepTool on real training, small; and what it refuses before anything trains."""
+"""SweepTool with small, real training, and what it refuses before training."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_game_stat_is_a_metric() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a b", ".hidden", "a/b"])
-def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
+def test_a_name_that_is_not_a_folder_name_is_refused(name: str) -> None:
     assert "sweep_name" in refusal(small_sweep(name))
 
 
@@ -77,9 +77,9 @@ def test_a_sweep_trains_evaluates_resumes_extends_and_is_shown(
 ) -> None:
     assert small_sweep("s", num_trials=2).invoke() == 0
     assert small_sweep("s", num_trials=3).invoke() == 0
-    told = capsys.readouterr().out
-    assert "resuming: 2 of 3 trials have ended" in told
-    assert "best trial:" in told
+    output = capsys.readouterr().out
+    assert "resuming: 2 of 3 trials have ended" in output
+    assert "best trial:" in output
 
     assert metta_sweep(["show", "s", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -113,9 +113,7 @@ def test_a_trial_can_be_retrained(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_sweep_that_was_ended_goes_on_from_the_checkpoint_of_its_trial(
-    tmp_path: Path, ending: signal.Signals
-) -> None:
+def test_an_interrupted_sweep_resumes_from_the_checkpoint_of_its_trial(tmp_path: Path, ending: signal.Signals) -> None:
     command = [sys.executable, "tools/run.py", "tests.support.small_sweep.small_sweep"]
     command += ["--args", "sweep_name=k", "num_trials=2", "total_timesteps=24000"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -145,7 +143,7 @@ def test_a_sweep_that_was_ended_goes_on_from_the_checkpoint_of_its_trial(
     assert "resumed from" in log.read_text()
 
 
-def test_the_sweep_config_of_an_experiment_of_the_users(tmp_path: Path) -> None:
+def test_the_sweep_config_of_a_users_experiment(tmp_path: Path) -> None:
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "mine.py").write_text(USERS_FILE)
     command = [sys.executable, str(ROOT / "tools" / "run.py"), "experiments.mine.sweep_optimizer", "--dry-run"]

@@ -28,7 +28,7 @@ def spec(run_dir: Path, swept: TrainTool, simulations: list[SimulationConfig] | 
     return TrialSpec(0, 1, "metta.tools.train:TrainTool", swept.model_dump(mode="json"), dumped, str(run_dir))
 
 
-def test_a_trial_measures_every_metric_that_may_be_asked_for(tmp_path: Path) -> None:
+def test_a_trial_measures_every_metric_that_a_sweep_may_optimise(tmp_path: Path) -> None:
     seen: list[Progress] = []
 
     def report(progress: Progress) -> bool:
@@ -53,7 +53,7 @@ def test_a_trial_is_evaluated_on_what_the_sweep_says(tmp_path: Path) -> None:
     assert "small/room" not in result.metrics
 
 
-def test_a_trial_that_is_tried_again_goes_on(tmp_path: Path) -> None:
+def test_a_second_attempt_at_a_trial_resumes(tmp_path: Path) -> None:
     first = TrainTool.run_trial(spec(tmp_path, tool()), lambda progress: False)
     assert first.stopped
     assert "small" not in first.metrics
@@ -78,7 +78,7 @@ def test_a_policy_is_shared_and_played_from_there(where: str, tmp_path: Path) ->
     assert SimTool(policy_uri=shared, simulations=simulations).evaluate().metrics()["small"] == result.metrics["small"]
 
 
-def test_a_place_for_policies_is_tried_before_training(tmp_path: Path) -> None:
+def test_the_url_for_policies_is_checked_before_training(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Protocol not known: s4"):
         tool(policies="s4://bucket")
     (tmp_path / "file").touch()
@@ -114,7 +114,7 @@ def test_a_simulation_of_another_game_is_refused_before_training(tmp_path: Path)
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_it_tells_a_person_what_was_learnt(
+def test_it_prints_what_was_learnt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))

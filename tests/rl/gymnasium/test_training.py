@@ -67,7 +67,7 @@ def test_it_learns_with_several_agents_of_pettingzoo(tmp_path: Path) -> None:
     assert load_policy(result.policy_uri)[1].num_agents == 2
 
 
-def test_statistics_go_on_with_the_checkpoint(tmp_path: Path) -> None:
+def test_statistics_are_resumed_from_the_checkpoint(tmp_path: Path) -> None:
     first = train(QUICK, LEVERS, tmp_path, lambda progress: progress.agent_steps < 1024)
     assert first.stopped
     before = load_policy(first.policy_uri)[0]
@@ -79,7 +79,7 @@ def test_statistics_go_on_with_the_checkpoint(tmp_path: Path) -> None:
     assert after.scaled.tolist() == [False, False, True]
 
 
-def test_without_normalisation_numbers_stay_as_they_are(tmp_path: Path) -> None:
+def test_without_normalisation_numbers_stay_unchanged(tmp_path: Path) -> None:
     env = LEVERS.model_copy(update={"normalize_observations": False, "normalize_rewards": False})
     policy, _ = load_policy(trained(tmp_path, env, total_timesteps=512).policy_uri)
     assert not policy.scaled.any()
@@ -93,14 +93,14 @@ def test_a_seed_gives_the_same_run(tmp_path: Path) -> None:
 
 
 def with_values_of_one(environments: GymnasiumEnvironments) -> GymnasiumPolicy:
-    """A policy whose critic says 1 of everything."""
+    """A policy whose critic always returns 1."""
     policy = GymnasiumPolicy(environments.spec, 4, normalized=True)
     torch.nn.init.zeros_(policy.critic[-1].weight)  # type: ignore[arg-type]
     torch.nn.init.ones_(policy.critic[-1].bias)  # type: ignore[arg-type]
     return policy
 
 
-def test_a_truncated_episode_is_worth_what_would_follow() -> None:
+def test_the_return_of_a_truncated_episode_includes_the_value_that_follows() -> None:
     """With a critic that is always 1 and rewards of 0 to 1, the return of a last step is its reward + gamma."""
     environments = GymnasiumEnvironments(LEVERS, range(2), [0])
     policy = with_values_of_one(environments)
@@ -114,8 +114,8 @@ def test_a_truncated_episode_is_worth_what_would_follow() -> None:
 
 
 @pytest.mark.parametrize("truncated", [False, True])
-def test_nothing_is_learnt_of_an_agent_that_is_out(truncated: bool) -> None:
-    """Of the Pair's 5 steps the second agent plays 3; a critic that is always 1 is worth gamma where it was cut off."""
+def test_an_agent_whose_episode_ended_early_is_not_learnt_from(truncated: bool) -> None:
+    """The second agent plays 3 of the Pair's 5 steps; where it is cut off, a critic that is always 1 adds gamma."""
     environments = GymnasiumEnvironments(
         GymnasiumConfig(env_id=MODULE, options={"truncated": truncated}), range(2), [0]
     )
