@@ -13,7 +13,7 @@ from rich.console import Console
 
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
-from metta.sweep.report.console import ConsoleView
+from metta.sweep.report.terminal.console import ConsoleView
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.trial import Progress, Trial, TrialState
 from tests.support.states import state_of

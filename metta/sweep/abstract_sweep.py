@@ -30,8 +30,10 @@ from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.protocol import Executor
 from metta.sweep.observations import search_centre
 from metta.sweep.protein_config import ProteinConfig
-from metta.sweep.report.console import ConsoleView
-from metta.sweep.report.summary import next_commands, print_outcome, range_text, value_text
+from metta.sweep.report.commands import next_commands
+from metta.sweep.report.format import range_text, value_text
+from metta.sweep.report.terminal.console import ConsoleView
+from metta.sweep.report.terminal.summary import print_outcome
 from metta.sweep.result import SweepResult
 from metta.sweep.retention import Retention, trial_folder
 from metta.sweep.state import SweepState, read_state
@@ -169,7 +171,7 @@ class AbstractSweep(Tool):
         if find_spec("plotly") is None:
             return
         from metta.sweep.report.curves import with_curves
-        from metta.sweep.report.paper import write_report
+        from metta.sweep.report.html.html_export import write_report
 
         path = self._run_root(state) / "report.html"
         try:

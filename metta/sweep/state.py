@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from metta.common.config import flatten, short_names
 from metta.common.errors import UserError
-from metta.sweep import confirmation
-from metta.sweep.confirmation import SUFFIX, Verdict
+from metta.sweep.analysis.confirmation import SUFFIX, ConfirmationResult, confirmation_result
 from metta.sweep.definition import SweepDefinition, read_definition
 from metta.sweep.observations import Learner, ObservationReader, numbers_text, problems_text
 from metta.sweep.protein_config import ParameterConfig
@@ -24,7 +23,8 @@ from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError, Sw
 from metta.sweep.trial import Trial, TrialState
 
 if TYPE_CHECKING:
-    from metta.sweep.report.analysis import Analysis
+    from metta.sweep.analysis.conclusions import Conclusions
+    from metta.sweep.analysis.model import Analysis
 
 
 RECENT = 20
@@ -82,7 +82,7 @@ class SweepState:
 
     def analysed(self) -> Self:
         """The same, with what the optimiser's model says of it."""
-        from metta.sweep.report.analysis import analyse
+        from metta.sweep.analysis.model import analyse
 
         return replace(self, analysis=analyse(self))
 
@@ -267,12 +267,12 @@ class SweepState:
         return learner
 
     @cached_property
-    def verdict(self) -> Verdict | None:
+    def confirmation(self) -> ConfirmationResult | None:
         """What fresh seeds say of the best hyperparameters, where they have been run."""
         confirmed = [trial.suggestion.get("trial") for trial in self.confirmations]
         chosen = [trial for trial in self.trials if trial.number in confirmed]
-        verdict = confirmation.judge(self.goal, chosen, self.confirmations)
-        return verdict if any(setting.scores for setting in verdict.settings) else None
+        result = confirmation_result(self.goal, chosen, self.confirmations)
+        return result if any(setting.scores for setting in result.settings) else None
 
     @cached_property
     def best(self) -> Trial | None:
@@ -280,8 +280,8 @@ class SweepState:
 
         It is the trial that did best on fresh seeds, or else the one that the optimiser's model trusts most.
         """
-        if self.verdict is not None:
-            confirmed = {setting.trial for setting in self.verdict.settings[:1] if setting.mean is not None}
+        if self.confirmation is not None:
+            confirmed = {setting.trial for setting in self.confirmation.settings[:1] if setting.mean is not None}
             if found := [trial for trial in self.ranked if trial.number in confirmed]:
                 return found[0]
         return self.best_within(math.inf)
@@ -315,6 +315,13 @@ class SweepState:
             if near and trial.params != best.params:
                 close.setdefault(repr(sorted(trial.params.items())), trial)
         return sorted(close.values(), key=lambda trial: -self.sign * expected[trial.number].score)
+
+    @cached_property
+    def conclusions(self) -> Conclusions:
+        """What follows from the sweep, for whoever shows it."""
+        from metta.sweep.analysis.conclusions import Conclusions
+
+        return Conclusions(self)
 
     def policies_kept(self, keep: KeepPolicies) -> set[int]:
         """Numbers of the trials whose policies stay when the sweep has ended.

@@ -24,8 +24,8 @@ from metta.common.logging import log_to_file
 from metta.common.tool import Tool
 from metta.rl.launch import leads
 from metta.rl.trainer_config import TrainerConfig
-from metta.sweep.report.console import progress_line
-from metta.sweep.report.foot import Foot
+from metta.sweep.report.terminal.console import progress_line
+from metta.sweep.report.terminal.live_display import LiveDisplay
 from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
 from metta.sweep.store.wandb_mirror.training import TrainingLog, logged_training
 from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
@@ -199,11 +199,11 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
         if sentence := destination(self.wandb).sentence:
             notice(sentence)
         try:
-            with Foot(console, PLAIN_PROGRESS_SECONDS) as foot, self._logged(notice) as training_log:
+            with LiveDisplay(console, PLAIN_PROGRESS_SECONDS) as display, self._logged(notice) as training_log:
 
                 def report(progress: Progress) -> bool:
                     line = progress_line(progress, self.describe)
-                    foot.show(lambda: Text(line, "cyan", no_wrap=True, overflow="ellipsis"), lambda: [line])
+                    display.show(lambda: Text(line, "cyan", no_wrap=True, overflow="ellipsis"), lambda: [line])
                     training_log.report(progress)
                     return True
 

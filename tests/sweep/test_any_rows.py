@@ -20,7 +20,7 @@ from metta.sweep import SweepResult, optimize
 from metta.sweep.cli import main
 from metta.sweep.report.curves import with_curves
 from metta.sweep.report.dashboard.live import LiveStore, overview
-from metta.sweep.report.paper import report_html
+from metta.sweep.report.html.html_export import report_html
 from metta.sweep.state import read_state
 from metta.sweep.store import open_store
 from metta.sweep.store.wandb_mirror import records

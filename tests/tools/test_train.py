@@ -137,7 +137,7 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 DRIVER = """
 import sys
 from experiments import sweep_arena
-import metta.sweep.report.paper
+import metta.sweep.report.html.html_export
 sweep_arena.GPU_DEVICES = ()
 sweep_arena.sweep_optimizer("s").definition()
 assert not {"torch", "scipy.stats"} & set(sys.modules)

@@ -1,4 +1,4 @@
-"""Commands that show sweeps in the browser and on paper."""
+"""Commands that show sweeps in the browser, and write them as files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def dashboard(options: argparse.Namespace) -> None:
 
     try:
         from metta.sweep.report.dashboard import server
-        from metta.sweep.report.page import plotly_js
+        from metta.sweep.report.html.page import plotly_js
     except ImportError as error:
         raise UserError(f"the dashboard needs {error.name}; install metta-sweep[dashboard]") from None
     plotly_js()
@@ -60,7 +60,8 @@ def dashboard(options: argparse.Namespace) -> None:
 def report(options: argparse.Namespace) -> None:
     """Write a sweep as one HTML file that opens offline, with its plots as PNG files on request."""
     from metta.sweep.report.curves import with_curves
-    from metta.sweep.report.paper import write_images, write_report
+    from metta.sweep.report.html.html_export import write_report
+    from metta.sweep.report.plots.images import write_images
     from metta.sweep.state import read_state
 
     with opened(options) as store:

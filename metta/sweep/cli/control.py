@@ -117,7 +117,7 @@ def work(options: argparse.Namespace) -> int:
         return sweep.work()
     from rich.console import Console
 
-    from metta.sweep.report.summary import sweep_as_json
+    from metta.sweep.report.json_data import sweep_as_json
 
     result = sweep.run(Console(stderr=True), exclusive=False)
     print(json.dumps(sweep_as_json(result.state), indent=2, allow_nan=False))
@@ -132,9 +132,9 @@ def confirm(options: argparse.Namespace) -> None:
     """
     from rich.console import Console
 
-    from metta.sweep import confirmation
+    from metta.sweep.analysis import confirmation
     from metta.sweep.definition import open_sweep
-    from metta.sweep.report.verdict import print_verdict
+    from metta.sweep.report.terminal.confirmation import print_confirmation
     from metta.sweep.state import confirmations, read_state
 
     name = f"{options.name}{confirmation.SUFFIX}"
@@ -154,11 +154,12 @@ def confirm(options: argparse.Namespace) -> None:
             except KeyboardInterrupt:
                 notice("stopped; the same command goes on with it")
                 raise
-        verdict = confirmation.judge(state.goal, chosen, confirmations(store, options.name, state.definition))
+        again = confirmations(store, options.name, state.definition)
+        result = confirmation.confirmation_result(state.goal, chosen, again)
     if options.json:
-        print(json.dumps({"sweep": name} | confirmation.verdict_as_json(verdict), indent=2))
+        print(json.dumps({"sweep": name} | confirmation.result_as_json(result), indent=2))
     else:
-        print_verdict(Console(), state.definition, verdict)
+        print_confirmation(Console(), state.metric, result)
 
 
 def enqueue(options: argparse.Namespace) -> None:
@@ -239,7 +240,7 @@ def _alive(store: Store, name: str) -> int:
 def _command(store: Store, name: str) -> str:
     """How to go on with the sweep, where the store knows."""
     from metta.common.entry_point import EntryPoint
-    from metta.sweep.report.summary import with_store
+    from metta.sweep.report.commands import with_store
 
     entry_point = store.sweep(name).entry_point
     if entry_point is None:

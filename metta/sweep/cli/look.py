@@ -47,8 +47,9 @@ def show(options: argparse.Namespace) -> None:
 
     Of more than 50 trials the 20 best are shown, unless you say which: --top 100, --state failed, --pareto.
     """
-    from metta.sweep.report.selection import select
-    from metta.sweep.report.summary import print_trials, sweep_as_json
+    from metta.sweep.analysis.selection import select
+    from metta.sweep.report.json_data import sweep_as_json
+    from metta.sweep.report.terminal.summary import print_trials
     from metta.sweep.state import read_state, with_details
     from metta.sweep.trial import TrialState
 
@@ -79,16 +80,16 @@ def watch(options: argparse.Namespace) -> None:
 
     Ends when the sweep does; Ctrl-C ends only the watching. With --json, a line for each change.
     """
-    from metta.sweep.report.followed import watch as follow
-    from metta.sweep.report.followed import watch_json
+    from metta.sweep.report.terminal.watch import watch as watch_sweep
+    from metta.sweep.report.terminal.watch import watch_json
 
     with opened(options) as store:
         if options.json:
             watch_json(store, options.name)
             return
         console = _console()
-        followed = follow(console, store, options.name)
-        _print_outcome(console, followed.state)
+        watched = watch_sweep(console, store, options.name)
+        _print_outcome(console, watched.state)
 
 
 def trial(options: argparse.Namespace) -> None:
@@ -96,8 +97,9 @@ def trial(options: argparse.Namespace) -> None:
 
     And the command that repeats it.
     """
-    from metta.sweep.report.summary import metta_sweep_command, retrain_command
-    from metta.sweep.report.trial_view import print_trial, trial_with_curve_as_json
+    from metta.sweep.report.commands import metta_sweep_command, retrain_command
+    from metta.sweep.report.json_data import trial_with_curve_as_json
+    from metta.sweep.report.terminal.trial_view import print_trial
     from metta.sweep.state import read_state
     from metta.sweep.trial import TrialState
 
@@ -129,8 +131,9 @@ def best(options: argparse.Namespace) -> None:
     import yaml
 
     from metta.common.config import unflatten
-    from metta.sweep.report.summary import best_reason, strict_data, value_text
-    from metta.sweep.report.words import cost_text
+    from metta.sweep.report.findings import best_reason
+    from metta.sweep.report.format import cost_text, score_text, value_text
+    from metta.sweep.report.json_data import strict_data
     from metta.sweep.state import read_state
 
     with opened(options) as store:
@@ -140,7 +143,7 @@ def best(options: argparse.Namespace) -> None:
     if not order:
         within = "" if limit is None else f" at a cost up to {limit:g}"
         raise UserError(f"no trial of {options.name!r} has a score{within}")
-    top, best_one = order[0], state.best if limit is None else state.best_within(limit)
+    top, best_one = order[0], state.conclusions.best if limit is None else state.best_within(limit)
     chosen = top if options.measured or best_one is None else best_one
     params = state.params_of(chosen)
     overrides = shlex.join(f"{path}={value_text(value)}" for path, value in params.items())
@@ -154,27 +157,29 @@ def best(options: argparse.Namespace) -> None:
     elif options.yaml:
         print(yaml.safe_dump(nested, sort_keys=False), end="")
     else:
-        print(f"trial {chosen.number}: {state.metric} {chosen.score:.4g} for {cost_text(chosen, state.definition)}")
+        print(f"trial {chosen.number}: {state.metric} {score_text(chosen)} for {cost_text(chosen, state.definition)}")
         if limit is None and not options.measured:
             print(best_reason(state))
         if chosen.number != top.number:
-            print(f"top measured score: {top.score:.4g}, by trial {top.number} (--measured shows it)")
+            print(f"top measured score: {score_text(top)}, by trial {top.number} (--measured shows it)")
         print(f"\nas overrides:\n  {overrides}\n\nas YAML:")
         print(yaml.safe_dump(nested, sort_keys=False), end="")
 
 
 def compare(options: argparse.Namespace) -> None:
     """Two sweeps: their best trials, Pareto fronts, and regret against cost."""
-    from metta.sweep.report import comparison
+    from metta.sweep.analysis.comparison import compare as compare_sweeps
+    from metta.sweep.report.json_data import comparison_as_json
+    from metta.sweep.report.terminal.comparison import print_comparison
     from metta.sweep.state import read_state
 
     with opened(options) as store:
         a, b = [read_state(store, name) for name in (options.a, options.b)]
-    compared = comparison.compare(a, b)
+    compared = compare_sweeps(a, b)
     if options.json:
-        print(json.dumps(comparison.comparison_as_json(compared), indent=2, allow_nan=False))
+        print(json.dumps(comparison_as_json(compared), indent=2, allow_nan=False))
     else:
-        comparison.print_comparison(_console(), compared)
+        print_comparison(_console(), compared)
 
 
 def list_sweeps(options: argparse.Namespace) -> None:
@@ -212,7 +217,8 @@ def _console() -> Console:
 
 
 def _print_outcome(console: Console, state: SweepState) -> None:
-    from metta.sweep.report.summary import next_commands, print_outcome
+    from metta.sweep.report.commands import next_commands
+    from metta.sweep.report.terminal.summary import print_outcome
 
     print_outcome(console, state, next_commands(state))
 

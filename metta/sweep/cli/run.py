@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         return sweep.invoke()
     from rich.console import Console
 
-    from metta.sweep.report.summary import sweep_as_json
+    from metta.sweep.report.json_data import sweep_as_json
 
     result = sweep.run(Console(stderr=True))
     print(json.dumps(sweep_as_json(result.state), indent=2, allow_nan=False))

@@ -1,4 +1,4 @@
-"""The learning curves that a sweep's pages show."""
+"""The learning curves that pages and plots show."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from metta.sweep.store.protocol import Store
 from metta.sweep.trial import TrialState
 
 CURVES = 30
-"""How many learning curves are laid over each other."""
+"""The most learning curves in one plot."""
 
 
 def with_curves(store: Store, sweep: SweepState) -> SweepState:
-    """The sweep with the learning curves that `curve_numbers` names."""
+    """The sweep with the learning curves of the trials that `curve_numbers` names, read from its store."""
     return replace(sweep, curves={number: store.curve(sweep.name, number) for number in curve_numbers(sweep)})
 
 
 def curve_numbers(sweep: SweepState) -> list[int]:
-    """The trials whose learning curves are shown: what runs, the best, the top, the Pareto front, and the latest."""
+    """The trials whose learning curves are shown: running ones, the best, the top, the Pareto front, and the latest."""
     order = [trial.number for trial in sweep.ranked]
-    best = [sweep.best.number] if sweep.best else []
+    best = [sweep.conclusions.best.number] if sweep.conclusions.best else []
     running = [trial.number for trial in sweep.with_state(TrialState.RUNNING)]
     latest = [trial.number for trial in reversed(sweep.trials) if trial.counted]
     front = [trial.number for trial in sweep.front]

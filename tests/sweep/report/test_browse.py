@@ -87,6 +87,6 @@ def test_a_sweep_does_not_fail_for_want_of_a_report(
         raise OSError("the disk is full")
 
     monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr("metta.sweep.report.paper.write_report", full)
+    monkeypatch.setattr("metta.sweep.report.html.html_export.write_report", full)
     assert len(_sweep().trials) == 3
     assert capsys.readouterr().out.endswith("the report could not be written: the disk is full\n")

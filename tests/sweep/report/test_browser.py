@@ -13,7 +13,8 @@ import uvicorn
 from playwright.sync_api import Browser, Page, Request, expect
 
 from metta.sweep.report.dashboard import server
-from metta.sweep.report.paper import write_images, write_report
+from metta.sweep.report.html.html_export import write_report
+from metta.sweep.report.plots.images import write_images
 from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Outcome, Store

@@ -12,13 +12,15 @@ import pytest
 
 from metta.common.command_line import split_pairs
 from metta.common.entry_point import EntryPoint
+from metta.sweep.analysis.failures import failure_reasons
+from metta.sweep.analysis.model import Slice
+from metta.sweep.analysis.ranges import End, wider_end, wider_ranges
 from metta.sweep.definition import differences
 from metta.sweep.function import FunctionSweep, RunningTrial, function_sweep
 from metta.sweep.protein.types import Importance
 from metta.sweep.protein_config import ParameterConfig
-from metta.sweep.report.advice import widen, wider_end, wider_ranges
-from metta.sweep.report.analysis import Slice
-from metta.sweep.report.findings import failure_reasons, findings, in_short
+from metta.sweep.report.commands import widen_command
+from metta.sweep.report.findings import findings, in_short
 from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial, TrialState
 from tests.support.made_sweep import LEARNING_RATE
@@ -147,7 +149,7 @@ def test_luck_is_called_luck(snapshot: Take) -> None:
     assert findings(doubted)[0].answer.startswith(f"Trial {second.number}: ")
     assert f"The top trial, {first.number}, measured more ({first.score:.4g})" in _text(doubted)
     trusted = replace(sweep, analysis=replace(sweep.analysis, recommended=first.number, twins=[first.number]))
-    assert "the best score of the 75 trials" in _text(trusted)
+    assert "the top score of the 75 trials" in _text(trusted)
 
 
 @pytest.mark.parametrize("deviations", [1.0, 3.0])
@@ -160,7 +162,7 @@ def test_a_lucky_best_is_called_so_and_counts_for_what_is_expected_of_it(snapsho
     trials = [measured if trial.number == best.number else trial for trial in sweep.trials]
     card = findings(replace(sweep, trials=trials))[0]
     assert f"arena about {expected.score:.3g}, for" in card.answer
-    assert card.details[0].startswith(f"It measured {measured.score:.4g}, the best score of the 75 trials")
+    assert card.details[0].startswith(f"It measured {measured.score:.4g}, the top score of the 75 trials")
     assert ("probably a lucky run: 3.0 standard deviations of the noise above" in card.details[0]) == (
         deviations == 3.0
     )
@@ -204,7 +206,7 @@ def test_the_values_that_are_as_good_hold_the_recommended_one(snapshot: Take) ->
 def test_ranges_that_are_too_narrow_are_named(snapshot: Take) -> None:
     sweep = snapshot("made")
     assert sweep.analysis
-    edges = {LEARNING_RATE: "max", "trainer.batch_size": "min"}
+    edges: dict[str, End] = {LEARNING_RATE: "max", "trainer.batch_size": "min"}
     narrow = _over(replace(sweep, analysis=replace(sweep.analysis, at_the_edge=edges)))
     ends = "learning_rate (0.01; try up to 0.04) and batch_size (4096; try down to 2048)."
     assert f"Best at an end of its range, and still getting better there: {ends}" in findings(narrow)[-1].details
@@ -216,7 +218,7 @@ def test_the_command_that_widens_ranges_does(snapshot: Take) -> None:
     """It is built as the runner would, and asks the same question but for the ranges."""
     sweep = snapshot("made")
     assert sweep.analysis
-    edges = {"x": "max", "nested.y": "min"}
+    edges: dict[str, End] = {"x": "max", "nested.y": "min"}
     entry_point = {"path": f"{__name__}.swept", "args": {"sweep_name": "s"}, "overrides": {"sweep.max_cost": "9"}}
     before = EntryPoint.model_validate(entry_point).build()
     assert isinstance(before, FunctionSweep)
@@ -227,7 +229,7 @@ def test_the_command_that_widens_ranges_does(snapshot: Take) -> None:
         record=replace(sweep.record, entry_point=entry_point),
         analysis=replace(sweep.analysis, at_the_edge=edges),
     )
-    told = widen(narrow)
+    told = widen_command(narrow.conclusions)
     assert told
     reason, command = told
     assert "100 more trials (200 in all)" in reason
@@ -262,7 +264,7 @@ def test_the_command_that_widens_ranges_does(snapshot: Take) -> None:
         (ParameterConfig(min=0.9, max=0.999, distribution="logit_normal"), "max", 0.99961),
     ],
 )
-def test_a_wider_end_stays_where_the_parameter_makes_sense(parameter: ParameterConfig, end: str, wider: float) -> None:
+def test_a_wider_end_stays_where_the_parameter_makes_sense(parameter: ParameterConfig, end: End, wider: float) -> None:
     assert wider_end(parameter, end) == wider
 
 
@@ -333,10 +335,10 @@ def test_less_is_better_where_the_goal_is_to_minimize(snapshot: Take) -> None:
 
 def test_failures_that_differ_in_numbers_are_one_reason(snapshot: Take) -> None:
     sweep = snapshot("failing")
-    (often, three), (seldom, one) = failure_reasons(sweep)
-    assert often == "RuntimeError: out of memory: 3000000000.0 GiB"
-    assert [trial.number for trial in three] == [0, 1, 2]
-    assert (seldom, [trial.number for trial in one]) == ("ValueError: no", [3])
+    often, seldom = failure_reasons(sweep)
+    assert often.reason == "RuntimeError: out of memory: 3000000000.0 GiB"
+    assert [trial.number for trial in often.trials] == [0, 1, 2]
+    assert (seldom.reason, [trial.number for trial in seldom.trials]) == ("ValueError: no", [3])
     assert findings(sweep)[-1].answer.startswith("Mend what makes the trials fail")
 
 

@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from metta.sweep.analysis.progress import sweep_progress
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.definition import SweepDefinition
-from metta.sweep.report import console as console_module
-from metta.sweep.report import foot as foot_module
-from metta.sweep.report.console import ConsoleView
-from metta.sweep.report.followed import FollowedSweep
-from metta.sweep.report.live_view import RunningSweep, live_lines, plain_lines
-from metta.sweep.report.progress import forecast
-from metta.sweep.report.words import current_metric, duration_text, suggestion_text
+from metta.sweep.report.format import current_metric, duration_text, suggestion_text
+from metta.sweep.report.terminal import console as console_module
+from metta.sweep.report.terminal import live_display as live_display_module
+from metta.sweep.report.terminal.console import ConsoleView
+from metta.sweep.report.terminal.live_view import RunningSweep, live_lines, plain_lines
+from metta.sweep.report.terminal.watch import WatchedSweep
 from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt, Outcome, Store
@@ -71,35 +71,35 @@ def test_a_sweep_adds_up() -> None:
 
 def test_the_rest_is_expected_to_take_what_the_last_trials_took() -> None:
     told = state([completed(0, 0.5, 2.0, 10.0), completed(1, 0.9, 4.0, 20.0)])
-    expected = forecast(told, {})
+    expected = sweep_progress(told, {})
     assert expected.seconds_left == pytest.approx(8 * 15.0)
-    assert expected.cost == pytest.approx(6.0 + 8 * 3.0)
+    assert expected.expected_cost == pytest.approx(6.0 + 8 * 3.0)
     half, none = Progress(5, 10, 7.0), None
-    expected = forecast(told, {2: half, 3: none})
+    expected = sweep_progress(told, {2: half, 3: none})
     assert expected.seconds_left == pytest.approx((6 + 0.5 + 1) * 15.0 / 2), "two at once"
-    assert expected.cost == pytest.approx(30.0)
+    assert expected.expected_cost == pytest.approx(30.0)
 
 
 def test_a_budget_ends_it_sooner() -> None:
     told = state([completed(0, 0.5, 3.0)], max_cost=9.0)
-    expected = forecast(told, {})
-    assert expected.cost == 9.0
+    expected = sweep_progress(told, {})
+    assert expected.expected_cost == 9.0
     assert expected.seconds_left == pytest.approx(2 * 10.0)
 
 
 def test_the_hours_that_are_left_end_it_sooner() -> None:
     told = state([completed(0, 0.5, 3.0)])
-    expected = forecast(told, {1: None}, seconds_allowed=35.0)
+    expected = sweep_progress(told, {1: None}, seconds_allowed=35.0)
     assert expected.seconds_left == pytest.approx(40.0), "what runs then is ended"
-    assert expected.cost == pytest.approx(3.0 + 4 * 3.0)
+    assert expected.expected_cost == pytest.approx(3.0 + 4 * 3.0)
 
 
 def test_before_any_trial_ended_its_own_pace_says_what_is_left() -> None:
-    assert forecast(state([]), {}).seconds_left is None
-    assert forecast(state([]), {0: None}).seconds_left is None
-    expected = forecast(state([]), {0: Progress(20, 100, 4.0)})
+    assert sweep_progress(state([]), {}).seconds_left is None
+    assert sweep_progress(state([]), {0: None}).seconds_left is None
+    expected = sweep_progress(state([]), {0: Progress(20, 100, 4.0)})
     assert expected.seconds_left == pytest.approx(16.0 + 9 * 20.0)
-    assert expected.cost is None
+    assert expected.expected_cost is None
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_in_a_log_file_it_is_said_now_and_then_how_the_sweep_goes_on(monkeypatch
 
 
 def test_in_a_terminal_the_foot_is_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foot_module, "REDRAW_SECONDS", 0.0)
+    monkeypatch.setattr(live_display_module, "REDRAW_SECONDS", 0.0)
     console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True, color_system=None)
     told = run_view(console)
     assert "suggested  0: model, near trial 1" in told
@@ -241,7 +241,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 def test_a_sweep_is_followed_through_its_store(store: Store) -> None:
     other = open_store(store.url)
-    followed = FollowedSweep(other, "s")
+    followed = WatchedSweep(other, "s")
     assert (followed.state.trials, followed.drivers, followed.over) == ([], 0, False)
     assert followed.live.remark == "nobody works on it now"
 

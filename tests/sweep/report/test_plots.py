@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from metta.sweep.report import plots
-from metta.sweep.report.axes import tick_text
 from metta.sweep.report.curves import curve_numbers
+from metta.sweep.report.plots.axes import tick_text
 from metta.sweep.state import SweepState
 from tests.sweep.report.conftest import EVIL
 

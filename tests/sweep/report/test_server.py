@@ -81,7 +81,7 @@ def test_a_trial_that_ends_is_read_alone(client: TestClient, store: Store, monke
     number = store.add("failing", store.trials("failing")[0].params, Outcome(TrialState.COMPLETED, 2.5, 3.0))
     after = client.get("/api/rows", params={"name": "failing", "since": before["revision"]}).json()
     assert [row[:5] for row in after["rows"]] == [[number, "completed", "", 2.5, 3.0]]
-    assert client.get("/api/overview", params={"name": "failing"}).json()["standing"]["best"] == number
+    assert client.get("/api/overview", params={"name": "failing"}).json()["ranking"]["best"] == number
 
 
 def test_what_confirms_a_sweep_is_noticed(client: TestClient, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""A sweep that is looked at while it runs: read anew in small pieces, and thought about in the background."""
+"""A sweep that is shown while it runs: only changes are read, and the model is asked in the background."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metta.sweep.confirmation import SUFFIX
+from metta.sweep.analysis.confirmation import SUFFIX
+from metta.sweep.analysis.model import Analysis, analyse
 from metta.sweep.definition import SweepDefinition, read_definition
 from metta.sweep.observations import ObservationReader
-from metta.sweep.report import page, plots
-from metta.sweep.report.analysis import Analysis, analyse
+from metta.sweep.report import plots
 from metta.sweep.report.curves import curve_numbers
+from metta.sweep.report.html import page
 from metta.sweep.state import SweepState, confirmations
 from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError
 from metta.sweep.trial import Trial, TrialState
@@ -23,32 +24,32 @@ from metta.sweep.trial import Trial, TrialState
 log = logging.getLogger(__name__)
 
 REST = 5.0
-"""The optimiser's model is asked again after this many times as long as its last answer took."""
+"""The pause before the optimiser's model is asked again, as a multiple of the time that its last answer took."""
 
 PATIENCE = 2.0
-"""Seconds for which the first answer of the model is waited for, enough for 10,000 trials: while the model is at it, a
-browser on the same machine shows the page half as fast."""
+"""Seconds to wait for the model's first answer, enough for 10,000 trials: while the model computes, a browser on the
+same machine shows the page half as fast."""
 
 CURVE_SECONDS = 2.0
-"""How long a running trial's learning curve is taken to be fresh."""
+"""Seconds after which a running trial's learning curve is read again."""
 
 
 class LiveSweep:
     """One sweep of a store, kept up to date. Threads may share it.
 
-    Each reading takes from the store only the trials that changed since the last one. What the model says is worked
-    out in a background thread, from which `snapshot` takes the latest answer.
+    It reads only the trials that changed since the last time. A background thread asks the model; `snapshot` has its
+    latest answer.
     """
 
-    def __init__(self, store: Store, name: str, thinkers: ThreadPoolExecutor) -> None:
+    def __init__(self, store: Store, name: str, analysts: ThreadPoolExecutor) -> None:
         self._store = store
         self._name = name
-        self._thinkers = thinkers
+        self._analysts = analysts
         self._lock = threading.RLock()
         self._trials: dict[int, Trial] = {}
-        self._changed: dict[int, int] = {}  # revision up to which each trial is known
-        self._rows: dict[int, list[Any]] = {}  # of the table, those that were asked for
-        self._row_paths: list[str] = []  # the parameters that they show
+        self._changed: dict[int, int] = {}  # the revision as of which each trial is known
+        self._rows: dict[int, list[Any]] = {}  # rows of the table that were requested
+        self._row_paths: list[str] = []  # the parameters in these rows
         self._reader: ObservationReader | None = None
         self._definition: SweepDefinition | None = None
         self._created_at: Any = None
@@ -57,20 +58,20 @@ class LiveSweep:
         self._snapshot: SweepState | None = None
         self._analysis: Analysis | None = None
         self._analysed = -1  # revision of the analysis
-        self._thought: Future[None] | None = None  # the latest asking of the model
-        self._think_at = 0.0
+        self._analysing: Future[None] | None = None  # the latest request to the model
+        self._analyse_after = 0.0
         self._curves: dict[int, _Curve] = {}
         self._built: dict[str, Any] = {}
         self._built_version = ""
 
     def prepare(self) -> None:
-        """Read the sweep and ask the model, whose answer is waited for if it does not take long."""
+        """Read the sweep, ask the model, and wait for its answer unless that takes long."""
         self.rows(since=0)
-        if self._thought is not None:
-            wait([self._thought], timeout=PATIENCE)
+        if self._analysing is not None:
+            wait([self._analysing], timeout=PATIENCE)
 
     def snapshot(self) -> SweepState:
-        """The sweep as it is now, with what the model last said of it.
+        """The sweep as it is now, with the model's latest answer.
 
         Raises:
             SweepNotFoundError: it was removed.
@@ -81,7 +82,7 @@ class LiveSweep:
             if self._snapshot is None or (revision, confirmed) != (self._revision, self._confirmed_revision):
                 self._confirmed_revision = confirmed
                 self._read(revision)
-            self._think()
+            self._analyse_if_due()
             assert self._snapshot is not None
             return self._snapshot
 
@@ -91,7 +92,7 @@ class LiveSweep:
         return f"{self._revision}.{self._analysed}.{self._confirmed_revision}"
 
     def built(self, key: str, build: Callable[[SweepState], Any]) -> Any:
-        """What `build` makes of the snapshot, made once for each version."""
+        """What `build` returns for the snapshot; it is called once for each version."""
         with self._lock:
             snapshot = self.snapshot()
             if self._built_version != self.version:
@@ -101,7 +102,7 @@ class LiveSweep:
             return self._built[key]
 
     def rows(self, since: int) -> dict[str, Any]:
-        """Rows of the table of trials that changed after revision `since`, and the revision they are of."""
+        """The table's rows of trials that changed after revision `since`, and the revision as of which they are."""
         with self._lock:
             snapshot = self.snapshot()
             paths = list(snapshot.searched)
@@ -114,7 +115,7 @@ class LiveSweep:
             return {"revision": self._revision, "rows": [self._rows[number] for number in changed]}
 
     def with_curves(self, only: int | None = None) -> SweepState:
-        """The snapshot with the learning curves that its plot shows, or with one trial's."""
+        """The snapshot with the learning curves that its plot shows, or with that of one trial."""
         with self._lock:
             snapshot = self.snapshot()
             chosen = curve_numbers(snapshot) if only is None else [only]
@@ -125,7 +126,7 @@ class LiveSweep:
             return self.snapshot().by_number.get(number)
 
     def running(self) -> list[dict[str, Any]]:
-        """How the running trials are doing."""
+        """The progress of the running trials."""
         with self._lock:
             snapshot = self.snapshot()
             return [self._progress(trial) for trial in snapshot.with_state(TrialState.RUNNING)[:32]]
@@ -156,7 +157,7 @@ class LiveSweep:
         definition = read_definition(record)
         if self._reader is None or definition != self._definition:
             self._reader, self._definition = ObservationReader(definition), definition
-            self._rows = {}  # every score may be another now
+            self._rows = {}  # every score may have changed
             self._changed = dict.fromkeys(self._changed, revision)
         state = SweepState.of(
             record,
@@ -175,13 +176,13 @@ class LiveSweep:
         except SweepNotFoundError:
             return 0
 
-    def _think(self) -> None:
-        """Ask the model in the background, unless it has seen these trials, is at it, or has a rest to take."""
-        busy = self._thought is not None and not self._thought.done()
-        if self._analysed == self._revision or busy or time.monotonic() < self._think_at:
+    def _analyse_if_due(self) -> None:
+        """Ask the model in the background, unless it knows these trials, is busy, or has to pause."""
+        busy = self._analysing is not None and not self._analysing.done()
+        if self._analysed == self._revision or busy or time.monotonic() < self._analyse_after:
             return
         assert self._snapshot is not None
-        self._thought = self._thinkers.submit(self._analyse, self._snapshot, self._revision)
+        self._analysing = self._analysts.submit(self._analyse, self._snapshot, self._revision)
 
     def _analyse(self, snapshot: SweepState, revision: int) -> None:
         start = time.monotonic()
@@ -191,11 +192,11 @@ class LiveSweep:
                 if self._snapshot is not None and snapshot.record.created_at == self._created_at:
                     self._analysis, self._analysed = analysis, revision
                     self._snapshot = replace(self._snapshot, analysis=analysis, asking=analysis is None)
-        except Exception:  # the page goes on without it, and asks again when trials have changed
+        except Exception:  # the page works without it, and asks again when trials have changed
             log.exception("sweep %r: the model cannot be asked", self._name)
             self._analysed = revision
         finally:
-            self._think_at = time.monotonic() + REST * (time.monotonic() - start)
+            self._analyse_after = time.monotonic() + REST * (time.monotonic() - start)
 
     def _curve(self, trial: Trial) -> list[CurvePoint]:
         known = self._curves.get(trial.number)
@@ -215,13 +216,13 @@ class _Curve:
 
 
 class LiveStore:
-    """The sweeps of a store, each kept up to date from when it is first asked for."""
+    """The sweeps of a store, each kept up to date after it was first requested."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._sweeps: dict[str, LiveSweep] = {}
-        self._thinkers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="analysis")
+        self._analysts = ThreadPoolExecutor(max_workers=1, thread_name_prefix="analysis")
 
     @property
     def url(self) -> str:
@@ -236,21 +237,21 @@ class LiveStore:
         with self._lock:
             if name not in self._sweeps:
                 self._store.sweep(name)
-                self._sweeps[name] = LiveSweep(self._store, name, self._thinkers)
+                self._sweeps[name] = LiveSweep(self._store, name, self._analysts)
             return self._sweeps[name]
 
     def prepare(self, name: str | None) -> None:
-        """Make the sweep of that name, or the latest, ready to be looked at."""
+        """Read the sweep of that name, or the latest, before it is requested."""
         for first in [name] if name else self.names()[:1]:
             self.sweep(first).prepare()
 
     def close(self) -> None:
-        self._thinkers.shutdown(wait=True, cancel_futures=True)
+        self._analysts.shutdown(wait=True, cancel_futures=True)
         self._store.close()
 
 
 def overview(live: LiveSweep) -> dict[str, Any]:
-    """What the page shows of a sweep, besides its plots and the rows of its table."""
+    """What the page shows of a sweep, without its plots and the rows of its table."""
 
     def build(sweep: SweepState) -> dict[str, Any]:
         return {
@@ -260,7 +261,7 @@ def overview(live: LiveSweep) -> dict[str, Any]:
             "progress": page.progress(sweep),
             "first": -sweep.sign,
             "columns": page.columns(sweep),
-            "standing": page.standing(sweep),
+            "ranking": page.ranking(sweep),
             "failures": page.failures(sweep),
             "plots": page.plot_list(sweep),
             "templates": page.TEMPLATES,

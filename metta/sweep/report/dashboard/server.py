@@ -1,7 +1,7 @@
 """The dashboard's server: a page that shows the sweeps of a store while they run.
 
-It only ever reads: no request changes a sweep or runs anything. On loopback everyone on this machine may look; bound to
-any other address it asks for a token.
+It only reads: no request changes a sweep or runs anything. On loopback everyone on this machine has access; any other
+address needs a token.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metta.common.errors import UserError
-from metta.sweep.report import page, plots
+from metta.sweep.report import plots
 from metta.sweep.report.dashboard.live import LiveStore, overview
+from metta.sweep.report.html import page
 from metta.sweep.store.protocol import Store, SweepNotFoundError
 
 COOKIE = "metta_sweep_token_"
-"""What the name of the token's cookie begins with. The port follows, for a host's cookies go to all of its ports."""
+"""The beginning of the cookie's name. The port follows, because a host's cookies go to all of its ports."""
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ASSETS = {"style.css": "text/css", "page.js": "text/javascript", "dashboard.js": "text/javascript"}
@@ -56,12 +57,12 @@ log = logging.getLogger(__name__)
 
 
 def make_app(store: Store, token: str | None, name: str | None = None) -> Starlette:
-    """The dashboard as an ASGI application, which closes `store` at its end.
+    """The dashboard as an ASGI application; it closes `store` when it ends.
 
     Args:
-        token: what a visitor has to present: as ``?token=`` once, in the cookie it then gets, or as a bearer token.
-            None lets everyone in who asks for this machine by a name of loopback.
-        name: of the sweep that will be looked at first, which is made ready; the latest if left out.
+        token: what a visitor has to present: once as ``?token=``, then in a cookie, or as a bearer token. None admits
+            everyone who requests this machine by a name of loopback.
+        name: of the sweep to read in advance; the latest if left out.
 
     Raises:
         SweepNotFoundError: there is no sweep of that name.
@@ -93,10 +94,10 @@ def make_app(store: Store, token: str | None, name: str | None = None) -> Starle
 
 
 class Guard:
-    """Lets in who may look, and puts the headers on every answer that keep the page to itself.
+    """Admits authorised visitors, and adds headers to every answer that isolate the page from other sites.
 
-    A page elsewhere whose name is made to lead here (DNS rebinding) sends that name as its Host: without a token only
-    the names of loopback are answered.
+    A foreign page whose name is made to resolve to this machine (DNS rebinding) sends that name as its Host. Therefore
+    only the names of loopback are answered when there is no token.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
@@ -119,7 +120,7 @@ class Guard:
         await (answer or self._app)(scope, receive, send_with_headers)
 
     def _refusal_or_welcome(self, request: Request) -> Response | None:
-        """An answer in place of the application's, or None where the application is to answer."""
+        """An answer instead of the application's, or None where the application should answer."""
         if self._token is None:
             name, _ = _host(request.headers)
             if name not in LOOPBACK_NAMES:
@@ -142,7 +143,7 @@ class Guard:
 
 
 def _host(headers: Headers) -> tuple[str, str]:
-    """The name and the port, or "", of the Host header: those that the visitor's browser sees."""
+    """The name and the port of the Host header, as the visitor's browser sees them; "" for no port."""
     host = headers.get("host", "").lower()
     name, colon, port = host.rpartition(":")
     return (name, port) if colon and port.isdigit() else (host, "")
@@ -176,7 +177,7 @@ def _plotly(request: Request) -> Response:
 
 
 def _json(live: LiveStore, answer: Callable[[LiveStore, QueryParams], Any]) -> Callable[[Request], Response]:
-    """A route that answers with JSON. It is a plain function, so that Starlette runs it in a thread."""
+    """A route that answers with JSON. It is not a coroutine, so that Starlette runs it in a thread."""
 
     def respond(request: Request) -> Response:
         try:
@@ -229,7 +230,7 @@ def _trial(live: LiveStore, query: QueryParams) -> Any:
     if trial is None:
         raise HTTPException(404)
     snapshot = sweep.with_curves(only=number)
-    return page.detail(snapshot, trial, page.standing(snapshot))
+    return page.detail(snapshot, trial, page.ranking(snapshot))
 
 
 def _whole_number(query: QueryParams, name: str) -> int:
@@ -251,14 +252,14 @@ def bind(host: str, port: int) -> socket.socket:
     """Listen on an address.
 
     Raises:
-        UserError: it is taken, or not of this machine.
+        UserError: it is in use, or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-        listening.listen()  # whoever comes before the server is up has to wait, but is not sent away
+        listening.listen()  # requests before the server is up wait, and are not refused
     except OSError as error:
         listening.close()
         hint = "; --port 0 takes any that is free" if port else ""
@@ -267,7 +268,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def new_token() -> str:
-    """A token that nobody guesses."""
+    """A token that cannot be guessed."""
     return secrets.token_urlsafe(24)
 
 

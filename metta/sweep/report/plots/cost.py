@@ -1,34 +1,36 @@
-"""What was found, and for what money: score against cost, and the best score as the sweep went on."""
+"""Score against cost, and the top score as the sweep went on."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from metta.sweep.report.axes import is_wide, linear_axis, log_axis, numbers
-from metta.sweep.report.plots.dots import cloud, dots, shares
+from metta.sweep.analysis.progress import spending
+from metta.sweep.report.plots.axes import is_wide, linear_axis, log_axis, numbers
 from metta.sweep.report.plots.figure import Data, legend, or_empty, plot
 from metta.sweep.report.plots.labels import cost_title, score_title
-from metta.sweep.report.theme import ACCENT
+from metta.sweep.report.plots.markers import cloud, markers, shares
+from metta.sweep.report.plots.theme import ACCENT
 from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial
 
 LABEL_WIDTH, LABEL_HEIGHT = 0.06, 0.07
-"""Labels nearer to each other than these shares of the plot would overlap."""
+"""Labels that are nearer to each other than these shares of the plot would overlap."""
 
 
 @plot(
     "Score against cost",
-    "Each dot is a trial. The line is the Pareto front: the trials than which no other scored better for no more cost. "
+    "Each dot is a trial. The line is the Pareto front: no other trial scored better at no more cost. "
     "Bars show where a front trial's score should average if it is run again (95% sure).",
 )
 def score_against_cost(sweep: SweepState) -> Data:
     trials = _by_cost(sweep)
-    front, rivals = sweep.on_front, {trial.number for trial in sweep.contenders}
+    found, front = sweep.conclusions, sweep.on_front
+    rivals = {trial.number for trial in found.contenders}
     on_front = [trial for trial in trials if trial.number in front]
-    within = [trial for trial in trials if trial.number in rivals]
+    contenders = [trial for trial in trials if trial.number in rivals]
     rest = [trial for trial in trials if trial.number not in front]
-    best = [trial for trial in trials if sweep.best is not None and trial.number == sweep.best.number]
+    best = [trial for trial in trials if found.best is not None and trial.number == found.best.number]
     costs = [trial.cost or 0.0 for trial in trials]
     log = is_wide(costs)
     front_marker = {"color": ACCENT, "size": 10, "line": {"width": 1.5, "color": "#ffffff"}}
@@ -36,15 +38,15 @@ def score_against_cost(sweep: SweepState) -> Data:
     traces = [
         cloud(rest, "other trials", *_costs_and_scores(rest), log=log),
         {
-            **dots(on_front, "Pareto front", front_marker),
+            **markers(on_front, "Pareto front", front_marker),
             "mode": "lines+markers+text",
             "line": {"color": ACCENT, "width": 2, "shape": "hv"},
             "text": _front_labels(trials, on_front, log),
             "textposition": "top left" if sweep.sign > 0 else "bottom left",
             "cliponaxis": False,
         },
-        dots(best, "the best trial", {"color": ACCENT, "size": 13, "symbol": "diamond"}),
-        dots(within, "may be as good", ring),
+        markers(best, "the best trial", {"color": ACCENT, "size": 13, "symbol": "diamond"}),
+        markers(contenders, "may be as good", ring),
         *_expectations(sweep, on_front),
     ]
     layout = {
@@ -70,17 +72,17 @@ def _costs_and_scores(trials: Sequence[Trial]) -> tuple[list[float], list[float]
 
 
 def _front_labels(trials: Sequence[Trial], on_front: Sequence[Trial], log: bool) -> list[str]:
-    """Numbers of the trials on the front. Those too near to each other share a label, at the first of them.
+    """Numbers of the trials on the front. Those too near to each other share a label at the first of them.
 
-    There it lies on no other trial, for none is cheaper and better.
+    There it covers no trial, because none is cheaper and better.
     """
     costs, scores = _costs_and_scores(trials)
     across, up = shares([math.log(cost) for cost in costs] if log else costs), shares(scores)
-    places = {trial.number: (across[i], up[i]) for i, trial in enumerate(trials)}
+    positions = {trial.number: (across[i], up[i]) for i, trial in enumerate(trials)}
     labels: list[list[int]] = []
     for trial in on_front:
-        x, y = places[trial.number]
-        first = places[labels[-1][0]] if labels else (-1.0, -1.0)
+        x, y = positions[trial.number]
+        first = positions[labels[-1][0]] if labels else (-1.0, -1.0)
         if abs(x - first[0]) < LABEL_WIDTH and abs(y - first[1]) < LABEL_HEIGHT:
             labels[-1].append(trial.number)
         else:
@@ -90,11 +92,12 @@ def _front_labels(trials: Sequence[Trial], on_front: Sequence[Trial], log: bool)
 
 
 def _expectations(sweep: SweepState, on_front: Sequence[Trial]) -> list[Data]:
-    """The model's 95% interval of the true score of each trial on the front, as a bar beside its dot."""
-    if sweep.analysis is None:
-        return []
+    """The model's 95% interval of the true score of each trial on the front, as a bar beside its marker."""
+    found = sweep.conclusions
     known = [
-        (trial, sweep.analysis.expected[trial.number]) for trial in on_front if trial.number in sweep.analysis.expected
+        (trial, expected.score, interval[1])
+        for trial in on_front
+        if (expected := found.expected(trial)) is not None and (interval := found.interval_of(trial)) is not None
     ]
     if not known:
         return []
@@ -103,11 +106,11 @@ def _expectations(sweep: SweepState, on_front: Sequence[Trial]) -> list[Data]:
             "type": "scatter",
             "mode": "markers",
             "name": "average if run again (95% sure)",
-            "x": numbers(trial.cost for trial, _ in known),
-            "y": numbers(expected.score for _, expected in known),
+            "x": numbers(trial.cost for trial, _, _ in known),
+            "y": numbers(score for _, score, _ in known),
             "error_y": {
                 "type": "data",
-                "array": numbers(sweep.analysis.interval(expected)[1] - expected.score for _, expected in known),
+                "array": numbers(high - score for _, score, high in known),
                 "color": ACCENT,
                 "thickness": 1,
                 "width": 4,
@@ -123,22 +126,15 @@ def _expectations(sweep: SweepState, on_front: Sequence[Trial]) -> list[Data]:
     "The line is the top score measured so far; dots are the trials. Where it stays flat, more trials bring little.",
 )
 def best_against_spent(sweep: SweepState) -> Data:
-    spent, top = 0.0, math.nan
-    steps: list[tuple[float, float, int]] = []
-    shown: list[tuple[float, Trial]] = []
-    scored = {trial.number for trial in sweep.ranked}
-    for trial in sweep.ended:
-        spent += sweep.charges.get(trial.number, 0.0)
-        if trial.number not in scored or trial.score is None:
-            continue
-        shown.append((spent, trial))
-        if math.isnan(top) or sweep.sign * trial.score > sweep.sign * top:
-            top = trial.score
-            steps.append((spent, top, trial.number))
-    line = [*steps, (spent, top, -1)] if steps else []
-    trials = [trial for _, trial in shown]
+    entries = spending(sweep)
+    shown = [(each.spent, each.score, each.trial) for each in entries if each.score is not None]
+    steps = [
+        (each.spent, each.score, each.trial.number) for each in entries if each.is_better and each.score is not None
+    ]
+    line = [*steps, (entries[-1].spent, steps[-1][1], -1)] if steps else []
+    trials = [trial for _, _, trial in shown]
     traces = [
-        cloud(trials, "trials", [x for x, _ in shown], [trial.score or 0.0 for trial in trials]),
+        cloud(trials, "trials", [x for x, _, _ in shown], [y for _, y, _ in shown]),
         {
             "type": "scatter",
             "mode": "lines",

@@ -1,28 +1,29 @@
-"""How trials learnt."""
+"""Learning curves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metta.sweep.report.axes import numbers, plain
 from metta.sweep.report.curves import CURVES
+from metta.sweep.report.plots.axes import numbers, plain
 from metta.sweep.report.plots.figure import Data, Plot, or_empty, plot
-from metta.sweep.report.theme import ACCENT, NEUTRAL
+from metta.sweep.report.plots.theme import ACCENT, NEUTRAL
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import CurvePoint
 from metta.sweep.trial import TrialState
 
 CURVE_METRICS = ("reward", "loss")
-"""What a learning curve shows of a run that does not report the sweep's metric while it trains."""
+"""The metrics that a learning curve shows where a run does not report the sweep's metric while it trains."""
 
 
 @plot(
     "Learning curves",
-    "What trials gained while they trained; they are scored after it. The best is blue, and what still runs is bold. "
+    "What trials measured while they trained; they are scored afterwards. The best is blue, running trials are bold. "
     f"Of more than {CURVES} trials these are the best, the Pareto front and the latest.",
 )
 def learning_curves(sweep: SweepState) -> Data:
-    best = sweep.best.number if sweep.best is not None and sweep.best.number in sweep.curves else None
+    found = sweep.conclusions.best
+    best = found.number if found is not None and found.number in sweep.curves else None
     running = {trial.number for trial in sweep.with_state(TrialState.RUNNING)}
     return _curves(sweep, list(sweep.curves), best, running)
 
@@ -79,6 +80,6 @@ def _curves(sweep: SweepState, numbered: Sequence[int], best: int | None, runnin
 
 
 def curve_metric(metric: str, points: Sequence[CurvePoint]) -> str:
-    """Which metric learning curves show: the sweep's own where trials report it as they train, else the reward."""
+    """The metric that learning curves show: the sweep's own where trials report it as they train, else the reward."""
     named = {name for point in points for name in point.metrics}
     return next((name for name in (metric, *CURVE_METRICS) if name in named), min(named, default=metric))

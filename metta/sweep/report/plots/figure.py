@@ -1,4 +1,4 @@
-"""What a plot is: a title, a caption, and a function that makes its figure from a sweep."""
+"""A plot: a title, a caption, and a function that makes its figure from a sweep."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from metta.common.errors import UserError
-from metta.sweep.report.axes import plain
-from metta.sweep.report.theme import LIGHT, NEUTRAL
+from metta.sweep.report.plots.axes import plain
+from metta.sweep.report.plots.theme import LIGHT, NEUTRAL
 from metta.sweep.state import SweepState
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class Plot:
 
     Attributes:
         title: of the plot.
-        caption: how to read it, in a sentence or two.
-        build: makes the figure's data, which needs no plotly.
+        caption: one or two sentences that explain it.
+        build: makes the figure's data; it needs no plotly.
     """
 
     title: str
@@ -48,7 +48,7 @@ def plot(title: str, caption: str) -> Callable[[Callable[[SweepState], Data]], P
 
 
 def to_figure(data: Data, title: str) -> Figure:
-    """A figure's data as a figure that stands alone, with a title and the light theme."""
+    """A figure's data as a complete figure, with a title and the light theme."""
     try:
         import plotly.graph_objects as go
     except ImportError:
@@ -60,13 +60,13 @@ def to_figure(data: Data, title: str) -> Figure:
 
 
 def legend() -> Data:
-    """The part of a layout that puts the legend above the plot, with room for one line of it."""
-    place = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
-    return {"showlegend": True, "legend": place, "margin": {"t": 52}}
+    """The part of a layout that puts a legend of one line above the plot."""
+    position = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    return {"showlegend": True, "legend": position, "margin": {"t": 52}}
 
 
 def or_empty(layout: Data, shown: Sequence[Any], why: str = "no trial has a score yet") -> Data:
-    """The layout, or where there is nothing to show one that says why."""
+    """The layout, or one that says why nothing is shown."""
     if shown:
         return layout
     note = {"text": why, "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}

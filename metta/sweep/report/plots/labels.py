@@ -1,9 +1,9 @@
-"""What the axes of a sweep's plots are called."""
+"""Titles of axes."""
 
 from __future__ import annotations
 
-from metta.sweep.report.axes import plain
-from metta.sweep.report.words import cost_name
+from metta.sweep.report.format import cost_name
+from metta.sweep.report.plots.axes import plain
 from metta.sweep.state import SweepState
 
 
@@ -12,5 +12,5 @@ def score_title(sweep: SweepState) -> str:
 
 
 def cost_title(sweep: SweepState, name: str) -> str:
-    """``name``, which is some cost, with its unit."""
+    """The name of a cost, with its unit."""
     return f"{name} ({plain(cost_name(sweep.definition))})"

@@ -1,12 +1,12 @@
-"""Is the model any good? What it predicted beside what was measured."""
+"""How good the model is: what it predicted against what was measured."""
 
 from __future__ import annotations
 
-from metta.sweep.report.axes import numbers
-from metta.sweep.report.plots.dots import cloud
+from metta.sweep.report.plots.axes import numbers
 from metta.sweep.report.plots.figure import Data, or_empty, plot
 from metta.sweep.report.plots.labels import score_title
-from metta.sweep.report.theme import ACCENT, NEUTRAL, QUIET
+from metta.sweep.report.plots.markers import cloud
+from metta.sweep.report.plots.theme import ACCENT, NEUTRAL, QUIET
 from metta.sweep.state import SweepState
 
 SHOWN_ERROR_BARS = 300
@@ -14,8 +14,8 @@ SHOWN_ERROR_BARS = 300
 
 @plot(
     "Is the model any good?",
-    "What the model predicted of trials before they ran, against what was measured. On the line it was right. Bars "
-    "show where it was 95% sure that one run would lie: 19 of 20 should cross the line.",
+    "What the model predicted for trials before they ran, against what was measured. On the line it was right. Bars "
+    "show the 95% intervals of one run: 19 of 20 should cross the line.",
 )
 def predicted_against_measured(sweep: SweepState) -> Data:
     layout: Data = {"height": 360, "showlegend": False}
@@ -28,8 +28,7 @@ def predicted_against_measured(sweep: SweepState) -> Data:
             max(forecasts.predicted.max(), forecasts.measured.max()),
         ]
     )
-    by_number = {trial.number: trial for trial in sweep.trials}
-    trials = [by_number[number] for number in forecasts.numbers]
+    trials = [sweep.by_number[number] for number in forecasts.numbers]
     hover = "predicted %{x:.4g}<br>measured %{y:.4g}"
     points = cloud(trials, "trials", list(forecasts.predicted), list(forecasts.measured), hover, colour=ACCENT)
     if len(forecasts.numbers) <= SHOWN_ERROR_BARS:

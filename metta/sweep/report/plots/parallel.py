@@ -6,15 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metta.sweep.report.axes import choice_index, choice_text, is_log, is_number, is_wide, numbers, plain, tick_text
+from metta.sweep.report.format import choice_text
+from metta.sweep.report.plots.axes import choice_index, is_log, is_number, is_wide, numbers, plain, tick_text
 from metta.sweep.report.plots.figure import Data, or_empty, plot
-from metta.sweep.report.theme import ACCENT, NEUTRAL, QUIET
+from metta.sweep.report.plots.theme import ACCENT, NEUTRAL, QUIET
 from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial
 
 MOST_OF_THE_BEST = 40
 MOST_OTHERS = 500
-"""More lines than this hide each other, and take a browser long; of more trials, each n-th by score is shown."""
+"""More lines than this hide each other and are slow to draw; of more trials, every n-th by score is shown."""
 
 
 @plot(
@@ -107,9 +108,9 @@ def _parallel_parameters(sweep: SweepState, trials: Sequence[Trial]) -> list[_Pa
         values = [trial.params.get(path) for trial in trials]
         if parameter.choices is not None:
             count = len(parameter.choices)
-            places = {i: (i + 0.5) / count for i in range(count)}
-            heights = [places.get(choice_index(parameter, value), math.nan) for value in values]
-            ticks = [(places[i], choice_text(choice)) for i, choice in enumerate(parameter.choices)]
+            centres = {i: (i + 0.5) / count for i in range(count)}
+            heights = [centres.get(choice_index(parameter, value), math.nan) for value in values]
+            ticks = [(centres[i], choice_text(choice)) for i, choice in enumerate(parameter.choices)]
             axes.append(_ParallelAxis(names[path], numbers(heights), ticks))
         else:
             floats = [math.nan if value is None or not is_number(value) else float(value) for value in values]

@@ -1,24 +1,24 @@
-"""What the parameters do: each one against the score, and how much each matters."""
+"""Each parameter against the score, and how much each matters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from metta.sweep.protein_config import ParameterConfig
-from metta.sweep.report.axes import is_log, numbers, parameter_axis, placer, plain, spread
-from metta.sweep.report.plots.dots import cloud, dots
+from metta.sweep.report.plots.axes import axis_position, is_log, jitter, numbers, parameter_axis, plain
 from metta.sweep.report.plots.figure import Data, Plot, legend, or_empty, plot
 from metta.sweep.report.plots.labels import score_title
-from metta.sweep.report.theme import ACCENT, ACCENT_FILL, NEUTRAL
+from metta.sweep.report.plots.markers import cloud, markers
+from metta.sweep.report.plots.theme import ACCENT, ACCENT_FILL, NEUTRAL
 from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial
 
 PILE = 0.2
-"""A larger share of the trials at one end of a range is told."""
+"""A larger share of the trials at one end of a range is noted there."""
 
 CAPTION = (
-    "Grey dots are trials, which differ in the other parameters too. The line is what the model expects as this one "
-    "alone changes from the best setting; the band is where that average should be (95% sure). The blue dot is the "
+    "Grey dots are trials, which differ in the other parameters too. The line is what the model expects as only this "
+    "parameter changes from the best setting; the band is the 95% interval of that average. The blue dot is the "
     "best setting as expected, the ring as measured."
 )
 
@@ -28,44 +28,37 @@ def parameter_against_score(path: str) -> Plot:
 
     def build(sweep: SweepState) -> Data:
         parameter = sweep.searched[path]
-        name = sweep.parameter_names[path]
+        name, found = sweep.parameter_names[path], sweep.conclusions
+        position = axis_position(parameter)
         trials = [trial for trial in sweep.ranked if path in trial.params]
-        place = placer(parameter)
-        placed = [trial for trial in trials if place(trial.params[path]) is not None]
-        best = sweep.best.number if sweep.best else None
-        others = [trial for trial in placed if trial.number != best]
-        chosen = [trial for trial in placed if trial.number == best]
-        traces: list[Data] = []
-        if sweep.analysis and path in sweep.analysis.slices:
-            cut = sweep.analysis.slices[path]
-            intervals = [
-                (low, each.score, high) for each in cut.predictions for low, high in [sweep.analysis.interval(each)]
-            ]
-            traces += _slice_traces([place(value) for value in cut.values], intervals, parameter)
+        shown = [trial for trial in trials if position(trial.params[path]) is not None]
+        others = [trial for trial in shown if found.best is None or trial.number != found.best.number]
+        best = [trial for trial in shown if found.best is not None and trial.number == found.best.number]
         hover = "score %{y:.4g}" if parameter.choices else "score %{y:.4g}<br>%{x:.4g}"
-        jitter = 0.5 if parameter.choices else 0.0
+        offset = 0.5 if parameter.choices else 0.0
 
-        def places(group: Sequence[Trial]) -> list[float]:
-            return [(place(trial.params[path]) or 0.0) + jitter * spread(trial.number) for trial in group]
+        def positions(group: Sequence[Trial]) -> list[float]:
+            return [(position(trial.params[path]) or 0.0) + offset * jitter(trial.number) for trial in group]
 
         scores = [trial.score or 0.0 for trial in others]
-        traces.append(cloud(others, "trials", places(others), scores, hover, log=is_log(parameter)))
+        traces = _slice_traces(sweep, path)
+        traces.append(cloud(others, "trials", positions(others), scores, hover, log=is_log(parameter)))
         ring = {"color": ACCENT, "size": 10, "symbol": "circle-open", "line": {"width": 1.5}}
-        measured = [trial.score or 0.0 for trial in chosen]
-        traces.append(dots(chosen, "best setting, measured", ring, places(chosen), measured, hover))
+        measured = [trial.score or 0.0 for trial in best]
+        traces.append(markers(best, "best setting, measured", ring, positions(best), measured, hover))
         if sweep.analysis:
-            expected = [sweep.analysis.expected[trial.number].score for trial in chosen]
+            expected = [sweep.analysis.expected[trial.number].score for trial in best]
             marker = {"color": ACCENT, "size": 11, "line": {"width": 1.5, "color": "#ffffff"}}
             expects = "should average %{y:.4g}"
-            traces.append(dots(chosen, "best setting, expected", marker, places(chosen), expected, expects))
+            traces.append(markers(best, "best setting, expected", marker, positions(best), expected, expects))
         layout: Data = {
             "xaxis": {"title": {"text": plain(name)}, **parameter_axis(parameter)},
             "yaxis": {"title": {"text": score_title(sweep)}, "range": _score_range(trials)},
             "showlegend": False,
             "height": 300,
-            "annotations": _piles(parameter, [trial.params[path] for trial in placed]),
+            "annotations": _piles(parameter, [trial.params[path] for trial in shown]),
         }
-        return {"data": traces, "layout": or_empty(layout, placed)}
+        return {"data": traces, "layout": or_empty(layout, shown)}
 
     return Plot(f"{path} against score", CAPTION, build)
 
@@ -78,18 +71,21 @@ def _piles(parameter: ParameterConfig, values: Sequence[float]) -> list[Data]:
     for end, anchor, x in ((parameter.min, "left", 0.0), (parameter.max, "right", 1.0)):
         count = sum(value == end for value in values)
         if count >= max(3, PILE * len(values)):
-            place = {"xref": "paper", "yref": "paper", "x": x, "y": 1.0, "xanchor": anchor, "yanchor": "bottom"}
+            corner = {"xref": "paper", "yref": "paper", "x": x, "y": 1.0, "xanchor": anchor, "yanchor": "bottom"}
             text = f"{count} of {len(values)} at this end"
-            notes.append({**place, "text": text, "showarrow": False, "font": {"size": 11}})
+            notes.append({**corner, "text": text, "showarrow": False, "font": {"size": 11}})
     return notes
 
 
-def _slice_traces(
-    places: Sequence[float | None], intervals: Sequence[tuple[float, float, float]], parameter: ParameterConfig
-) -> list[Data]:
-    """Args: where values stand; the lowest, the expected and the highest average score at each; the parameter."""
-    x = numbers(places)
-    low, expected, high = zip(*intervals, strict=True)
+def _slice_traces(sweep: SweepState, path: str) -> list[Data]:
+    """What the model expects as only this parameter changes, with its 95% interval; nothing where it was not asked."""
+    if sweep.analysis is None or path not in sweep.analysis.slices:
+        return []
+    parameter, cut = sweep.searched[path], sweep.analysis.slices[path]
+    position = axis_position(parameter)
+    x = numbers(position(value) for value in cut.values)
+    expected = [prediction.score for prediction in cut.predictions]
+    low, high = zip(*(sweep.analysis.interval(prediction) for prediction in cut.predictions), strict=True)
     if parameter.choices is not None:
         bars = {
             "type": "data",

@@ -1,0 +1,127 @@
+"""Commands to run next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metta.common.data_dir import default_store_url
+from metta.common.entry_point import EntryPoint, installed_command
+from metta.sweep.analysis.conclusions import CONFIRMED_SEEDS, Conclusions
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.report.format import about_text
+from metta.sweep.state import SweepState
+from metta.sweep.store.protocol import SweepRecord
+from metta.sweep.trial import Trial
+
+SEE_ALL = "see every trial"
+
+
+def next_commands(state: SweepState) -> dict[str, str]:
+    """What to run next, by purpose: resume or extend the sweep, retrain its best trial, show its trials."""
+    record, store_url, num_trials = state.record, state.store_url, state.definition.num_trials
+    commands, best = {}, state.conclusions.best
+    entry_point = runner_entry_point(record)
+    if entry_point is not None:
+        entry_point = with_store(entry_point, store_url)
+        if not state.complete:
+            commands["go on with the sweep"] = entry_point.command()
+        else:
+            total = 2 * num_trials
+            commands[f"extend the sweep to {total} trials in all"] = with_num_trials(entry_point, total).command()
+    elif record.entry_point is not None and not state.complete:
+        commands["go on with the sweep"] = metta_sweep_command(store_url, "work", record.name)
+    if best is not None:
+        retrain = retrain_command(record.name, store_url, state.definition, best.number, seed=1)
+        commands |= {f"retrain trial {best.number} on another seed": retrain} if retrain else {}
+    commands[SEE_ALL] = metta_sweep_command(store_url, "show", record.name)
+    return commands
+
+
+def widen_command(conclusions: Conclusions) -> tuple[str, str] | None:
+    """Why, and the command that continues the sweep in wider ranges.
+
+    None where no range should be wider, or `tools/run.py` cannot start the sweep again.
+    """
+    state, wider = conclusions.state, conclusions.wider_ranges
+    entry_point = runner_entry_point(state.record)
+    if not wider or entry_point is None:
+        return None
+    more, total = state.definition.num_trials, 2 * state.definition.num_trials
+    ranges = {f"sweep.protein.parameters.{path}.{each.end}": f"{each.wider:.12g}" for path, each in wider.items()}
+    overrides = {**entry_point.overrides, **ranges, "on_change": "extend"}
+    changed = with_store(entry_point.model_copy(update={"overrides": overrides}), state.store_url)
+    them = "the range" if len(wider) == 1 else "these ranges"
+    price = _price_text(conclusions, more, state.trials)
+    reason = f"widen {them} and run {more:,} more trials ({total:,} in all){price}"
+    return reason, with_num_trials(changed, total).command()
+
+
+def confirm_command(conclusions: Conclusions) -> tuple[str, str] | None:
+    """Why, and the command that runs the best settings on fresh seeds; None where there is nothing to confirm."""
+    state, chosen, rivals = conclusions.state, conclusions.to_confirm, conclusions.contenders
+    if not chosen:
+        return None
+    if not rivals:
+        which = f"trial {chosen[0].number}"
+    elif len(chosen) <= len(rivals):
+        which = f"the {len(chosen)} most promising of the {len(rivals) + 1:,} settings that may be best"
+    else:
+        which = f"the {len(chosen)} settings that may be best"
+    runs = CONFIRMED_SEEDS * len(chosen)
+    compared = " each, and compare" if rivals else ""
+    price = f"{runs} runs{_price_text(conclusions, runs, chosen)}"
+    words = ["--trials", *(str(trial.number) for trial in chosen), "--seeds", str(CONFIRMED_SEEDS)]
+    return (
+        f"run {which} on {CONFIRMED_SEEDS} fresh seeds{compared}: {price}",
+        metta_sweep_command(state.store_url, "confirm", state.name, *words),
+    )
+
+
+def _price_text(conclusions: Conclusions, runs: int, similar: Sequence[Trial]) -> str:
+    """``, about 3 min of training``; "" where no cost is known."""
+    price, definition = conclusions.price(runs, similar), conclusions.state.definition
+    of = " of training" if definition.cost_metric == "seconds" else ""
+    return "" if price is None else f", about {about_text(price, definition)}{of}"
+
+
+def runner_entry_point(record: SweepRecord) -> EntryPoint | None:
+    """How `tools/run.py` starts the sweep again; None where it cannot, as for a sweep of a function or a program."""
+    if record.entry_point is None:
+        return None
+    entry_point = EntryPoint.model_validate(record.entry_point)
+    return None if entry_point.path.startswith("metta.sweep.") else entry_point
+
+
+def retrain_command(
+    name: str, store_url: str, definition: SweepDefinition, number: int, seed: int | None = None
+) -> str | None:
+    """The command that trains again with a trial's hyperparameters, with the trial's seed or another.
+
+    None for a sweep of a function or a program, which only the sweep can run.
+    """
+    if definition.tool_class.startswith("metta.sweep."):
+        return None
+    args = {"sweep_name": name, "trial": str(number)} | ({} if seed is None else {"seed": str(seed)})
+    args |= {} if store_url == default_store_url() else {"store": store_url}
+    return EntryPoint(path="metta.tools.sweep.retrain", args=args).command()
+
+
+def metta_sweep_command(store_url: str, *words: str) -> str:
+    """A command of metta-sweep on a store."""
+    store = [] if store_url == default_store_url() else ["--store", store_url]
+    return installed_command("metta-sweep", *words, *store)
+
+
+def with_store(entry_point: EntryPoint, store_url: str) -> EntryPoint:
+    """The entry point with the store's URL, unless that is the default. Sweeps are stored without it."""
+    if store_url == default_store_url():
+        return entry_point
+    return entry_point.model_copy(update={"overrides": {**entry_point.overrides, "store": store_url}})
+
+
+def with_num_trials(entry_point: EntryPoint, num_trials: int) -> EntryPoint:
+    """The entry point with another total number of trials."""
+    if "num_trials" in entry_point.args:
+        return entry_point.model_copy(update={"args": {**entry_point.args, "num_trials": str(num_trials)}})
+    overrides = {**entry_point.overrides, "sweep.num_trials": str(num_trials)}
+    return entry_point.model_copy(update={"overrides": overrides})

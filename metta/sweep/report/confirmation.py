@@ -1,0 +1,47 @@
+"""The results of fresh seeds in words."""
+
+from __future__ import annotations
+
+from metta.sweep.analysis.confirmation import ConfirmationResult, Difference, Setting
+from metta.sweep.report.format import list_text, plural
+
+
+def sentences(result: ConfirmationResult) -> list[str]:
+    """Whether the settings really differ, and how many seeds would show it."""
+    if not result.differences:
+        return ["There is only one setting, or too few scores, so nothing can be compared."] if result.settings else []
+    best = result.settings[0]
+    rivals = [str(each.worse) for each in result.differences if each.better == best.trial and not each.real]
+    if rivals:
+        named = f"{plural('trial', len(rivals))} {list_text(rivals)}"
+        summary = f"Trial {best.trial} did best, but {named} may be as good."
+    else:
+        summary = f"Trial {best.trial} is best, and that is no luck."
+    said = [summary, *map(_difference, result.differences)]
+    return said if len(result.differences) == 1 else [*said, "All these statements together are 95% sure."]
+
+
+def setting_sentence(setting: Setting) -> str:
+    """How one setting scored."""
+    if setting.mean is None:
+        return f"Trial {setting.trial} failed on all fresh seeds."
+    seeds = len(setting.scores)
+    sure = "" if setting.low is None else f" (95% sure of {setting.low:.3g} to {setting.high:.3g})"
+    failed = f"; it failed on {setting.failures}" if setting.failures else ""
+    return f"Trial {setting.trial} on {seeds} fresh seeds: {setting.mean:.4g} on average{sure}{failed}."
+
+
+def _difference(difference: Difference) -> str:
+    better, worse = difference.better, difference.worse
+    between = f"{difference.low:.4g} to {difference.high:.4g}"
+    if difference.real:
+        return (
+            f"Trial {better} really is better than trial {worse}: by {difference.mean:.4g} on average "
+            f"(95% sure of {between})."
+        )
+    needed = difference.seeds_needed
+    seeds = "" if needed is None else f" About {needed} seeds of each would show which is better."
+    return (
+        f"Trials {better} and {worse} cannot be told apart: {better} is {difference.mean:.4g} better on average, "
+        f"but anything from {between} is possible.{seeds}"
+    )

@@ -1,0 +1,12 @@
+"""An earlier way to read a sweep for its plots. Now it is `load_sweep(url, name).state().analysed()`."""
+
+from __future__ import annotations
+
+from metta.sweep.report.curves import with_curves
+from metta.sweep.state import SweepState
+from metta.sweep.store.loaded import LoadedSweep
+
+
+def take_snapshot(sweep: LoadedSweep) -> SweepState:
+    """Read a sweep and its learning curves, and ask the optimiser's model about it."""
+    return with_curves(sweep.store, sweep.state().analysed())

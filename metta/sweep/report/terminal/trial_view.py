@@ -1,0 +1,164 @@
+"""One trial: its hyperparameters, its outcome, and the command that repeats it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from metta.common.config import flatten
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.report.format import (
+    cost_text,
+    duration_text,
+    number_text,
+    range_text,
+    score_text,
+    suggestion_text,
+    value_text,
+)
+from metta.sweep.report.terminal.chart import chart
+from metta.sweep.state import SweepState
+from metta.sweep.store.protocol import CurvePoint
+from metta.sweep.trial import Trial, TrialState
+
+COUNTS = ("agent_steps", "steps_per_second", "seconds", "updates", "step", "epoch")
+"""Metrics that change during a trial, but do not show how well it does."""
+
+CURVE_HEIGHT = 12
+FEW_METRICS = 12
+
+
+def print_trial(
+    console: Console,
+    state: SweepState,
+    trial: Trial,
+    curve: Sequence[CurvePoint],
+    commands: dict[str, str],
+) -> None:
+    """Print all that is known of a trial.
+
+    Args:
+        console: where to.
+        state: its sweep.
+        trial: the one to show.
+        curve: its learning curve.
+        commands: what to run next, by purpose.
+    """
+
+    def say(text: str, style: str | None = None) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True, style=style)
+
+    definition = state.definition
+    say(f"trial {trial.number}: {_outcome(state, trial)}", "bold")
+    for line in _remarks(state, trial):
+        say(line, "yellow")
+    say(_times(trial))
+    say(f"hyperparameters: {suggestion_text(trial.suggestion, definition)}", "bold")
+    parameters = flatten(definition.protein.parameters)
+    for path, value in trial.params.items():
+        searched = f"  (from {range_text(parameters[path])})" if path in parameters else ""
+        say(f"  {path}={value_text(value)}{'' if '(fixed)' in searched else searched}")
+    if trial.metrics:
+        say("measured:", "bold")
+        for line in _measured(definition, trial):
+            say(f"  {line}")
+    name = curve_metric(curve, definition)
+    if name is not None:
+        say(f"learning curve: {name}", "bold")
+        for line in chart({"*": curve_points(curve, name)}, min(console.width, 80), CURVE_HEIGHT, "step"):
+            say(line)
+    if trial.error:
+        say("error:", "bold red")
+        say(trial.error.rstrip(), "red")
+    for artefact, uri in trial.artefacts.items():
+        say(f"{artefact}: {uri}")
+    for what, command in commands.items():
+        say(f"{what}:")
+        say(f"  {command}", "bold")
+
+
+def curve_metric(curve: Sequence[CurvePoint], definition: SweepDefinition) -> str | None:
+    """The metric that a learning curve shows: the sweep's metric, the reward, or the first one that changed.
+
+    None where nothing was measured twice.
+    """
+    values: dict[str, list[float]] = {}
+    for point in curve:
+        for name, value in point.metrics.items():
+            if math.isfinite(value):
+                values.setdefault(name, []).append(value)
+    several = [name for name, each in values.items() if len(each) > 1]
+    changing = [name for name in several if name not in COUNTS and len(set(values[name])) > 1]
+    return next((name for name in (definition.protein.metric, "reward", *changing) if name in several), None)
+
+
+def curve_points(curve: Sequence[CurvePoint], metric: str) -> list[tuple[float, float]]:
+    """A metric over steps. Points of a lost attempt are left out where a later attempt repeated its steps."""
+    points: list[tuple[float, float]] = []
+    for point in curve:
+        while points and points[-1][0] >= point.step:
+            points.pop()
+        if math.isfinite(point.metrics.get(metric, math.nan)):
+            points.append((point.step, point.metrics[metric]))
+    return points
+
+
+def _remarks(state: SweepState, trial: Trial) -> list[str]:
+    """Why the sweep does not use the trial, or not all of it."""
+    reading, lines = state.reader.read(trial), []
+    if trial.dropped is not None:
+        lines.append(f"dropped{f': {trial.dropped}' if trial.dropped else ''}")
+    if reading.problem is not None:
+        lines.append(f"not learnt from: {reading.problem}")
+    if reading.remark is not None:
+        lines.append(f"kept without a cost: {reading.remark}")
+    lines += [f"cannot be read: {line}" for line in trial.damage]
+    return lines
+
+
+def _outcome(state: SweepState, trial: Trial) -> str:
+    definition = state.definition
+    if trial.state is not TrialState.COMPLETED or trial.score is None:
+        score = "" if trial.score is None else f", {definition.protein.metric} {trial.score:.4g}"
+        return f"{trial.state}{score}"
+    order, best = [each.number for each in state.ranked], state.conclusions.best
+    said = f"{definition.protein.metric} {score_text(trial)} for {cost_text(trial, definition)}"
+    if trial.number in order:
+        rank = order.index(trial.number) + 1
+        said += ", the top score" if rank == 1 else f", number {rank} of {len(order)}"
+    if best is not None and trial.number == best.number:
+        said += ", the best trial"
+    if trial.number in state.on_front:
+        said += ", on the Pareto front"
+    return said
+
+
+def _times(trial: Trial) -> str:
+    said = [f"{trial.attempts} attempt{'' if trial.attempts == 1 else 's'}"]
+    if trial.started_at:
+        said.append(f"started {trial.started_at:%Y-%m-%d %H:%M:%S} UTC")
+        if trial.ended_at:
+            said.append(f"took {duration_text((trial.ended_at - trial.started_at).total_seconds())}")
+    return ", ".join(said)
+
+
+def _measured(definition: SweepDefinition, trial: Trial) -> list[str]:
+    """The score, each simulation with what was gained in it, and the first metrics of the training."""
+    metrics, chosen = trial.metrics, dict[str, str]()
+    for name in (definition.protein.metric, *definition.simulations):
+        if name in metrics:
+            gained = {
+                stat.removesuffix(".gained"): value
+                for stat, value in ((each.removeprefix(f"{name}/"), metrics[each]) for each in metrics)
+                if stat.endswith(".gained") and "/" not in stat and name in definition.simulations
+            }
+            amounts = ", ".join(f"{value:.2f} {stat}" for stat, value in gained.items())
+            chosen[name] = f"{name} {metrics[name]:.4g}" + (f"  per agent gained: {amounts}" if amounts else "")
+    plain = [name for name in metrics if "/" not in name and name not in chosen][:FEW_METRICS]
+    lines = [*chosen.values()]
+    if plain:
+        lines.append(", ".join(f"{name} {number_text(metrics[name])}" for name in plain))
+    rest = len(metrics) - len(chosen) - len(plain)
+    return [*lines, f"and {rest} more numbers, which --json shows"] if rest > 0 else lines
