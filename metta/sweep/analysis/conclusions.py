@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from metta.sweep.state import SweepState
 
 FEW_TRIALS, MANY_TRIALS = 5, 20
-"""With fewer scored trials than the first number almost nothing is known; with fewer than the second, the model's choice
-of the best trial is a guess."""
+"""With fewer scored trials than the first number almost nothing is known; with fewer than the second, the choice of the
+best trial is a guess."""
 
 GOOD, FAIR = 0.7, 0.4
 """Rank correlations of forecasts and measurements from which a model is called good, or fair."""
@@ -178,7 +178,7 @@ class CostDriver:
 
 @dataclass(frozen=True)
 class Conclusions:
-    """What follows from a sweep, each part computed when it is first needed. `SweepState.conclusions` makes and keeps it.
+    """What follows from a sweep. `SweepState.conclusions` keeps it; each part is computed when it is first needed.
 
     Attributes:
         state: the sweep.
@@ -236,7 +236,7 @@ class Conclusions:
         return self.state.analysis.expected.get(trial.number)
 
     def worth(self, trial: Trial | None) -> float | None:
-        """The expected score of a trial's setting if it is run again: its mean on fresh seeds, or what the model says."""
+        """The expected score of a trial's setting if it is run again: its mean on fresh seeds, or else the model's."""
         if trial is None:
             return None
         for setting in self.confirmation.settings if self.confirmation is not None else ():

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from metta.sweep.state import SweepState
-from metta.sweep.store.protocol import Store
+from metta.sweep.store.protocol import CurvePoint, Store
 from metta.sweep.trial import TrialState
 
 CURVES = 30
 """The most learning curves in one plot."""
+
+CURVE_METRICS = ("reward", "loss")
+"""The metrics that a learning curve shows where a run does not report the sweep's metric while it trains."""
+
+COUNTS = ("agent_steps", "steps_per_second", "seconds", "updates", "step", "epoch")
+"""Metrics that change during a trial, but do not show how well it does."""
 
 
 def with_curves(store: Store, sweep: SweepState) -> SweepState:
@@ -26,3 +34,36 @@ def curve_numbers(sweep: SweepState) -> list[int]:
     front = [trial.number for trial in sweep.front]
     wanted = [*running, *best, *order[: CURVES // 3], *front, *latest]
     return sorted(list(dict.fromkeys(wanted))[:CURVES])
+
+
+def curve_metric(metric: str, points: Sequence[CurvePoint], at_least: int = 1) -> str | None:
+    """The metric that learning curves show: the sweep's, one of `CURVE_METRICS`, or the first that changes.
+
+    Args:
+        metric: of the sweep.
+        points: of one curve or several.
+        at_least: how often it has to be measured.
+
+    Returns:
+        None where nothing was measured so often.
+    """
+    values: dict[str, list[float]] = {}
+    for point in points:
+        for name, value in point.metrics.items():
+            if math.isfinite(value):
+                values.setdefault(name, []).append(value)
+    chosen = {name for name in values if name == metric or name not in COUNTS}
+    known = [name for name, each in values.items() if len(each) >= at_least and name in chosen]
+    changing = [name for name in known if len(set(values[name])) > 1]
+    return next((name for name in (metric, *CURVE_METRICS, *changing, *known) if name in known), None)
+
+
+def curve_points(curve: Sequence[CurvePoint], metric: str) -> list[tuple[int, float]]:
+    """A metric over steps. Points of a lost attempt are left out where a later attempt repeated its steps."""
+    points: list[tuple[int, float]] = []
+    for point in curve:
+        while points and points[-1][0] >= point.step:
+            points.pop()
+        if math.isfinite(point.metrics.get(metric, math.nan)):
+            points.append((point.step, point.metrics[metric]))
+    return points

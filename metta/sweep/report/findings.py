@@ -110,7 +110,7 @@ def best_reason(sweep: SweepState) -> str:
             "what the model (fitted to all trials) expects."
         )
     agrees = ", and the model agrees" if found.reason is BestReason.TOP else ""
-    doubt = "; so few trials say little, so confirm it" if found.evidence is Evidence.ALMOST_NONE else ""
+    doubt = "; a few trials say little, so confirm it" if found.evidence is Evidence.ALMOST_NONE else ""
     return f"{measured}{agrees}{doubt}."
 
 

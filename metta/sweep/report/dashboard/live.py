@@ -14,8 +14,7 @@ from metta.sweep.analysis.confirmation import SUFFIX
 from metta.sweep.analysis.model import Analysis, analyse
 from metta.sweep.definition import SweepDefinition, read_definition
 from metta.sweep.observations import ObservationReader
-from metta.sweep.report import plots
-from metta.sweep.report.curves import curve_numbers
+from metta.sweep.report.curves import curve_metric, curve_numbers
 from metta.sweep.report.html import page
 from metta.sweep.state import SweepState, confirmations
 from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError
@@ -134,12 +133,12 @@ class LiveSweep:
     def _progress(self, trial: Trial) -> dict[str, Any]:
         points = self._curve(trial)
         last = points[-1] if points else None
-        metric = plots.curve_metric(self._snapshot.metric if self._snapshot else "", points)
+        metric = curve_metric(self._snapshot.metric if self._snapshot else "", points)
         return {
             "number": trial.number,
             "step": last.step if last else None,
             "speed": last.metrics.get("steps_per_second") if last else None,
-            "metric": metric if last else None,
+            "metric": metric,
             "value": page.finite(last.metrics[metric]) if last and metric in last.metrics else None,
         }
 

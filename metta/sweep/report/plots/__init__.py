@@ -10,7 +10,7 @@ Example:
 from __future__ import annotations
 
 from metta.sweep.report.plots.cost import best_against_spent, score_against_cost
-from metta.sweep.report.plots.curves import curve_metric, learning_curves, trial_curve
+from metta.sweep.report.plots.curves import learning_curves, trial_curve
 from metta.sweep.report.plots.figure import Plot
 from metta.sweep.report.plots.model import predicted_against_measured
 from metta.sweep.report.plots.parallel import parallel_coordinates
@@ -25,7 +25,6 @@ __all__ = [
     "Plot",
     "all_plots",
     "best_against_spent",
-    "curve_metric",
     "importance",
     "learning_curves",
     "parallel_coordinates",

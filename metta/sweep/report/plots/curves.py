@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metta.sweep.report.curves import CURVES
+from metta.sweep.report.curves import CURVES, curve_metric, curve_points
 from metta.sweep.report.plots.axes import numbers, plain
 from metta.sweep.report.plots.figure import Data, Plot, or_empty, plot
 from metta.sweep.report.plots.theme import ACCENT, NEUTRAL
 from metta.sweep.state import SweepState
-from metta.sweep.store.protocol import CurvePoint
 from metta.sweep.trial import TrialState
-
-CURVE_METRICS = ("reward", "loss")
-"""The metrics that a learning curve shows where a run does not report the sweep's metric while it trains."""
 
 
 @plot(
@@ -34,10 +30,11 @@ def trial_curve(number: int) -> Plot:
 
 
 def _curves(sweep: SweepState, numbered: Sequence[int], best: int | None, running: set[int]) -> Data:
-    metric = curve_metric(sweep.metric, [point for number in numbered for point in sweep.curves[number]])
+    shown = [point for number in numbered for point in sweep.curves[number]]
+    metric = curve_metric(sweep.metric, shown) or sweep.metric
     traces: list[Data] = []
     for number in sorted(numbered, key=lambda number: (number == best, number in running, -number)):
-        points = [point for point in sweep.curves[number] if metric in point.metrics]
+        points = curve_points(sweep.curves[number], metric)
         lead = number == best or number in running
         label = f"trial {number}" + (" (runs)" if number in running else "")
         if not points:
@@ -47,8 +44,8 @@ def _curves(sweep: SweepState, numbered: Sequence[int], best: int | None, runnin
                 "type": "scatter",
                 "mode": "lines",
                 "name": label,
-                "x": [point.step for point in points],
-                "y": numbers(point.metrics[metric] for point in points),
+                "x": [step for step, _ in points],
+                "y": numbers(value for _, value in points),
                 "customdata": [number] * len(points),
                 "line": {"color": ACCENT if number == best else NEUTRAL, "width": 2.5 if lead else 1.2},
                 "opacity": 1.0 if lead else 0.5,
@@ -60,8 +57,8 @@ def _curves(sweep: SweepState, numbered: Sequence[int], best: int | None, runnin
                 {
                     "type": "scatter",
                     "mode": "text",
-                    "x": [points[-1].step],
-                    "y": numbers([points[-1].metrics[metric]]),
+                    "x": [points[-1][0]],
+                    "y": numbers([points[-1][1]]),
                     "text": [f"{label} "],
                     "textposition": "top left",
                     "textfont": {"color": ACCENT if number == best else NEUTRAL},
@@ -77,9 +74,3 @@ def _curves(sweep: SweepState, numbered: Sequence[int], best: int | None, runnin
         "height": 360,
     }
     return {"data": traces, "layout": or_empty(layout, traces, "no trial has reported progress")}
-
-
-def curve_metric(metric: str, points: Sequence[CurvePoint]) -> str:
-    """The metric that learning curves show: the sweep's own where trials report it as they train, else the reward."""
-    named = {name for point in points for name in point.metrics}
-    return next((name for name in (metric, *CURVE_METRICS) if name in named), min(named, default=metric))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from rich.console import Console
 
 from metta.common.config import flatten
 from metta.sweep.definition import SweepDefinition
+from metta.sweep.report.curves import curve_metric, curve_points
 from metta.sweep.report.format import (
     cost_text,
     duration_text,
@@ -22,9 +22,6 @@ from metta.sweep.report.terminal.chart import chart
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import CurvePoint
 from metta.sweep.trial import Trial, TrialState
-
-COUNTS = ("agent_steps", "steps_per_second", "seconds", "updates", "step", "epoch")
-"""Metrics that change during a trial, but do not show how well it does."""
 
 CURVE_HEIGHT = 12
 FEW_METRICS = 12
@@ -64,7 +61,7 @@ def print_trial(
         say("measured:", "bold")
         for line in _measured(definition, trial):
             say(f"  {line}")
-    name = curve_metric(curve, definition)
+    name = curve_metric(state.metric, curve, at_least=2)
     if name is not None:
         say(f"learning curve: {name}", "bold")
         for line in chart({"*": curve_points(curve, name)}, min(console.width, 80), CURVE_HEIGHT, "step"):
@@ -77,32 +74,6 @@ def print_trial(
     for what, command in commands.items():
         say(f"{what}:")
         say(f"  {command}", "bold")
-
-
-def curve_metric(curve: Sequence[CurvePoint], definition: SweepDefinition) -> str | None:
-    """The metric that a learning curve shows: the sweep's metric, the reward, or the first one that changed.
-
-    None where nothing was measured twice.
-    """
-    values: dict[str, list[float]] = {}
-    for point in curve:
-        for name, value in point.metrics.items():
-            if math.isfinite(value):
-                values.setdefault(name, []).append(value)
-    several = [name for name, each in values.items() if len(each) > 1]
-    changing = [name for name in several if name not in COUNTS and len(set(values[name])) > 1]
-    return next((name for name in (definition.protein.metric, "reward", *changing) if name in several), None)
-
-
-def curve_points(curve: Sequence[CurvePoint], metric: str) -> list[tuple[float, float]]:
-    """A metric over steps. Points of a lost attempt are left out where a later attempt repeated its steps."""
-    points: list[tuple[float, float]] = []
-    for point in curve:
-        while points and points[-1][0] >= point.step:
-            points.pop()
-        if math.isfinite(point.metrics.get(metric, math.nan)):
-            points.append((point.step, point.metrics[metric]))
-    return points
 
 
 def _remarks(state: SweepState, trial: Trial) -> list[str]:
