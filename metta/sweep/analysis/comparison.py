@@ -12,7 +12,7 @@ from metta.sweep.definition import differences
 from metta.sweep.state import SweepState
 
 STEPS = 10
-"""At how many amounts spent the two are compared."""
+"""The number of amounts spent at which the two are compared."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Comparison:
 
     @cached_property
     def _steps(self) -> dict[int, list[tuple[float, float]]]:
-        """Each sweep's top scores with the amounts spent by then, by the sweep's identity."""
+        """The steps of `top_by_spent` of each sweep, by the sweep's identity."""
         return {id(sweep): top_by_spent(sweep) for sweep in (self.a, self.b)}
 
     @cached_property

@@ -370,7 +370,7 @@ class Conclusions:
     def to_confirm(self) -> list[Trial]:
         """The trials to run again on fresh seeds: not many, and in all no more runs than the sweep had.
 
-        Empty where fresh seeds have been run, or cannot: nothing says how to rebuild the sweep, or its seed is fixed.
+        Empty after fresh seeds have been run, and where they cannot: the sweep cannot be rebuilt, or its seed is fixed.
         """
         impossible = self.state.record.entry_point is None or fixes_seed(self.state.definition)
         if self.best is None or self.confirmation is not None or impossible:

@@ -109,9 +109,7 @@ def choose(state: SweepState, top: int, numbers: Sequence[int] = ()) -> list[Tri
     if numbers:
         return [by_number[number] for number in dict.fromkeys(numbers)]
     settings: dict[str, Trial] = {}
-    recommended = state.best_within(
-        math.inf
-    )  # by the model, so that the results of fresh seeds do not change the choice
+    recommended = state.best_within(math.inf)  # not `best`: results of fresh seeds must not change who is confirmed
     for trial in [*([recommended] if recommended else []), *by_number.values()]:
         settings.setdefault(repr(sorted(trial.params.items())), trial)
     if not settings:

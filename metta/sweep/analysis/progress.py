@@ -1,4 +1,4 @@
-"""How far a sweep is, what it will still take, and what it reached for what it spent."""
+"""How far a sweep is, how long it will still take, and which scores it reached for its cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metta.sweep.trial import Progress, Trial
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """How far a sweep is, and what to expect if it goes on as before.
+    """How far a sweep is, and what to expect if it continues as before.
 
     Attributes:
         ended: trials that count towards `num_trials`.

@@ -1,4 +1,4 @@
-"""Some of a sweep's trials, in an order."""
+"""Selects and sorts trials of a sweep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SORTS: dict[str, Callable[[Trial], Any]] = {
     "attempts": lambda trial: trial.attempts,
     "ended": lambda trial: trial.ended_at,
 }
-"""What trials can be sorted by, besides the score, hyperparameters and metrics."""
+"""Sort keys besides the score, hyperparameters and metrics."""
 
 
 def select(

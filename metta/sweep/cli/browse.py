@@ -28,8 +28,7 @@ def register(commands: Commands) -> None:
 def dashboard(options: argparse.Namespace) -> None:
     """Open a page in the browser that shows sweeps, live while they run.
 
-    It only shows: nothing can be changed from it. On another address than loopback it asks for a token, which is
-    part of the address that is printed.
+    It is read-only. On any address but loopback it needs a token, which is part of the address that it prints.
     """
     import webbrowser
     from urllib.parse import urlencode
@@ -69,10 +68,10 @@ def report(options: argparse.Namespace) -> None:
     path = options.to or Path(f"{options.name}.html")
     write_report(snapshot, path)
     images = [] if options.png is None else write_images(snapshot, options.png)
-    told = f"{path} is written" + (f", and {len(images)} plots in {options.png}" if images else "")
-    say(options, told, report=str(path), images=[str(image) for image in images])
+    message = f"{path} is written" + (f", and {len(images)} plots in {options.png}" if images else "")
+    say(options, message, report=str(path), images=[str(image) for image in images])
 
 
 def _has_screen() -> bool:
-    """Without a screen a browser would be one for the terminal, which it would take over."""
+    """Whether there is a screen. Without one, only a text browser could open, and it would take over the terminal."""
     return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())

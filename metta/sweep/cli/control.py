@@ -33,7 +33,7 @@ def register(commands: Commands) -> None:
     dropped = commands.add(drop, "drop", "name")
     dropped.add_argument("numbers", nargs="+", type=int, metavar="NUMBER", help="numbers of trials")
     dropped.add_argument("--reason", default="", metavar="TEXT", help="why, for those who look at the sweep")
-    dropped.add_argument("--undo", action="store_true", help="take them in again")
+    dropped.add_argument("--undo", action="store_true", help="restore them")
     commands.add(work, "work", "name")
     confirmed = commands.add(confirm, "confirm", "name")
     confirmed.add_argument("--top", type=positive, default=3, metavar="K", help="the K best (default: %(default)s)")
@@ -101,8 +101,8 @@ def retry(options: argparse.Namespace) -> None:
         drivers = _alive(store, options.name)
         command = "" if drivers else _command(store, options.name)
     several = len(options.numbers) > 1
-    told = f"trial{'s' * several} {', '.join(map(str, options.numbers))} {'are' if several else 'is'} queued again"
-    say(options, told + command, numbers=options.numbers, drivers=drivers)
+    message = f"trial{'s' * several} {', '.join(map(str, options.numbers))} {'are' if several else 'is'} queued again"
+    say(options, message + command, numbers=options.numbers, drivers=drivers)
 
 
 def work(options: argparse.Namespace) -> int:
@@ -188,7 +188,7 @@ def add(options: argparse.Namespace) -> None:
 def drop(options: argparse.Namespace) -> None:
     """Leave trials out: not learnt from, not ranked and not counted.
 
-    They are kept, and shown as dropped; what they cost stays spent. --undo takes it back.
+    They are kept, and shown as dropped; what they cost stays spent. --undo restores them.
     """
     with opened(options) as store:
         if options.undo:
@@ -196,13 +196,13 @@ def drop(options: argparse.Namespace) -> None:
         else:
             store.drop(options.name, options.numbers, options.reason)
     several = len(options.numbers) > 1
-    told = f"trial{'s' * several} {', '.join(map(str, options.numbers))} {'are' if several else 'is'}"
-    state = "dropped no longer" if options.undo else "dropped; take it back with --undo"
-    say(options, f"{told} {state}", numbers=options.numbers, dropped=not options.undo)
+    trials = f"trial{'s' * several} {', '.join(map(str, options.numbers))} {'are' if several else 'is'}"
+    state = "no longer dropped" if options.undo else "dropped; --undo restores"
+    say(options, f"{trials} {state}", numbers=options.numbers, dropped=not options.undo)
 
 
 def _append(store: Store, options: argparse.Namespace, outcome: Outcome | None) -> list[int]:
-    """Add a trial as it was typed, if the optimiser can learn from it."""
+    """Add a trial as typed, if the optimiser can learn from it."""
     from metta.sweep.definition import read_definition
     from metta.sweep.observations import ObservationReader
 
@@ -222,7 +222,7 @@ def _entry_point(store: Store, name: str) -> EntryPoint:
     record = store.sweep(name)
     if record.entry_point is None:
         raise UserError(
-            f"sweep {name!r} was not started by tools/run.py, so nothing says how to rebuild it; "
+            f"sweep {name!r} was not started by tools/run.py, so it cannot be rebuilt; "
             "run the Python code that started it"
         )
     return EntryPoint.model_validate(record.entry_point)
@@ -238,7 +238,7 @@ def _alive(store: Store, name: str) -> int:
 
 
 def _command(store: Store, name: str) -> str:
-    """How to go on with the sweep, where the store knows."""
+    """How to continue the sweep, where the store knows."""
     from metta.common.entry_point import EntryPoint
     from metta.sweep.report.commands import with_store
 
@@ -253,7 +253,7 @@ def _count(count: int, noun: str) -> str:
 
 
 def _hyperparameters(definition: SweepDefinition, pairs: Sequence[str]) -> dict[str, Any]:
-    """Hyperparameters as typed, by their full paths or any unique ending of these; the rest from the Tool."""
+    """Hyperparameters as typed, by full path or unique ending; the others have the Tool's own values."""
     from metta.common.config import flatten
     from metta.sweep.protein_config import ParameterConfig
 
@@ -268,5 +268,5 @@ def _hyperparameters(definition: SweepDefinition, pairs: Sequence[str]) -> dict[
             raise UserError(f"the sweep does not search {name!r}; {nearest(name, paths)}")
         params[meant[0]] = read_value(text)
     if missing := [path for path in paths if path not in params]:
-        raise UserError(f"give these too, for nothing else does: {', '.join(missing)}")
+        raise UserError(f"these hyperparameters have no default, so give them too: {', '.join(missing)}")
     return params

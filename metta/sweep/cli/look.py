@@ -1,4 +1,4 @@
-"""Commands that look at sweeps."""
+"""Commands that show sweeps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def register(commands: Commands) -> None:
     commands.add(trial, "trial", "name").add_argument("number", type=int, help="the trial's number")
     found = commands.add(best, "best", "name")
     found.add_argument("--max-cost", type=float, metavar="X", help="of trials that cost no more")
-    found.add_argument("--measured", action="store_true", help="the best score as measured, whatever the model says")
+    found.add_argument("--measured", action="store_true", help="the top trial: the best score as measured")
     shape = found.add_mutually_exclusive_group()
     shape.add_argument("--overrides", action="store_true", help="print only PATH=VALUE ..., for a command line")
     shape.add_argument("--yaml", action="store_true", help="print only YAML")
@@ -76,9 +76,9 @@ def show(options: argparse.Namespace) -> None:
 
 
 def watch(options: argparse.Namespace) -> None:
-    """Follow a sweep as it goes on, from any machine that reaches the store.
+    """Watch a running sweep, from any machine that reaches the store.
 
-    Ends when the sweep does; Ctrl-C ends only the watching. With --json, a line for each change.
+    Ends when the sweep does; Ctrl-C ends only the watching. With --json, prints a line for each change.
     """
     from metta.sweep.report.terminal.watch import watch as watch_sweep
     from metta.sweep.report.terminal.watch import watch_json
@@ -224,7 +224,7 @@ def _print_outcome(console: Console, state: SweepState) -> None:
 
 
 def _sweep_row(store: Store, record: SweepRecord) -> dict[str, Any]:
-    """A sweep as a row of the list, with what of it cannot be read."""
+    """A sweep as a row of the list, with the reason if it cannot be read."""
     from metta.sweep.definition import DefinitionError, read_definition
     from metta.sweep.state import SweepState
 

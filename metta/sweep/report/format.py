@@ -20,7 +20,7 @@ SCALES: dict[str, list[str]] = {
     "uniform_pow2": ["powers of two"],
     "logit_normal": ["logit scale"],
 }
-"""What is said of a range's distribution."""
+"""The words that describe the scale of a distribution."""
 
 _SOURCES = {
     "search centre": "the middle of the search space",

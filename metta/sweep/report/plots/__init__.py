@@ -45,7 +45,7 @@ OVERVIEW: dict[str, Plot] = {
 """The plots that every sweep has, by name."""
 
 PARAMETER = "parameter:"
-"""What the names of the parameters' own plots begin with."""
+"""The prefix of the names of plots of one parameter."""
 
 
 def all_plots(sweep: SweepState) -> dict[str, Plot]:

@@ -34,7 +34,7 @@ def write_images(sweep: SweepState, folder: Path) -> list[Path]:
             {"fig": figure, "path": str(folder / name), "opts": {"format": "png", "width": PNG_WIDTH, "scale": 2}}
             for name, figure in figures.items()
         ]
-        with ThreadPoolExecutor(max_workers=1) as thread:  # a notebook has an event loop of its own in this one
+        with ThreadPoolExecutor(max_workers=1) as thread:  # in a notebook this thread already runs an event loop
             thread.submit(lambda: asyncio.run(_draw(kaleido, jobs))).result()
     except ChromeNotFoundError:
         raise UserError(
@@ -47,7 +47,7 @@ def write_images(sweep: SweepState, folder: Path) -> list[Path]:
 
 
 async def _draw(kaleido: Any, jobs: list[dict[str, Any]]) -> None:
-    # Without MathJax, which it would otherwise load from the network.
+    # Otherwise it would load MathJax from the network.
     async with kaleido.Kaleido(mathjax=False) as drawer:
         await drawer.write_fig_from_object(jobs)
 

@@ -1,4 +1,4 @@
-"""How good the model is: what it predicted against what was measured."""
+"""Predictions of the model against measurements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOWN_ERROR_BARS = 300
 
 
 @plot(
-    "Is the model any good?",
+    "How good is the model?",
     "What the model predicted for trials before they ran, against what was measured. On the line it was right. Bars "
     "show the 95% intervals of one run: 19 of 20 should cross the line.",
 )

@@ -64,7 +64,7 @@ def parameter_against_score(path: str) -> Plot:
 
 
 def _piles(parameter: ParameterConfig, values: Sequence[float]) -> list[Data]:
-    """How many trials lie at an end of the range, where they are many."""
+    """Notes of how many trials lie at an end of the range, where there are many."""
     if parameter.choices is not None:
         return []
     notes = []
@@ -154,7 +154,7 @@ def importance(sweep: SweepState) -> Data:
 
 
 def _score_range(trials: Sequence[Trial]) -> list[float] | None:
-    """From the lowest to the highest score with some room: the model's far ends would squeeze what was measured."""
+    """The range of the measured scores with a margin. With the model's extremes, the measurements would be squeezed."""
     scores = [trial.score for trial in trials if trial.score is not None]
     if not scores:
         return None

@@ -1,5 +1,5 @@
 "use strict";
-// Follows a sweep while it runs: asks every second whether anything changed, and fetches only what did.
+// Watches a sweep while it runs: asks every second whether anything changed, and fetches only the changes.
 
 const ASK_SECONDS = 1, HIDDEN_ASK_SECONDS = 10, PATIENCE_SECONDS = 10;
 const byId = (id) => document.getElementById(id);
@@ -19,7 +19,7 @@ async function get(path, query) {
   throw new Error(reason || `the server answered ${response.status}`);
 }
 
-// Once the table is to be seen and the plots are asked for: plotly keeps a browser busy for half a second.
+// Only after the table is shown and plots are requested, because plotly keeps a browser busy for half a second.
 async function loadPlotly() {
   await afterPaint();
   return new Promise((resolve, reject) => document.head.append(

@@ -38,7 +38,7 @@ function short(value) {
 
 class Figures {
   // Cards of plots, each drawn when it comes into view: `load(name)` promises a figure's data.
-  // Overview plots stand in one container, those of single parameters in another.
+  // Plots of the overview and plots of single parameters have a container each.
   constructor(overview, parameters, templates, load) {
     this.overview = overview;
     this.parameters = parameters;
@@ -159,7 +159,7 @@ async function drawFigure(plot, figure, templates) {
   if (layout.dragmode === "select") makeBrush(plot);
 }
 
-// Parallel coordinates: boxes that are drawn over axes leave only the trials that pass through all of them.
+// Parallel coordinates: boxes over axes keep only the trials that pass through all of them.
 function makeBrush(plot) {
   let working = false;
   plot.on("plotly_relayout", async (change) => {
@@ -269,8 +269,8 @@ class TrialTable {
   }
 }
 
-// A word is a comparison such as score>2, or text that must be somewhere in the row. Returns which rows match, and the
-// name that is compared and is no column's, if there is one.
+// A word is a comparison such as score>2, or text to find anywhere in the row. Returns the rows that match, and the
+// first compared name that no column has.
 function matcher(query, columns) {
   let unknown = "";
   const tests = query.trim().toLowerCase().split(/\s+/).filter(Boolean).map((word) => {

@@ -1,5 +1,5 @@
 "use strict";
-// A report carries its data, and plotly, compressed; nothing is loaded from elsewhere.
+// A report contains its data and plotly, compressed; it loads nothing else.
 
 async function inflated(id) {
   const packed = document.getElementById(id).textContent.trim();
