@@ -1,4 +1,4 @@
-"""What the live view of a sweep costs: the share of one core that redraws take, with trials that report all the time.
+"""What the live view of a sweep costs: the share of one core that redraws take while trials report all the time.
 
 uv run python benchmarks/scale/live_view.py
 """
@@ -14,9 +14,9 @@ from rich.console import Console
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 from metta.sweep.report.terminal.console import ConsoleView
-from metta.sweep.store.protocol import Attempt
+from metta.sweep.state import SweepState
+from metta.sweep.store.protocol import Attempt, SweepRecord
 from metta.sweep.trial import Progress, Trial, TrialState
-from tests.support.states import state_of
 
 TRIALS, RUNNING, SECONDS, REPORTS_PER_SECOND = 5_000, 8, 20.0, 20
 
@@ -33,7 +33,9 @@ def main() -> None:
         for n in range(TRIALS)
     ]
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
-    with ConsoleView(console, lambda metrics: "", state_of(definition, trials)) as view:
+    record = SweepRecord("s", definition.model_dump(mode="json"), None, now)
+    state = SweepState.of(record, definition, trials)
+    with ConsoleView(console, lambda metrics: "", state) as view:
         for number in range(TRIALS, TRIALS + RUNNING):
             view.started(Attempt("s", number, 1, "", {}, {"source": "random"}))
         start, busy = time.monotonic(), time.process_time()

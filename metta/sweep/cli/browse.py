@@ -10,7 +10,7 @@ from pathlib import Path
 from metta.common.errors import UserError
 from metta.sweep.cli.command import Commands, opened, say
 
-TITLE = "sweeps in the browser and on paper"
+TITLE = "show sweeps in the browser"
 PORT = 8765
 
 

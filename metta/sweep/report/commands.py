@@ -58,17 +58,17 @@ def widen_command(conclusions: Conclusions) -> tuple[str, str] | None:
 
 def confirm_command(conclusions: Conclusions) -> tuple[str, str] | None:
     """Why, and the command that runs the best settings on fresh seeds; None where there is nothing to confirm."""
-    state, chosen, rivals = conclusions.state, conclusions.to_confirm, conclusions.contenders
+    state, chosen, contenders = conclusions.state, conclusions.to_confirm, conclusions.contenders
     if not chosen:
         return None
-    if not rivals:
+    if not contenders:
         which = f"trial {chosen[0].number}"
-    elif len(chosen) <= len(rivals):
-        which = f"the {len(chosen)} most promising of the {len(rivals) + 1:,} settings that may be best"
+    elif len(chosen) <= len(contenders):
+        which = f"the {len(chosen)} most promising of the {len(contenders) + 1:,} settings that may be best"
     else:
         which = f"the {len(chosen)} settings that may be best"
     runs = CONFIRMED_SEEDS * len(chosen)
-    compared = " each, and compare" if rivals else ""
+    compared = " each, and compare" if contenders else ""
     price = f"{runs} runs{_price_text(conclusions, runs, chosen)}"
     words = ["--trials", *(str(trial.number) for trial in chosen), "--seeds", str(CONFIRMED_SEEDS)]
     return (

@@ -11,9 +11,9 @@ def sentences(result: ConfirmationResult) -> list[str]:
     if not result.differences:
         return ["There is only one setting, or too few scores, so nothing can be compared."] if result.settings else []
     best = result.settings[0]
-    rivals = [str(each.worse) for each in result.differences if each.better == best.trial and not each.real]
-    if rivals:
-        named = f"{plural('trial', len(rivals))} {list_text(rivals)}"
+    unsure = [str(each.worse) for each in result.differences if each.better == best.trial and not each.real]
+    if unsure:
+        named = f"{plural('trial', len(unsure))} {list_text(unsure)}"
         summary = f"Trial {best.trial} did best, but {named} may be as good."
     else:
         summary = f"Trial {best.trial} is best, and that is no luck."

@@ -26,9 +26,9 @@ LABEL_WIDTH, LABEL_HEIGHT = 0.06, 0.07
 def score_against_cost(sweep: SweepState) -> Data:
     trials = _by_cost(sweep)
     found, front = sweep.conclusions, sweep.on_front
-    rivals = {trial.number for trial in found.contenders}
+    may_be_as_good = {trial.number for trial in found.contenders}
     on_front = [trial for trial in trials if trial.number in front]
-    contenders = [trial for trial in trials if trial.number in rivals]
+    contenders = [trial for trial in trials if trial.number in may_be_as_good]
     rest = [trial for trial in trials if trial.number not in front]
     best = [trial for trial in trials if found.best is not None and trial.number == found.best.number]
     costs = [trial.cost or 0.0 for trial in trials]

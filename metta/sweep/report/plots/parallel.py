@@ -48,21 +48,6 @@ def parallel_coordinates(sweep: SweepState) -> Data:
         }
         for name, rows, line, opacity in groups
     ]
-    ticks = [
-        {
-            "x": j,
-            "y": height,
-            "text": plain(text),
-            "showarrow": False,
-            "xanchor": "left" if j < len(axes) - 1 else "right",
-            "xshift": 5 if j < len(axes) - 1 else -5,
-            "font": {"size": 10.5},
-            "bgcolor": QUIET,
-            "borderpad": 1,
-        }
-        for j, axis in enumerate(axes)
-        for height, text in axis.ticks
-    ]
     layout = {
         "xaxis": {
             "tickvals": list(range(len(axes))),
@@ -75,7 +60,7 @@ def parallel_coordinates(sweep: SweepState) -> Data:
             "ticks": "",
         },
         "yaxis": {"visible": False, "range": [-0.06, 1.06]},
-        "annotations": ticks if trials else [],
+        "annotations": _tick_labels(axes) if trials else [],
         "dragmode": "select",
         "margin": {"t": 30},
         "height": 420,
@@ -90,6 +75,26 @@ class _ParallelAxis:
     name: str
     heights: list[float]
     ticks: list[tuple[float, str]]
+
+
+def _tick_labels(axes: Sequence[_ParallelAxis]) -> list[Data]:
+    """The labels of all axes; those of the last one are on its left."""
+    last = len(axes) - 1
+    return [
+        {
+            "x": j,
+            "y": height,
+            "text": plain(text),
+            "showarrow": False,
+            "xanchor": "left" if j < last else "right",
+            "xshift": 5 if j < last else -5,
+            "font": {"size": 10.5},
+            "bgcolor": QUIET,
+            "borderpad": 1,
+        }
+        for j, axis in enumerate(axes)
+        for height, text in axis.ticks
+    ]
 
 
 def _parallel_cost(sweep: SweepState, trials: Sequence[Trial]) -> _ParallelAxis:
