@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from metta.sweep.analysis.confirmation import ConfirmationResult, fixes_seed
 from metta.sweep.analysis.failures import FailureReason, failure_reasons
-from metta.sweep.analysis.model import Analysis
 from metta.sweep.analysis.ranges import WiderRange, wider_ranges
-from metta.sweep.protein.types import Prediction
 from metta.sweep.trial import Trial, TrialState
 
 if TYPE_CHECKING:
+    from metta.sweep.analysis.model import Analysis
+    from metta.sweep.protein.types import Prediction
     from metta.sweep.state import SweepState
 
 FEW_TRIALS, MANY_TRIALS = 5, 20
