@@ -33,7 +33,7 @@ from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.report.commands import next_commands
 from metta.sweep.report.format import range_text, value_text
 from metta.sweep.report.terminal.console import ConsoleView
-from metta.sweep.report.terminal.summary import print_outcome
+from metta.sweep.report.terminal.outcome import print_outcome
 from metta.sweep.result import SweepResult
 from metta.sweep.retention import Retention, trial_folder
 from metta.sweep.state import SweepState, read_state

@@ -49,7 +49,7 @@ def show(options: argparse.Namespace) -> None:
     """
     from metta.sweep.analysis.selection import select
     from metta.sweep.report.json_data import sweep_as_json
-    from metta.sweep.report.terminal.summary import print_trials
+    from metta.sweep.report.terminal.trials_table import print_trials
     from metta.sweep.state import read_state, with_details
     from metta.sweep.trial import TrialState
 
@@ -218,7 +218,7 @@ def _console() -> Console:
 
 def _print_outcome(console: Console, state: SweepState) -> None:
     from metta.sweep.report.commands import next_commands
-    from metta.sweep.report.terminal.summary import print_outcome
+    from metta.sweep.report.terminal.outcome import print_outcome
 
     print_outcome(console, state, next_commands(state))
 

@@ -21,7 +21,7 @@ from metta.sweep.report.format import ranking_text
 from metta.sweep.report.html import page
 from metta.sweep.report.html.html_export import report_html
 from metta.sweep.report.json_data import sweep_as_json
-from metta.sweep.report.terminal.summary import print_outcome
+from metta.sweep.report.terminal.outcome import print_outcome
 from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial, TrialState
 from tests.sweep.report.conftest import MADE
