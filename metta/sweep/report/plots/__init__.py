@@ -9,6 +9,7 @@ Example:
 
 from __future__ import annotations
 
+from metta.sweep.report.curves import curve_metric
 from metta.sweep.report.plots.cost import best_against_spent, score_against_cost
 from metta.sweep.report.plots.curves import learning_curves, trial_curve
 from metta.sweep.report.plots.figure import Plot
@@ -25,6 +26,7 @@ __all__ = [
     "Plot",
     "all_plots",
     "best_against_spent",
+    "curve_metric",
     "importance",
     "learning_curves",
     "parallel_coordinates",
