@@ -19,7 +19,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from metta.sweep.protein import Protein
-from metta.sweep.protein.protein import Array, Observation
+from metta.sweep.protein.protein import Array
+from metta.sweep.protein.types import Observation
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 
 IMAGES = Path(__file__).parent / "images"

@@ -18,10 +18,10 @@ from metta.sweep.executor.resources import Share
 from metta.sweep.state import SweepState
 from metta.sweep.store import open_store, process
 from metta.sweep.store.protocol import Attempt
-from metta.sweep.store.wandb_mirror.config import WandbConfig
-from metta.sweep.store.wandb_mirror.mirror import mirrored
 from metta.sweep.sweep import SweepLoop
 from metta.sweep.trial import Progress, Trial, TrialSpec
+from metta.sweep.wandb.config import WandbConfig
+from metta.sweep.wandb.mirror import mirrored
 from tests.support.parabola import prepare_parabola
 
 SWEEP = "faults"

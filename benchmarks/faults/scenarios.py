@@ -23,7 +23,7 @@ from benchmarks.faults.driver import SWEEP
 from benchmarks.faults.harness import FaultySweep, Verdict
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import StoreError
-from metta.sweep.store.wandb_mirror import records
+from metta.sweep.wandb import records
 from tests.support.postgresql import PostgresServer
 from tests.support.proxy import Proxy
 from tests.support.wandb_server import WandbServer

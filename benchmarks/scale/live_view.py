@@ -32,9 +32,8 @@ def main() -> None:
         Trial(n, TrialState.COMPLETED, dict.fromkeys(paths, 0.5), score=n % 97 / 97, cost=1.0 + n % 89, ended_at=now)
         for n in range(TRIALS)
     ]
+    state = SweepState.of(SweepRecord("s", definition.model_dump(mode="json"), None, now), definition, trials)
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
-    record = SweepRecord("s", definition.model_dump(mode="json"), None, now)
-    state = SweepState.of(record, definition, trials)
     with ConsoleView(console, lambda metrics: "", state) as view:
         for number in range(TRIALS, TRIALS + RUNNING):
             view.started(Attempt("s", number, 1, "", {}, {"source": "random"}))

@@ -44,7 +44,7 @@ class Config(BaseModel):
     def override(self, path: str, value: Any) -> Self:
         """Set the field at dotted `path`, validated as that field's own type, and return self.
 
-        See `update`, of which this is the case of one path.
+        This is `update` with one path.
         """
         return self.update({path: value})
 
@@ -69,8 +69,8 @@ class Config(BaseModel):
 class Overrides(RootModel[dict[str, Any]]):
     """Values waiting to be put on another configuration: flat, keyed by dotted path.
 
-    Nested mappings are flattened. Unlike other mappings it takes new keys from `Config.override`, for the
-    configuration that they will be checked against does not exist yet.
+    Nested mappings are flattened. Unlike other mappings it takes new keys from `Config.override`, because
+    the configuration that they will be checked against does not exist yet.
     """
 
     root: dict[str, Any] = {}

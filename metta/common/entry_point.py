@@ -49,7 +49,8 @@ class EntryPoint(Config):
             UserError: a path, an argument or an override that does not exist or does not fit.
         """
         target = load_target(self.path)
-        arguments = _arguments(self.path, target, self.args)
+        moved = target.moved if _is_tool(target) else {}
+        arguments = _arguments(self.path, target, {name: t for name, t in self.args.items() if name not in moved})
         try:
             tool = target(*arguments.args, **arguments.kwargs)
         except ValidationError as error:
@@ -57,7 +58,8 @@ class EntryPoint(Config):
             raise UserError(f"{where}: {error.title}: {reasons(error.errors(include_url=False))}") from error
         if not isinstance(tool, Tool):
             raise UserError(f"{self.path} returned {type(tool).__name__}, not a Tool")
-        _override(tool, self.overrides)
+        overrides = {**{name: text for name, text in self.args.items() if name in moved}, **self.overrides}
+        _override(tool, {tool.moved.get(path, path): text for path, text in overrides.items()})
         tool._entry_point = self
         return tool
 
@@ -70,7 +72,7 @@ class EntryPoint(Config):
 
 
 def installed_command(*words: str) -> str:
-    """The command line of a program of this package, for whoever runs this: by uv where uv runs this."""
+    """The command line of a program of this package, with uv if uv runs this process."""
     return shlex.join([*(["uv", "run"] if "UV" in os.environ else []), *words])
 
 
@@ -117,7 +119,7 @@ def parameters(target: Target) -> dict[str, Parameter]:
         for name, parameter in inspect.signature(target).parameters.items()
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
-    # Parameters only, for a return type is often imported under TYPE_CHECKING alone.
+    # Parameters only, because a return type is often imported under TYPE_CHECKING alone.
     annotations = {
         name: Any if parameter.annotation is parameter.empty else parameter.annotation
         for name, parameter in named.items()

@@ -16,7 +16,7 @@ class _TerminalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         library = record.name == "py.warnings" or "site-packages" in record.pathname
         if record.levelno >= (logging.ERROR if library else logging.WARNING):
-            # Looked up each time, for a live display puts its own in place of stderr while it is on the screen.
+            # Looked up each time, because a live display replaces stderr while it is on the screen.
             print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from decimal import Decimal
 from numbers import Integral, Rational, Real
 from typing import Any
@@ -21,7 +21,7 @@ def plain(value: Any) -> Any:
     infinities stay as they are.
 
     Raises:
-        TypeError: it holds what JSON has no word for. The message says what and why.
+        TypeError: it holds something that JSON cannot express. The message says what and why.
 
     Example:
         >>> from decimal import Decimal
@@ -38,7 +38,7 @@ def plain_number(value: Any) -> int | float:
     """Turn a number of any library into a plain one. Whole numbers are exact at any size; NaN and infinities stay.
 
     Raises:
-        TypeError: it is not one number. Truth values and text are none.
+        TypeError: it is not one number. Truth values and text are not numbers.
 
     Example:
         >>> plain_number(Decimal("3")), plain_number(Decimal("0.25"))
@@ -78,6 +78,26 @@ def copied(value: Any) -> Any:
     if type(value) is list:
         return [copied(item) for item in value]
     return copy.deepcopy(value)
+
+
+def strict(value: Any, write: Callable[[float], Any] = str) -> Any:
+    """JSON data with NaN and the infinities replaced, which strict JSON cannot hold.
+
+    Args:
+        value: numbers, text, and dicts, lists and tuples of them. Anything else stays as it is.
+        write: what to put in their place; left out, text: "nan", "inf", "-inf".
+
+    Example:
+        >>> strict({"loss": [1.0, float("nan")]})
+        {'loss': [1.0, 'nan']}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else write(float(value))
+    if isinstance(value, Mapping):
+        return {key: strict(item, write) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item, write) for item in value]
+    return value
 
 
 def shown(value: Any, limit: int = 80) -> str:

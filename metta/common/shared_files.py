@@ -14,10 +14,11 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from metta.common.errors import UserError
+from metta.common.files import write_whole
 
 
 def check_url(url: str) -> str:
-    """Check what can be told of a URL without asking anybody, and return it; of a path, its absolute URL.
+    """Check a URL without network access, and return it. A path is returned as an absolute URL.
 
     Raises:
         UserError: nothing here can reach such URLs, or it holds a password, which would be recorded with every file.
@@ -67,10 +68,7 @@ def write_bytes(url: str, data: bytes) -> None:
             files, place = _file_system(url)
             files.pipe_file(place, data)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        write_whole(path, data)
 
 
 def remove(url: str) -> None:

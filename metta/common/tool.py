@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, model_validator
 
-from metta.common.config import Config
+from metta.common.config import Config, unflatten
 
 if TYPE_CHECKING:
     from metta.common.entry_point import EntryPoint
@@ -17,10 +18,30 @@ class Tool(Config, ABC):
     """Something a person can run: fully described by its fields, so it can be printed, stored and repeated.
 
     A Tool that came from the command line holds in `_entry_point` what was asked for there, and None otherwise.
-    It is no field: it is not dumped, compared or overridden.
+    It is not a field: it is not dumped, compared or overridden.
     """
 
+    moved: ClassVar[Mapping[str, str]] = {}
+    """Old names of fields, with the dotted paths where they are now. The old names are still read."""
+
     _entry_point: EntryPoint | None = PrivateAttr(default=None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_moved(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or not cls.moved.keys() & data.keys():
+            return data
+        old = {cls.moved[name]: value for name, value in data.items() if name in cls.moved}
+        kept = {name: value for name, value in data.items() if name not in cls.moved}
+        for name, values in unflatten(old).items():
+            given = kept.get(name, {})
+            if not isinstance(given, Mapping) or given.keys() & values.keys():
+                raise ValueError(f"{name} is given under its old name too")
+            kept[name] = {**given, **values}
+        return kept
+
+    def update(self, overrides: Mapping[str, Any]) -> Self:
+        return super().update({self.moved.get(path, path): value for path, value in overrides.items()})
 
     @abstractmethod
     def invoke(self) -> int:

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metta.common.parent import when_parent_ends
 from metta.rl.processes import interrupts_blocked, usable_cores
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _run_rank(connection: Connection, ranks: Ranks, store: Path, work: Work, on_
     from metta.rl.ranks import RankLostError
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, args=(connection,), daemon=True).start()
+    when_parent_ends(connection.recv_bytes, lambda: os._exit(1))
     connection.send_bytes(b"ready")
     try:
         with _local_group(ranks, store, on_gpu):
@@ -219,13 +219,6 @@ def _run_rank(connection: Connection, ranks: Ranks, store: Path, work: Work, on_
     except Exception:
         connection.send_bytes(traceback.format_exc().encode())
         raise SystemExit(1) from None
-
-
-def _exit_with_parent(connection: Connection) -> None:
-    """Exit this process at once when rank 0 closes the pipe or dies."""
-    with suppress(EOFError, OSError):
-        connection.recv_bytes()
-    os._exit(1)
 
 
 def _context() -> ForkServerContext:

@@ -9,6 +9,8 @@ from typing import Any
 from mettagrid.simulator.interface import SimulatorEventHandler
 from PIL import Image, ImageDraw, ImageFont
 
+from metta.common.files import replacing
+
 CELL = 18
 """Width and height of a cell, in pixels."""
 MILLISECONDS = 80
@@ -46,10 +48,8 @@ class GifWriter(SimulatorEventHandler):
 
     def on_episode_end(self) -> None:
         first, *others = self._frames
-        temporary = self._path.with_suffix(".tmp")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        first.save(temporary, "GIF", save_all=True, append_images=others, duration=MILLISECONDS, loop=0, optimize=True)
-        temporary.replace(self._path)
+        with replacing(self._path) as path:
+            first.save(path, "GIF", save_all=True, append_images=others, duration=MILLISECONDS, loop=0, optimize=True)
 
     def _draw(self) -> Image.Image:
         width, height = self._sim.map_width * CELL, self._sim.map_height * CELL

@@ -66,8 +66,8 @@ class Constraint:
         """Read a constraint between the hyperparameters at `paths`.
 
         Raises:
-            ConstraintError: it is no comparison, holds what is not allowed, or names what is not searched (with the
-                nearest names).
+            ConstraintError: it is not a comparison, contains something that is not allowed, or names something that
+                is not searched. The message has the nearest names.
         """
         if len(text) > _LONGEST:
             raise ConstraintError(f"a constraint has {_LONGEST} characters at most, not {len(text)}")

@@ -1,44 +1,47 @@
-"""What is kept with a sweep's name, and what of it may not change while the name stays the same."""
+"""What is stored with a sweep's name, and which part of it may not change while the name stays the same."""
 
 from __future__ import annotations
 
 import secrets
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from metta.common.config import Config, flatten, reasons
+from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError
 from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.ranking import KeepPolicies
 from metta.sweep.store.protocol import Store, SweepExistsError, SweepNotFoundError, SweepRecord
-from metta.sweep.store.wandb_mirror.config import WandbConfig
+from metta.sweep.traits import ToolTraits, traits_of_older
+from metta.sweep.wandb.config import WandbConfig
 
 OnChange = Literal["refuse", "extend"]
 
 
 class SweepChangedError(UserError):
-    """The sweep in the store answers another question than the one asked under its name."""
+    """The stored sweep of this name has settings under which its scores mean something else."""
 
 
 class DefinitionError(UserError):
-    """What is stored as a sweep's definition cannot be read."""
+    """The stored definition of a sweep cannot be read."""
 
 
 class SweepDefinition(Config):
-    """All that says what a sweep does, as stored with its name.
+    """All settings that decide what a sweep does, as stored with its name.
 
     Attributes:
         protein: the search.
         num_trials: how many trials are to end.
         max_cost: the budget, in units of the cost metric; None is without limit.
         max_hours, trial_timeout, seeds_per_trial, keep_policies: see `SweepConfig`.
-        seed: of the optimiser and of the trials; drawn once when left out, and then kept.
+        seed: of the optimiser and of the trials; by default drawn once, and then kept.
         cost_metric: the metric that is a trial's cost.
         train_overrides: fixed values on every Tool, flat with dotted keys.
         simulations: what trials are evaluated on, by name.
         tool_class: the swept Tool's class, as ``package.module:Class``.
         tool: that Tool's fields before any hyperparameter is put on it.
+        traits: what that Tool declares of itself.
         wandb: where the sweep is mirrored.
     """
 
@@ -55,7 +58,21 @@ class SweepDefinition(Config):
     simulations: dict[str, dict[str, Any]] = {}
     tool_class: str
     tool: dict[str, Any]
+    traits: ToolTraits = ToolTraits()
     wandb: WandbConfig = Field(default_factory=WandbConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_traits(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "traits" not in data and isinstance(data.get("tool_class"), str):
+            return {**data, "traits": traits_of_older(data["tool_class"])}
+        return data
+
+    @property
+    def fixed_seed(self) -> str | None:
+        """The seed's path, if the sweep fixes or searches it: then its trials cannot be run on other seeds."""
+        path = self.traits.seed_path
+        return path if path in {**self.train_overrides, **flatten(self.protein.parameters)} else None
 
     def question(self) -> dict[str, Any]:
         """The part that gives a score its meaning: trials may be compared only where this is equal."""
@@ -72,6 +89,11 @@ class SweepDefinition(Config):
                 "evaluation_simulations": whole["simulations"],
             }
         )
+
+
+def built_from_fields(entry_point: EntryPoint) -> bool:
+    """Whether an entry point was made from a sweep's fields: a person does not type those."""
+    return {"sweep", "sweep_name"} <= entry_point.args.keys()
 
 
 def differences(old: SweepDefinition, new: SweepDefinition) -> list[str]:

@@ -34,7 +34,7 @@ Metrics = Mapping[str, float]
 
 @dataclass
 class RunningTrial:
-    """What the swept function is given besides its hyperparameters.
+    """What the swept function receives besides its hyperparameters.
 
     Attributes:
         number: of the trial in its sweep, from 0.
@@ -56,14 +56,14 @@ class RunningTrial:
     _started: float = field(default_factory=time.perf_counter, repr=False)
 
     def report(self, step: int, metrics: Metrics) -> bool:
-        """Tell how far the trial is: a point of its learning curve.
+        """Report progress: a point of the trial's learning curve.
 
         Args:
             step: epochs, updates or whatever the function counts.
             metrics: measured now, by name.
 
         Returns:
-            Whether to continue. Where it says no, the function should return soon what it has.
+            Whether to continue. If not, the function should soon return what it has.
         """
         self._last = numbers(metrics)
         if not self._report(Progress(int(step), None, self.seconds, self._last)):
@@ -71,7 +71,7 @@ class RunningTrial:
         return not self.stopped
 
     def restart_clock(self) -> None:
-        """Count the seconds from here on: what happens once, such as loading data, is not what a trial costs."""
+        """Count the seconds from here on: what happens once, such as loading data, is not part of a trial's cost."""
         self._started = time.perf_counter()
 
     @property
@@ -86,7 +86,7 @@ is the score. Without any it may return None: then what it reported last counts.
 
 
 def function_path(function: Function) -> str | None:
-    """Where another process finds a function, as ``module:name``; None if it cannot."""
+    """The path by which another process can import a function, ``module:name``; None if it cannot."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not module or not name or module == "__main__":
         return None
@@ -146,7 +146,7 @@ class FunctionSweep(AbstractSweep):
 
     def definition(self) -> SweepDefinition:
         _require_two_arguments(self.function)
-        return self._define(f"{__name__}:{FunctionTrial.__name__}", {"function": _written(self.function)})
+        return self.define(f"{__name__}:{FunctionTrial.__name__}", {"function": _written(self.function)})
 
     def prepare(self, definition: SweepDefinition, attempt: Attempt, seed: int, run_dir: Path) -> TrialSpec:
         tool = {
@@ -161,10 +161,10 @@ class FunctionSweep(AbstractSweep):
         path = function_path(self.function)
         if self._entry_point is not None or path is None:
             return self._entry_point
-        return self._from_fields()
+        return self.entry_point_from_fields()
 
-    def _open_executor(self) -> Executor:
-        executor = super()._open_executor()
+    def open_executor(self) -> Executor:
+        executor = super().open_executor()
         if isinstance(executor, InlineExecutor):
             return InlineExecutor(lambda tool_class: self._run_here)
         if function_path(self.function) is None:
@@ -175,9 +175,9 @@ class FunctionSweep(AbstractSweep):
     def _run_here(self, spec: TrialSpec, report: Report) -> TrialResult:
         return call(self.function, spec, report)
 
-    def _next_commands(self, state: SweepState) -> dict[str, str]:
+    def next_commands(self, state: SweepState) -> dict[str, str]:
         if self._entry_point is not None and self._entry_point.path != _TOOL:
-            return super()._next_commands(state)
+            return super().next_commands(state)
         more = f"name={self.sweep_name!r}, num_trials={2 * state.definition.num_trials}"
         return {"extend the sweep": f"optimize({self.function.__name__}, ..., {more})"}
 
@@ -192,10 +192,10 @@ class FunctionTrial:
 
 
 def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
-    """Call a swept function for one attempt, and return what came of it.
+    """Call a swept function for one attempt, and return the result.
 
     Raises:
-        TypeError: what it returned is no metrics.
+        TypeError: it returned something other than metrics.
     """
     run_dir = Path(spec.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -250,14 +250,14 @@ def optimize(
         metric: the name of the score among the metrics.
         num_trials: how many trials are to end.
         goal: whether a larger or a smaller score is better.
-        name: the sweep's name in the store. The same name, called again, goes on with the sweep; left out, each call
-            is a sweep of its own.
+        name: the sweep's name in the store. A call with the same name resumes the sweep; without a name, each call
+            is a new sweep.
         settings: how Protein searches.
         fields: of `SweepConfig` (`max_cost`, ...), of `ProteinConfig` (`constraints`) and of `AbstractSweep`
             (`num_workers`, `store`, `seed`, `cost_metric`, `wandb`, `on_change`, ...).
 
     Raises:
-        UserError: the sweep cannot run as asked; nothing has run then.
+        UserError: the sweep cannot run with these settings; nothing has run then.
         TooManyFailuresError: five trials failed in a row.
 
     Example:
@@ -305,7 +305,7 @@ def _require_two_arguments(function: Function) -> None:
         raise UserError(
             f"{name}{inspect.signature(function)} is called as {name}(config, trial), which it does not take: {error}"
         ) from None
-    except ValueError:  # a function in C that does not tell its arguments
+    except ValueError:  # a function in C without a signature
         return
 
 

@@ -1,4 +1,4 @@
-"""The door: what a stored trial teaches the optimiser, or why it teaches nothing. Nothing else decides that."""
+"""The only place that decides what the optimiser learns from a stored trial, or why it learns nothing."""
 
 from __future__ import annotations
 
@@ -272,11 +272,11 @@ def problems_text(problems: Mapping[int, str], what: str = "not learnt from") ->
     for number, reason in sorted(problems.items()):
         by_reason.setdefault(reason, []).append(number)
     groups = sorted(by_reason.items(), key=lambda group: (-len(group[1]), group[1]))
-    told = [f"{numbers_text(numbers)} ({' '.join(reason.split())})" for reason, numbers in groups[:_MOST_REASONS]]
+    named = [f"{numbers_text(numbers)} ({' '.join(reason.split())})" for reason, numbers in groups[:_MOST_REASONS]]
     rest = sum(len(numbers) for _, numbers in groups[_MOST_REASONS:])
     more = [f"{rest} more for other reasons"] if rest else []
     count = f"{len(problems):,} {'trial is' if len(problems) == 1 else 'trials are'}"
-    return f"{count} {what}: {'; '.join([*told, *more])}"
+    return f"{count} {what}: {'; '.join([*named, *more])}"
 
 
 def numbers_text(numbers: Sequence[int]) -> str:
@@ -287,8 +287,8 @@ def numbers_text(numbers: Sequence[int]) -> str:
             ranges[-1][1] = number
         else:
             ranges.append([number, number])
-    told = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:_MOST_NAMED]]
-    return ", ".join([*told, *(["..."] if len(ranges) > _MOST_NAMED else [])])
+    named = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:_MOST_NAMED]]
+    return ", ".join([*named, *(["..."] if len(ranges) > _MOST_NAMED else [])])
 
 
 _MOST_REASONS, _MOST_NAMED = 3, 12

@@ -232,7 +232,7 @@ def _build(node: Mapping[str, Any], where: str) -> dict[str, Any]:
     built: dict[str, Any] = {}
     for key, value in node.items():
         if not isinstance(key, str) or not all(key.split(".")):
-            raise ValueError(f"{where}: {key!r} is no name")
+            raise ValueError(f"{where}: {key!r} is not a name")
         *groups, name = key.split(".")
         target, path = built, f"{where}.{key}"
         for group in groups:

@@ -1,4 +1,4 @@
-"""Delete the policies and checkpoints of trials that are not to be kept."""
+"""Delete the policies and checkpoints of trials that need not be kept."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LOW_DISK_BYTES = 2 * 2**30
 
 
 class Retention:
-    """Deletes what trials that ended made and checkpointed, unless it is to be kept.
+    """Deletes the artefacts and checkpoints of ended trials, except those to keep.
 
     While the sweep runs nothing is deleted, because the best trial may still change, unless the disk is nearly full.
     Even then the policies of the top, the best and the Pareto-optimal trials stay. `keep_policies` is applied when the
-    sweep has ended. Logs and all that is recorded stay. Of what a trial names as its artefacts only that is deleted
-    which lies in its own folders; anything else is nobody's to delete.
+    sweep has ended. Logs and all that is recorded stay. Artefacts are deleted
+    only inside the trial's own folders; files elsewhere are not ours to delete.
 
     Args:
         root: the sweep's folder, with the folder ``trial_0007`` of each trial.
@@ -89,7 +89,7 @@ def trial_folder(root: Path, number: int) -> Path:
 
 
 def artefact_path(uri: str) -> Path | None:
-    """The path that a file:// URI names, or None for anything else."""
+    """The path of a file:// URI; None for any other URI."""
     return shared_files.local_path(uri) if "://" in uri else None
 
 

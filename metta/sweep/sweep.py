@@ -1,7 +1,7 @@
 """The sweep loop: read the store, suggest, record, run, record again, until `num_trials` trials have ended.
 
 The store is the truth. What the loop keeps in memory (Protein, the trials read so far) is rebuilt from it on every
-start, so a sweep goes on wherever it was when its driver died.
+start, so a sweep continues where it was when its driver died.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from metta.sweep.trial import Progress, Report, Trial, TrialResult, TrialSpec, T
 LEASE_SECONDS = 60.0
 MAX_FAILURES_IN_A_ROW = 5
 GRACE_SECONDS = 10.0
-"""How long a trial that ran out of time may take to stop before its worker is killed."""
+"""How long a trial that ran out of time may take to stop, before its worker is killed."""
 POLL_SECONDS = 1.0
 PROGRESS_SECONDS = 2.0
 """How often a trial's progress is saved, at most."""
 SAVES_PER_SECOND = 2.0
-"""How often the progress of any trial is saved, at most: with many trials at once, that of each more rarely."""
+"""How often the progress of any trial is saved, at most: with many trials at once, each is saved less often."""
 
 
 class SweepBusyError(UserError):
@@ -48,11 +48,11 @@ class SweepBusyError(UserError):
 
 
 class TooManyFailuresError(UserError):
-    """Trial after trial failed, so the next would too: better to stop and say why than to spend the night on it."""
+    """Several trials failed in a row, so the next one probably would too: the sweep stops and says why."""
 
 
 class SweepView(Protocol):
-    """Where the loop says what happens; `metta.sweep.report` shows it."""
+    """Where the loop reports what happens; `metta.sweep.report` shows it."""
 
     def notice(self, message: str) -> None: ...
 
@@ -121,7 +121,7 @@ class SweepLoop:
         self._failures_in_a_row = 0
         self._finishing = False
         self._instruction = Instruction.RUN
-        self._asked_at = -math.inf
+        self._polled_at = -math.inf
         self._released_at = -math.inf
 
     def run(self) -> SweepState:
@@ -137,7 +137,7 @@ class SweepLoop:
         with self._lease() as driver:
             try:
                 while not self._complete():
-                    self._turn(driver)
+                    self._step(driver)
             except BaseException as error:
                 self._give_up(type(error).__name__)
                 raise
@@ -158,12 +158,12 @@ class SweepLoop:
         self._finishing = True
         self._view.notice(f"finishing {len(self._running)} running trials; Ctrl-C once more cancels them")
 
-    def _turn(self, driver: Driver) -> None:
-        """Start an attempt where a slot is free, and record one that is over.
+    def _step(self, driver: Driver) -> None:
+        """Start an attempt if a slot is free, and record one that has ended.
 
-        One of each, so that what is suggested is always suggested with all that is known.
+        One of each, so that each suggestion uses all that is known.
         """
-        self._ask(driver)
+        self._poll_commands(driver)
         finishing = self._finishing or self._instruction is Instruction.STOP
         may_start = not finishing and self._instruction is Instruction.RUN and not self._budget_is_spent()
         started = may_start and len(self._running) < self._executor.slots and self._start_one(driver)
@@ -178,11 +178,11 @@ class SweepLoop:
         else:
             time.sleep(POLL_SECONDS)
 
-    def _ask(self, driver: Driver) -> None:
-        """Read from the store, now and then, what somebody at another terminal asks of this driver."""
-        if time.monotonic() - self._asked_at < POLL_SECONDS:
+    def _poll_commands(self, driver: Driver) -> None:
+        """Read from the store, at intervals, what another terminal asks of this driver."""
+        if time.monotonic() - self._polled_at < POLL_SECONDS:
             return
-        self._asked_at = time.monotonic()
+        self._polled_at = time.monotonic()
         before, self._instruction = self._instruction, self._store.instruction(driver)
         if self._instruction is not before:
             running = f"{len(self._running)} running {'trial' if len(self._running) == 1 else 'trials'}"
@@ -196,7 +196,7 @@ class SweepLoop:
 
     @contextmanager
     def _lease(self) -> Iterator[Driver]:
-        """Hold the right to drive the sweep, renewed from a thread of its own, for a trial may compute for long."""
+        """Hold the right to drive the sweep, renewed from a separate thread, because a trial may compute for long."""
         driver = self._store.join(self._name, LEASE_SECONDS)
         others = [other for other in self._store.drivers(self._name) if other.alive and other.id != driver.id]
         if others and self._exclusive:
@@ -224,16 +224,16 @@ class SweepLoop:
             self._store.leave(driver)
 
     def _complete(self) -> bool:
-        self._read_news()
+        self._sync()
         return len(self._counted) >= self._definition.num_trials or (self._budget_is_spent() and not self._running)
 
     def _budget_is_spent(self) -> bool:
-        """Whether no trial may be started any more, because the cost or time budget is exhausted."""
+        """Whether no further trial may start, because the cost or time budget is exhausted."""
         if time.monotonic() >= self._stops_at:
             return True
         return self._definition.max_cost is not None and self.state.budget_is_spent
 
-    def _read_news(self) -> None:
+    def _sync(self) -> None:
         revision = self._store.revision(self._name)
         if revision == self._revision:
             return
@@ -283,7 +283,7 @@ class SweepLoop:
         outcome = Outcome(TrialState.FAILED, error=reason)
         trial = self._persist(number, lambda: self._store.end(running.attempt, outcome))
         del self._running[number]
-        self._read_news()
+        self._sync()
         self._view.ended(trial, self.state)
 
     def _next_attempt(self, driver: Driver) -> Attempt | None:
@@ -291,13 +291,13 @@ class SweepLoop:
         self._release_lost()
         while True:
             attempt = self._store.claim(driver)
-            self._read_news()
+            self._sync()
             if attempt is not None or self._planned() >= self._definition.num_trials:
                 return attempt
             params, suggestion = self._learner.suggest()
             try:
                 attempt = self._store.start(driver, max(self._trials, default=-1) + 1, params, suggestion)
-                self._read_news()
+                self._sync()
                 return attempt
             except NumberTakenError:
                 continue
@@ -307,7 +307,7 @@ class SweepLoop:
         return sum(trial.dropped is None for trial in self._trials.values())
 
     def _release_lost(self) -> None:
-        """Queue trials whose driver is gone; now and then, for it means to look at every running one."""
+        """Queue trials whose driver is gone; at intervals, because it looks at every running trial."""
         if time.monotonic() - self._released_at < POLL_SECONDS:
             return
         self._released_at = time.monotonic()
@@ -339,7 +339,7 @@ class SweepLoop:
         return -math.inf if limit is None else time.monotonic() - running.started_at - limit
 
     def _end_overdue(self) -> None:
-        """Kill what was told to stop for running too long, and did not."""
+        """Kill attempts that ran out of time, were asked to stop, and did not."""
         for number, running in list(self._running.items()):
             if running.spec is not None and self._seconds_overdue(running) > GRACE_SECONDS:
                 self._executor.cancel(number)
@@ -364,21 +364,21 @@ class SweepLoop:
                 reason = finished.lost or "its worker died"
                 trial = self._persist(number, lambda: self._store.lose(running.attempt, reason, running.seconds))
             else:
-                outcome = self._judge(finished, running)
+                outcome = self._outcome_of(finished, running)
                 trial = self._persist(number, lambda: self._store.end(running.attempt, outcome))
         except StaleAttemptError:
             del self._running[number]
             self._view.notice(f"trial {number} was taken over by another driver; this attempt is not recorded")
             return
         del self._running[number]
-        self._read_news()
+        self._sync()
         self._view.ended(trial, self.state)
         self._notice_cost(trial)
         self._on_trial_end(self.state)
         self._count_failures(trial)
 
     def _notice_cost(self, trial: Trial) -> None:
-        """Say once that a trial is kept without a cost; the sweep's last lines name all of them."""
+        """Say once that a trial is kept without a cost. The sweep's last lines name all such trials."""
         remark = self._reader.read(trial).remark
         if remark is None or self._said_no_cost:
             return
@@ -389,18 +389,18 @@ class SweepLoop:
         self._view.notice(f"trial {trial.number} keeps its score and has no cost: {remark}{budget}")
 
     def _persist(self, number: int, write: Callable[[], Any]) -> Any:
-        """Write until it is written: a finished trial outlives a full disk or a database that is away."""
-        told = False
+        """Write again until it succeeds: a finished trial survives a full disk or an unavailable database."""
+        noticed = False
         while True:
             try:
                 return write()
             except StoreError as error:
-                if not told:
+                if not noticed:
                     self._view.notice(f"trial {number} ended but cannot be recorded yet; still trying: {error}")
-                told = True
+                noticed = True
                 time.sleep(POLL_SECONDS)
 
-    def _judge(self, finished: Finished, running: _Running) -> Outcome:
+    def _outcome_of(self, finished: Finished, running: _Running) -> Outcome:
         """What the attempt's result means for the sweep."""
         result = finished.result
         assert result is not None
@@ -434,7 +434,7 @@ class SweepLoop:
             )
 
     def _give_up(self, reason: str) -> None:
-        """End what still runs and record it as lost, so that the next driver tries it again."""
+        """End the running attempts and record them as lost, so that the next driver tries them again."""
         for running in self._running.values():
             self._executor.cancel(running.attempt.number)
             try:

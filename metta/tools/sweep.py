@@ -14,10 +14,11 @@ from metta.common.config import Overrides
 from metta.common.data_dir import default_store_url
 from metta.common.errors import UserError
 from metta.rl.launch import is_launched, leads
-from metta.sweep.abstract_sweep import AbstractSweep, trial_seed
+from metta.sweep.abstract_sweep import AbstractSweep
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.executor.protocol import Executor
 from metta.sweep.observations import search_centre
+from metta.sweep.session import trial_seed
 from metta.sweep.state import SweepState, read_state
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt
@@ -39,12 +40,18 @@ class SweepTool(AbstractSweep):
     train_tool_factory: SkipValidation[Callable[[str], AnyTrainingTool]] = Field(exclude=True, repr=False)
     train_overrides: Overrides = Field(default_factory=Overrides)
 
-    def _invoke(self, exclusive: bool) -> int:
-        return super()._invoke(exclusive) if leads() else follow()
+    def drive(self, exclusive: bool = True) -> int:
+        return super().drive(exclusive) if leads() else follow()
 
-    def _open_executor(self) -> Executor:
+    def open_executor(self) -> Executor:
         if not is_launched():
-            return super()._open_executor()
+            ranks, on_ray = self.ray.ranks_per_trial, self.executor == "ray" or self.ray.address is not None
+            if ranks > 1 and not on_ray:
+                raise UserError(
+                    f"ray.ranks_per_trial={ranks}: executor={self.executor or 'inline'} leaves ranks to the trial; "
+                    f"give train_overrides.trainer.num_ranks={ranks}"
+                )
+            return super().open_executor()
         if self.executor not in (None, "inline") or (self.num_workers or 1) > 1:
             raise UserError("torchrun has already started the ranks of every trial: leave executor and num_workers out")
         return LeadingExecutor()
@@ -55,18 +62,20 @@ class SweepTool(AbstractSweep):
         Raises:
             UserError: a bad name, a path the TrainTool lacks, a value it refuses, or an unknown metric.
         """
-        self._check_name()
+        self.check_name()
         tool = self._fresh_tool(self.sweep_name)
         centre = search_centre(self.sweep.protein)
         tool.model_copy(deep=True).update(centre)
-        if self.sweep.seeds_per_trial > 1 and "trainer.seed" in {**self.train_overrides.root, **centre}:
-            raise UserError(f"seeds_per_trial={self.sweep.seeds_per_trial}: trainer.seed is set, so all would be equal")
+        seed = tool.traits.seed_path
+        if self.sweep.seeds_per_trial > 1 and seed in {**self.train_overrides.root, **centre}:
+            raise UserError(f"seeds_per_trial={self.sweep.seeds_per_trial}: {seed} is set, so all would be alike")
         simulations = self._simulations(tool)
         for metric in (self.sweep.protein.metric, self.cost_metric):
             tool.check_metric(metric, simulations)
-        return self._define(
+        return self.define(
             tool_class=f"{type(tool).__module__}:{type(tool).__qualname__}",
             tool=tool.model_dump(mode="json"),
+            traits=tool.traits,
             train_overrides=self.train_overrides.root,
             simulations={simulation.name: simulation.model_dump(mode="json") for simulation in simulations},
         )

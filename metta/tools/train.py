@@ -6,16 +6,19 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from metta.common.config import Config
+from metta.common.files import write_whole
 from metta.rl.launch import leads, start_fork_server
 from metta.sim import metrics as simulation_metrics
 from metta.sim.round_trip import EnvironmentConfig
 from metta.sim.simulation_config import SimulationConfig
 from metta.sim.stats import possible_stats
+from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import Report, TrialResult
 from metta.tools.training import TRAINING_METRICS, TrainingTool, progress_reporter
+from metta.tools.traits import IN_GAMES
 from metta.tools.watch import ReplayTool
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
         evaluation: what the evaluation produces besides its metrics.
     """
 
+    traits: ClassVar[ToolTraits] = IN_GAMES
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def _run(self, report: Report, run_dir: Path) -> TrialResult:
@@ -118,9 +122,7 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
 def _write_episodes(path: Path, evaluation: Evaluation) -> None:
     """Write the stats of every episode, by simulation."""
     episodes = {result.simulation.name: result.episodes for result in evaluation.results}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(episodes))
-    temporary.replace(path)
+    write_whole(path, json.dumps(episodes))
 
 
 def _agent_stats(tool: TrainTool) -> list[str]:

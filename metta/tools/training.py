@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import Field, field_validator
 from rich.console import Console
@@ -24,11 +24,12 @@ from metta.common.logging import log_to_file
 from metta.common.tool import Tool
 from metta.rl.launch import leads
 from metta.rl.trainer_config import TrainerConfig
-from metta.sweep.report.terminal.console import progress_line
 from metta.sweep.report.terminal.live_display import LiveDisplay
-from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
-from metta.sweep.store.wandb_mirror.training import TrainingLog, logged_training
+from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
+from metta.sweep.wandb.config import WandbConfig, destination
+from metta.sweep.wandb.training import TrainingLog, logged_training
+from metta.tools.traits import TRAINING
 
 if TYPE_CHECKING:
     from metta.rl.trainer import TrainingProgress
@@ -79,6 +80,9 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
             write to. By default the policy stays in the run's folder.
         wandb: whether and where to log a run that is not part of a sweep.
     """
+
+    traits: ClassVar[ToolTraits] = TRAINING
+    """What a sweep of this Tool must know; stored with the sweep."""
 
     run_name: str = Field(pattern=r"^[\w-][\w.-]{0,199}$")
     trainer: TrainerConfig = TrainerConfig()
@@ -202,7 +206,7 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
             with LiveDisplay(console, PLAIN_PROGRESS_SECONDS) as display, self._logged(notice) as training_log:
 
                 def report(progress: Progress) -> bool:
-                    line = progress_line(progress, self.describe)
+                    line = _progress_line(progress, self.describe)
                     display.show(lambda: Text(line, "cyan", no_wrap=True, overflow="ellipsis"), lambda: [line])
                     training_log.report(progress)
                     return True
@@ -232,6 +236,22 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
         if command:
             console.print("to evaluate it again:")
             console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False, style="bold")
+
+
+def _progress_line(progress: Progress, describe: Callable[[Mapping[str, float]], str]) -> str:
+    """``42%  215,040 of 500,000 steps  15,300 steps/s  18 s left  reward 1.23  per agent 0.5 heart``."""
+    speed = progress.metrics.get("steps_per_second")
+    if progress.total:
+        parts = [f"{progress.step / progress.total:4.0%}  {progress.step:,} of {progress.total:,} steps"]
+    else:
+        parts = [f"{progress.step:,} steps"]
+    if speed:
+        parts.append(f"{speed:,.0f} steps/s")
+    if speed and progress.total:
+        parts.append(f"{max(0, progress.total - progress.step) / speed:.0f} s left")
+    if "reward" in progress.metrics:
+        parts.append(f"reward {progress.metrics['reward']:.3g}")
+    return "  ".join([*parts, describe(progress.metrics)]).rstrip()
 
 
 def progress_reporter(report: Report) -> Callable[[TrainingProgress], bool]:

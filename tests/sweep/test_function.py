@@ -16,7 +16,6 @@ import pytest
 
 from metta.common.errors import UserError
 from metta.sweep import ParameterConfig, RunningTrial, SweepResult, load_sweep, optimize
-from metta.sweep.abstract_sweep import AbstractSweep
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.function import numbers
 from metta.sweep.sweep import TooManyFailuresError
@@ -30,11 +29,12 @@ X = {"x": ParameterConfig(min=0, max=1, distribution="uniform")}
 @pytest.fixture(autouse=True)
 def _data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(AbstractSweep, "_write_report", lambda *_: None)  # it has tests of its own, and takes a second
 
 
 def sweep(function: Any, num_trials: int = 3, **fields: Any) -> SweepResult:
-    return optimize(function, parameters=X, metric="accuracy", num_trials=num_trials, seed=1, **fields)
+    return optimize(
+        function, parameters=X, metric="accuracy", num_trials=num_trials, seed=1, write_report=False, **fields
+    )
 
 
 def test_a_function_is_swept_inline_and_the_best_is_returned() -> None:
@@ -66,6 +66,7 @@ def test_parameters_keep_their_nested_shape_and_fixed_values() -> None:
         },
         metric="accuracy",
         num_trials=2,
+        write_report=False,
     )
 
     assert all(set(config) == {"optimizer", "epochs"} and config["epochs"] == 3 for config in seen)
@@ -121,7 +122,7 @@ def test_a_function_that_changes_what_it_is_given_changes_nothing_else() -> None
         return float(len(config["layers"]))
 
     parameters = {"layers": {"choices": [[64], [128], [256, 64]]}, "optimizer": {"betas": [0.9, 0.99]}}
-    result = optimize(train, parameters, "accuracy", 6)
+    result = optimize(train, parameters, "accuracy", 6, write_report=False)
     assert all(trial.params["layers"] in [[64], [128], [256, 64]] for trial in result.trials)
     assert all(trial.params["optimizer.betas"] == [0.9, 0.99] for trial in result.trials)
     assert {trial.score for trial in result.trials} <= {2.0, 3.0}

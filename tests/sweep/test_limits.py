@@ -16,7 +16,6 @@ from metta.common.errors import UserError
 from metta.rl.checkpoint import load_policy
 from metta.sweep import RunningTrial, SweepResult, load_sweep, optimize
 from metta.sweep import sweep as loop
-from metta.sweep.abstract_sweep import AbstractSweep
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.definition import SweepChangedError
 from metta.sweep.retention import Retention
@@ -33,11 +32,12 @@ X = {"x": {"min": 0, "max": 1, "distribution": "uniform"}}
 @pytest.fixture(autouse=True)
 def _data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(AbstractSweep, "_write_report", lambda *_: None)  # it has tests of its own, and takes a second
 
 
 def sweep(function: Any, num_trials: int = 3, **fields: Any) -> SweepResult:
-    return optimize(function, parameters=X, metric="accuracy", num_trials=num_trials, seed=1, **fields)
+    return optimize(
+        function, parameters=X, metric="accuracy", num_trials=num_trials, seed=1, write_report=False, **fields
+    )
 
 
 def test_a_trial_that_runs_too_long_is_told_to_stop_and_fails() -> None:
@@ -258,9 +258,11 @@ def test_a_policy_that_was_not_kept_is_not_offered(capsys: pytest.CaptureFixture
 
 def test_a_queued_point_of_a_function_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
     space = {**X, "y": {"min": 0, "max": 1, "distribution": "uniform"}, "z": 3}
-    optimize(lambda config, trial: config["x"] * config["z"], space, "m", 1, name="mine")
+    optimize(lambda config, trial: config["x"] * config["z"], space, "m", 1, name="mine", write_report=False)
     assert metta_sweep(["enqueue", "mine", "x=0.25"]) == 2
     assert "these hyperparameters have no default, so give them too: y" in capsys.readouterr().err
     assert metta_sweep(["enqueue", "mine", "x=0.25", "y=1"]) == 0
-    trials = optimize(lambda config, trial: config["x"] * config["z"], space, "m", 2, name="mine").trials
+    trials = optimize(
+        lambda config, trial: config["x"] * config["z"], space, "m", 2, name="mine", write_report=False
+    ).trials
     assert (trials[1].params, trials[1].score) == ({"x": 0.25, "y": 1, "z": 3}, 0.75)

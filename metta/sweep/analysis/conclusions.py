@@ -13,7 +13,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from metta.sweep.analysis.confirmation import ConfirmationResult, fixes_seed
+from metta.sweep.analysis.confirmation import ConfirmationResult
 from metta.sweep.analysis.failures import FailureReason, failure_reasons
 from metta.sweep.analysis.ranges import WiderRange, wider_ranges
 from metta.sweep.trial import Trial, TrialState
@@ -372,7 +372,7 @@ class Conclusions:
 
         Empty after fresh seeds have been run, and where they cannot: the sweep cannot be rebuilt, or its seed is fixed.
         """
-        impossible = self.state.record.entry_point is None or fixes_seed(self.state.definition)
+        impossible = self.state.record.entry_point is None or self.state.definition.fixed_seed
         if self.best is None or self.confirmation is not None or impossible:
             return []
         affordable = min(MOST_CONFIRMED, max(2, len(self.state.ended) // CONFIRMED_SEEDS))

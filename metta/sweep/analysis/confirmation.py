@@ -100,8 +100,8 @@ def choose(state: SweepState, top: int, numbers: Sequence[int] = ()) -> list[Tri
     Raises:
         UserError: there are no such trials, or their seed is fixed.
     """
-    if fixes_seed(state.definition):
-        raise UserError("the sweep fixes trainer.seed, so its trials cannot be run on other seeds")
+    if fixed := state.definition.fixed_seed:
+        raise UserError(f"the sweep fixes {fixed}, so its trials cannot be run on other seeds")
     by_number = {trial.number: trial for trial in state.ranked}
     for number in numbers:
         if number not in by_number:

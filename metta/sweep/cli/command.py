@@ -35,7 +35,7 @@ class Commands:
         self._groups: list[tuple[str, dict[str, str]]] = []
 
     def begin(self, title: str) -> None:
-        """Begin a group: the commands added from here on stand under `title` in the help."""
+        """Start a group: the help lists the commands added after this under `title`."""
         self._groups.append((title, {}))
 
     def add(self, run: Run, name: str, *arguments: str, store: bool = True) -> argparse.ArgumentParser:

@@ -51,7 +51,7 @@ def register(commands: Commands) -> None:
 def pause(options: argparse.Namespace) -> None:
     """Start no further trial of a sweep until it is resumed.
 
-    Trials that run go on to their end, and the drivers wait.
+    Running trials continue to their end, and the drivers wait.
     """
     with opened(options) as store:
         store.pause(options.name)
@@ -66,9 +66,9 @@ def pause(options: argparse.Namespace) -> None:
 
 
 def resume(options: argparse.Namespace) -> None:
-    """Go on with a paused sweep, or one that was asked to stop and has not yet.
+    """Continue a paused sweep, or one that was asked to stop and has not yet.
 
-    A sweep that has stopped, and whose drivers are gone, is gone on with by the command that started it, or by work.
+    If a sweep has stopped and its drivers are gone, run the command that started it, or work.
     """
     with opened(options) as store:
         store.resume(options.name)
@@ -79,7 +79,7 @@ def resume(options: argparse.Namespace) -> None:
 
 
 def stop(options: argparse.Namespace) -> None:
-    """Have a running sweep finish the trials that run, start no new one, and end.
+    """Let a running sweep finish its running trials, start no new one, and end.
 
     Works from any terminal that reaches the store.
     """
@@ -127,8 +127,8 @@ def work(options: argparse.Namespace) -> int:
 def confirm(options: argparse.Namespace) -> None:
     """Retrain the best trials on fresh seeds, and say whether they really differ.
 
-    The runs are the sweep NAME.confirm, which can be watched and worked on like any other. The same command goes on
-    with it where it was, and with more --seeds or --top it runs only what is missing.
+    The runs are the sweep NAME.confirm, which can be watched and worked on like any other. The same command resumes
+    it, and with more --seeds or --top it runs only what is missing.
     """
     from rich.console import Console
 
@@ -152,7 +152,7 @@ def confirm(options: argparse.Namespace) -> None:
             try:
                 tool.run(Console(stderr=options.json), exclusive=False, outcome=False)
             except KeyboardInterrupt:
-                notice("stopped; the same command goes on with it")
+                notice("stopped; the same command resumes it")
                 raise
         again = confirmations(store, options.name, state.definition)
         result = confirmation.confirmation_result(state.goal, chosen, again)

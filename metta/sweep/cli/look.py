@@ -19,7 +19,7 @@ TITLE = "look at sweeps"
 
 STATES = ("queued", "running", "completed", "failed", "pruned")
 MANY, BEST = 50, 20
-"""Of more trials than `MANY`, `show` shows the `BEST`."""
+"""If there are more trials than `MANY`, `show` shows the `BEST`."""
 
 
 def register(commands: Commands) -> None:
@@ -131,9 +131,9 @@ def best(options: argparse.Namespace) -> None:
     import yaml
 
     from metta.common.config import unflatten
+    from metta.common.plain import strict
     from metta.sweep.report.findings import best_reason
     from metta.sweep.report.format import cost_text, score_text, value_text
-    from metta.sweep.report.json_data import strict_data
     from metta.sweep.state import read_state
 
     with opened(options) as store:
@@ -151,7 +151,7 @@ def best(options: argparse.Namespace) -> None:
     if options.json:
         facts = {"trial": chosen.number, "score": chosen.score, "cost": chosen.cost, "metric": state.metric}
         facts |= {"best": best_one.number if best_one else None, "top": top.number}
-        print(json.dumps(facts | {"params": strict_data(nested), "overrides": overrides}, indent=2, allow_nan=False))
+        print(json.dumps(facts | {"params": strict(nested), "overrides": overrides}, indent=2, allow_nan=False))
     elif options.overrides:
         print(overrides)
     elif options.yaml:

@@ -11,7 +11,7 @@ from metta.common.errors import UserError
 from metta.sweep.cli.command import Commands, notice, opened, say
 
 if TYPE_CHECKING:
-    from metta.sweep.store.wandb_mirror.config import WandbConfig
+    from metta.sweep.wandb.config import WandbConfig
 
 TITLE = "move sweeps"
 
@@ -112,7 +112,7 @@ def rm(options: argparse.Namespace) -> None:
 def sync(options: argparse.Namespace) -> None:
     """Send to Weights & Biases what it lacks of a sweep."""
     from metta.sweep.definition import read_definition
-    from metta.sweep.store.wandb_mirror.mirror import sync as send
+    from metta.sweep.wandb.mirror import sync as send
 
     with opened(options) as store:
         stored = read_definition(store.sweep(options.name)).wandb
@@ -122,8 +122,8 @@ def sync(options: argparse.Namespace) -> None:
 
 def pull(options: argparse.Namespace) -> None:
     """Read a sweep that the store lacks from Weights & Biases."""
-    from metta.sweep.store.wandb_mirror.config import WandbConfig
-    from metta.sweep.store.wandb_mirror.mirror import pull as read
+    from metta.sweep.wandb.config import WandbConfig
+    from metta.sweep.wandb.mirror import pull as read
 
     ended = read(options.store, options.name, _wandb(options, WandbConfig()), notice)
     if ended is None:

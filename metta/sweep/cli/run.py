@@ -12,7 +12,7 @@ from metta.common.command_line import split_pairs
 from metta.sweep.cli.command import Commands
 
 if TYPE_CHECKING:
-    from metta.sweep.command.sweep import CommandSweep
+    from metta.sweep.program.command_sweep import CommandSweep
 
 TITLE = "sweep any program"
 
@@ -33,7 +33,7 @@ def register(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Sweep a program in any language, as a YAML file says.
+    """Sweep a program in any language, as described by a YAML file.
 
     The program gets its hyperparameters by arguments, variables or a file, and prints its metrics as JSON, writes them
     to a file or logs them to W&B. A sweep file of W&B is read as it is.
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
 
     chosen = {"name": options.name, "num_trials": options.num_trials}
     entry_point = EntryPoint(
-        path="metta.sweep.command.sweep.from_file",
+        path="metta.sweep.program.command_sweep.from_file",
         args={"file": options.file} | {name: text for name, text in chosen.items() if text is not None},
         overrides=split_pairs(options.overrides, "--overrides") | {"store": options.store},
     )

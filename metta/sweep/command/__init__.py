@@ -1,1 +1,1 @@
-"""Sweep any program: hyperparameters go in by its command line, environment or a file, and metrics come back."""
+"""The former home of `metta.sweep.program`. Stored sweeps and users' code name these modules, so they stay."""

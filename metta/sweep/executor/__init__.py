@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
+from metta.common.config import Config
 from metta.common.errors import UserError
 from metta.sweep.executor.protocol import Executor
 
-__all__ = ["ExecutorName", "open_executor"]
+__all__ = ["ExecutorName", "RayOptions", "open_executor"]
+
+
+class RayOptions(Config):
+    """What only Ray needs to know.
+
+    Attributes:
+        address: of a cluster; by default Ray is started on this machine.
+        ranks_per_trial: processes that train each trial together, on one node or several; CPUs and GPUs of the trial
+            are divided among them.
+    """
+
+    address: str | None = None
+    ranks_per_trial: int = Field(default=1, ge=1)
+
 
 ExecutorName = Literal["inline", "local", "ray"]
 
@@ -17,31 +34,30 @@ def open_executor(
     num_workers: int | None = None,
     cpus_per_trial: int | None = None,
     gpus_per_trial: float | None = None,
-    ray_address: str | None = None,
-    ranks_per_trial: int = 1,
+    ray: RayOptions | None = None,
 ) -> Executor:
-    """Choose where trials run. Nothing is started before the first trial is.
+    """Choose where trials run. Nothing starts before the first trial.
 
     Args:
-        name: left out, "ray" with an address, else "local" for more than one worker, else "inline".
-        num_workers: trials at once; left out, one inline, and elsewhere as many as the resources allow.
-        cpus_per_trial: CPU threads of each trial; left out, the machine's cores divided by the workers, or one on a
+        name: by default "ray" with an address, "local" for more than one worker, and otherwise "inline".
+        num_workers: trials at once; by default one inline, and elsewhere as many as the resources allow.
+        cpus_per_trial: CPU threads of each trial; by default the machine's cores divided by the workers, or one on a
             Ray cluster.
-        gpus_per_trial: GPUs of each trial, a fraction or a whole number; left out, one where there are GPUs.
-        ray_address: of a Ray cluster; left out, Ray is started on this machine.
-        ranks_per_trial: processes that train each trial together on Ray, on one node or several.
+        gpus_per_trial: GPUs of each trial, a fraction or a whole number; by default one if there are GPUs.
+        ray: what only Ray needs to know.
 
     Raises:
         UserError: settings that contradict each other, or that this machine cannot meet.
     """
+    ray = ray or RayOptions()
     if name is None:
-        name = "ray" if ray_address is not None else "local" if (num_workers or 1) > 1 else "inline"
-    if ray_address is not None and name != "ray":
-        raise UserError(f"ray_address={ray_address}: executor={name} does not use Ray; give executor=ray")
-    if ranks_per_trial > 1 and name != "ray":
+        name = "ray" if ray.address is not None else "local" if (num_workers or 1) > 1 else "inline"
+    if ray.address is not None and name != "ray":
+        raise UserError(f"ray.address={ray.address}: executor={name} does not use Ray; give executor=ray")
+    if ray.ranks_per_trial > 1 and name != "ray":
         raise UserError(
-            f"ranks_per_trial={ranks_per_trial}: executor={name} leaves ranks to the trial; "
-            f"give train_overrides.trainer.num_ranks={ranks_per_trial}"
+            f"ray.ranks_per_trial={ray.ranks_per_trial}: executor={name} leaves ranks to what is trained; "
+            "set their number there, or give executor=ray"
         )
     if name == "inline":
         from metta.sweep.executor.inline import InlineExecutor
@@ -59,4 +75,4 @@ def open_executor(
         return LocalExecutor(divide(this_machine(), num_workers, cpus_per_trial, gpus_per_trial))
     from metta.sweep.executor.ray import RayExecutor
 
-    return RayExecutor(num_workers, cpus_per_trial, gpus_per_trial, ray_address, ranks_per_trial)
+    return RayExecutor(num_workers, cpus_per_trial, gpus_per_trial, ray.address, ray.ranks_per_trial)

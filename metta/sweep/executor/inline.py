@@ -13,7 +13,7 @@ class InlineExecutor:
     """Runs each attempt inside `wait`. An exception of the attempt is its result; Ctrl-C is the caller's.
 
     Args:
-        load: gives what runs the trials of a Tool's class. What only this process knows can be run here.
+        load: returns what runs the trials of a Tool's class. A function that only this process has can run here.
     """
 
     slots = 1

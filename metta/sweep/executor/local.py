@@ -23,7 +23,7 @@ from metta.sweep.executor.worker import PROGRESS, RUN, STOP, pack, unpack
 from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
 
 LOOK_SECONDS = 1.0
-"""How often to look whether workers live whose pipe some process that they started may hold open."""
+"""How often to check that workers live: a process that they started may keep the pipe of a dead one open."""
 
 GRACE_SECONDS = 5.0
 
@@ -137,7 +137,7 @@ class _Worker:
             )
 
     def send(self, message: bytes) -> None:
-        """Send, or leave it to the next read to find out that the worker is dead."""
+        """Send. If the worker is dead, the next read finds out."""
         with suppress(OSError):
             self.connection.send_bytes(message)
 

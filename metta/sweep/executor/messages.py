@@ -1,4 +1,4 @@
-"""What crosses a process border, as JSON. Nothing is ever unpickled."""
+"""Messages between processes, as JSON. Nothing is ever unpickled."""
 
 from __future__ import annotations
 

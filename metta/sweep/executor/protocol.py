@@ -1,4 +1,4 @@
-"""Where trials run. An executor takes trials' specs and gives back how each ended; it records and decides nothing."""
+"""Where trials run. An executor takes the specs of trials and returns how each ended. It decides nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Executor(Protocol):
         ...
 
     def cancel(self, number: int) -> None:
-        """End the attempt at trial `number` now. Nothing more is heard of it."""
+        """End the attempt at trial `number` now. It is not reported."""
         ...
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from metta.common.variables import environment_variables
 from metta.sweep.executor.attempt import run_attempt_apart
 from metta.sweep.executor.messages import from_json, to_json
 from metta.sweep.executor.protocol import Finished
-from metta.sweep.executor.ray_ranks import Ranks, first_failure, trainer
+from metta.sweep.executor.ray_ranks import RankResources, first_failure, trainer
 from metta.sweep.executor.resources import check_gpus_per_trial, divide, this_machine, thread_variables
 from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
 
@@ -48,7 +48,7 @@ _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Says that no other machine will join, and then Ray listens on loopback only."""
+"""Tells Ray that no other machine will join, so that it listens on loopback only."""
 
 _NOT_SHIPPED = [".venv", ".git", ".*_cache", ".hypothesis", "__pycache__", "train_dir", "wandb", "build", "dist"]
 _SMALL_OBJECT_STORE = 80 * 2**20  # bytes; the least that Ray takes is 75 MiB, and a trial sends kilobytes
@@ -56,7 +56,7 @@ _SMALL_OBJECT_STORE = 80 * 2**20  # bytes; the least that Ray takes is 75 MiB, a
 
 @dataclass(frozen=True)
 class _Running:
-    """An attempt that runs, under a key of its own."""
+    """A running attempt, under its own key."""
 
     key: str
     spec: TrialSpec
@@ -70,7 +70,7 @@ class RayExecutor:
     attempt is recorded.
 
     Args:
-        num_workers: trials at once; left out, as many as there is room for, counted anew as nodes come and go.
+        num_workers: trials at once; by default as many as fit, counted again as nodes come and go.
         cpus_per_trial, gpus_per_trial: what each trial takes; see `metta.sweep.executor.open_executor`.
         address: of the cluster; None starts Ray on this machine, and `close` ends it.
         ranks_per_trial: processes that train each trial together, on one node or several; `cpus_per_trial` and
@@ -169,7 +169,7 @@ class RayExecutor:
 
 
 class _Connection:
-    """What this module knows of Ray's API, and what it needs of it."""
+    """The part of Ray's API that this module needs."""
 
     def __init__(self, address: str | None, cpus: int, gpus: float | None, local_workers: int, ranks: int) -> None:
         os.environ.update(_SETTINGS)
@@ -197,12 +197,12 @@ class _Connection:
         try:
             with _signals_kept(), environment_variables(inherited):
                 ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:  # Ray raises all kinds, the bare one too
-            where = "on this machine" if address is None else f"at ray_address={address}"
+        except Exception as error:  # Ray raises all kinds, bare Exception too
+            where = "on this machine" if address is None else f"at ray.address={address}"
             raise UserError(f"Ray {where} cannot be used: {error}") from error
         if gpus is None:
             gpus = float(ranks) if any(node["Resources"].get("GPU") for node in self._nodes()) else 0.0
-        self._ranks = Ranks(ranks, cpus // ranks, int(gpus) // ranks)
+        self._ranks = RankResources(ranks, cpus // ranks, int(gpus) // ranks)
         self._needs = {"CPU": cpus / ranks, "GPU": gpus / ranks}
         self._task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_run)
         self._ranked_task: Any = ray.remote(num_cpus=0, max_retries=0)(_run_ranks)
@@ -288,7 +288,7 @@ class _Mailbox:
         return self._results.pop(key, {})
 
     async def arrived(self) -> None:
-        """Return when there is something to take."""
+        """Return when there are results to take."""
         await self._arrived.wait()
         await asyncio.sleep(BATCH_SECONDS)
 
@@ -304,8 +304,8 @@ def _run(spec: str, key: str, mailbox: Any) -> str:
         return run_attempt_apart(spec, report)
 
 
-def _run_ranks(spec: str, key: str, mailbox: Any, ranks: Ranks) -> str:
-    """The task where a trial has several ranks: have Ray Train run the attempt on all of them, from JSON to JSON.
+def _run_ranks(spec: str, key: str, mailbox: Any, ranks: RankResources) -> str:
+    """The task of a trial with several ranks: let Ray Train run the attempt on all of them, from JSON to JSON.
 
     Raises:
         ray.train.TrainingFailedError: a rank or its node died, which loses the attempt.
@@ -326,7 +326,7 @@ def _run_ranks(spec: str, key: str, mailbox: Any, ranks: Ranks) -> str:
 
 
 def _be_rank(config: dict[str, Any]) -> None:
-    """Run the attempt as one of its ranks. One that fails raises, so that Ray ends the others."""
+    """Run the attempt as one of its ranks. A rank that fails raises, so that Ray ends the others."""
     import ray
 
     rank, key, mailbox = int(os.environ["RANK"]), config["key"], config["mailbox"]
@@ -363,13 +363,13 @@ def _reporting(key: str, mailbox: Any) -> Iterator[Report]:
 def _check_ranks(ranks: int, cpus: int | None, gpus: float | None) -> None:
     """Raise UserError unless CPUs and GPUs divide among the ranks of a trial."""
     if ranks > 1 and cpus is not None and cpus % ranks:
-        raise UserError(f"cpus_per_trial={cpus}: give a multiple of ranks_per_trial={ranks}")
+        raise UserError(f"cpus_per_trial={cpus}: give a multiple of ray.ranks_per_trial={ranks}")
     if ranks > 1 and gpus not in (None, 0, ranks):
-        raise UserError(f"gpus_per_trial={gpus:g}: each rank has one GPU or none; give {ranks}, ranks_per_trial, or 0")
+        raise UserError(f"gpus_per_trial={gpus:g}: each rank has one GPU or none; give {ranks} or 0")
 
 
 def _shipped() -> dict[str, Any]:
-    """The code that goes to other nodes: the working directory, and this package where it is not in there."""
+    """The code that goes to other nodes: the working directory, and this package if it is elsewhere."""
     here, package, data = Path.cwd(), Path(metta.__path__[0]).resolve(), data_dir().resolve()
     excludes = _NOT_SHIPPED + ([f"/{data.relative_to(here)}"] if data.is_relative_to(here) else [])
     modules = {} if package.is_relative_to(here) else {"py_modules": [str(package)]}
@@ -377,19 +377,19 @@ def _shipped() -> dict[str, Any]:
 
 
 def _require_answer(address: str) -> None:
-    """Raise UserError where nobody listens at the address, for Ray itself would wait for minutes."""
+    """Raise UserError if nothing listens at the address, because Ray itself would wait for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon:
         return
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
     except (OSError, ValueError) as error:
-        raise UserError(f"ray_address={address}: no Ray answers there ({error})") from error
+        raise UserError(f"ray.address={address}: no Ray answers there ({error})") from error
 
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Keep the handlers of SIGINT and SIGTERM, for Ray puts its own in their place."""
+    """Keep the handlers of SIGINT and SIGTERM, because Ray replaces them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

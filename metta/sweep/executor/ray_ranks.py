@@ -1,4 +1,4 @@
-"""Several ranks of one trial on Ray, on one node or over several: what Ray Train is told, and how ranks fail."""
+"""Several ranks of one trial on Ray, on one node or over several: what Ray Train is given, and how ranks fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLLECTIVE_SECONDS = 300
 
 
 @dataclass(frozen=True)
-class Ranks:
+class RankResources:
     """The ranks of each trial.
 
     Attributes:
@@ -28,8 +28,10 @@ class Ranks:
     gpus: int
 
 
-def trainer(work: Callable[[dict[str, Any]], None], config: dict[str, Any], ranks: Ranks, spec: TrialSpec) -> Any:
-    """Ray's trainer whose `fit` has every rank do `work(config)` within one torch process group that Ray makes."""
+def trainer(
+    work: Callable[[dict[str, Any]], None], config: dict[str, Any], ranks: RankResources, spec: TrialSpec
+) -> Any:
+    """Ray's trainer. Its `fit` runs `work(config)` on every rank within one torch process group that Ray makes."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -49,7 +51,7 @@ def trainer(work: Callable[[dict[str, Any]], None], config: dict[str, Any], rank
 
 
 def first_failure(results: Mapping[int, TrialResult]) -> TrialResult | None:
-    """The result of a rank that failed by itself, not for the loss of another; None if there is none."""
+    """The result of a rank that failed by itself and not because another was lost; None if there is none."""
     for rank, result in sorted(results.items()):
         if result.error and "RankLostError" not in result.error:
             return TrialResult(metrics={}, cost=result.cost, error=f"rank {rank} failed:\n{result.error}")

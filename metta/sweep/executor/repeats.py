@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from metta.common.files import write_whole
 from metta.sweep.executor.messages import from_json, to_json
 from metta.sweep.trial import Progress, Report, RunTrial, TrialResult, TrialSpec
 
@@ -43,12 +44,9 @@ def _run_once(run_trial: RunTrial, spec: TrialSpec, report: Report) -> TrialResu
     if kept.exists():
         return replace(from_json(TrialResult, kept.read_text()), cost=0.0)
     result = run_trial(spec, report)
-    leads = os.environ.get("RANK", "0") == "0"  # of several ranks one evaluates, and its result counts
+    leads = os.environ.get("RANK", "0") == "0"  # only the first rank evaluates, and its result counts
     if leads and not result.stopped and result.error is None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_suffix(".tmp")
-        temporary.write_text(to_json(result))
-        temporary.replace(kept)
+        write_whole(kept, to_json(result))
     return result
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
+from metta.common.cores import available_cores
 from metta.common.errors import UserError
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -49,8 +50,8 @@ def thread_variables(threads: int) -> dict[str, str]:
 
 
 def this_machine() -> Machine:
-    """The cores that this process is bound to, and the GPUs that it may see."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process is bound to, and the GPUs that are visible to it."""
+    cores = available_cores()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return Machine(cores, tuple(gpu.strip() for gpu in visible.split(",") if gpu.strip()))
@@ -67,9 +68,9 @@ def divide(
 
     Args:
         machine: what there is.
-        num_workers: how many; left out, as many as the trials' needs allow.
-        cpus_per_trial: threads of each; left out, the cores divided by the workers.
-        gpus_per_trial: GPUs of each, a fraction or a whole number; left out, one each, shared where there are fewer.
+        num_workers: how many; by default as many as fit.
+        cpus_per_trial: threads of each; by default the cores divided by the workers.
+        gpus_per_trial: GPUs of each, a fraction or a whole number; by default one each, shared if there are fewer.
 
     Raises:
         UserError: the machine does not have that much.

@@ -17,6 +17,7 @@ import threading
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
+from metta.common.parent import when_parent_ends
 from metta.sweep.executor.attempt import run_attempt_apart
 from metta.sweep.executor.messages import to_json
 from metta.sweep.trial import Progress
@@ -43,7 +44,7 @@ def main(descriptor: int) -> None:
     specs: SimpleQueue[bytes] = SimpleQueue()
     outbox: SimpleQueue[bytes] = SimpleQueue()
     stop = threading.Event()
-    threading.Thread(target=_listen, args=(connection, specs, stop), daemon=True).start()
+    when_parent_ends(lambda: _listen(connection, specs, stop))
     threading.Thread(target=_send, args=(connection, outbox), daemon=True).start()
 
     def report(progress: Progress) -> bool:
@@ -55,20 +56,17 @@ def main(descriptor: int) -> None:
 
 
 def _listen(connection: Connection, specs: SimpleQueue[bytes], stop: threading.Event) -> None:
-    try:
-        while True:
-            kind, body = unpack(connection.recv_bytes())
-            if kind == RUN:
-                stop.clear()
-                specs.put(body)
-            elif kind == STOP:
-                stop.set()
-    except (EOFError, OSError):
-        os.killpg(0, signal.SIGKILL)
+    while True:
+        kind, body = unpack(connection.recv_bytes())
+        if kind == RUN:
+            stop.clear()
+            specs.put(body)
+        elif kind == STOP:
+            stop.set()
 
 
 def _send(connection: Connection, outbox: SimpleQueue[bytes]) -> None:
-    """From a thread, so that a driver that is busy does not hold up the training."""
+    """Send from a thread, so that a busy driver does not delay the training."""
     while True:
         connection.send_bytes(outbox.get())
 

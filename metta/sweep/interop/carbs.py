@@ -109,7 +109,7 @@ def _bounds(name: str, kind: _Kind, space: Any, centre: float, base: float) -> t
     low, high = float(space.min), float(space.max)
     for bound, free in ((low, -math.inf), (high, math.inf)):
         if math.isnan(bound) or bound == -free:
-            raise UserError(f"{name}: {low}..{high} is no range")
+            raise UserError(f"{name}: {low}..{high} is not a range")
     if not _is_bound(kind, low):
         low = _rounded(kind.unwarp(middle - reach, base), space.is_integer)
         if kind.distribution == "log_normal" and space.is_integer:

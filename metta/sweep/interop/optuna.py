@@ -29,7 +29,7 @@ from metta.sweep.protein_config import ParameterConfig, ProteinConfig, ProteinSe
 SUGGESTION_ATTRIBUTE = "protein"
 """System attribute of a trial: what Protein suggested and said of it."""
 DURATION = "duration"
-MAX_LEARNERS = 32
+MAX_PROTEINS = 32
 
 log = logging.getLogger(__name__)
 
@@ -119,11 +119,11 @@ class ProteinSampler(BaseSampler):
     def _suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution], seed: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        learner = self._remember(study).learner(space, lambda: self._learner(study, space, seed))
-        learner.tell(study.get_trials(deepcopy=False))
-        return learner.suggest(trial.number)
+        protein = self._remember(study).protein_for(space, lambda: self._protein_of(study, space, seed))
+        protein.tell(study.get_trials(deepcopy=False))
+        return protein.suggest(trial.number)
 
-    def _learner(self, study: Study, space: Mapping[str, BaseDistribution], seed: int) -> _Learner:
+    def _protein_of(self, study: Study, space: Mapping[str, BaseDistribution], seed: int) -> _StudyProtein:
         parameters = {
             name: _Parameter.of(f"p{i}", distribution) for i, (name, distribution) in enumerate(space.items())
         }
@@ -133,7 +133,7 @@ class ProteinSampler(BaseSampler):
             parameters={parameter.key: parameter.config for parameter in parameters.values()},
             settings=self._settings,
         )
-        return _Learner(
+        return _StudyProtein(
             parameters, Protein(config, seed, max_cost=self._max_cost), lambda trial: cost_of(trial, self._cost)
         )
 
@@ -164,7 +164,7 @@ def cost_of(trial: FrozenTrial, cost: str = DURATION) -> float | None:
         None for a trial that did not complete and has no cost.
 
     Raises:
-        UserError: a completed trial without a cost, or a cost that is no number of at least 0.
+        UserError: a completed trial without a cost, or a cost that is not a number of at least 0.
     """
     if cost == DURATION:
         value = None if trial.duration is None else trial.duration.total_seconds()
@@ -209,7 +209,7 @@ class _Parameter:
             case FloatDistribution(low=low, high=high):
                 config = ParameterConfig(min=low, max=high, distribution="uniform")
             case _:
-                raise UserError(f"{type(distribution).__name__} is no distribution that Protein searches")
+                raise UserError(f"{type(distribution).__name__} is not a distribution that Protein supports")
         return cls(key, distribution, config)
 
     def to_protein(self, value: Any) -> Any:
@@ -235,8 +235,8 @@ def _step(distribution: IntDistribution | FloatDistribution) -> float | None:
     return distribution.step
 
 
-class _Learner:
-    """Protein over some parameters of a study, told of each trial under its own number.
+class _StudyProtein:
+    """Protein over some parameters of a study, which is given each trial under its own number.
 
     Args:
         parameters: by Optuna's name.
@@ -255,7 +255,7 @@ class _Learner:
         self._silent: list[int] = []
 
     def tell(self, trials: Iterable[FrozenTrial]) -> None:
-        """Tell of all trials of the study as they now are, in the order of their numbers."""
+        """Give it all trials of the study as they now are, in the order of their numbers."""
         self._silent = []
         for trial in trials:
             if trial.number in self._finished or trial.state is TrialState.WAITING:
@@ -317,20 +317,20 @@ class _Memory:
 
     Attributes:
         space: the parameters that every finished trial has.
-        learners: by search space, those used last.
-        said: parameters that the log has told of.
+        proteins: by search space, those used last.
+        said: parameters that the log has mentioned.
     """
 
     storage: BaseStorage
     study_id: int
     space: IntersectionSearchSpace = field(default_factory=lambda: IntersectionSearchSpace(include_pruned=True))
-    learners: OrderedDict[str, _Learner] = field(default_factory=OrderedDict)
+    proteins: OrderedDict[str, _StudyProtein] = field(default_factory=OrderedDict)
     said: set[str] = field(default_factory=set)
 
-    def learner(self, space: Mapping[str, BaseDistribution], make: Callable[[], _Learner]) -> _Learner:
+    def protein_for(self, space: Mapping[str, BaseDistribution], make: Callable[[], _StudyProtein]) -> _StudyProtein:
         key = repr(space)
-        learner = self.learners.pop(key, None) or make()
-        self.learners[key] = learner
-        if len(self.learners) > MAX_LEARNERS:
-            self.learners.popitem(last=False)
-        return learner
+        protein = self.proteins.pop(key, None) or make()
+        self.proteins[key] = protein
+        if len(self.proteins) > MAX_PROTEINS:
+            self.proteins.popitem(last=False)
+        return protein

@@ -66,7 +66,7 @@ def import_study(
     _check_direction(study, definition)
     outcomes = _outcomes(study, definition, cost, names or {})
     with closing(open_store(sweep.store)) as store:
-        open_sweep(store, sweep.sweep_name, definition, sweep._stored_entry_point(), sweep.on_change)
+        open_sweep(store, sweep.sweep_name, definition, sweep.stored_entry_point(), sweep.on_change)
         known = {trial.artefacts.get(ARTEFACT) for trial in store.trials(sweep.sweep_name)}
         return store.append(sweep.sweep_name, [each for each in outcomes if each[1].artefacts[ARTEFACT] not in known])
 

@@ -103,7 +103,7 @@ def _spaces(node: Mapping[str, Any], path: str, whole: set[str], only: list[str]
         below: dict[str, ParameterConfig] = {}
         for name, value in node.items():
             if not isinstance(value, Mapping):
-                raise UserError(f"sweep.{path}.{name}: {value!r} is no search space; it lacks a distribution")
+                raise UserError(f"sweep.{path}.{name}: {value!r} is not a search space; it lacks a distribution")
             below |= _spaces(value, f"{path}.{name}", whole, only)
         return below
     if only and not any(name in path.rpartition(".")[2] for name in only):
@@ -120,7 +120,7 @@ def _spaces(node: Mapping[str, Any], path: str, whole: set[str], only: list[str]
     except ValidationError as error:
         raise UserError(f"sweep.{path}: {reasons(error.errors(include_url=False))}") from None
     except (TypeError, ValueError):
-        raise UserError(f"sweep.{path}: {dict(node)} is no range") from None
+        raise UserError(f"sweep.{path}: {dict(node)} is not a range") from None
 
 
 def _scale(scale: Any, low: float, high: float) -> Any:

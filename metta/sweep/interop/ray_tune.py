@@ -108,9 +108,9 @@ class ProteinSearch(Searcher):
         return space.config(params)
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Learn from a trial that had ended and that Tune tries again: where it limits concurrency, it tells no end."""
+        """Learn from an ended trial that Tune tries again: when Tune limits concurrency, it reports no end."""
         trial = self._trials.get(trial_id)
-        tried_again = self._begun_anew(trial_id, result) if trial is None else trial.ended
+        tried_again = self._restarted(trial_id, result) if trial is None else trial.ended
         if tried_again and str(self._metric) in result:
             self._learn(trial_id, result, error=False)
 
@@ -121,7 +121,7 @@ class ProteinSearch(Searcher):
             UserError: the result has the metric but not the cost.
         """
         result = result or {}
-        if trial_id in self._trials or self._begun_anew(trial_id, result):
+        if trial_id in self._trials or self._restarted(trial_id, result):
             self._learn(trial_id, result, error)
         else:
             log.warning("trial %s was not suggested here, so nothing is learnt from it", trial_id)
@@ -138,8 +138,8 @@ class ProteinSearch(Searcher):
         trial.cost = None if cost is None else float(cost)
         _tell(protein, trial)
 
-    def _begun_anew(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Put a trial in the place of a failed one that Tune restarted as this: under another id, but with the same
+    def _restarted(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Replace a failed trial by the one that Tune restarted it as: under another id, but with the same
         configuration, which is in results by names such as ``config/optimizer/lr``.
         """
         space, _ = self._ready()
@@ -164,7 +164,7 @@ class ProteinSearch(Searcher):
         Path(checkpoint_path).write_text(json.dumps(state))
 
     def restore(self, checkpoint_path: str) -> None:
-        """Go on from what `save` wrote; what this search was not told (space, metric, mode) is taken from there.
+        """Continue from what `save` wrote. Space, metric and mode are taken from there if this search has none.
 
         Raises:
             UserError: the file is none of `save`, or of another search space, or does not hold all of it.
@@ -183,7 +183,7 @@ class ProteinSearch(Searcher):
         self._seed, self._trials, self._protein = seed, trials, None
 
     def _ready(self) -> tuple[_Space, Protein]:
-        """The space, and Protein that was told of all trials."""
+        """The space, and Protein with all trials."""
         name = type(self).__name__
         if self._space is None:
             raise UserError(UNDEFINED_SEARCH_SPACE.format(cls=name, space="space"))
@@ -204,7 +204,7 @@ class ProteinSearch(Searcher):
 
 @dataclass
 class _Trial:
-    """A trial as Protein is told of it, in JSON's types."""
+    """A trial as Protein learns it, in JSON's types."""
 
     number: int
     params: dict[str, Any]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from metta.common.data_dir import default_store_url
 from metta.common.entry_point import EntryPoint, installed_command
 from metta.sweep.analysis.conclusions import CONFIRMED_SEEDS, Conclusions
-from metta.sweep.definition import SweepDefinition
+from metta.sweep.definition import SweepDefinition, built_from_fields
 from metta.sweep.report.format import about_text
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import SweepRecord
@@ -89,7 +89,7 @@ def runner_entry_point(record: SweepRecord) -> EntryPoint | None:
     if record.entry_point is None:
         return None
     entry_point = EntryPoint.model_validate(record.entry_point)
-    return None if entry_point.path.startswith("metta.sweep.") else entry_point
+    return None if built_from_fields(entry_point) else entry_point
 
 
 def retrain_command(
@@ -99,11 +99,11 @@ def retrain_command(
 
     None for a sweep of a function or a program, which only the sweep can run.
     """
-    if definition.tool_class.startswith("metta.sweep."):
+    if definition.traits.retrain is None:
         return None
     args = {"sweep_name": name, "trial": str(number)} | ({} if seed is None else {"seed": str(seed)})
     args |= {} if store_url == default_store_url() else {"store": store_url}
-    return EntryPoint(path="metta.tools.sweep.retrain", args=args).command()
+    return EntryPoint(path=definition.traits.retrain, args=args).command()
 
 
 def metta_sweep_command(store_url: str, *words: str) -> str:

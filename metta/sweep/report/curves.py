@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from metta.sweep.state import SweepState
@@ -16,8 +16,8 @@ CURVES = 30
 CURVE_METRICS = ("reward", "loss")
 """The metrics that a learning curve shows where a run does not report the sweep's metric while it trains."""
 
-COUNTS = ("agent_steps", "steps_per_second", "seconds", "updates", "step", "epoch")
-"""Metrics that change during a trial, but do not show how well it does."""
+COUNTERS = ("seconds", "step", "epoch")
+"""Metrics that change during any trial, but do not show how well it does."""
 
 
 def with_curves(store: Store, sweep: SweepState) -> SweepState:
@@ -36,12 +36,15 @@ def curve_numbers(sweep: SweepState) -> list[int]:
     return sorted(list(dict.fromkeys(wanted))[:CURVES])
 
 
-def curve_metric(metric: str, points: Sequence[CurvePoint], at_least: int = 1) -> str | None:
+def curve_metric(
+    metric: str, points: Sequence[CurvePoint], counters: Collection[str] = (), at_least: int = 1
+) -> str | None:
     """The metric that learning curves show: the sweep's, one of `CURVE_METRICS`, or the first that changes.
 
     Args:
         metric: of the sweep.
         points: of one curve or several.
+        counters: metrics of this kind of trial that do not show how well it does, besides `COUNTERS`.
         at_least: how often it has to be measured.
 
     Returns:
@@ -52,7 +55,7 @@ def curve_metric(metric: str, points: Sequence[CurvePoint], at_least: int = 1) -
         for name, value in point.metrics.items():
             if math.isfinite(value):
                 values.setdefault(name, []).append(value)
-    chosen = {name for name in values if name == metric or name not in COUNTS}
+    chosen = {name for name in values if name == metric or name not in {*COUNTERS, *counters}}
     known = [name for name, each in values.items() if len(each) >= at_least and name in chosen]
     changing = [name for name in known if len(set(values[name])) > 1]
     return next((name for name in (metric, *CURVE_METRICS, *changing, *known) if name in known), None)

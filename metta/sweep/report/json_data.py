@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from metta.common.plain import strict
 from metta.sweep.analysis.comparison import Comparison
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import CurvePoint
@@ -44,13 +44,13 @@ def trial_as_json(trial: Trial) -> dict[str, Any]:
     return {
         "number": trial.number,
         "state": str(trial.state),
-        "params": strict_data(trial.params),
+        "params": strict(trial.params),
         "score": strict(trial.score),
         "cost": strict(trial.cost),
         "dropped": trial.dropped,
         "attempts": trial.attempts,
-        "metrics": {metric: strict(value) for metric, value in trial.metrics.items()},
-        "suggestion": strict_data(trial.suggestion),
+        "metrics": strict(trial.metrics),
+        "suggestion": strict(trial.suggestion),
         "policy_uri": trial.artefacts.get("policy"),
         "artefacts": trial.artefacts,
         "created_at": _time(trial.created_at),
@@ -67,7 +67,7 @@ def trial_with_curve_as_json(trial: Trial, curve: Sequence[CurvePoint], commands
             "attempt": point.attempt,
             "step": point.step,
             "seconds": strict(point.seconds),
-            "metrics": {name: strict(value) for name, value in point.metrics.items()},
+            "metrics": strict(point.metrics),
         }
         for point in curve
     ]
@@ -76,7 +76,7 @@ def trial_with_curve_as_json(trial: Trial, curve: Sequence[CurvePoint], commands
 
 def progress_as_json(progress: Progress) -> dict[str, Any]:
     """How far a running trial is."""
-    metrics = {name: strict(value) for name, value in progress.metrics.items()}
+    metrics = strict(progress.metrics)
     return {"step": progress.step, "total": progress.total, "seconds": progress.seconds, "metrics": metrics}
 
 
@@ -109,20 +109,6 @@ def _compared(sweep: SweepState) -> dict[str, Any]:
         "top_cost": top.cost if top else None,
         "pareto": [{"number": t.number, "score": t.score, "cost": t.cost} for t in sweep.front],
     }
-
-
-def strict(value: float | None) -> float | str | None:
-    """A number as strict JSON has it: NaN and the infinities as text."""
-    return value if value is None or math.isfinite(value) else str(value)
-
-
-def strict_data(value: Any) -> Any:
-    """JSON data of any shape, with its numbers as `strict` gives them."""
-    if isinstance(value, Mapping):
-        return {key: strict_data(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict_data(item) for item in value]
-    return strict(value) if isinstance(value, float) else value
 
 
 def _time(moment: datetime | None) -> str | None:

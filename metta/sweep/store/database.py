@@ -100,11 +100,11 @@ class Database:
 
     def _run(self, transaction: Callable[[bool], T]) -> T:
         start = time.monotonic()
-        wait, again, told = 0.05, False, False
+        wait, again, warned = 0.05, False, False
         while True:
             try:
                 result = transaction(again)
-                if told:
+                if warned:
                     _log.warning("store %s: it answers again, after %.0f s", self.url, time.monotonic() - start)
                 return result
             except DBAPIError as error:
@@ -115,10 +115,10 @@ class Database:
                     raise StoreError(f"store {self.url}: {reason}") from None
                 if waited >= PATIENCE_SECONDS:
                     raise StoreError(f"store {self.url}: {reason}; gave up after {waited:.0f} s") from None
-                if waited >= 1.0 and not told:
-                    told = True
+                if waited >= 1.0 and not warned:
+                    warned = True
                     _log.warning("store %s: %s; trying again for %.0f s", self.url, reason, PATIENCE_SECONDS)
-            except StatementError as error:  # what was to be written does not fit
+            except StatementError as error:  # the values do not fit
                 raise (error.orig or error) from None
             except (OverflowError, UnicodeEncodeError) as error:
                 raise StoreError(f"store {self.url}: a value does not fit: {error}") from None
@@ -280,7 +280,7 @@ def _check_sqlite_file(path: Path, shown: str, create: bool) -> None:
         raise StoreError(f"store {shown}: the file is read-only")
     elif path.stat().st_size == 0:
         raise StoreError(
-            f"store {shown}: the file is empty, so it was truncated; restore it, or remove it to start anew"
+            f"store {shown}: the file is empty, so it was truncated; restore it, or remove it to start again"
         )
     if not _may_write(path.parent):
         raise StoreError(f"store {shown}: its folder cannot be written to")

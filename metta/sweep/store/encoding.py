@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from metta.common.errors import UserError
-from metta.common.plain import plain
+from metta.common.plain import plain, strict
 
 _MARK = "$float"
 _BETWEEN = secrets.token_hex(16)
@@ -36,7 +35,7 @@ def dumps(value: Any) -> str:
         try:
             return json.dumps(value, allow_nan=False, default=plain)
         except ValueError:
-            return json.dumps(_mark(value), allow_nan=False)
+            return json.dumps(_mark(value), allow_nan=False, default=lambda each: _mark(plain(each)))
     except RecursionError:
         raise NotStorableError("a value that contains itself, or is nested too deeply, cannot be stored") from None
     except (TypeError, ValueError) as error:
@@ -44,13 +43,13 @@ def dumps(value: Any) -> str:
 
 
 def loads(written: str | bytes) -> Any:
-    """Read what `dumps` wrote."""
+    """Read the output of `dumps`."""
     text = written if isinstance(written, str) else written.decode()
     return json.loads(text, object_hook=_unmark) if _MARK in text else json.loads(text)
 
 
 def read(written: Any) -> Any:
-    """Read what stands in a JSON column, whatever that is: `Unreadable` in place of what is no JSON."""
+    """Read a JSON column, whatever it holds: `Unreadable` for a value that is not JSON."""
     if written is None or isinstance(written, int | float):  # SQLite makes a number of the text of one
         return written
     try:
@@ -80,14 +79,7 @@ def _why_unreadable(error: Exception) -> str:
 
 
 def _mark(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _mark(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_mark(item) for item in value]
-    if isinstance(value, float):
-        number = float(value)
-        return number if math.isfinite(number) else {_MARK: repr(number)}
-    return value if value is None or isinstance(value, str | bool | int) else _mark(plain(value))
+    return strict(value, lambda number: {_MARK: repr(number)})
 
 
 def _unmark(value: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedSweep:
-    """A sweep in a store. What it returns is read anew with each call, so a running sweep can be followed.
+    """A sweep in a store. Each call reads it again, so a running sweep can be watched.
 
     Attributes:
         record: its name, configuration and entry point, as they were when the sweep was loaded.

@@ -1,4 +1,4 @@
-"""Which process a driver is, so that a later one on the same machine can see that it has died."""
+"""Which process a driver is, so that a later driver on the same machine can see that it has died."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told apart from every other one that had or will have its pid.
+    """A process, distinguished from every other one that had or will have its pid.
 
     Attributes:
         host: name of the machine, for people.

@@ -147,7 +147,7 @@ class Store(Protocol):
 
     Whatever stands in the tables is read. What somebody cut or edited by hand reads as empty, an unknown state as
     failed, and `Trial.damage` and `SweepRecord.damage` say what cannot be read. Parameters and configurations that are
-    no JSON data are refused with UserError. Results are always stored: a metric that is no number is stored as NaN.
+    not JSON data are refused with UserError. Results are always stored: a metric that is not a number is stored as NaN.
     """
 
     @property
@@ -334,7 +334,7 @@ class Store(Protocol):
         ...
 
     def mirrors(self, sweep: str) -> list[str]:
-        """The mirrors of which something is noted."""
+        """The mirrors with notes."""
         ...
 
     def mirrored(self, sweep: str, mirror: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Results as they are stored. None is refused: what is no number becomes one that shows it."""
+"""Results as they are stored. All are accepted: a value that is not a number becomes NaN."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST_STEPS = 2**63 - 1
 
 
 def as_float(value: Any) -> float:
-    """A result as a float: an infinity in place of what is too large, NaN in place of what is no number."""
+    """A result as a float: an infinity for a value that is too large, NaN for one that is not a number."""
     try:
         return float(value)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""What the rows of the tables say. Whatever stands in them is read, and what cannot be read is told in words."""
+"""The rows of the tables as objects. Any row can be read: parts that are unreadable are described in words."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _MAY_BE_TIME = frozenset((datetime, type(None)))
 
 
 def read_trials(result: CursorResult[Any], metrics: Collection[str] | None = None) -> list[Trial]:
-    """Trials from rows of `TRIAL_COLUMNS`. A row whose number is none cannot be told from others, and is skipped.
+    """Trials from rows of `TRIAL_COLUMNS`. A row without a valid number cannot be identified, and is skipped.
 
     Args:
         metrics: only these are kept; all if left out.

@@ -82,8 +82,8 @@ _LARGEST_COUNT = 2**31 - 1
 
 _QUICK_COLUMNS = (sweeps.c.id, sweeps.c.revision, sweeps.c.paused)
 
-# The statements that write a trial are built once, for building one takes as long as the database takes for it. Values
-# that a statement does not name come with its execution, under the names of their columns.
+# The statements that write a trial are built once, because building one takes as long as the database takes to run it.
+# Values that a statement does not name come with its execution, under the names of their columns.
 _TOUCH = update(sweeps).values(revision=sweeps.c.revision + 1).returning(sweeps.c.id, sweeps.c.name, sweeps.c.revision)
 _TOUCH_BY_NAME = _TOUCH.where(sweeps.c.name == bindparam("whose"))
 _TOUCH_BY_DRIVER = _TOUCH.where(
@@ -125,7 +125,7 @@ class SqlStore:
     def __init__(self, url: str, create: bool = True) -> None:
         self._database = Database(url, create)
         self._unsure: set[str] = set()  # tokens whose last commit may have taken place, although it was not confirmed
-        self._joined: set[str] = set()  # drivers of this process: alive, for else nobody would ask
+        self._joined: set[str] = set()  # drivers of this process, which are alive by definition
         self._absent_at = -math.inf  # when this process last found that it had been away itself
 
     @property
@@ -222,7 +222,7 @@ class SqlStore:
 
     def drivers(self, sweep: str) -> list[Driver]:
         def operation(connection: Connection) -> list[Driver]:
-            return self._judge_drivers(connection, self._find_sweep(connection, sweep).id)
+            return self._present_drivers(connection, self._find_sweep(connection, sweep).id)
 
         return self._database.read(operation)
 
@@ -239,7 +239,7 @@ class SqlStore:
     def stop(self, sweep: str) -> list[Driver]:
         def operation(connection: Connection, again: bool) -> list[Driver]:
             self._set_stopping(connection, sweep, True)
-            return self._judge_drivers(connection, self._find_sweep(connection, sweep).id)
+            return self._present_drivers(connection, self._find_sweep(connection, sweep).id)
 
         return [driver for driver in self._database.write(operation) if driver.alive]
 
@@ -261,7 +261,7 @@ class SqlStore:
         there = drivers.c.sweep_id == self._find_sweep(connection, sweep).id, drivers.c.left_at.is_(None)
         connection.execute(update(drivers).where(*there).values(stopping=stopping))
 
-    def _judge_drivers(self, connection: Connection, sweep_id: int) -> list[Driver]:
+    def _present_drivers(self, connection: Connection, sweep_id: int) -> list[Driver]:
         """The sweep's drivers that have not left, and which of them live.
 
         A process that was away itself (stopped, or cut off from the database) must not conclude from what it missed
@@ -392,7 +392,7 @@ class SqlStore:
         return self._record(attempt, operation)
 
     def _record(self, attempt: Attempt, operation: Callable[[Connection, bool], Trial]) -> Trial:
-        """Write how an attempt went. A caller who was told that the store is away may come again with the same call."""
+        """Write how an attempt went. A caller may repeat the call after an error that says the store is unavailable."""
         unsure = attempt.token in self._unsure
         try:
             trial = self._database.write(lambda connection, again: operation(connection, again or unsure))
@@ -412,7 +412,7 @@ class SqlStore:
             running = connection.execute(select(attempts).where(held)).all()
             if not running:
                 return []
-            holders = {driver.id: driver for driver in self._judge_drivers(connection, sweep_id)}
+            holders = {driver.id: driver for driver in self._present_drivers(connection, sweep_id)}
             held_by = [(attempt, holders.get(attempt.driver_id)) for attempt in running]
             return [(attempt, driver) for attempt, driver in held_by if driver is None or not driver.alive]
 

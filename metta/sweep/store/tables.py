@@ -78,7 +78,7 @@ def read_table(place: str | Path) -> list[TableRow]:
     ``metrics.*`` and ``artefacts.*`` are read where they are there, and others are passed over.
 
     Raises:
-        TransferError: the file cannot be read, or is no such table; the message names the row and the column.
+        TransferError: the file cannot be read, or is not such a table; the message names the row and the column.
     """
     readers: dict[str, Callable[[str | Path], Iterable[dict[str, Any]]]] = {
         ".csv": _read_csv,

@@ -85,7 +85,7 @@ def read_sweep(place: str | Path, new_name: str | None = None) -> tuple[SweepRec
     """Read a sweep from a ``.json`` file of `export_sweep`, for `Store.import_sweep`, under its own or a new name.
 
     Raises:
-        TransferError: the file cannot be read, or is no such file.
+        TransferError: the file cannot be read, or was not written by `export_sweep`.
     """
     try:
         whole = encoding.loads(read_text(place))

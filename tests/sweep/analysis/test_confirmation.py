@@ -18,6 +18,7 @@ from metta.sweep.definition import SweepDefinition
 from metta.sweep.report.confirmation import sentences
 from metta.sweep.state import read_state
 from metta.sweep.store import open_store
+from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import Trial, TrialState
 from tests.support.parabola import parabola_definition
 from tests.support.states import state_of
@@ -130,8 +131,10 @@ def test_the_best_that_differ_in_their_settings_are_chosen() -> None:
         choose(state, 3, [3])
     with pytest.raises(UserError, match="no trial has a score yet"):
         choose(state_of(definition, trials[3:4]), 3)
-    fixed = SweepDefinition(**dict(definition) | {"train_overrides": {"trainer.seed": 1}})
-    with pytest.raises(UserError, match=r"fixes trainer\.seed"):
+    fixed = SweepDefinition(
+        **dict(definition) | {"train_overrides": {"seed": 1}, "traits": ToolTraits(seed_path="seed")}
+    )
+    with pytest.raises(UserError, match="fixes seed"):
         choose(state_of(fixed, trials), 3)
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metta.common.errors import UserError
-from metta.sweep.executor import open_executor
+from metta.sweep.executor import RayOptions, open_executor
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.local import LocalExecutor
 from metta.sweep.executor.resources import Machine, Share, divide
@@ -172,7 +172,7 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(UserError, match="cpus_per_trial=2: executor=inline"):
         open_executor(cpus_per_trial=2)
     with pytest.raises(UserError, match="executor=local does not use Ray"):
-        open_executor("local", ray_address="auto")
+        open_executor("local", ray=RayOptions(address="auto"))
 
 
 def test_the_executor_is_chosen_by_the_number_of_workers() -> None:

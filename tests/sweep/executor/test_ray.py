@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metta.common.errors import UserError
-from metta.sweep.executor import open_executor
+from metta.sweep.executor import RayOptions, open_executor
 from metta.sweep.executor.ray import RayExecutor
 from tests.support.processes import descendants
 from tests.sweep.executor.trials import alive, pids, until
@@ -56,12 +56,12 @@ def test_a_local_ray_listens_on_loopback_and_ends_with_a_driver_that_is_killed(t
 
 
 def test_a_cluster_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UserError, match=r"ray_address=127\.0\.0\.1:1"):
+    with pytest.raises(UserError, match=r"ray\.address=127\.0\.0\.1:1"):
         _ = RayExecutor(address="127.0.0.1:1").slots
 
 
 def test_ray_is_chosen_by_its_address() -> None:
-    executor = open_executor(num_workers=3, ray_address="auto", gpus_per_trial=0.5)
+    executor = open_executor(num_workers=3, ray=RayOptions(address="auto"), gpus_per_trial=0.5)
     assert isinstance(executor, RayExecutor)
     assert executor.slots == 3
     assert executor.resources == "Ray at auto, 3 trials at once, 1 CPU and 0.5 GPUs each"

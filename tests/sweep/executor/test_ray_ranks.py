@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from metta.common.errors import UserError
-from metta.sweep.executor import open_executor
+from metta.sweep.executor import RayOptions, open_executor
 from metta.sweep.executor.ray_ranks import first_failure
 from metta.sweep.trial import TrialResult
 
@@ -29,15 +29,16 @@ def test_ranks_that_only_lost_others_did_not_fail() -> None:
 
 
 def test_ranks_divide_what_a_trial_takes() -> None:
-    executor = open_executor(num_workers=3, ray_address="auto", cpus_per_trial=8, gpus_per_trial=4, ranks_per_trial=4)
+    ray = RayOptions(address="auto", ranks_per_trial=4)
+    executor = open_executor(num_workers=3, ray=ray, cpus_per_trial=8, gpus_per_trial=4)
     assert executor.resources == "Ray at auto, 3 trials at once, 8 CPU and 4 GPUs each, on 4 ranks"
-    with pytest.raises(UserError, match="cpus_per_trial=6: give a multiple of ranks_per_trial=4"):
-        open_executor(ray_address="auto", cpus_per_trial=6, ranks_per_trial=4)
+    with pytest.raises(UserError, match=r"cpus_per_trial=6: give a multiple of ray\.ranks_per_trial=4"):
+        open_executor(ray=ray, cpus_per_trial=6)
     with pytest.raises(UserError, match="gpus_per_trial=2: each rank has one GPU or none; give 4"):
-        open_executor(ray_address="auto", gpus_per_trial=2, ranks_per_trial=4)
+        open_executor(ray=ray, gpus_per_trial=2)
 
 
 @pytest.mark.parametrize("name", [None, "local"])
 def test_other_executors_leave_ranks_to_the_trial(name: str | None) -> None:
-    with pytest.raises(UserError, match=r"train_overrides\.trainer\.num_ranks=2"):
-        open_executor(name, num_workers=1, ranks_per_trial=2)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"leaves ranks to what is trained"):
+        open_executor(name, num_workers=1, ray=RayOptions(ranks_per_trial=2))  # type: ignore[arg-type]

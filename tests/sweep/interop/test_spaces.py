@@ -84,11 +84,11 @@ def test_sweep_only_is_kept() -> None:
         ({"method": "ParetoGenetic"}, "sweep.method: 'ParetoGenetic' is not there"),
         ({"max_run": 3}, "sweep.max_run: unknown.*max_runs"),
         ({"goal": "up"}, "sweep: .*goal"),
-        ({"a": {"b": 3}}, "sweep.a.b: 3 is no search space"),
+        ({"a": {"b": 3}}, "sweep.a.b: 3 is not a search space"),
         ({"a": {"distribution": "uniform", "min": 3}}, "sweep.a: 'max' is missing"),
         ({"a": {"distribution": "gauss", "min": 0, "max": 1, "scale": 1}}, "sweep.a: distribution"),
         ({"a": {"distribution": "log_normal", "min": 0, "max": 1, "scale": 1}}, "sweep.a: .*log scale needs min above"),
-        ({"a": {"distribution": "log_normal", "min": "x", "max": 1, "scale": "time"}}, "sweep.a: .* is no range"),
+        ({"a": {"distribution": "log_normal", "min": "x", "max": 1, "scale": "time"}}, "sweep.a: .* is not a range"),
     ],
 )
 def test_what_of_pufferlib_cannot_be_done_is_named(changes: dict[str, Any], reason: str) -> None:

@@ -98,7 +98,8 @@ def test_running_trials_say_how_far_they_are(client: TestClient, store: Store) -
     attempt = store.start(driver, 0, store.trials("made")[0].params)
     store.record_progress(attempt, [Progress(500, 1000, 1.0, {"reward": 1.5, "steps_per_second": 500.0})])
     running = client.get("/api/version", params={"name": "empty"}).json()["running"]
-    assert running == [{"number": 0, "step": 500, "speed": 500.0, "metric": "reward", "value": 1.5}]
+    speed = {"speed": 500.0, "speed_unit": "steps/s"}
+    assert running == [{"number": 0, "step": 500, **speed, "metric": "reward", "value": 1.5}]
     store.leave(driver)
     assert client.get("/api/version", params={"name": "empty"}).json()["running"] == []
 

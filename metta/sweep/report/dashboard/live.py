@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
+from metta.common.plain import strict
 from metta.sweep.analysis.confirmation import SUFFIX
 from metta.sweep.analysis.model import Analysis, analyse
 from metta.sweep.definition import SweepDefinition, read_definition
@@ -18,6 +19,7 @@ from metta.sweep.report.curves import curve_metric, curve_numbers
 from metta.sweep.report.html import page
 from metta.sweep.state import SweepState, confirmations
 from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError
+from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import Trial, TrialState
 
 log = logging.getLogger(__name__)
@@ -133,13 +135,15 @@ class LiveSweep:
     def _progress(self, trial: Trial) -> dict[str, Any]:
         points = self._curve(trial)
         last = points[-1] if points else None
-        metric = curve_metric(self._snapshot.metric if self._snapshot else "", points)
+        traits = self._snapshot.definition.traits if self._snapshot else ToolTraits()
+        metric = curve_metric(self._snapshot.metric if self._snapshot else "", points, traits.counters)
         return {
             "number": trial.number,
             "step": last.step if last else None,
-            "speed": last.metrics.get("steps_per_second") if last else None,
+            "speed": last.metrics.get(traits.speed or "") if last else None,
+            "speed_unit": traits.speed_unit,
             "metric": metric,
-            "value": page.finite(last.metrics[metric]) if last and metric in last.metrics else None,
+            "value": strict(last.metrics[metric]) if last and metric in last.metrics else None,
         }
 
     def _read(self, revision: int) -> None:

@@ -6,15 +6,13 @@ import base64
 import gzip
 import hashlib
 import json
-import os
-import uuid
-from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from metta.common.errors import UserError
+from metta.common.files import write_whole
 from metta.sweep.report import plots
 from metta.sweep.report.html import page
 from metta.sweep.state import SweepState
@@ -30,14 +28,9 @@ def write_report(sweep: SweepState, path: Path) -> None:
         UserError: plotly is not installed, or the file cannot be written.
     """
     text = report_html(sweep)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, text)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise UserError(f"the report cannot be written to {path}: {error.strerror}") from None
 
 

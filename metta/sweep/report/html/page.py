@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-import math
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metta.common.errors import UserError
+from metta.common.plain import strict
 from metta.sweep.analysis.failures import last_line
 from metta.sweep.report import plots
 from metta.sweep.report.commands import metta_sweep_command, retrain_command
@@ -219,7 +219,7 @@ def detail(
         "facts": _facts(sweep, trial, ranks),
         "params": [[path, value_text(value)] for path, value in trial.params.items()],
         "error": (trial.error or "")[-LONGEST_ERROR:],
-        "metrics": sorted([name, finite(value)] for name, value in trial.metrics.items()) if with_metrics else [],
+        "metrics": sorted([name, strict(value)] for name, value in trial.metrics.items()) if with_metrics else [],
         "commands": [
             [what, command.replace(_NUMBER, str(trial.number))] for what, command in commands or _commands(sweep)
         ],
@@ -273,8 +273,3 @@ def _commands(sweep: SweepState) -> list[tuple[str, str]]:
     again = retrain_command(name, url, sweep.definition, int(_NUMBER))
     shown = "Show it in the terminal", metta_sweep_command(url, "trial", name, _NUMBER)
     return [("Train again with these hyperparameters", again), shown] if again else [shown]
-
-
-def finite(value: float) -> float | str:
-    """A number as strict JSON has it: NaN and infinities as text."""
-    return value if math.isfinite(value) else str(value)

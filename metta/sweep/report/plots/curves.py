@@ -31,7 +31,7 @@ def trial_curve(number: int) -> Plot:
 
 def _curves(sweep: SweepState, numbered: Sequence[int], best: int | None, running: set[int]) -> Data:
     shown = [point for number in numbered for point in sweep.curves[number]]
-    metric = curve_metric(sweep.metric, shown) or sweep.metric
+    metric = curve_metric(sweep.metric, shown, sweep.definition.traits.counters) or sweep.metric
     traces: list[Data] = []
     for number in sorted(numbered, key=lambda number: (number == best, number in running, -number)):
         points = curve_points(sweep.curves[number], metric)
@@ -65,8 +65,8 @@ def _curves(sweep: SweepState, numbered: Sequence[int], best: int | None, runnin
                     "hoverinfo": "skip",
                 }
             )
-    batches = any(path.endswith("batch_size") for path in sweep.searched)
-    steps = "steps (a run ends with a whole batch)" if batches and len(numbered) > 1 else "steps"
+    notes = [note for path, note in sweep.definition.traits.step_notes.items() if path in sweep.searched]
+    steps = f"steps ({notes[0]})" if notes and len(numbered) > 1 else "steps"
     layout = {
         "xaxis": {"title": {"text": steps}, "tickformat": "~s", "rangemode": "tozero"},
         "yaxis": {"title": {"text": f"{plain(metric)} while training"}},

@@ -100,22 +100,6 @@ def print_ended(
         console.print(f"{done}  {line}", highlight=False, soft_wrap=True)
 
 
-def progress_line(progress: Progress, describe: Callable[[Mapping[str, float]], str]) -> str:
-    """``42%  215,040 of 500,000 steps  15,300 steps/s  18 s left  reward 1.23  per agent 0.5 heart``."""
-    speed = progress.metrics.get("steps_per_second")
-    if progress.total:
-        parts = [f"{progress.step / progress.total:4.0%}  {progress.step:,} of {progress.total:,} steps"]
-    else:
-        parts = [f"{progress.step:,} steps"]
-    if speed:
-        parts.append(f"{speed:,.0f} steps/s")
-    if speed and progress.total:
-        parts.append(f"{max(0, progress.total - progress.step) / speed:.0f} s left")
-    if "reward" in progress.metrics:
-        parts.append(f"reward {progress.metrics['reward']:.3g}")
-    return "  ".join([*parts, describe(progress.metrics)]).rstrip()
-
-
 def ended_line(
     trial: Trial,
     state: SweepState,

@@ -168,9 +168,10 @@ def _progress_text(definition: SweepDefinition, progress: Progress | None) -> st
         return "starting"
     parts = [f"{share_done(progress):4.0%}"] if progress.total else []
     parts.append(f"step {progress.step:,}")
-    speed = progress.metrics.get("steps_per_second") or (progress.step / progress.seconds if progress.seconds else 0.0)
+    traits, own = definition.traits, progress.step / progress.seconds if progress.seconds else 0.0
+    speed = progress.metrics.get(traits.speed or "") or own
     if speed > 0:
-        parts.append(f"{speed:,.0f} steps/s" if speed >= 10 else f"{speed:.2g} steps/s")
+        parts.append(f"{speed:,.0f} {traits.speed_unit}" if speed >= 10 else f"{speed:.2g} {traits.speed_unit}")
     if (metric := current_metric(progress, definition)) is not None:
         parts.append(f"{metric[0]} {metric[1]:.3g}")
     if speed > 0 and progress.total:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
@@ -61,7 +61,7 @@ def print_trial(
         say("measured:", "bold")
         for line in _measured(definition, trial):
             say(f"  {line}")
-    name = curve_metric(state.metric, curve, at_least=2)
+    name = curve_metric(state.metric, curve, state.definition.traits.counters, at_least=2)
     if name is not None:
         say(f"learning curve: {name}", "bold")
         for line in chart({"*": curve_points(curve, name)}, min(console.width, 80), CURVE_HEIGHT, "step"):
@@ -115,18 +115,27 @@ def _times(trial: Trial) -> str:
     return ", ".join(said)
 
 
+def _details(definition: SweepDefinition, metrics: Mapping[str, float], simulation: str) -> str:
+    """What the Tool declares worth showing beside a simulation's score: ``  per agent gained: 1.20 heart``."""
+    own = {name.removeprefix(f"{simulation}/"): value for name, value in metrics.items()}
+    text = ""
+    for ending, title in definition.traits.details.items():
+        amounts = [
+            f"{value:.2f} {name.removesuffix(ending)}"
+            for name, value in own.items()
+            if name.endswith(ending) and "/" not in name
+        ]
+        text += f"  {title}: {', '.join(amounts)}" if amounts else ""
+    return text
+
+
 def _measured(definition: SweepDefinition, trial: Trial) -> list[str]:
-    """The score, each simulation with what was gained in it, and the first metrics of the training."""
+    """The score, each simulation with its details, and the first numbers of the training."""
     metrics, chosen = trial.metrics, dict[str, str]()
     for name in (definition.protein.metric, *definition.simulations):
         if name in metrics:
-            gained = {
-                stat.removesuffix(".gained"): value
-                for stat, value in ((each.removeprefix(f"{name}/"), metrics[each]) for each in metrics)
-                if stat.endswith(".gained") and "/" not in stat and name in definition.simulations
-            }
-            amounts = ", ".join(f"{value:.2f} {stat}" for stat, value in gained.items())
-            chosen[name] = f"{name} {metrics[name]:.4g}" + (f"  per agent gained: {amounts}" if amounts else "")
+            details = _details(definition, metrics, name) if name in definition.simulations else ""
+            chosen[name] = f"{name} {metrics[name]:.4g}{details}"
     plain = [name for name in metrics if "/" not in name and name not in chosen][:FEW_METRICS]
     lines = [*chosen.values()]
     if plain:

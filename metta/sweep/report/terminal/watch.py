@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 
 from metta.common.entry_point import EntryPoint
+from metta.common.plain import strict
 from metta.sweep.definition import read_definition
 from metta.sweep.report.commands import with_store
-from metta.sweep.report.json_data import progress_as_json, strict
+from metta.sweep.report.json_data import progress_as_json
 from metta.sweep.report.terminal.console import PLAIN_SECONDS, print_ended, show_sweep
 from metta.sweep.report.terminal.live_display import LiveDisplay
 from metta.sweep.report.terminal.live_view import RunningSweep

@@ -80,7 +80,7 @@ class Dashboard {
     byId("running").hidden = !running.length;
     byId("running").replaceChildren(...running.map((trial) => {
       const parts = [trial.step === null ? "starting" : `${short(trial.step)} steps`];
-      if (trial.speed) parts.push(`${short(Math.round(trial.speed))} steps/s`);
+      if (trial.speed) parts.push(`${short(Math.round(trial.speed))} ${trial.speed_unit}`);
       if (trial.value !== null) parts.push(`${trial.metric} ${short(trial.value)}`);
       return element("div", {}, element("a", { href: `#trial=${trial.number}`, textContent: `trial ${trial.number}` }),
         ` runs: ${parts.join(", ")}`);

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metta.sweep.store.protocol import CurvePoint, SweepRecord
-from metta.sweep.store.wandb_mirror import records
+from metta.sweep.wandb import records
 from metta.sweep.trial import Trial, TrialState
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from metta.common.data_dir import data_dir
-from metta.sweep.store.wandb_mirror.config import WandbConfig
-from metta.sweep.store.wandb_mirror.training import logged_training
+from metta.sweep.wandb.config import WandbConfig
+from metta.sweep.wandb.training import logged_training
 from metta.sweep.trial import Progress, TrialResult
 from tests.support.wandb_server import ENTITY, Run, WandbServer
-from tests.sweep.wandb_mirror.conftest import PATIENCE
+from tests.sweep.wandb.conftest import PATIENCE
 
 RESULT = TrialResult({"arena": 1.5, "loss": math.nan}, 2.0, {"policy": "file:///p"})
 

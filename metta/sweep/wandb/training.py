@@ -1,4 +1,4 @@
-"""Logging one training run to Weights & Biases, where no sweep records it."""
+"""Logging one training run that no sweep records to Weights & Biases."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from metta.common.data_dir import data_dir
-from metta.sweep.store.wandb_mirror import records
-from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
+from metta.sweep.wandb import records
+from metta.sweep.wandb.config import WandbConfig, destination
 from metta.sweep.trial import Progress, TrialResult
 
 PATIENCE_SECONDS = 20.0
@@ -20,7 +20,7 @@ Notice = Callable[[str], None]
 
 
 class TrainingLog:
-    """Where a run says how far it has come, and what came of it."""
+    """Takes the progress and the result of a run."""
 
     def __init__(self, run: Any) -> None:
         self._run = run
@@ -45,13 +45,13 @@ def logged_training(
     notice: Notice,
     patience: float = PATIENCE_SECONDS,
 ) -> Iterator[TrainingLog]:
-    """Log the training of the body. The same folder goes on with the same W&B run.
+    """Log the training of the body. The same folder resumes the same W&B run.
 
     Where W&B does not answer, the run is kept in files for ``wandb sync``.
 
     Args:
         settings: the run's config as JSON data.
-        notice: told in a line where the run is.
+        notice: called with one line that says where the run is.
     """
     where = destination(config)
     if where.mode == "off":
@@ -77,7 +77,7 @@ def _begin(
 ) -> Any:
     import wandb
 
-    from metta.sweep.store.wandb_mirror.project import client_settings
+    from metta.sweep.wandb.project import client_settings
 
     data_dir().mkdir(parents=True, exist_ok=True)
     identity = f"{run_name[:100]}-{hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]}"
@@ -100,7 +100,7 @@ def _begin(
         except wandb.Error as error:
             if offline:
                 raise
-            offline, identity = True, f"{identity}-offline"  # the client holds on to the other one
+            offline, identity = True, f"{identity}-offline"  # the client keeps the other one open
             notice(f"Weights & Biases cannot be reached, so the run is kept in files: {records.explain(error)}")
             continue
         run.define_metric("*", step_metric="progress/step")

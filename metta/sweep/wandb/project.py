@@ -15,18 +15,18 @@ from urllib.parse import unquote, urlsplit
 import wandb
 
 from metta.sweep.store.protocol import CurvePoint, SweepRecord
-from metta.sweep.store.wandb_mirror import records
-from metta.sweep.store.wandb_mirror.config import WandbConfig
+from metta.sweep.wandb import records
+from metta.sweep.wandb.config import WandbConfig
 from metta.sweep.trial import Trial
 
 RUNS_PER_PAGE = 200
 POLICY_KIND = "model"
 UPLOAD_PATIENCE = 10.0
-"""Times the patience that a request has."""
+"""As a multiple of a request's patience."""
 
 
 class NotReceivedError(Exception):
-    """The server does not show what was sent to it."""
+    """The server does not have what was sent to it."""
 
 
 class Project:
@@ -49,7 +49,7 @@ class Project:
         self.url: str | None = None
 
     def open_trial(self, record: SweepRecord, trial: Trial) -> TrialRun:
-        """Begin the run of a trial, or go on with it."""
+        """Start the run of a trial, or resume it."""
         config = records.trial_config(record, trial)
         run = self._open(record, trial.number, f"{record.name}.{trial.number:04d}", "trial", config)
         if not trial.state.ended:
@@ -57,7 +57,7 @@ class Project:
         return TrialRun(self, run)
 
     def send_sweep(self, record: SweepRecord, text: str) -> None:
-        """Write the sweep itself, all but its trials. `text` is the sweep as `records.encode_sweep` writes it."""
+        """Write the sweep without its trials. `text` is the sweep as `records.encode_sweep` writes it."""
         shown = {name: value for name, value in record.config.items() if name not in ("tool", "simulations")}
         run = self._open(record, records.DEFINITION, record.name, "sweep", shown)
         run.summary.update({records.KEY: {"digest": records.digest(text), "sweep": text}})
@@ -82,7 +82,7 @@ class Project:
         return [point for row in run.scan_history(use_cache=False) if (point := records.curve_point(row)) is not None]
 
     def answers(self, record: SweepRecord) -> bool:
-        """Whether the server is there and lets us read."""
+        """Whether the server answers and lets us read."""
         if self._offline:
             return False
         try:
@@ -170,7 +170,7 @@ class TrialRun:
         self._logged = max(self._logged, len(curve))
 
     def log_policy(self, uri: str, name: str, metadata: dict[str, Any]) -> None:
-        """Log a policy as an artefact: its files if they are here, else where they are."""
+        """Log a policy as an artefact: its files if they are here, otherwise their address."""
         artifact = wandb.Artifact(name, POLICY_KIND, metadata=metadata)
         address = urlsplit(uri)
         path = Path(unquote(address.path) if address.scheme == "file" else uri)
@@ -183,21 +183,21 @@ class TrialRun:
         self._run.log_artifact(artifact, aliases=["best"]).wait(round(UPLOAD_PATIENCE * self._project.patience))
 
     def end(self, trial: Trial, text: str) -> None:
-        """Write what came of the trial. `text` is the trial as `records.encode_trial` writes it."""
+        """Write the trial's result. `text` is the trial as `records.encode_trial` writes it."""
         self._run.summary.update(records.shown(records.trial_summary(trial, text)))
         self._project.finish(self._run, records.digest(text))
 
     def interrupt(self) -> None:
-        """End the run of a trial that has not ended: it is gone on with when the trial is."""
+        """End the run of a trial that has not ended. It is resumed when the trial is."""
         self._run.mark_preempting()
         self._run.finish(exit_code=1)
 
 
 def client_settings(patience: float) -> wandb.Settings:
-    """The client's settings: silent, without what it gathers of machine and code, and never waiting for long."""
+    """The client's settings: silent, without data on machine and code, and never waiting for long."""
     parts = ("graphql", "file_stream")
     retries = {"retry_max": 3, "retry_wait_min_seconds": 1, "retry_wait_max_seconds": max(1, round(patience / 10))}
-    retries["timeout_seconds"] = max(1, round(patience / 4))  # whole seconds: of less the client makes none
+    retries["timeout_seconds"] = max(1, round(patience / 4))  # whole seconds: the client rounds less down to none
     limits: dict[str, Any] = {f"x_{part}_{name}": value for part in parts for name, value in retries.items()}
     return wandb.Settings(
         silent=True,

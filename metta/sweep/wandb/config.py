@@ -1,4 +1,4 @@
-"""Whether and where to log to Weights & Biases. The client is not imported here, for that takes a second."""
+"""Whether and where to log to Weights & Biases. The client is not imported here, because that takes a second."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metta.common.data_dir import data_dir
 from metta.common.errors import UserError
 
 DEFAULT_URLS = ("https://api.forge.coreweave.com", "https://api.wandb.ai")
-"""Where the client goes unless told otherwise, and the older name of the same place. A login is kept under either."""
+"""The client's default server, and its older name. A login is stored under either."""
 
 Mode = Literal["online", "offline", "off"]
 
@@ -48,8 +48,8 @@ class Destination:
 
     Attributes:
         mode: "offline" keeps them in files for ``wandb sync``.
-        mirror: tells one destination from another; the store notes under it what was sent.
-        sentence: says to a person where runs go and how to turn that off; empty if nothing need be said.
+        mirror: identifies the destination; the store records under it what was sent.
+        sentence: tells a person where runs go and how to turn that off; empty if there is nothing to say.
     """
 
     mode: Mode

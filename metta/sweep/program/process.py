@@ -1,4 +1,4 @@
-"""A program as a group of processes: its output line by line, and its end, in time and with all that it started."""
+"""Run a program as a group of processes: read its output by lines, end it on time, and with it all that it started."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from metta.sweep.command import supervise
+from metta.common import parent
 
-LONGEST_LINE = 1_000_000  # bytes; what is longer is output, not metrics
+LONGEST_LINE = 1_000_000  # bytes; a longer line is not read as metrics
 TERMINATION_SECONDS = 5.0
 """How long a program may take to end after SIGTERM, before SIGKILL."""
 _POLL_SECONDS = 0.5
 
 
 class Ending(Enum):
-    """Why a program is over."""
+    """Why a program ended."""
 
     EXITED = "exited"
     STOPPED = "stopped"
@@ -59,7 +59,7 @@ def run_process(
     on_line: Callable[[bytes], bool],
     timeout: float | None,
 ) -> Exit:
-    """Run a program to its end, and leave no process of it behind, whatever happens.
+    """Run a program to its end, and leave none of its processes behind, whatever happens.
 
     Args:
         command: program and arguments.
@@ -70,7 +70,7 @@ def run_process(
     """
     with output.open("ab") as log, errors.open("ab") as error_log:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", supervise.__file__, *command],
+            [sys.executable, "-I", "-S", parent.__file__, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=error_log,
@@ -101,7 +101,7 @@ def run_process(
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """Lines of its output as they come, and b"" now and then where none does, until it has ended."""
+    """Lines of its output as they come, and b"" at intervals while none comes, until it has ended."""
     assert process.stdout is not None
     descriptor = process.stdout.fileno()
     os.set_blocking(descriptor, False)

@@ -20,15 +20,15 @@ from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt, Driver, Store, SweepExistsError
-from metta.sweep.store.wandb_mirror import mirror as mirror_module
-from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
-from metta.sweep.store.wandb_mirror.mirror import WandbError, mirrored, pull, restore, sync, unsent
+from metta.sweep.wandb import mirror as mirror_module
+from metta.sweep.wandb.config import WandbConfig, destination
+from metta.sweep.wandb.mirror import WandbError, mirrored, pull, restore, sync, unsent
 from metta.sweep.sweep import SweepLoop
 from metta.sweep.trial import Progress, Trial, TrialSpec
 from tests.support.parabola import Parabola
 from tests.support.processes import children, command_line, descendants
 from tests.support.wandb_server import API_KEY, ENTITY, Run, WandbServer
-from tests.sweep.wandb_mirror.conftest import Mirror, RunTrial
+from tests.sweep.wandb.conftest import Mirror, RunTrial
 
 PATIENCE = 20.0
 
@@ -163,7 +163,7 @@ def test_a_sender_that_is_killed_is_replaced(
         arguments = [command_line(pid) for pid in descendants(os.getpid())]
         assert any("wandb-core" in line for line in arguments)
         assert not [line for line in arguments if API_KEY in line]
-        (sender,) = [pid for pid in children(os.getpid()) if "wandb_mirror.worker" in command_line(pid)]
+        (sender,) = [pid for pid in children(os.getpid()) if "sweep.wandb.worker" in command_line(pid)]
         os.kill(sender, signal.SIGKILL)
         run_trial(1)
         wait_for(lambda: len(store.mirrored("arena", destination(config).mirror)) == 3)
@@ -180,7 +180,7 @@ def test_a_sender_outlives_a_driver_that_is_killed(
     store.leave(driver)
     code = (
         "import os, sys, signal, time\n"
-        "from metta.sweep.store.wandb_mirror.mirror import mirrored, WandbConfig\n"
+        "from metta.sweep.wandb.mirror import mirrored, WandbConfig\n"
         f"with mirrored({store_url!r}, 'arena', WandbConfig(project={config.project!r}), print, 20.0):\n"
         "    print('on', flush=True); time.sleep(60)\n"
     )
@@ -204,7 +204,7 @@ def test_of_several_drivers_one_sends(
     leader = Driver("", drivers[0].host, other.pid, drivers[0].seen_at, True)
     request = mirror_module._request("send", store_url, "arena", config, destination(config), PATIENCE, os.getpid())
     run_trial(0)
-    from metta.sweep.store.wandb_mirror.worker import Sender
+    from metta.sweep.wandb.worker import Sender
 
     class WithAnotherDriver:
         def __getattr__(self, name: str) -> object:
@@ -240,7 +240,7 @@ def test_no_sweep_is_read_where_w_and_b_is_away(
     store_url = f"sqlite:///{tmp_path / 'new.sqlite'}"
     restore(store_url, "arena", config, notices.append, 1.0)
     assert len(notices) == 1
-    assert "begins anew" in notices[0]
+    assert "starts from the beginning" in notices[0]
 
 
 def test_by_hand_a_sweep_is_read_once(
@@ -279,4 +279,4 @@ def test_the_key_is_nowhere(
 def _none_left(server: WandbServer) -> Iterator[None]:
     """No process of ours is left behind."""
     yield
-    wait_for(lambda: not [pid for pid in children(os.getpid()) if "wandb_mirror" in command_line(pid)])
+    wait_for(lambda: not [pid for pid in children(os.getpid()) if "metta.sweep.wandb" in command_line(pid)])

@@ -19,7 +19,7 @@ def is_wandb_sweep(data: Mapping[str, Any]) -> bool:
 
 
 def read_wandb_sweep(data: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Fields for `metta.sweep.command.sweep` out of W&B's sweep configuration.
+    """Fields for `metta.sweep.program.command_sweep` out of W&B's sweep configuration.
 
     Distributions keep their meaning; Protein searches where W&B says `bayes`, and `random` stays random.
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from metta.common.errors import UserError
-from metta.sweep.command.program import Call, Program
+from metta.sweep.program.call import Call, Program
 
 PARAMS = {"lr": 0.001, "optimizer.name": "adam w", "nesterov": True, "amsgrad": False, "warmup": None}
 

@@ -18,10 +18,10 @@ from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Driver, Outcome, Store
-from metta.sweep.store.wandb_mirror import records
-from metta.sweep.store.wandb_mirror.config import WandbConfig
-from metta.sweep.store.wandb_mirror.project import Project
-from metta.sweep.store.wandb_mirror.worker import Request, Sender, pull
+from metta.sweep.wandb import records
+from metta.sweep.wandb.config import WandbConfig
+from metta.sweep.wandb.project import Project
+from metta.sweep.wandb.worker import Request, Sender, pull
 from metta.sweep.trial import Progress, TrialState
 from tests.support.wandb_server import ENTITY, Run, WandbServer
 

@@ -1,4 +1,4 @@
-"""The process that talks to Weights & Biases: ``python -m metta.sweep.store.wandb_mirror.worker``.
+"""The process that talks to Weights & Biases: ``python -m metta.sweep.wandb.worker``.
 
 It reads one line of JSON, a `Request`, does it, and writes events as lines of JSON. It keeps nothing: what was sent is
 noted in the store, so it may be killed at any time, and at the first thing that goes wrong it says so and ends. When
@@ -25,19 +25,21 @@ from metta.common.config import Config, flatten
 from metta.sweep.definition import DefinitionError, read_definition
 from metta.sweep.ranking import judged
 from metta.sweep.state import read_state
+from metta.common.parent import when_parent_ends
 from metta.sweep.store import open_store
+from metta.common.parent import when_parent_ends
 from metta.sweep.store.protocol import Store, StoreError, SweepRecord, TrialHistory
-from metta.sweep.store.wandb_mirror import records
-from metta.sweep.store.wandb_mirror.config import WandbConfig
+from metta.sweep.wandb import records
+from metta.sweep.wandb.config import WandbConfig
 from metta.sweep.trial import Trial, TrialState
 
 POLL_SECONDS = 2.0
 MAX_REFUSED = 3
-"""Where more trials than these are refused in a row, the fault is not theirs."""
+"""If more trials than these are refused in a row, the trials are not the cause."""
 
 
 class Request(Config):
-    """What a worker is to do.
+    """A worker's task.
 
     Attributes:
         task: "send" what W&B lacks of the sweep, until the input is closed, or "pull" the sweep into the store.
@@ -83,11 +85,11 @@ class Sender:
         self._refused_in_a_row = 0
 
     def run(self, closed: threading.Event) -> None:
-        """Send what there is, and what comes until `closed`."""
+        """Send the trials that there are, and new ones until `closed`."""
         led = False
         while True:
             last, leads = closed.is_set(), self._leads()
-            if leads and not led:  # what another driver sent until now
+            if leads and not led:  # another driver sent until now
                 self._noted = self._store.mirrored(self._request.sweep, self._request.mirror)
             if leads:
                 self._send_news()
@@ -101,7 +103,7 @@ class Sender:
             run.interrupt()
 
     def _leads(self) -> bool:
-        """Of the drivers of a sweep, the one with the smallest id sends."""
+        """Whether this driver sends: the one with the smallest id does."""
         if self._request.driver is None:
             return True
         alive = [driver for driver in self._store.drivers(self._request.sweep) if driver.alive]
@@ -135,7 +137,7 @@ class Sender:
             self._try(trial, self._send_trial)
 
     def _try(self, trial: Trial, action: Callable[[Trial], None]) -> None:
-        """Let a trial that W&B refuses, as it does where its run was deleted, not hold up the others."""
+        """Skip a trial that W&B refuses, for example because its run was deleted, so that the others are sent."""
         if trial.number in self._refused:
             return
         try:
@@ -155,7 +157,7 @@ class Sender:
         self._run_of(trial).log(self._store.curve(self._request.sweep, trial.number))
 
     def _judged(self, trial: Trial) -> Trial:
-        """The trial with its score and cost under the present definition, where that can be read."""
+        """The trial with its score and cost under the present definition, if that can be read."""
         try:
             definition = read_definition(self._record)
         except DefinitionError:
@@ -243,7 +245,7 @@ def _is_rebuildable(record: SweepRecord) -> bool:
 
 
 def _waiting(project: Any, record: SweepRecord, number: int, trial: Trial | None) -> TrialHistory:
-    """A trial to be tried again. Where its run was deleted, that is with the Tool's own hyperparameters."""
+    """A trial to be tried again: with the Tool's own hyperparameters if its run was deleted."""
     if trial is None:
         searched = flatten(record.config["protein"]["parameters"]).keys()
         own = flatten(record.config["tool"])
@@ -255,7 +257,7 @@ def _waiting(project: Any, record: SweepRecord, number: int, trial: Trial | None
 
 
 def say(events: TextIO, **event: Any) -> None:
-    with suppress(BrokenPipeError):  # a driver that was killed does not listen
+    with suppress(BrokenPipeError):  # a killed driver does not read
         events.write(json.dumps(event) + "\n")
         events.flush()
 
@@ -263,17 +265,12 @@ def say(events: TextIO, **event: Any) -> None:
 def main() -> None:
     commands, events = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     line = commands.readline()
-    if not line:  # the driver was killed before it could say what to do
+    if not line:  # the driver was killed before it sent the request
         return
     request = Request.model_validate_json(line)
     _redirect(Path(request.folder) / "wandb.log")
     closed = threading.Event()
-
-    def watch() -> None:
-        commands.read()
-        closed.set()
-
-    threading.Thread(target=watch, daemon=True).start()
+    when_parent_ends(commands.read, closed.set)  # but what is left is sent
     status = 1
     try:
         with tempfile.TemporaryDirectory(prefix="metta-wandb-", ignore_cleanup_errors=True) as scratch:
@@ -284,11 +281,11 @@ def main() -> None:
         traceback.print_exc()
         say(events, event="failed", reason=records.explain(error))
     finally:
-        os._exit(status)  # the client would wait for what it still has to send
+        os._exit(status)  # otherwise the client would wait until it has sent everything
 
 
 def _do(request: Request, events: TextIO, folder: Path, closed: threading.Event) -> None:
-    from metta.sweep.store.wandb_mirror.project import Project
+    from metta.sweep.wandb.project import Project
 
     store = open_store(request.store, create=request.task == "pull")
     project = Project(request.config, folder, request.patience, request.offline)
@@ -300,7 +297,7 @@ def _do(request: Request, events: TextIO, folder: Path, closed: threading.Event)
 
 
 def _redirect(log: Path) -> None:
-    """Keep the client, and the process it starts, from terminal and pipes."""
+    """Keep the client, and the process that it starts, away from terminal and pipes."""
     log.parent.mkdir(parents=True, exist_ok=True)
     for source, flags, target in ((os.devnull, os.O_RDONLY, 0), (log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 1)):
         opened = os.open(source, flags, 0o600)

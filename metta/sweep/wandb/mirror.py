@@ -19,20 +19,20 @@ from metta.common.data_dir import data_dir
 from metta.common.errors import UserError
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Store, SweepExistsError
-from metta.sweep.store.wandb_mirror import records
-from metta.sweep.store.wandb_mirror.config import Destination, WandbConfig, destination
-from metta.sweep.store.wandb_mirror.worker import Request
+from metta.sweep.wandb import records
+from metta.sweep.wandb.config import Destination, WandbConfig, destination
+from metta.sweep.wandb.worker import Request
 
 PATIENCE_SECONDS = 40.0
-"""Until a request to W&B, or the start or end of a run, is given up."""
+"""How long a request to W&B, or the start or end of a run, may take."""
 
 RESTORE_PATIENCE_SECONDS = 10.0
-"""The same before a sweep begins, while a person waits."""
+"""The same before a sweep starts, while a person waits."""
 
 START_SECONDS = 60.0
 SILENCE = 12.0
-"""A process that is to end and says nothing for so long, to start and then in times its patience, is killed: an upload
-may take nearly as long."""
+"""A process that should end is killed after so long without output: first to start, then as a multiple of its patience,
+because an upload may take nearly as long."""
 
 LAST_PATIENCE_SECONDS = 10.0
 FIRST_RETRY_SECONDS = 5.0
@@ -43,18 +43,18 @@ Event = dict[str, Any]
 
 
 class WandbError(UserError):
-    """Weights & Biases does not answer, or does not have what was asked for."""
+    """Weights & Biases does not answer, or does not have the sweep."""
 
 
 @contextmanager
 def mirrored(
     store_url: str, sweep: str, config: WandbConfig, notice: Notice, patience: float = PATIENCE_SECONDS
 ) -> Iterator[None]:
-    """Send the sweep's trials to W&B while the body drives it, and what is left when that ends.
+    """Send the sweep's trials to W&B while the body drives it, and send the rest when it has ended.
 
     Args:
         store_url: of the store, with its password.
-        notice: told, from another thread, in a line each, where the runs are, and when W&B goes away and comes back.
+        notice: called from another thread with one line on where the runs are, and when W&B goes away or comes back.
     """
     where = destination(config)
     if where.mode == "off":
@@ -78,7 +78,7 @@ def mirrored(
 def restore(
     store_url: str, sweep: str, config: WandbConfig, notice: Notice, patience: float = RESTORE_PATIENCE_SECONDS
 ) -> None:
-    """Where the store lacks the sweep and W&B has it, read it from there before it is begun anew."""
+    """If W&B has the sweep and the store does not, read it from W&B instead of starting again."""
     if destination(config).mode != "online":
         return
     try:
@@ -86,7 +86,7 @@ def restore(
     except SweepExistsError:
         return
     except WandbError as error:
-        notice(f"{error}; if it has the sweep {sweep!r}, that is not read, and the sweep begins anew")
+        notice(f"{error}; if it has the sweep {sweep!r}, that is not read, and the sweep starts from the beginning")
         return
     if trials is not None:
         notice(f"the sweep {sweep!r} was read from Weights & Biases, with {trials} trials that ended")
@@ -160,7 +160,7 @@ def unsent(store: Store, sweep: str, where: Destination) -> int:
 
 
 def _left_behind(store_url: str, sweep: str, where: Destination) -> int:
-    """Trials that nobody is about to send."""
+    """Trials that no driver is about to send."""
     store = open_store(store_url, create=False)
     try:
         me = (socket.gethostname(), os.getpid())
@@ -175,7 +175,7 @@ def _refusal(event: Event) -> str:
 
 
 class _Follower:
-    """Keeps a worker running that sends, and starts another when one ends, until it is closed."""
+    """Keeps a sending worker running, and starts another one when it ends, until this is closed."""
 
     def __init__(self, request: Request, notice: Notice) -> None:
         self._request = request
@@ -204,7 +204,7 @@ class _Follower:
             wait = min(2 * wait, LAST_RETRY_SECONDS)
 
     def _patience(self, last: bool) -> float:
-        """A person waits for the last try at a server that was away."""
+        """Shorten the last try at a server that was unavailable, because a person waits for it."""
         return min(self._request.patience, LAST_PATIENCE_SECONDS) if last else self._request.patience
 
     def _hear(self, event: Event) -> str | None:
@@ -217,7 +217,7 @@ class _Follower:
             self._notice(_refusal(event))
         elif self._away:
             self._away = False
-            self._notice("Weights & Biases answers again; what waited is being sent")
+            self._notice("Weights & Biases answers again; the waiting trials are being sent")
         return None
 
     def _say_away(self, reason: str) -> None:
@@ -243,7 +243,7 @@ class _Worker:
     def __init__(self, request: Request) -> None:
         self._patience = request.patience
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "metta.sweep.store.wandb_mirror.worker"],
+            [sys.executable, "-m", "metta.sweep.wandb.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -261,7 +261,7 @@ class _Worker:
             pass
 
     def events(self) -> Iterator[Event]:
-        """What it says until it ends. One that ends without success ends with an event of that."""
+        """Its events until it ends. A process that fails without an event adds one that says so."""
         failed = False
         while (line := self._next_line()) is not None:
             event = json.loads(line)
@@ -272,7 +272,7 @@ class _Worker:
             yield {"event": "failed", "reason": f"its process ended with status {status}"}
 
     def _next_line(self) -> str | None:
-        """What it says next, or None at its end. One that was to end and says nothing for long is killed."""
+        """Its next line, or None at its end. A process that should end and is silent for long is killed."""
         heard_at = time.monotonic()
         while True:
             try:
@@ -283,7 +283,7 @@ class _Worker:
                     self.kill()
 
     def close(self) -> None:
-        """Have it send what is left and end."""
+        """Let it send what is left, and end."""
         assert self._process.stdin is not None
         with self._lock:
             if not self._process.stdin.closed:
@@ -312,7 +312,7 @@ def _events(request: Request) -> Iterator[Event]:
 
 
 def _destination(config: WandbConfig) -> Destination:
-    """Where runs go for one who asks for W&B by name."""
+    """Where runs go if somebody asks for W&B by name."""
     return destination(config.model_copy(update={"enabled": True}))
 
 

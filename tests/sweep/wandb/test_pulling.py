@@ -12,10 +12,10 @@ import pytest
 
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Driver, Store, SweepExistsError, SweepRecord
-from metta.sweep.store.wandb_mirror import records
+from metta.sweep.wandb import records
 from metta.sweep.trial import Progress, Trial, TrialState
 from tests.support.wandb_server import ENTITY, Request, Run
-from tests.sweep.wandb_mirror.conftest import Mirror, RunTrial
+from tests.sweep.wandb.conftest import Mirror, RunTrial
 
 
 @pytest.fixture

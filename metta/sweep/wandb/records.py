@@ -14,28 +14,29 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
+from metta.common.plain import strict
 from metta.sweep.store import encoding
 from metta.sweep.store.protocol import CurvePoint, SweepRecord
 from metta.sweep.store.results import as_float, as_step
 from metta.sweep.trial import Trial, TrialState
 
 KEY = "metta"
-"""Under this key, config and summary hold what is ours: nothing that a hyperparameter or metric is called."""
+"""Config and summary hold our own data under this key. No hyperparameter or metric has this name."""
 
 DEFINITION = "sweep"
-"""The item that is the sweep itself, beside its trials, which are called by their numbers."""
+"""The item that is the sweep itself. Its trials are named by their numbers."""
 
 BEST = "best"
-"""The item that notes which trial's policy was logged last as the best one."""
+"""The item that records which trial's policy was last logged as the best one."""
 
 _OPTIONAL = ("dropped", "cost_metric")
-"""Fields that are written where they are set, so that the text of other trials is that of earlier versions."""
+"""Fields that are written only where they are set, so that other trials have the same text as in earlier versions."""
 
 _TIMES = ("created_at", "started_at", "ended_at")
 
 
 def sweep_id(record: SweepRecord) -> str:
-    """Tells the sweep from every other, also from one that had its name before, and survives copies."""
+    """Distinguishes the sweep from every other, also from an earlier one of the same name, and survives copies."""
     identity = f"{record.name} {record.created_at.isoformat()}"
     return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
@@ -74,18 +75,18 @@ def decode_trial(text: str) -> Trial:
 
 
 def _known(kind: type[Trial | SweepRecord], data: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what only a newer version knows."""
+    """The data without fields that only a newer version knows."""
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in data.items() if name in names}
 
 
 def trial_config(record: SweepRecord, trial: Trial) -> dict[str, Any]:
-    """The hyperparameters, and which trial of which sweep they are."""
+    """The hyperparameters, with the sweep and the trial that they belong to."""
     return {**trial.params, KEY: {"sweep": record.name, "sweep_id": sweep_id(record), "trial": trial.number}}
 
 
 def trial_summary(trial: Trial, text: str) -> dict[str, Any]:
-    """What is known of the trial, for people, and `text`, which is the trial as `encode_trial` writes it.
+    """What is known of the trial for people, and `text`, which is the trial as `encode_trial` writes it.
 
     The digest comes last: who sees that of an ended trial knows that all before it has arrived.
     """
@@ -102,18 +103,12 @@ def trial_summary(trial: Trial, text: str) -> dict[str, Any]:
 
 
 def shown(value: Any) -> Any:
-    """JSON data in which NaN and the infinities are words, for of the numbers nothing would be left."""
-    if isinstance(value, Mapping):
-        return {key: shown(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [shown(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+    """JSON data with NaN and the infinities as text, spelt as in W&B, which would drop the numbers."""
+    return strict(value, lambda number: "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity")
 
 
 def history_row(point: CurvePoint) -> dict[str, Any]:
-    """A point of the learning curve; its step is an axis of its own, for a later attempt may start from zero."""
+    """A point of the learning curve; its step is a separate axis, because a later attempt may start from zero."""
     return point.metrics | {
         "progress/step": point.step,
         "progress/seconds": point.seconds,
@@ -122,7 +117,7 @@ def history_row(point: CurvePoint) -> dict[str, Any]:
 
 
 def curve_point(row: dict[str, Any]) -> CurvePoint | None:
-    """What `history_row` wrote, or None for a row of other origin."""
+    """The point that `history_row` wrote, or None for any other row."""
     if "progress/step" not in row:
         return None
     ours = ("progress/step", "progress/seconds", "progress/attempt")
@@ -134,6 +129,6 @@ def curve_point(row: dict[str, Any]) -> CurvePoint | None:
 def explain(error: BaseException) -> str:
     """One line without anything that looks like an API key."""
     reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    if reason in ("", "<no message>"):  # what the client says of some refusals
+    if reason in ("", "<no message>"):  # the client's text for some refusals
         reason = f"{type(error).__name__} without a reason"
     return re.sub(r"[\w-]{40,}", "***", reason)[:300]

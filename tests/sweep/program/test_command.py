@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
-from metta.sweep.abstract_sweep import AbstractSweep, trial_seed
 from metta.sweep.cli import main as metta_sweep
-from metta.sweep.command import process
-from metta.sweep.command.process import Ending, run_process
-from metta.sweep.command.sweep import CommandSweep, from_file
 from metta.sweep.definition import open_sweep
+from metta.sweep.program import process
+from metta.sweep.program.command_sweep import CommandSweep, from_file
+from metta.sweep.program.process import Ending, run_process
 from metta.sweep.result import SweepResult
+from metta.sweep.session import trial_seed
 from metta.sweep.store import open_store
 from metta.sweep.sweep import TooManyFailuresError
 from metta.sweep.trial import Trial, TrialState
@@ -34,14 +34,21 @@ X = {"x": {"min": 0, "max": 1, "distribution": "uniform"}}
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(AbstractSweep, "_write_report", lambda *_: None)  # it has tests of its own, and takes a second
     monkeypatch.chdir(tmp_path)
 
 
 def write(script: str, **fields: Any) -> CommandSweep:
     """A sweep of a shell script that gets x as its first argument."""
     Path("train.sh").write_text(script)
-    data = {"command": "sh train.sh ${x}", "metric": "score", "num_trials": 2, "parameters": X, "seed": 1, **fields}
+    data = {
+        "command": "sh train.sh ${x}",
+        "metric": "score",
+        "num_trials": 2,
+        "parameters": X,
+        "seed": 1,
+        "write_report": False,
+        **fields,
+    }
     Path("sweep.yaml").write_text(yaml.safe_dump(data))
     return from_file("sweep.yaml")
 
@@ -195,7 +202,7 @@ def test_what_a_program_leaves_running_ends_with_it(tmp_path: Path) -> None:
 def test_a_program_ends_with_the_process_that_ran_it(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from metta.sweep.command.process import run_process\n"
+        "from metta.sweep.program.process import run_process\n"
         "log = pathlib.Path('log')\n"
         "run_process(['sh', '-c', 'echo $$ > pid.new; mv pid.new pid; sleep 1000'], os.environ, log, log, bool, None)\n"
     )

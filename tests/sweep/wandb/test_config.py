@@ -12,7 +12,7 @@ import pytest
 
 from metta.common.config import ConfigError
 from metta.common.errors import UserError
-from metta.sweep.store.wandb_mirror.config import WandbConfig, destination
+from metta.sweep.wandb.config import WandbConfig, destination
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -124,7 +124,7 @@ def test_enabled_is_yes_no_or_auto(value: Any) -> None:
 
 def test_finding_out_does_not_import_the_client() -> None:
     code = (
-        "import sys; from metta.sweep.store.wandb_mirror import mirror, training; "
+        "import sys; from metta.sweep.wandb import mirror, training; "
         "mirror.destination(mirror.WandbConfig()); sys.exit('wandb' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

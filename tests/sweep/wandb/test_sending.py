@@ -14,10 +14,10 @@ import wandb
 
 from metta.sweep.state import read_state
 from metta.sweep.store.protocol import Driver, Outcome, Store
-from metta.sweep.store.wandb_mirror import records
+from metta.sweep.wandb import records
 from metta.sweep.trial import Progress, TrialState
 from tests.support.wandb_server import Request
-from tests.sweep.wandb_mirror.conftest import CONFIG, PATIENCE, SEARCH, Mirror, RunTrial
+from tests.sweep.wandb.conftest import CONFIG, PATIENCE, SEARCH, Mirror, RunTrial
 
 
 def test_a_trial_is_a_run_of_the_sweeps_group(mirror: Mirror, store: Store, run_trial: RunTrial) -> None:

@@ -1,0 +1,122 @@
+"""CommandSweep: search the hyperparameters of any program; `from_file` reads it from YAML."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from metta.common.config import flatten
+from metta.common.entry_point import EntryPoint, installed_command
+from metta.common.errors import UserError
+from metta.sweep.abstract_sweep import AbstractSweep, assemble
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.program.call import Program
+from metta.sweep.program.trial import CommandTrial
+from metta.sweep.program.yaml_file import read_yaml
+from metta.sweep.protein_config import ParameterConfig
+from metta.sweep.state import SweepState
+from metta.sweep.store.protocol import Attempt
+from metta.sweep.trial import TrialSpec
+from metta.sweep.wandb.sweep_file import is_wandb_sweep, read_wandb_sweep
+
+
+class CommandSweep(AbstractSweep):
+    """Searches the hyperparameters of a program in any language.
+
+    Attributes:
+        program: how it is called, and where its metrics are.
+    """
+
+    program: Program
+
+    def definition(self) -> SweepDefinition:
+        leaves = flatten(self.sweep.protein.parameters)
+        searched = [path for path, leaf in leaves.items() if isinstance(leaf, ParameterConfig)]
+        self.program.check(list(leaves), searched)
+        tool_class = f"{CommandTrial.__module__}:{CommandTrial.__name__}"
+        return self.define(tool_class, {"program": self.program.model_dump(mode="json")})
+
+    def prepare(self, definition: SweepDefinition, attempt: Attempt, seed: int, run_dir: Path) -> TrialSpec:
+        tool = {
+            **definition.tool,
+            "params": attempt.params,
+            "seed": seed,
+            "metric": definition.protein.metric,
+            "timeout": definition.trial_timeout,
+        }
+        return TrialSpec(attempt.number, attempt.attempt, definition.tool_class, tool, [], str(run_dir))
+
+    def rebuilt_by(self) -> EntryPoint:
+        """The fields, because on another machine the file may be missing or different."""
+        return self.entry_point_from_fields()
+
+    def command(self) -> str | None:
+        if self._entry_point is None:
+            return None
+        if "file" not in self._entry_point.args:
+            return installed_command("metta-sweep", "work", self.sweep_name)
+        return run_command(self._entry_point)
+
+    def next_commands(self, state: SweepState) -> dict[str, str]:
+        commands = super().next_commands(state)
+        if self._entry_point is None or "file" not in self._entry_point.args:
+            return commands
+        args = {**self._entry_point.args, "num_trials": str(2 * state.definition.num_trials)}
+        return {"extend the sweep": run_command(self._entry_point.model_copy(update={"args": args})), **commands}
+
+
+def run_command(entry_point: EntryPoint) -> str:
+    """The command that runs what `from_file` reads, without the store's URL, which may hold a password."""
+    words = ["metta-sweep", "run", entry_point.args["file"]]
+    options = {name: text for name, text in entry_point.args.items() if name != "file"}
+    words += [f"--{name.replace('_', '-')}={text}" for name, text in options.items()]
+    overrides = [f"{path}={text}" for path, text in entry_point.overrides.items() if path != "store"]
+    return installed_command(*words, *(["--overrides", *overrides] if overrides else []))
+
+
+def from_file(file: str, name: str | None = None, num_trials: int | None = None) -> CommandSweep:
+    """Read a sweep of a program from YAML: our own form, or W&B's as it is.
+
+    Args:
+        file: its path. Without a `name` in it, the sweep is named after the file.
+        name: replaces the file's.
+        num_trials: replaces the file's.
+
+    Raises:
+        UserError: the file cannot be read, or has unknown keys.
+    """
+    data = read_yaml(Path(file))
+    if is_wandb_sweep(data):
+        fields = read_wandb_sweep(data, file)
+    else:
+        fields = data
+        _refuse_wandb_parameters(data.get("parameters"), f"{file}: parameters")
+    if num_trials is not None:
+        fields["num_trials"] = num_trials
+    if "num_trials" not in fields:
+        key = "run_cap" if fields.get("style") == "wandb" else "num_trials"
+        misspelt = "".join(f", not {word}," for word in get_close_matches(key, fields, n=1))
+        raise UserError(f"{file}: how many trials? give {key}{misspelt} in the file, or --num-trials N")
+    if fields.pop("random_search", False):
+        fields["settings"] = {"num_random_samples": fields["num_trials"], "seed_with_search_center": False}
+    own = {key: fields.pop(key) for key in list(fields) if key in Program.model_fields}
+    if "command" not in own:
+        raise UserError(f"{file}: 'command' is missing: how to call the program, such as: python train.py ${{args}}")
+    named = fields.pop("name", None)
+    if named is None or own.get("style") == "wandb":  # W&B's names are for people, a sweep's is a folder's too
+        named = re.sub(r"[^\w.-]+", "-", str(named or Path(file).stem))
+    sweep_name = name or named
+    return assemble(CommandSweep, {**fields, "program": own, "sweep_name": sweep_name}, file)
+
+
+def _refuse_wandb_parameters(parameters: Any, where: str) -> None:
+    """Refuse a parameter in W&B's form in a file of our own form, where it would be a nested fixed value."""
+    if not isinstance(parameters, dict):
+        return
+    for name, value in parameters.items():
+        if isinstance(value, dict) and (wandb_key := next((key for key in ("value", "values") if key in value), None)):
+            ours = f"{name}: {value[wandb_key]!r}" if wandb_key == "value" else f"{name}: {{choices: [...]}}"
+            raise UserError(f"{where}.{name}: {wandb_key!r} is W&B's; write {ours}, or add W&B's key: method: bayes")
+        _refuse_wandb_parameters(value, f"{where}.{name}")

@@ -1,0 +1,209 @@
+"""One run of a sweep, from its definition to its result: executor, store, mirror and loop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Protocol
+
+from metta.common.data_dir import data_dir
+from metta.common.errors import UserError
+from metta.sweep.definition import SweepDefinition, open_sweep
+from metta.sweep.executor.inline import InlineExecutor
+from metta.sweep.executor.protocol import Executor
+from metta.sweep.result import SweepResult
+from metta.sweep.retention import Retention, trial_folder
+from metta.sweep.state import SweepState, read_state
+from metta.sweep.store import open_store
+from metta.sweep.store.protocol import Attempt, Store
+from metta.sweep.sweep import SweepLoop, SweepView
+from metta.sweep.trial import TrialSpec
+from metta.sweep.wandb.config import destination
+from metta.sweep.wandb.mirror import mirrored, restore
+
+if TYPE_CHECKING:
+    from metta.sweep.abstract_sweep import AbstractSweep
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What is known of a session before its first trial.
+
+    Attributes:
+        state: the sweep as it was found or made.
+        resources: what trials run on, in a few words.
+        folder: where runs are kept.
+        mirror: where the sweep is mirrored, as a sentence; empty if there is nothing to say.
+    """
+
+    state: SweepState
+    resources: str
+    folder: Path
+    mirror: str
+
+
+class SessionView(Protocol):
+    """Where a session says what happens. A session prints nothing by itself."""
+
+    def notice(self, message: str) -> None:
+        """Say what somebody should know."""
+        ...
+
+    def begins(self, opening: Opening) -> None:
+        """Show what is searched, and where trials run and are kept."""
+        ...
+
+    def running(self, state: SweepState) -> AbstractContextManager[SweepView]:
+        """Show the trials, from here to the end of the context."""
+        ...
+
+    def ends(self, state: SweepState, commands: dict[str, str]) -> None:
+        """Show what was found, and what to run next."""
+        ...
+
+    def reported(self, message: str) -> None:
+        """Say where the report is, or why there is none."""
+        ...
+
+
+class Session:
+    """One driver's work on a sweep.
+
+    Args:
+        sweep: what to run.
+        view: where to show it.
+        exclusive: whether to refuse to work beside other drivers.
+        outcome: whether to show at the end what was found, and to write the report.
+    """
+
+    def __init__(self, sweep: AbstractSweep, view: SessionView, exclusive: bool = True, outcome: bool = True) -> None:
+        self._sweep = sweep
+        self._view = view
+        self._exclusive = exclusive
+        self._outcome = outcome
+
+    def run(self) -> SweepResult:
+        """Run the sweep to its end and return what was found; see `AbstractSweep.run` for what it raises."""
+        sweep, view, name = self._sweep, self._view, self._sweep.sweep_name
+        definition = sweep.definition()
+        mirror = destination(sweep.wandb).sentence
+        with _terminated_is_interrupted(), closing(sweep.open_executor()) as executor:
+            restore(sweep.store, name, sweep.wandb, view.notice)
+            with closing(open_store(sweep.store)) as store:
+                open_sweep(store, name, definition, sweep.stored_entry_point(), sweep.on_change)
+                state = read_state(store, name)
+                folder = _sweep_folder(state)
+                view.begins(Opening(state, executor.resources, folder, mirror))
+                with mirrored(sweep.store, name, sweep.wandb, view.notice):
+                    self._drive(store, state, executor, folder)
+                state = read_state(store, name)
+                if self._outcome:
+                    view.ends(state, sweep.next_commands(state))
+                    self._write_report(store, state, folder)
+        return SweepResult(sweep.store, state)
+
+    def _drive(self, store: Store, state: SweepState, executor: Executor, folder: Path) -> None:
+        """Run the loop, and delete the policies that are not to be kept."""
+        sweep, definition = self._sweep, state.definition
+
+        def prepare(attempt: Attempt) -> TrialSpec:
+            return _with_seeds(sweep, definition, attempt, trial_folder(folder, attempt.number))
+
+        with self._view.running(state) as view:
+            retention = Retention(folder, lambda number: sweep.shared_folder(definition, number), view.notice)
+
+            def apply(delete: Callable[[SweepState], None], state: SweepState) -> None:
+                try:
+                    delete(state)
+                except UserError as error:
+                    view.notice(f"a policy that is not to be kept could not be deleted yet: {error}")
+
+            loop = SweepLoop(
+                sweep.sweep_name,
+                definition,
+                store,
+                executor,
+                prepare,
+                view,
+                self._exclusive,
+                lambda state: apply(retention.trial_ended, state),
+            )
+            if isinstance(executor, InlineExecutor):
+                ended = loop.run()
+            else:
+                with _first_interrupt(loop.finish):
+                    ended = loop.run()
+            apply(retention.sweep_ended, ended)
+
+    def _write_report(self, store: Store, state: SweepState, folder: Path) -> None:
+        """Write the report, where plotly is installed. A sweep that has ended does not fail if the report does."""
+        if not self._sweep.write_report or find_spec("plotly") is None:
+            return
+        from metta.sweep.report.curves import with_curves
+        from metta.sweep.report.html.html_export import write_report
+
+        path = folder / "report.html"
+        try:
+            write_report(with_curves(store, state.analysed()), path)
+            self._view.reported(f"report:\n  {path}")
+        except Exception as error:
+            self._view.reported(f"the report could not be written: {error}")
+
+
+def trial_seed(sweep_seed: int, number: int, repeat: int = 0) -> int:
+    """The seed that a trial trains with: another for each trial and repeat, the same for each of its attempts."""
+    return (sweep_seed * 1_000_003 + number + repeat * 7_368_787) % 2**31
+
+
+def _with_seeds(sweep: AbstractSweep, definition: SweepDefinition, attempt: Attempt, run_dir: Path) -> TrialSpec:
+    """What runs an attempt, once for each of the sweep's seeds per trial."""
+    seeds = [trial_seed(definition.seed or 0, attempt.number, repeat) for repeat in range(definition.seeds_per_trial)]
+    first, *others = [sweep.prepare(definition, attempt, seed, run_dir) for seed in seeds]
+    return replace(first, repeats=[spec.tool for spec in others])
+
+
+def _sweep_folder(state: SweepState) -> Path:
+    """The sweep's folder; its time of creation keeps it apart from an earlier sweep of the same name."""
+    return data_dir().absolute() / "sweeps" / state.name / f"{state.record.created_at:%Y%m%d-%H%M%S}"
+
+
+@contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """Treat SIGTERM, by which clusters end a job, as Ctrl-C: the running attempt is recorded as lost."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handler(signal.SIGTERM, interrupt):
+        yield
+
+
+@contextmanager
+def _first_interrupt(action: Callable[[], None]) -> Iterator[None]:
+    """Do `action` at the first Ctrl-C; the second is a KeyboardInterrupt."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        action()
+
+    with _handler(signal.SIGINT, interrupt):
+        yield
+
+
+@contextmanager
+def _handler(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle a signal in the main thread. Python allows it in no other, so elsewhere nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)
