@@ -192,6 +192,7 @@ class AbstractSweep(Tool):
         """
         self.check_name()
         search_centre(self.sweep.protein)
+        self._check_stopping()
         return SweepDefinition(
             protein=self.sweep.protein,
             num_trials=self.sweep.num_trials,
@@ -199,6 +200,9 @@ class AbstractSweep(Tool):
             max_hours=self.sweep.max_hours,
             trial_timeout=self.sweep.trial_timeout,
             seeds_per_trial=self.sweep.seeds_per_trial,
+            early_stopping=self.sweep.early_stopping,
+            min_share=self.sweep.min_share,
+            progress_metric=self.sweep.progress_metric,
             keep_policies=self.sweep.keep_policies,
             seed=self.seed,
             cost_metric=self.cost_metric,
@@ -207,6 +211,14 @@ class AbstractSweep(Tool):
             tool=tool,
             **{"traits": ToolTraits(), **more},
         )
+
+    def _check_stopping(self) -> None:
+        seeds = self.sweep.seeds_per_trial
+        if self.sweep.early_stopping != "off" and seeds != "auto" and seeds > 1:
+            raise UserError(
+                f"early_stopping={self.sweep.early_stopping} compares single runs, so it does not go with "
+                f"seeds_per_trial={seeds}; with seeds_per_trial=auto promising configurations are repeated"
+            )
 
 
 AnySweep = TypeVar("AnySweep", bound=AbstractSweep)

@@ -10,9 +10,11 @@ from pydantic import Field, ValidationError, model_validator
 from metta.common.config import Config, flatten, reasons
 from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError
+from metta.sweep.protein.types import Rule
 from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.ranking import KeepPolicies
 from metta.sweep.store.protocol import Store, SweepExistsError, SweepNotFoundError, SweepRecord
+from metta.sweep.sweep_config import SeedsPerTrial
 from metta.sweep.traits import ToolTraits, traits_of_older
 from metta.sweep.wandb.config import WandbConfig
 
@@ -34,7 +36,8 @@ class SweepDefinition(Config):
         protein: the search.
         num_trials: how many trials are to end.
         max_cost: the budget, in units of the cost metric; None is without limit.
-        max_hours, trial_timeout, seeds_per_trial, keep_policies: see `SweepConfig`.
+        max_hours, trial_timeout, seeds_per_trial, keep_policies, early_stopping, min_share, progress_metric: see
+            `SweepConfig`. A sweep that was stored before it could stop trials stops none.
         seed: of the optimiser and of the trials; by default drawn once, and then kept.
         cost_metric: the metric that is a trial's cost.
         train_overrides: fixed values on every Tool, flat with dotted keys.
@@ -50,7 +53,10 @@ class SweepDefinition(Config):
     max_cost: float | None = None
     max_hours: float | None = None
     trial_timeout: float | None = None
-    seeds_per_trial: int = 1
+    seeds_per_trial: SeedsPerTrial = 1
+    early_stopping: Rule = "off"
+    min_share: float = 0.04
+    progress_metric: str | None = None
     keep_policies: KeepPolicies = "all"
     seed: int | None = None
     cost_metric: str = "seconds"
@@ -74,6 +80,20 @@ class SweepDefinition(Config):
         path = self.traits.seed_path
         return path if path in {**self.train_overrides, **flatten(self.protein.parameters)} else None
 
+    @property
+    def seeds(self) -> int:
+        """On how many seeds each trial runs."""
+        return 1 if self.seeds_per_trial == "auto" else self.seeds_per_trial
+
+    @property
+    def learns_from_curves(self) -> bool:
+        return self.early_stopping != "off" or self.seeds_per_trial == "auto"
+
+    @property
+    def watched_metric(self) -> str:
+        """The metric of the learning curves that the optimiser looks at."""
+        return self.progress_metric or self.traits.progress or self.protein.metric
+
     def question(self) -> dict[str, Any]:
         """The part that gives a score its meaning: trials may be compared only where this is equal."""
         whole = self.model_dump(mode="json")
@@ -84,7 +104,7 @@ class SweepDefinition(Config):
                 "metric": protein["metric"],
                 "goal": protein["goal"],
                 "cost_metric": whole["cost_metric"],
-                "seeds_per_trial": whole["seeds_per_trial"],
+                "seeds_per_trial": self.seeds,
                 "train_overrides": whole["train_overrides"],
                 "evaluation_simulations": whole["simulations"],
             }

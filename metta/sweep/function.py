@@ -51,22 +51,26 @@ class RunningTrial:
     run_dir: Path
     artefacts: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
+    _ignored: bool = field(default=False, repr=False)
     _report: Report = field(default=lambda progress: True, repr=False)
     _last: dict[str, float] = field(default_factory=dict, repr=False)
     _started: float = field(default_factory=time.perf_counter, repr=False)
 
-    def report(self, step: int, metrics: Metrics) -> bool:
+    def report(self, step: int, metrics: Metrics, total: int | None = None) -> bool:
         """Report progress: a point of the trial's learning curve.
 
         Args:
-            step: epochs, updates or whatever the function counts.
+            step: epochs, updates or whatever the function counts, from 1.
             metrics: measured now, by name.
+            total: the last step of a whole run. Without it no trial is stopped early before one has ended.
 
         Returns:
             Whether to continue. If not, the function should soon return what it has.
         """
         self._last = numbers(metrics)
-        if not self._report(Progress(int(step), None, self.seconds, self._last)):
+        if self.stopped:
+            self._ignored = True
+        if not self._report(Progress(int(step), total, self.seconds, self._last)):
             self.stopped = True
         return not self.stopped
 
@@ -206,8 +210,9 @@ def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
         metrics = trial._last
     else:
         metrics = numbers(returned if isinstance(returned, Mapping) else {metric: returned})
-    missing = None if metric in metrics or trial.stopped else f"it returned no {metric!r}; {nearest(metric, metrics)}"
-    return TrialResult(metrics, trial.seconds, trial.artefacts, error=missing, stopped=trial.stopped)
+    stopped = trial.stopped and not trial._ignored  # one that went on although it was to stop, and came to its end
+    missing = None if metric in metrics or stopped else f"it returned no {metric!r}; {nearest(metric, metrics)}"
+    return TrialResult(metrics, trial.seconds, trial.artefacts, error=missing, stopped=stopped)
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from metta.common.config import flatten
 from metta.common.errors import UserError, nearest
 from metta.sweep.constraints import ConstraintError
+from metta.sweep.curve import Point, learning_curve
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein.space import Space, SpaceError
 from metta.sweep.protein.types import Observation
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
-from metta.sweep.ranking import judged
+from metta.sweep.ranking import judged, sign
 from metta.sweep.store.protocol import Outcome
 from metta.sweep.trial import Trial, TrialState
 
@@ -64,7 +65,7 @@ class ObservationReader:
 
     def __init__(self, definition: SweepDefinition) -> None:
         self._metric, self._cost_metric = definition.protein.metric, definition.cost_metric
-        self._seeds_per_trial = definition.seeds_per_trial
+        self._seeds = definition.seeds
         self._space = Space(definition.protein.parameters)
         self.paths = hyperparameter_paths(definition.protein)
         self._path_set = set(self.paths)
@@ -142,13 +143,23 @@ class ObservationReader:
 
     def _observation(self, trial: Trial, params: Mapping[str, Any]) -> Observation:
         score = trial.score if trial.score is not None and math.isfinite(trial.score) else None
-        failed = trial.state is not TrialState.COMPLETED or score is None
-        return Observation(trial.number, params, score, trial.cost, failed, self._noise(trial))
+        stopped = trial.state is TrialState.PRUNED
+        failed = trial.state is TrialState.FAILED or (score is None and not stopped)
+        return Observation(
+            trial.number,
+            params,
+            None if stopped else score,
+            trial.cost,
+            failed,
+            self._noise(trial),
+            stopped,
+            trial.suggestion.get("repeat_of"),
+        )
 
     def _noise(self, trial: Trial) -> float | None:
         """Standard error of a trial's score, where measured: that of its mean over seeds, or of its evaluation."""
-        if self._seeds_per_trial > 1:
-            noise = trial.metrics.get(f"{self._metric}.std", math.nan) / math.sqrt(self._seeds_per_trial)
+        if self._seeds > 1:
+            noise = trial.metrics.get(f"{self._metric}.std", math.nan) / math.sqrt(self._seeds)
         else:
             noise = trial.metrics.get(f"{self._metric}.stderr", math.nan)
         return noise if math.isfinite(noise) and noise >= 0 else None
@@ -174,18 +185,27 @@ class Learner:
             seed=definition.seed,
             num_trials=definition.num_trials,
             max_cost=definition.max_cost,
+            early_stopping=definition.early_stopping,
+            min_share=definition.min_share,
+            repeats=definition.seeds_per_trial == "auto",
         )
+        self._sign = sign(definition.protein.goal)
         self.problems: dict[int, str] = {}
         self._reader = reader or ObservationReader(definition)
 
-    def tell(self, trial: Trial) -> None:
-        """Take in a trial as it now stands; the same trial may come again as it changes."""
+    def tell(self, trial: Trial, curve: Sequence[Point] | None = None) -> None:
+        """Take in a trial as it now stands; the same trial may come again as it changes.
+
+        Args:
+            curve: what it reported, as `metta.sweep.curve.whole_curve` gives it; left out, what `decide` was given.
+        """
         reading = self._reader.read(trial)
         self.problems.pop(trial.number, None)
         if reading.problem is not None:
             self.problems[trial.number] = reading.problem
         if reading.observation is not None and reading.point is not None:
-            self.protein.learn(reading.observation, reading.point, reading.trial.suggestion)
+            shown = None if curve is None else learning_curve(curve, trial.share, self._sign)
+            self.protein.learn(reading.observation, reading.point, reading.trial.suggestion, shown)
         elif reading.problem is None and not trial.state.ended and trial.dropped is None:
             self.protein.suggested(trial.number, reading.params, info=reading.trial.suggestion)
         else:
@@ -226,6 +246,7 @@ _LARGEST, _LARGEST_LOG = 1e300, 100.0
 _SUGGESTION: dict[str, Callable[[Any], bool]] = {
     "source": lambda value: isinstance(value, str),
     "fallback": lambda value: isinstance(value, str),
+    "repeat_of": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "trial": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "pareto_point": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
     "score": _is_number,

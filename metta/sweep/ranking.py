@@ -29,8 +29,11 @@ def measured(metrics: Mapping[str, float], metric: str) -> float | None:
 def score_of(trial: Trial, metric: str) -> float | None:
     """The trial's score in a metric, which need not be the one that it was first judged by.
 
-    A trial that was added with a score alone measured nothing else, so that score is taken for the metric.
+    A trial that was added with a score alone measured nothing else, so that score is taken for the metric. One that was
+    stopped early has no score: what it measured by then is not what a whole run would have.
     """
+    if trial.state is TrialState.PRUNED:
+        return None
     return measured(trial.metrics, metric) if trial.metrics else trial.score
 
 

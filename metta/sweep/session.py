@@ -163,7 +163,7 @@ def trial_seed(sweep_seed: int, number: int, repeat: int = 0) -> int:
 
 def _with_seeds(sweep: AbstractSweep, definition: SweepDefinition, attempt: Attempt, run_dir: Path) -> TrialSpec:
     """What runs an attempt, once for each of the sweep's seeds per trial."""
-    seeds = [trial_seed(definition.seed or 0, attempt.number, repeat) for repeat in range(definition.seeds_per_trial)]
+    seeds = [trial_seed(definition.seed or 0, attempt.number, repeat) for repeat in range(definition.seeds)]
     first, *others = [sweep.prepare(definition, attempt, seed, run_dir) for seed in seeds]
     return replace(first, repeats=[spec.tool for spec in others])
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Self
 from metta.common.config import flatten, short_names
 from metta.common.errors import UserError
 from metta.sweep.analysis.confirmation import SUFFIX, ConfirmationResult, confirmation_result
+from metta.sweep.curve import whole_curve
 from metta.sweep.definition import SweepDefinition, read_definition
 from metta.sweep.observations import Learner, ObservationReader, numbers_text, problems_text
 from metta.sweep.protein_config import ParameterConfig
-from metta.sweep.ranking import Goal, KeepPolicies, judged, pareto_front, ranked, sign
+from metta.sweep.ranking import Goal, KeepPolicies, is_scored, judged, pareto_front, ranked, sign
 from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError, SweepRecord
 from metta.sweep.trial import Trial, TrialState
 
@@ -45,6 +46,7 @@ class SweepState:
         analysis: what the optimiser's model says, where it was asked. It may know fewer trials than there are.
         asking: whether the model is being asked elsewhere; until it answers, the best trial is the top one.
         curves: learning curves that were read, by trial number.
+        all_curves: every learning curve, by trial number, where the optimiser learns from them.
         details: trials with all that is stored of them, by number, where `trials` are brief.
         taken_at: UTC.
     """
@@ -58,6 +60,7 @@ class SweepState:
     analysis: Analysis | None = None
     asking: bool = False
     curves: Mapping[int, Sequence[CurvePoint]] = field(default_factory=dict)
+    all_curves: Mapping[int, Sequence[CurvePoint]] = field(default_factory=dict, repr=False)
     details: Mapping[int, Trial] = field(default_factory=dict)
     taken_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -235,9 +238,30 @@ class SweepState:
     # ---- how trials compare
 
     @cached_property
+    def repeats(self) -> dict[int, int]:
+        """The number of the first trial of the same configuration, by the numbers of the trials that repeat one."""
+        said = {trial.number: trial.suggestion.get("repeat_of") for trial in self.trials}
+        return {number: first for number, first in said.items() if first is not None and first in self.by_number}
+
+    @cached_property
     def ranked(self) -> list[Trial]:
-        """Trials with a score that can be learnt from, best measured score first."""
-        return ranked((trial for trial in self.trials if trial.number not in self.problems), self.goal)
+        """Trials with a score that can be learnt from, best measured score first.
+
+        Where the optimiser repeated configurations, these are compared, not single runs: each stands in the order as
+        the first of its whole runs, with the mean of their scores and costs.
+        """
+        usable = [trial for trial in self.trials if trial.number not in self.problems]
+        if self.repeats:
+            usable = self._configurations(usable)
+        return ranked(usable, self.goal)
+
+    def _configurations(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Trials with the whole runs of each configuration as one."""
+        groups: dict[int, list[Trial]] = {}
+        for trial in trials:
+            if is_scored(trial):
+                groups.setdefault(self.repeats.get(trial.number, trial.number), []).append(trial)
+        return [_mean_trial(group) if len(group) > 1 else group[0] for group in groups.values()]
 
     def params_of(self, trial: Trial) -> dict[str, Any]:
         """A trial's hyperparameters, flat, with the defaults of those that it was recorded without."""
@@ -262,8 +286,10 @@ class SweepState:
     def learner(self) -> Learner:
         """The optimiser, with all that the trials teach."""
         learner = Learner(self.definition, self.reader)
+        metric, cost_metric = self.definition.watched_metric, self.definition.cost_metric
         for trial in self.trials:
-            learner.tell(trial)
+            points = self.all_curves.get(trial.number)
+            learner.tell(trial, None if points is None else whole_curve(points, metric, cost_metric))
         return learner
 
     @cached_property
@@ -355,7 +381,8 @@ def read_state(store: Store, name: str, brief: bool = False) -> SweepState:
     definition = read_definition(record)
     again = confirmations(store, name, definition)
     trials = _brief_trials(store, record, definition) if brief else store.trials(name)
-    return SweepState.of(record, definition, trials, store_url=store.url, confirmations=again)
+    state = SweepState.of(record, definition, trials, store_url=store.url, confirmations=again)
+    return replace(state, all_curves=store.curves(name)) if definition.learns_from_curves else state
 
 
 def with_details(store: Store, state: SweepState, shown: Sequence[Trial] = ()) -> SweepState:
@@ -385,6 +412,12 @@ def confirmations(store: Store, name: str, definition: SweepDefinition) -> list[
     except SweepNotFoundError:
         return []
     return [judged(trial, definition.protein.metric, definition.cost_metric) for trial in trials]
+
+
+def _mean_trial(group: Sequence[Trial]) -> Trial:
+    costs = [trial.cost for trial in group if trial.cost is not None]
+    score = fmean(trial.score for trial in group if trial.score is not None)
+    return replace(group[0], score=score, cost=fmean(costs) if costs else None)
 
 
 def _costs_at_most(trial: Trial, limit: float) -> bool:

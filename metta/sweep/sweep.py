@@ -9,19 +9,23 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from metta.common.errors import UserError
+from metta.sweep.curve import Point, whole_curve
 from metta.sweep.definition import SweepDefinition
+from metta.sweep.early_stopping import EarlyStopping
 from metta.sweep.executor.protocol import Executor, Finished
 from metta.sweep.observations import Learner, ObservationReader, problems_text
+from metta.sweep.protein.types import Decision
 from metta.sweep.ranking import measured
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import (
     Attempt,
+    CurvePoint,
     Driver,
     Instruction,
     NumberTakenError,
@@ -73,6 +77,8 @@ class _Running:
     seconds: float = 0.0
     unsaved: list[Progress] = field(default_factory=list)
     saved_at: float = 0.0
+    last: Progress | None = None
+    stop: Decision | None = None
 
 
 class SweepLoop:
@@ -117,6 +123,7 @@ class SweepLoop:
         self._revision = -1
         self._state: SweepState | None = None
         self._said_no_cost = False
+        self._stopping = EarlyStopping(definition, self._learner.protein) if definition.learns_from_curves else None
         self._running: dict[int, _Running] = {}
         self._failures_in_a_row = 0
         self._finishing = False
@@ -238,17 +245,30 @@ class SweepLoop:
         if revision == self._revision:
             return
         first_time = self._revision < 0
+        curves = self._store.curves(self._name) if first_time and self._stopping is not None else {}
         for trial in self._store.trials(self._name, changed_since=max(0, self._revision)):
             self._trials[trial.number] = trial
             count = self._counted.add if trial.counted else self._counted.discard  # a trial may be retried or dropped
             count(trial.number)
             known = self._learner.problems.get(trial.number)
-            self._learner.tell(trial)
+            self._learner.tell(trial, self._curve_of(trial, curves, first_time))
             problem = self._learner.problems.get(trial.number)
             if problem is not None and problem != known and not first_time:
                 self._view.notice(problems_text({trial.number: problem}))
         self._revision = revision
         self._state = None
+
+    def _curve_of(
+        self, trial: Trial, curves: Mapping[int, Sequence[CurvePoint]], first_time: bool
+    ) -> Sequence[Point] | None:
+        """The learning curve of a trial that ended, unless it ran here, so that the optimiser knows it already."""
+        if self._stopping is None or not trial.state.ended or trial.number in self._running:
+            return None
+        points = curves.get(trial.number, ()) if first_time else self._store.curve(self._name, trial.number)
+        curve = whole_curve(points, self._definition.watched_metric, self._definition.cost_metric)
+        if trial.state is TrialState.COMPLETED and curve:
+            self._stopping.ended_whole(curve[-1][0])
+        return curve
 
     def _start_one(self, driver: Driver) -> bool:
         """Start an attempt, unless nothing is left to start."""
@@ -261,6 +281,10 @@ class SweepLoop:
         except UserError as error:
             self._refuse(running, f"its hyperparameters cannot be used: {error}")
             return True
+        if self._stopping is not None:
+            points = self._store.curve(self._name, attempt.number) if attempt.attempt > 1 else []
+            watched = whole_curve(points, self._definition.watched_metric, self._definition.cost_metric)
+            self._stopping.begin(attempt.number, watched)
         self._view.started(attempt)
         running.started_at = time.monotonic()
         self._executor.submit(running.spec, self._report_for(attempt.number))
@@ -317,10 +341,10 @@ class SweepLoop:
     def _report_for(self, number: int) -> Report:
         def report(progress: Progress) -> bool:
             running = self._running[number]
-            running.seconds = progress.seconds
+            running.seconds, running.last = progress.seconds, progress
             running.unsaved.append(progress)
             self._view.progressed(number, progress)
-            on_time = self._seconds_overdue(running) < 0
+            on_time = self._seconds_overdue(running) < 0 and not self._stops(running, progress)
             if time.monotonic() - running.saved_at < max(PROGRESS_SECONDS, len(self._running) / SAVES_PER_SECOND):
                 return on_time
             try:
@@ -332,6 +356,23 @@ class SweepLoop:
             return on_time
 
         return report
+
+    def _stops(self, running: _Running, progress: Progress) -> bool:
+        """Whether the optimiser stops a trial that reports; what it decides is kept with its reason."""
+        if self._stopping is None or self._definition.early_stopping == "off":
+            return False
+        if running.stop is not None:
+            return True
+        number = running.attempt.number
+        decision = self._stopping.ask(number, progress)
+        if decision is None or decision.share is None:
+            return False
+        try:
+            self._store.record_decision(self._name, self._stopping.stored(number, decision))
+        except StoreError as error:
+            self._view.notice(f"what was decided of trial {number} is not recorded: {error}")
+        running.stop = None if decision.go_on else decision
+        return running.stop is not None
 
     def _seconds_overdue(self, running: _Running) -> float:
         """Seconds for which an attempt has run longer than a trial may; negative while it may go on."""
@@ -419,8 +460,14 @@ class SweepLoop:
         elif error is None and score is not None and not math.isfinite(score):
             error = f"the score {metric} is {score}"
         state = TrialState.FAILED if error else TrialState.PRUNED if result.stopped else TrialState.COMPLETED
+        stopped, share = None, 1.0 if state is TrialState.COMPLETED else None
+        if state is TrialState.PRUNED:
+            score, stopped = None, running.stop.reason if running.stop else None
+            share = self._stopping.share(running.last) if self._stopping else None
+        elif state is TrialState.COMPLETED and self._stopping is not None and running.last is not None:
+            self._stopping.ended_whole(running.last.step)
         metrics = result.metrics | {f"{name}.std": spread for name, spread in result.spread.items() if name == metric}
-        return Outcome(state, score, cost, seconds, metrics, result.artefacts, error, cost_metric)
+        return Outcome(state, score, cost, seconds, metrics, result.artefacts, error, cost_metric, None, stopped, share)
 
     def _count_failures(self, trial: Trial) -> None:
         if trial.state is not TrialState.FAILED:

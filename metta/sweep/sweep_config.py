@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field, SerializeAsAny
 
 from metta.common.config import Config
+from metta.sweep.protein.types import Rule
 from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.ranking import KeepPolicies
+
+SeedsPerTrial = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
 class SweepConfig(Config):
@@ -22,7 +27,14 @@ class SweepConfig(Config):
         trial_timeout: seconds, from its start, after which a trial is asked to stop. It is then failed. A worker that
             does not stop is killed; in this process ("inline") only a trial that reports progress can be stopped.
         seeds_per_trial: a trial is run on so many seeds; the mean is its score, the sum its cost, and the standard
-            deviation over the seeds its metric ``<metric>.std``.
+            deviation over the seeds its metric ``<metric>.std``. With "auto" a trial has one seed, and the optimiser
+            repeats promising configurations, each time as a trial of its own with another seed.
+        early_stopping: when a trial that does not look promising is stopped: "protein" learns in the sweep how well
+            early values tell the end; "asha", "median" and "hyperband" are the rules of that name; "off" stops none.
+            See docs/early_stopping.md.
+        min_share: no trial is stopped before this share of a whole run, nor before its first report.
+        progress_metric: the metric that trials report while they run and that stands for the score; left out, the one
+            that the Tool declares, or else the sweep's own metric.
         keep_policies: of which trials to keep the policies and other files they name as artefacts, and the
             checkpoints: of the "best", of those on the "pareto" front, or of "all".
         evaluation_simulations: what each trial is evaluated on; None means the Tool's own simulations.
@@ -34,6 +46,9 @@ class SweepConfig(Config):
     max_cost: float | None = Field(default=None, gt=0)
     max_hours: float | None = Field(default=None, gt=0)
     trial_timeout: float | None = Field(default=None, gt=0)
-    seeds_per_trial: int = Field(default=1, ge=1)
+    seeds_per_trial: SeedsPerTrial = 1
+    early_stopping: Rule = "off"
+    min_share: float = Field(default=0.04, gt=0, lt=1)
+    progress_metric: str | None = None
     keep_policies: KeepPolicies = "all"
     evaluation_simulations: list[SerializeAsAny[Config]] | None = None

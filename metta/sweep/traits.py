@@ -18,6 +18,7 @@ class ToolTraits(Config):
         seed_path: the hyperparameter that is the seed; None if the sweep gives each trial its seed by another way.
         retrain: path of the function that trains once more with a trial's hyperparameters, for `tools/run.py`. It
             takes `sweep_name`, `trial`, `seed` and `store`. None if there is none.
+        progress: the metric of a trial's progress that stands for its score; None for the sweep's own metric.
         speed: the metric of a trial's progress that says how fast it is.
         speed_unit: the unit of `speed`.
         counters: metrics that change as a trial goes on, and do not say how well it does.
@@ -27,6 +28,7 @@ class ToolTraits(Config):
 
     seed_path: str | None = None
     retrain: str | None = None
+    progress: str | None = None
     speed: str | None = None
     speed_unit: str = "steps/s"
     counters: tuple[str, ...] = ()

@@ -113,6 +113,8 @@ class Trial:
         created_at, started_at, ended_at: UTC; `started_at` is that of the last attempt.
         dropped: the reason for which somebody dropped the trial, "" where none was given; None if nobody did.
         cost_metric: what `cost` is measured in, or None where that is not known.
+        stopped: why the optimiser stopped it early, or None.
+        share: how much of a whole run it did, 0..1; None where nobody knows.
         damage: a line for each part of the stored row that cannot be read, ``params: ...``. It is not stored.
     """
 
@@ -131,6 +133,8 @@ class Trial:
     ended_at: datetime | None = None
     dropped: str | None = None
     cost_metric: str | None = None
+    stopped: str | None = None
+    share: float | None = None
     damage: tuple[str, ...] = ()
 
     @property

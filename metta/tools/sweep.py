@@ -66,9 +66,9 @@ class SweepTool(AbstractSweep):
         tool = self._fresh_tool(self.sweep_name)
         centre = search_centre(self.sweep.protein)
         tool.model_copy(deep=True).update(centre)
-        seed = tool.traits.seed_path
-        if self.sweep.seeds_per_trial > 1 and seed in {**self.train_overrides.root, **centre}:
-            raise UserError(f"seeds_per_trial={self.sweep.seeds_per_trial}: {seed} is set, so all would be alike")
+        seed, seeds = tool.traits.seed_path, self.sweep.seeds_per_trial
+        if seeds != 1 and seed in {**self.train_overrides.root, **centre}:
+            raise UserError(f"seeds_per_trial={seeds}: {seed} is set, so all would be alike")
         simulations = self._simulations(tool)
         for metric in (self.sweep.protein.metric, self.cost_metric):
             tool.check_metric(metric, simulations)

@@ -7,6 +7,7 @@ from metta.sweep.traits import ToolTraits
 TRAINING = ToolTraits(
     seed_path="trainer.seed",
     retrain="metta.tools.sweep.retrain",
+    progress="reward",
     speed="steps_per_second",
     counters=("agent_steps", "steps_per_second", "updates"),
     step_notes={"trainer.batch_size": "a run ends with a whole batch"},

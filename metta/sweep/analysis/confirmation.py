@@ -137,6 +137,7 @@ def entry_point(sweep: EntryPoint, name: str, num_trials: int) -> EntryPoint:
         "sweep.max_cost": "null",
         "sweep.max_hours": "null",
         "sweep.seeds_per_trial": "1",
+        "sweep.early_stopping": "off",
     }
     return sweep.model_copy(update={"overrides": {**sweep.overrides, **overrides}})
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from metta.sweep.protein.space import SpaceError
-from metta.sweep.protein.types import Importance, Observation, Prediction
+from metta.sweep.protein.types import Decision, Importance, Observation, Prediction, Rule, Standing
 
 if TYPE_CHECKING:
     from metta.sweep.protein.protein import Protein, Suggestion
 
-__all__ = ["Importance", "Observation", "Prediction", "Protein", "SpaceError", "Suggestion"]
+__all__ = [
+    "Decision",
+    "Importance",
+    "Observation",
+    "Prediction",
+    "Protein",
+    "Rule",
+    "SpaceError",
+    "Standing",
+    "Suggestion",
+]
 
 
 def __getattr__(name: str) -> Any:

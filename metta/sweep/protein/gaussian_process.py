@@ -184,6 +184,26 @@ class GaussianProcess:
         """Posterior means [n] at the observations: K weights, where (K + noise) weights are the targets."""
         return np.asarray(self.targets - (self.kernel.noise + _JITTER + self.errors) * self.weights)
 
+    def at_observations(self) -> tuple[Array, Array]:
+        """Posterior means and variances [n] of the true values at the observations, their own departures from the
+        smooth function included: of all that the kernel's noise and the errors add, only the errors are taken off.
+
+        With errors R, targets y and K the rest of the covariance: y - R (K + R)^-1 y, and R - R (K + R)^-1 R.
+        """
+        variance = self.errors - self.errors**2 * self._precision
+        return np.asarray(self.targets - self.errors * self.weights), np.maximum(variance, 1e-12)
+
+    def leave_one_out(self) -> tuple[Array, Array]:
+        """Means and variances [n] of each observation, predicted from all others (eq. 5.12)."""
+        precision = self._precision
+        return np.asarray(self.targets - self.weights / precision), 1.0 / precision
+
+    @property
+    def _precision(self) -> Array:
+        """The diagonal [n] of the inverse of the covariance."""
+        inverse, _ = dpotri(self._factor, lower=1)
+        return np.diag(inverse).copy()
+
     def predict_with_gradients(self, points: Array) -> tuple[Array, Array, Array, Array]:
         """Means [n], variances [n] and their gradients [n, columns] each."""
         cross, slope = self.kernel.with_slope(points, self._basis)

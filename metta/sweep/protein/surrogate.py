@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
+from metta.sweep.protein.curves import Scale
 from metta.sweep.protein.gaussian_process import GaussianProcess, Kernel, Prior, draw, fit
 from metta.sweep.protein.space import Space
 
@@ -39,6 +40,7 @@ _MOST_ERROR = 1e12
 # length scales (the deviation alone), linear and noise variance. Log cost is nearly linear in logarithms of counts.
 _PRIORS = {
     "score": (0.5, 0.5, (0.0, 1.0), (-5.0, 1.5)),
+    "normal score": (0.7, 1.2, (-5.0, 1.0), (-1.5, 1.0)),
     "mixed score": (0.5, 0.9, (-2.0, 1.5), (-5.0, 1.5)),
     "cost": (0.5, 0.9, (0.0, 1.5), (-5.0, 1.5)),
     "success": (0.15, 0.9, (-6.0, 1.0), (-2.0, 1.0)),
@@ -146,6 +148,10 @@ class Surrogate:
         rng: of what is drawn, or None where only the likeliest model counts.
         mixed: whether cheap trials are mixed with dear ones, as within a budget. From trials that hardly learnt to
             those that learnt enough the score bends: less of it is linear, and length scales differ more.
+        scale: of the scores, where they are already normal scores, as learning curves give them; with it the errors
+            are those that separate runs of the same hyperparameters, and the kernel's noise is what is rough in the
+            landscape itself.
+        noise: the variance of single runs in the units of `data.scores`, where `scale` is given.
 
     Attributes:
         score: the likeliest model of the score.
@@ -162,11 +168,14 @@ class Surrogate:
         max_steps: Mapping[str, int],
         rng: np.random.Generator | None = None,
         mixed: bool = False,
+        scale: Scale | None = None,
+        noise: float | None = None,
     ) -> None:
-        self.space, self._mixed = space, mixed
+        self.space, self._mixed, self._normal = space, mixed, scale is not None
         self.kernels: dict[str, list[float]] = {}
         self._start, self._max_steps = start, max_steps
-        self._scale = ScoreScale(data.scores[~np.isnan(data.scores)])
+        self._noise = noise
+        self._scale: Scale = scale or ScoreScale(data.scores[~np.isnan(data.scores)])
         self.score = self._score_model(data.subset(MAX_MODEL_POINTS))
         few = len(self.score.points) <= MANY_POINTS
         self.draws = [self.score] if rng is None or not few else self._draw(rng)
@@ -214,8 +223,8 @@ class Surrogate:
         return GaussianProcess(points, targets, errors, Kernel.of_vector(np.array(self.kernels[name]), space.group))
 
     def _prior(self, name: str) -> Prior:
-        if name == "score" and self._mixed:
-            name = "mixed score"
+        if name == "score" and (self._normal or self._mixed):
+            name = "normal score" if self._normal else "mixed score"
         return Prior.of_dimension(self.space.dimension, *_PRIORS[name])
 
     def _draw(self, rng: np.random.Generator) -> list[GaussianProcess]:
@@ -233,8 +242,11 @@ class Surrogate:
 
     def score_noise(self, points: Array) -> Array:
         """Standard deviation [n] of single measurements round the score, in its own units."""
-        deviation = math.sqrt(self.score.kernel.noise + float(np.mean(self.score.errors)))
         mean = self.score.mean(points)
+        if self._noise is None:
+            deviation = math.sqrt(self.score.kernel.noise + float(np.mean(self.score.errors)))
+        else:
+            deviation = math.sqrt(self._noise) * float(self._scale.slope(np.zeros(1))[0])
         return self._scale.inverse(mean + deviation) / 2.0 - self._scale.inverse(mean - deviation) / 2.0
 
     def log_cost(self, points: Array) -> Array:

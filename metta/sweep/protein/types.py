@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+Rule = Literal["protein", "asha", "median", "hyperband", "off"]
+"""When trials are stopped early, see `metta.sweep.protein.stopping`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,8 @@ class Observation:
         cost: or None where it is not known.
         is_failure: whether it failed.
         noise: standard error of the score, or None where it was not measured.
+        stopped: it was stopped early, so its score is not one of a whole run.
+        repeat_of: number of the first trial with these hyperparameters, where it repeats that one.
     """
 
     number: int
@@ -26,6 +31,13 @@ class Observation:
     cost: float | None
     is_failure: bool
     noise: float | None = None
+    stopped: bool = False
+    repeat_of: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has the score of a whole run."""
+        return not self.is_failure and not self.stopped
 
 
 @dataclass(frozen=True)
@@ -48,8 +60,46 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What is believed of a configuration with a whole run.
+
+    Attributes:
+        number: its first trial.
+        runs: how many whole runs it has.
+        probability: that its mean score is the best of all configurations with a whole run.
+        score: expected mean score, in the units of the metric.
+        low, high: the interval that training again once will fall into with a probability of 95 %.
+    """
+
+    number: int
+    runs: int
+    probability: float
+    score: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Importance:
     """Shares, 0..1, of the variation of the score and of the log cost that a parameter takes part in."""
 
     score: float
     cost: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a trial goes on, and why, in numbers.
+
+    Attributes:
+        share: the rung at which it was decided, as a share of a whole run; None where there was nothing to decide.
+        rank, compared: the trial's rank at the rung, from 1, among so many.
+        kept: ranks up to this one go on.
+    """
+
+    go_on: bool
+    reason: str
+    share: float | None = None
+    rank: int | None = None
+    compared: int | None = None
+    kept: int | None = None

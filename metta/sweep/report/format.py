@@ -46,6 +46,19 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
+def plan_lines(definition: SweepDefinition) -> list[str]:
+    """What a sweep does besides running each trial once to its end."""
+    lines = []
+    if definition.early_stopping != "off":
+        lines.append(
+            f"early stopping: {definition.early_stopping}, by {definition.watched_metric}, from "
+            f"{definition.min_share:.0%} of a run on; a stopped trial counts among the {definition.num_trials}"
+        )
+    if definition.seeds_per_trial == "auto":
+        lines.append("repeats: promising configurations are run again with another seed, each time as a trial")
+    return lines
+
+
 def cost_name(definition: SweepDefinition) -> str:
     """What the cost measures."""
     return "seconds of training" if definition.cost_metric == "seconds" else definition.cost_metric
@@ -82,6 +95,8 @@ def suggestion_text(suggestion: Mapping[str, Any], definition: SweepDefinition) 
         return "given by hand"
     if source == "confirmation":
         return f"trial {suggestion.get('trial')} of the sweep again, on a fresh seed"
+    if source == "repeat":
+        return f"trial {suggestion.get('repeat_of')} again, with another seed: {suggestion.get('reason', '')}"
     if source != "model":
         fallback = f" ({suggestion['fallback']})" if suggestion.get("fallback") else ""
         return f"{_SOURCES.get(source, source)}{fallback}"

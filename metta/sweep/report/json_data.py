@@ -48,6 +48,8 @@ def trial_as_json(trial: Trial) -> dict[str, Any]:
         "score": strict(trial.score),
         "cost": strict(trial.cost),
         "dropped": trial.dropped,
+        "stopped": trial.stopped,
+        "share": strict(trial.share),
         "attempts": trial.attempts,
         "metrics": strict(trial.metrics),
         "suggestion": strict(trial.suggestion),

@@ -103,6 +103,8 @@ class Outcome:
         seconds: this attempt's training time.
         cost_metric: what `cost` is measured in.
         dropped: of a trial that is added: the reason for which it was dropped where it ran.
+        stopped: why it was stopped early, or None.
+        share: how much of a whole run it did, 0..1; None where nobody knows.
     """
 
     state: TrialState
@@ -114,6 +116,25 @@ class Outcome:
     error: str | None = None
     cost_metric: str | None = None
     dropped: str | None = None
+    stopped: str | None = None
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class StoredDecision:
+    """What the optimiser decided of a trial, kept so that it can be made again.
+
+    Attributes:
+        number: of the trial.
+        kind: "stop" or "go on".
+        reason: in words, with the numbers.
+        details: what it was decided from; `seen` is how many points of each trial's curve were known, by number.
+    """
+
+    number: int
+    kind: str
+    reason: str
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -313,6 +334,18 @@ class Store(Protocol):
         ...
 
     def curve(self, sweep: str, number: int) -> list[CurvePoint]: ...
+
+    def curves(self, sweep: str) -> dict[int, list[CurvePoint]]:
+        """The learning curves of all trials that have one, by number."""
+        ...
+
+    def record_decision(self, sweep: str, decision: StoredDecision) -> None:
+        """Keep what was decided of a trial while it ran."""
+        ...
+
+    def decisions(self, sweep: str) -> list[StoredDecision]:
+        """What was decided, in order."""
+        ...
 
     def progress(self, sweep: str) -> dict[int, Progress]:
         """What was last recorded of each running attempt that has shown progress, by the trial's number."""

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Text, literal, null, type_coerce
 from metta.sweep.store import encoding
 from metta.sweep.store.encoding import Unreadable
 from metta.sweep.store.process import Process
-from metta.sweep.store.protocol import CurvePoint, Driver, SweepRecord
+from metta.sweep.store.protocol import CurvePoint, Driver, StoredDecision, SweepRecord
 from metta.sweep.store.results import as_float, as_step
 from metta.sweep.store.schema import curve_points, trials
 from metta.sweep.trial import Progress, Trial, TrialState
@@ -44,6 +44,8 @@ TRIAL_COLUMNS: tuple[ColumnElement[Any], ...] = (
     trials.c.ended_at,
     trials.c.dropped,
     trials.c.cost_metric,
+    trials.c.stopped,
+    trials.c.share,
 )
 """The fields of `Trial`, in its order."""
 
@@ -130,6 +132,8 @@ def _is_sound(
     ended_at: Any,
     dropped: Any,
     cost_metric: Any,
+    stopped: Any,
+    share: Any,
 ) -> bool:
     """Whether each field is of its type: so it is with all that this program wrote."""
     return (
@@ -139,8 +143,8 @@ def _is_sound(
         and type(params) is type(suggestion) is type(metrics) is type(artefacts) is dict
         and {float}.issuperset(map(type, metrics.values()))
         and {str}.issuperset(map(type, artefacts.values()))
-        and _MAY_BE_FLOAT.issuperset((type(score), type(cost)))
-        and _MAY_BE_TEXT.issuperset((type(error), type(dropped), type(cost_metric)))
+        and _MAY_BE_FLOAT.issuperset((type(score), type(cost), type(share)))
+        and _MAY_BE_TEXT.issuperset((type(error), type(dropped), type(cost_metric), type(stopped)))
         and _MAY_BE_TIME.issuperset((type(created_at), type(started_at), type(ended_at)))
     )
 
@@ -153,9 +157,9 @@ def _mend(number: int, state: Any, *rest: Any) -> Trial:
     read["metrics"] = _numbers("metrics", read["metrics"], damage)
     read["artefacts"] = _texts("artefacts", read["artefacts"], damage)
     read["attempts"] = _whole("attempts", stored["attempts"], damage)
-    for name in ("score", "cost", "created_at", "started_at", "ended_at"):
+    for name in ("score", "cost", "share", "created_at", "started_at", "ended_at"):
         read[name] = _known(name, stored[name], damage)
-    for name in ("error", "dropped", "cost_metric"):
+    for name in ("error", "dropped", "cost_metric", "stopped"):
         read[name] = _text(name, stored[name], damage)
     return Trial(number, _state(state, damage), **read, damage=tuple(damage))
 
@@ -233,6 +237,11 @@ def read_sweep_record(row: AnyRow) -> SweepRecord:
 
 def read_curve_point(row: AnyRow) -> CurvePoint:
     return CurvePoint(as_step(row.attempt), *_read_point(row))
+
+
+def read_decision(row: AnyRow) -> StoredDecision:
+    details = _object("details", encoding.read(row.details), [])
+    return StoredDecision(as_step(row.number), str(row.kind), str(row.reason), details)
 
 
 def read_progress(row: AnyRow) -> Progress:

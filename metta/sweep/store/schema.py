@@ -37,7 +37,7 @@ from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from metta.sweep.store.encoding import Unreadable
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 VERSION_TABLE = "metta_schema_version"
 
 
@@ -201,6 +201,8 @@ trials = Table(
     Column("ended_at", Timestamp),
     Column("dropped", AnyText),
     Column("cost_metric", AnyText),
+    Column("stopped", AnyText),
+    Column("share", exact_float()),
     Column("revision", BigInteger, nullable=False),
     Column("origin", String(32), nullable=False),
     Index("metta_trials_revision", "sweep_id", "revision"),
@@ -235,6 +237,18 @@ curve_points = Table(
     Column("step", BigInteger, nullable=False),
     Column("seconds", exact_float(), nullable=False),
     Column("metrics", JSON, nullable=False),
+)
+
+decisions = Table(
+    "metta_decisions",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("sweep_id", ForeignKey("metta_sweeps.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("number", Integer, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("reason", AnyText, nullable=False),
+    Column("details", JSON, nullable=False),
+    Column("at", Double, nullable=False),
 )
 
 mirrored = Table(

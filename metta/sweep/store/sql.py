@@ -44,6 +44,7 @@ from metta.sweep.store.protocol import (
     NumberTakenError,
     Outcome,
     StaleAttemptError,
+    StoredDecision,
     StoreError,
     SweepExistsError,
     SweepNotFoundError,
@@ -59,6 +60,7 @@ from metta.sweep.store.rows import (
     Lease,
     has_params,
     read_curve_point,
+    read_decision,
     read_lease,
     read_progress,
     read_sweep_record,
@@ -66,7 +68,7 @@ from metta.sweep.store.rows import (
     read_trials,
     readable_number,
 )
-from metta.sweep.store.schema import attempts, curve_points, drivers, mirrored, now, sweeps, trials, up_since
+from metta.sweep.store.schema import attempts, curve_points, decisions, drivers, mirrored, now, sweeps, trials, up_since
 from metta.sweep.trial import Progress, Trial, TrialState
 
 if TYPE_CHECKING:
@@ -457,7 +459,7 @@ class SqlStore:
                 _check_retry(sweep, number, trial)
                 ended = attempts.c.sweep_id == row.id, attempts.c.number == number, attempts.c.state == _ENDED
                 connection.execute(update(attempts).where(*ended).values(state=_LOST, reason="retried"))
-                fresh = dict.fromkeys(("score", "cost", "cost_metric", "error", "ended_at"))
+                fresh = dict.fromkeys(("score", "cost", "cost_metric", "error", "ended_at", "stopped", "share"))
                 values = {"state": TrialState.QUEUED, "metrics": {}, "artefacts": {}, "revision": row.revision}
                 connection.execute(update(trials).where(*this).values(**fresh | values))
             return read_trial(connection.execute(_one_trial(row.id, number)).one())
@@ -577,6 +579,28 @@ class SqlStore:
 
         return [read_curve_point(row) for row in self._database.read(operation)]
 
+    def curves(self, sweep: str) -> dict[int, list[CurvePoint]]:
+        def operation(connection: Connection) -> dict[int, list[CurvePoint]]:
+            return dict(_all_curves(connection, self._find_sweep(connection, sweep).id))
+
+        return self._database.read(operation)
+
+    def record_decision(self, sweep: str, decision: StoredDecision) -> None:
+        def operation(connection: Connection, again: bool) -> None:
+            values = {**vars(decision), "details": dict(decision.details)}
+            sweep_id = self._find_sweep(connection, sweep).id
+            connection.execute(insert(decisions).values(sweep_id=sweep_id, at=now(), **values))
+
+        self._database.write(operation)
+
+    def decisions(self, sweep: str) -> list[StoredDecision]:
+        def operation(connection: Connection) -> list[StoredDecision]:
+            mine = decisions.c.sweep_id == self._find_sweep(connection, sweep).id
+            rows = connection.execute(select(decisions).where(mine).order_by(decisions.c.id)).all()
+            return [read_decision(row) for row in rows]
+
+        return self._database.read(operation)
+
     def progress(self, sweep: str) -> dict[int, Progress]:
         points = curve_points.alias()
         newest = select(func.max(points.c.id)).where(points.c.token == attempts.c.token)
@@ -600,10 +624,7 @@ class SqlStore:
             sweep_id = self._find_sweep(connection, sweep).id
             query = select(*TRIAL_COLUMNS).where(trials.c.sweep_id == sweep_id).order_by(trials.c.number)
             rows = read_trials(connection.execute(query))
-            curves: defaultdict[int, list[CurvePoint]] = defaultdict(list)
-            points = _curve_points().where(attempts.c.sweep_id == sweep_id)
-            for point in connection.execute(points.add_columns(attempts.c.number)).all():
-                curves[point.number].append(read_curve_point(point))
+            curves = _all_curves(connection, sweep_id)
             lost: defaultdict[int, float] = defaultdict(float)
             given_up = attempts.c.sweep_id == sweep_id, attempts.c.state != _ENDED
             for attempt in connection.execute(select(attempts).where(*given_up)).all():
@@ -730,6 +751,15 @@ def _is_in(states: Collection[TrialState]) -> ColumnElement[bool]:
     return or_(known, trials.c.state.not_in(list(TrialState))) if TrialState.FAILED in states else known
 
 
+def _all_curves(connection: Connection, sweep_id: int) -> defaultdict[int, list[CurvePoint]]:
+    """The learning curves of a sweep's trials, by number."""
+    curves: defaultdict[int, list[CurvePoint]] = defaultdict(list)
+    points = _curve_points().where(attempts.c.sweep_id == sweep_id)
+    for point in connection.execute(points.add_columns(attempts.c.number)).all():
+        curves[point.number].append(read_curve_point(point))
+    return curves
+
+
 def _curve_points() -> Select[Any]:
     joined = select(attempts.c.attempt, *POINT_COLUMNS).join(attempts, curve_points.c.token == attempts.c.token)
     return joined.order_by(curve_points.c.id)
@@ -760,6 +790,8 @@ def _ending(outcome: Outcome) -> dict[str, Any]:
         "metrics": as_floats(outcome.metrics),
         "artefacts": {str(name): str(uri) for name, uri in outcome.artefacts.items()},
         "error": outcome.error,
+        "stopped": outcome.stopped,
+        "share": None if outcome.share is None else as_float(outcome.share),
     }
 
 

@@ -31,8 +31,8 @@ TableRow = tuple[dict[str, Any], Outcome | None]
 
 _PREFIXES = {"params": "params.", "metrics": "metrics.", "artefacts": "artefacts."}
 _COLUMNS = ("number", "state", "score", "cost", "attempts", "error", "created_at", "started_at", "ended_at")
-_RARE_COLUMNS = ("dropped", "cost_metric")
-_TEXTS = frozenset(("state", "error", *_RARE_COLUMNS))
+_RARE_COLUMNS = ("dropped", "cost_metric", "stopped", "share")
+_TEXTS = frozenset(("state", "error", "dropped", "cost_metric", "stopped"))
 _LONGEST_FIELD = 2**31 - 1
 _EXACT_AS_FLOAT = 2**53
 _LARGEST_INTEGER = 2**63 - 1
@@ -169,6 +169,8 @@ def _parsed(cells: Mapping[str, Any]) -> TableRow:
         error=_text("error", cells.get("error")),
         cost_metric=_text("cost_metric", cells.get("cost_metric")),
         dropped=dropped,
+        stopped=_text("stopped", cells.get("stopped")),
+        share=_optional_number("share", cells),
     )
     return params, outcome
 
@@ -278,7 +280,9 @@ def _read_parquet(place: str | Path) -> list[dict[str, Any]]:
     try:
         table = parquet.read_table(content)
         _check_columns(place, table.column_names)
-        read = [name for name in table.column_names if name in _TEXTS | {"score", "cost"} or _is_prefixed(name)]
+        read = [
+            name for name in table.column_names if name in _TEXTS | {"score", "cost", "share"} or _is_prefixed(name)
+        ]
         cells: list[dict[str, Any]] = table.select(read).to_pylist()
     except (arrow.ArrowException, OSError):
         raise TransferError(f"{place}: not a Parquet file") from None

@@ -29,7 +29,7 @@ DEFINITION = "sweep"
 BEST = "best"
 """The item that records which trial's policy was last logged as the best one."""
 
-_OPTIONAL = ("dropped", "cost_metric")
+_OPTIONAL = ("dropped", "cost_metric", "stopped", "share")
 """Fields that are written only where they are set, so that other trials have the same text as in earlier versions."""
 
 _TIMES = ("created_at", "started_at", "ended_at")
@@ -91,12 +91,13 @@ def trial_summary(trial: Trial, text: str) -> dict[str, Any]:
     The digest comes last: who sees that of an ended trial knows that all before it has arrived.
     """
     summary: dict[str, Any] = {**trial.metrics, "state": str(trial.state), "attempts": trial.attempts}
-    summary |= {} if trial.dropped is None else {"dropped": trial.dropped or True}
     summary |= {name: value for name, value in (("score", trial.score), ("cost", trial.cost)) if value is not None}
     if trial.suggestion:
         summary["suggestion"] = trial.suggestion
     if trial.dropped is not None:
         summary["dropped"] = trial.dropped or True
+    if trial.stopped is not None:
+        summary["stopped"] = trial.stopped
     if trial.error:
         summary["error"] = trial.error.strip().rpartition("\n")[2][:1000]
     return {**summary, KEY: {"trial": text, "digest": digest(text)}}

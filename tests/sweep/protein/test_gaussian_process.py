@@ -96,3 +96,26 @@ def test_draws_weigh_parameters_by_their_posterior_density() -> None:
     weights = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
     draws = np.array(draw(few, targets, errors, GROUPS, PRIOR, PRIOR.mode(2), 1500, rng))
     np.testing.assert_allclose((draws.mean(axis=0) - weights @ samples) / deviations, 0.0, atol=0.2)
+
+
+def test_leaving_one_out_is_predicting_from_the_others() -> None:
+    rng = np.random.default_rng(3)
+    points, errors = rng.random((12, 2)), rng.uniform(0.01, 0.3, 12)
+    targets = np.sin(6.0 * points[:, 0]) + 0.1 * rng.standard_normal(12)
+    kernel = Kernel(np.full(2, 0.4), 1.0, 0.1, 0.05)
+    means, variances = GaussianProcess(points, targets, errors, kernel).leave_one_out()
+    others = np.arange(1, 12)
+    mean, variance = GaussianProcess(points[others], targets[others], errors[others], kernel).predict(points[:1])
+    assert means[0] == pytest.approx(mean[0], abs=1e-6)
+    assert variances[0] == pytest.approx(variance[0] + kernel.noise + errors[0], abs=1e-6)
+
+
+def test_values_at_observations_keep_what_is_rough_and_lose_what_is_error() -> None:
+    rng = np.random.default_rng(3)
+    points, targets = rng.random((12, 2)), rng.standard_normal(12)
+    kernel = Kernel(np.full(2, 0.4), 1.0, 0.0, 0.5)
+    exact = GaussianProcess(points, targets, np.zeros(12), kernel)
+    assert exact.at_observations()[0] == pytest.approx(targets)
+    vague = GaussianProcess(points, targets, np.full(12, 1e3), kernel)
+    assert np.abs(vague.at_observations()[0]).max() < 0.1
+    assert vague.at_observations()[1] == pytest.approx(kernel.signal + kernel.noise, rel=0.05)

@@ -109,6 +109,9 @@ def ended_line(
     name = f"trial {trial.number:<3}"
     if trial.state is TrialState.QUEUED:
         return f"{name} [yellow]lost, will be tried again[/yellow]"
+    if trial.state is TrialState.PRUNED and trial.stopped:
+        reason = f"[dim]{escape(trial.stopped)}[/dim]"
+        return f"{name} [yellow]stopped[/yellow]  {escape(cost_text(trial, state.definition))}  {reason}"
     if trial.state is not TrialState.COMPLETED:
         reason = escape(last_line(trial.error)) if trial.error else ""
         return f"{name} [red]{trial.state}[/red]: {reason}" if reason else f"{name} [red]{trial.state}[/red]"

@@ -9,7 +9,7 @@ from metta.sweep.report.findings import best_reason
 from metta.sweep.report.format import cost_text, score_text, value_text
 from metta.sweep.retention import artefact_path
 from metta.sweep.state import SweepState
-from metta.sweep.trial import Trial
+from metta.sweep.trial import Trial, TrialState
 
 
 def print_outcome(console: Console, state: SweepState, commands: dict[str, str]) -> None:
@@ -31,6 +31,8 @@ def print_outcome(console: Console, state: SweepState, commands: dict[str, str])
     )
     for remark in state.remarks:
         console.print(remark, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    if saved := saved_text(state):
+        console.print(saved, highlight=False, markup=False, soft_wrap=True)
     if best is not None:
         _print_found(console, "best trial", best, state)
         console.print(f"  {best_reason(state)}", highlight=False, markup=False, soft_wrap=True)
@@ -40,6 +42,19 @@ def print_outcome(console: Console, state: SweepState, commands: dict[str, str])
     for what, command in commands.items():
         console.print(f"{what}:", highlight=False)
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True, style="bold")
+
+
+def saved_text(state: SweepState) -> str:
+    """What early stopping saved; "" where nothing was stopped."""
+    stopped = state.with_state(TrialState.PRUNED)
+    known = [trial.share for trial in stopped if trial.share is not None]
+    if not known:
+        return ""
+    runs = state.counted - sum(1.0 - share for share in known)
+    repeats = len(state.repeats)
+    again = f"; {repeats} {'trial is a repeat' if repeats == 1 else 'trials are repeats'}" if repeats else ""
+    were = "trial was" if len(stopped) == 1 else "trials were"
+    return f"{len(stopped)} {were} stopped early: {state.counted} trials took {runs:.1f} whole runs{again}"
 
 
 def _print_found(console: Console, title: str, trial: Trial, state: SweepState) -> None:

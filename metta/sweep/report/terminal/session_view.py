@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from metta.common.config import flatten
-from metta.sweep.report.format import range_text, value_text
+from metta.sweep.report.format import plan_lines, range_text, value_text
 from metta.sweep.report.terminal.console import ConsoleView
 from metta.sweep.report.terminal.outcome import print_outcome
 from metta.sweep.session import Opening
@@ -40,6 +40,8 @@ class ConsoleSession:
             f"{escape(definition.protein.metric)}, cost in {escape(definition.cost_metric)}{budget}",
             highlight=False,
         )
+        for line in plan_lines(definition):
+            self._say(f"  {line}")
         for path, parameter in flatten(definition.protein.parameters).items():
             self._console.print(f"  {path}: {range_text(parameter)}", highlight=False, markup=False)
         for path, value in definition.train_overrides.items():

@@ -77,10 +77,14 @@ def print_trial(
 
 
 def _remarks(state: SweepState, trial: Trial) -> list[str]:
-    """Why the sweep does not use the trial, or not all of it."""
+    """What is special about the trial: why the sweep does not use it, or not all of it, and why it ran."""
     reading, lines = state.reader.read(trial), []
     if trial.dropped is not None:
         lines.append(f"dropped{f': {trial.dropped}' if trial.dropped else ''}")
+    if trial.stopped is not None:
+        lines.append(f"stopped early: {trial.stopped}")
+    if trial.number in state.repeats:
+        lines.append(f"repeats trial {state.repeats[trial.number]} with another seed")
     if reading.problem is not None:
         lines.append(f"not learnt from: {reading.problem}")
     if reading.remark is not None:

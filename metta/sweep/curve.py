@@ -1,0 +1,51 @@
+"""The learning curve of a trial over all its attempts, as the optimiser sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from metta.sweep.store.protocol import CurvePoint
+
+if TYPE_CHECKING:
+    from metta.sweep.protein.curves import Curve
+
+Point = tuple[float, float, float]
+"""Step, cost of the trial until then, and value of the watched metric."""
+
+
+def whole_curve(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> list[Point]:
+    """What a trial reported of a metric, in the order of steps.
+
+    What a lost attempt showed is left out where a later one did the same steps again. Costs go on from attempt to
+    attempt.
+    """
+    curve: list[Point] = []
+    attempt, before = 0, 0.0
+    for point in points:
+        while curve and curve[-1][0] >= point.step:
+            curve.pop()
+        if point.attempt != attempt:
+            attempt, before = point.attempt, curve[-1][1] if curve else 0.0
+        value = point.metrics.get(metric, math.nan)
+        if math.isfinite(value):
+            spent = point.seconds if cost_metric == "seconds" else point.metrics.get(cost_metric, point.seconds)
+            curve.append((float(point.step), before + spent, value))
+    return curve
+
+
+def learning_curve(points: Sequence[Point], share: float | None, sign: float) -> Curve | None:
+    """The curve as Protein takes it, or None where the trial reported nothing usable.
+
+    Args:
+        points: as `whole_curve` gives them.
+        share: how much of a whole run it did; None for a whole one.
+        sign: -1 where the metric is to be minimised.
+    """
+    from metta.sweep.protein.curves import Curve
+
+    usable = [point for point in points if math.isfinite(point[1])]
+    if not usable or usable[-1][0] <= 0:
+        return None
+    return Curve.of(usable, usable[-1][0] / (share or 1.0), sign)

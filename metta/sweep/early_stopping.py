@@ -1,0 +1,75 @@
+"""Ask the optimiser, each time that a running trial reports, whether it goes on."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+from metta.sweep.curve import Point
+from metta.sweep.definition import SweepDefinition
+from metta.sweep.protein import Protein
+from metta.sweep.protein.types import Decision
+from metta.sweep.store.protocol import StoredDecision
+from metta.sweep.trial import Progress
+
+
+class EarlyStopping:
+    """The curves of the trials that run here, and what was decided of them.
+
+    Args:
+        definition: of the sweep.
+        protein: the optimiser, which knows all other trials.
+    """
+
+    def __init__(self, definition: SweepDefinition, protein: Protein) -> None:
+        self._definition = definition
+        self._protein = protein
+        self._curves: defaultdict[int, list[Point]] = defaultdict(list)
+        self._before: dict[int, float] = {}
+        self._longest = 0.0
+
+    def begin(self, number: int, curve: list[Point]) -> None:
+        """An attempt of a trial starts; `curve` is what its earlier attempts showed."""
+        self._curves[number] = list(curve)
+        self._before[number] = curve[-1][1] if curve else 0.0
+
+    def ask(self, number: int, progress: Progress) -> Decision | None:
+        """Whether a trial that reports goes on; None where there is nothing to decide by.
+
+        Nothing can be decided of a trial that does not report the watched metric, or while nobody knows how long a
+        whole run is.
+        """
+        value = progress.metrics.get(self._definition.watched_metric, math.nan)
+        curve = self._curves[number]
+        while curve and curve[-1][0] >= progress.step:
+            curve.pop()
+        if not math.isfinite(value) or progress.step <= 0:
+            return None
+        cost_metric = self._definition.cost_metric
+        spent = progress.seconds if cost_metric == "seconds" else progress.metrics.get(cost_metric, progress.seconds)
+        curve.append((float(progress.step), self._before.get(number, 0.0) + spent, value))
+        total = float(progress.total or self._longest)
+        if total < progress.step:
+            return None
+        return self._protein.decide(number, curve, total)
+
+    def share(self, progress: Progress | None) -> float | None:
+        """How much of a whole run a trial has done that has come so far."""
+        total = (progress.total if progress else None) or self._longest
+        return min(1.0, progress.step / total) if progress and total else None
+
+    def ended_whole(self, last_step: float) -> None:
+        """A trial came to its end, and so showed how long a whole run is."""
+        self._longest = max(self._longest, float(last_step))
+
+    def stored(self, number: int, decision: Decision) -> StoredDecision:
+        """The decision with what it was made from, for the store."""
+        details = {
+            "rule": self._definition.early_stopping,
+            "share": decision.share,
+            "rank": decision.rank,
+            "compared": decision.compared,
+            "kept": decision.kept,
+            "seen": {str(other): len(curve) for other, curve in self._curves.items()},
+        }
+        return StoredDecision(number, "go on" if decision.go_on else "stop", decision.reason, details)

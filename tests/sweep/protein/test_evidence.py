@@ -1,0 +1,122 @@
+"""What whole runs, repeats and stopped runs say together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from metta.sweep.protein.curves import Curve
+from metta.sweep.protein.evidence import Evidence, Known, Run, half_width
+
+SHARES = [0.1, 0.3]
+
+
+def run(number: int, values: list[float], total: int = 10, configuration: int | None = None) -> Run:
+    """A trial that reported these values, whole if they are as many as the steps."""
+    curve = Curve.of([(i + 1, i + 1, value) for i, value in enumerate(values)], total)
+    end = values[-1] if len(values) == total else None
+    root = number if configuration is None else configuration
+    return Run(number, root, np.full(2, 0.01 * number), curve, end, end, None, float(len(values)), False, True)
+
+
+def whole(number: int, end: float, **options: int) -> Run:
+    return run(number, [end * (i + 1) / 10 for i in range(10)], **options)
+
+
+def known(evidence: Evidence) -> Known:
+    found = evidence.known
+    assert found is not None
+    return found
+
+
+def test_nothing_is_known_before_a_whole_run() -> None:
+    assert Evidence([run(0, [1.0, 2.0])], SHARES).known is None
+
+
+def test_a_stopped_run_counts_with_what_its_curve_says_and_how_unsure_that_is() -> None:
+    runs = [whole(i, float(i)) for i in range(8)] + [run(8, [0.65]), run(9, [0.05])]
+    found = known(Evidence(runs, SHARES))
+    assert found.numbers.tolist() == list(range(10))
+    assert found.wholes.tolist() == [1] * 8 + [0, 0]
+    assert found.data.scores[8] > found.data.scores[9]
+    assert found.data.errors[8] > 0
+
+
+def test_a_run_that_was_stopped_later_is_surer() -> None:
+    rng = np.random.default_rng(0)
+    ends = rng.standard_normal(20)
+    runs = []
+    for number, end in enumerate(ends):
+        values = [end + (1.0 - i / 9) * 2.0 * rng.standard_normal() for i in range(10)]
+        runs.append(run(number, values))
+    evidence = Evidence([*runs, run(20, [0.0]), run(21, [0.0] * 3)], SHARES)
+    assert evidence.r2(0.3) > evidence.r2(0.1)  # type: ignore[operator]
+    assert known(evidence).data.errors[21] < known(evidence).data.errors[20]
+
+
+def test_the_cost_of_a_stopped_run_is_that_of_a_whole_one() -> None:
+    found = known(Evidence([whole(0, 1.0), whole(1, 2.0), run(2, [0.1, 0.2])], SHARES))
+    assert found.data.costs.tolist() == pytest.approx([10.0, 10.0, 10.0])
+
+
+def test_repeats_are_one_configuration_and_show_the_noise() -> None:
+    runs = [whole(i, float(i)) for i in range(6)]
+    quiet = known(Evidence([*runs, whole(6, 5.0, configuration=5), whole(7, 5.01, configuration=5)], SHARES))
+    loud = known(Evidence([*runs, whole(6, 0.0, configuration=5), whole(7, 2.0, configuration=5)], SHARES))
+    assert quiet.wholes.tolist() == [1, 1, 1, 1, 1, 3]
+    assert quiet.noise < loud.noise
+    assert quiet.data.errors[5] == pytest.approx(quiet.data.errors[0] / math.sqrt(3))
+
+
+def test_equal_repeats_show_that_there_is_no_noise() -> None:
+    runs = [whole(i, float(i)) for i in range(6)]
+    assert Evidence([*runs, whole(6, 5.0, configuration=5)], SHARES).noiseless
+    assert not Evidence([*runs, whole(6, 5.1, configuration=5)], SHARES).noiseless
+    assert not Evidence(runs, SHARES).noiseless
+
+
+def test_a_plateau_does_not_show_that_there_is_no_noise() -> None:
+    runs = [whole(0, 0.0), whole(1, 0.0), whole(2, 1.0)]
+    assert not Evidence([*runs, whole(3, 0.0, configuration=1)], SHARES).noiseless
+
+
+def test_without_noise_scores_count_as_measured() -> None:
+    """The mean of the last values would prefer another run."""
+    late = replace(whole(0, 5.0), end=1.0)
+    early = replace(whole(1, 4.0), end=3.0)
+    noisy = known(Evidence([late, early], SHARES)).data.scores
+    assert noisy[0] < noisy[1]
+    exact = known(Evidence([late, early, whole(2, 4.0, configuration=1)], SHARES)).data.scores
+    assert exact[0] > exact[1]
+
+
+def test_a_measured_error_makes_a_score_less_sure() -> None:
+    runs = [whole(i, float(i)) for i in range(9)]
+    runs[4] = replace(runs[4], noise=3.0)
+    errors = known(Evidence(runs, SHARES)).data.errors
+    assert errors[4] > 1.5 * errors[3]
+
+
+def test_a_failure_has_no_score() -> None:
+    failed = replace(run(2, [0.1]), failed=True)
+    found = known(Evidence([whole(0, 1.0), whole(1, 2.0), failed], SHARES))
+    assert math.isnan(found.data.scores[2])
+    assert found.data.failed.tolist() == [False, False, True]
+
+
+def test_repeats_are_not_compared_at_rungs() -> None:
+    evidence = Evidence([whole(0, 1.0), whole(1, 2.0), whole(2, 2.0, configuration=1)], SHARES)
+    assert evidence.at(0.1)[0].tolist() == [0.0, 1.0]
+    assert evidence.averages(0.3) == pytest.approx([0.2, 0.4])
+    assert evidence.whole_runs == 3.0
+    assert evidence.repeat_runs == 1.0
+
+
+def test_intervals_narrow_as_repeats_show_the_noise() -> None:
+    runs = [whole(i, float(i)) for i in range(6)]
+    few = known(Evidence(runs, SHARES))
+    many = known(Evidence([*runs, *(whole(6 + i, 4.0 + i, configuration=5) for i in range(5))], SHARES))
+    assert half_width(few) > half_width(many) > 1.96

@@ -1,0 +1,297 @@
+"""How the optimiser stops, repeats and recommends in a sweep whose trials report as they train."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metta.sweep.protein import Decision, Protein
+from metta.sweep.protein.choosing import cautious_best, repeat_gains
+from metta.sweep.protein_config import ParameterConfig, ProteinConfig
+
+STEPS = 10
+SPACE: dict[str, Any] = {
+    "rate": ParameterConfig(min=1e-5, max=1e-1, distribution="log_normal"),
+    "share": ParameterConfig(min=0.0, max=1.0, distribution="uniform"),
+    "kind": ParameterConfig(choices=["a", "b"], distribution="categorical"),
+}
+
+
+def make(goal: str = "maximize", seed: int = 0, **options: Any) -> Protein:
+    config = ProteinConfig.model_validate({"metric": "m", "goal": goal, "parameters": SPACE})
+    chosen: dict[str, Any] = {"early_stopping": "protein", "repeats": True, **options}
+    return Protein(config, seed=seed, **chosen)
+
+
+def quality(params: dict[str, Any]) -> float:
+    return float(-abs(math.log10(params["rate"]) + 3.0) - params["share"] + (params["kind"] == "b"))
+
+
+Told = list[tuple[str, dict[str, Any]]]
+
+
+class Sweep:
+    """A sweep of one worker, which keeps what the optimiser was told and what it answered."""
+
+    def __init__(self, protein: Protein, noise: float = 0.0, sign: float = 1.0) -> None:
+        self.protein, self.noise, self.sign = protein, noise, sign
+        self.rng = np.random.default_rng(1)
+        self.told: Told = []
+        self.answers: list[Any] = []
+
+    def trial(self) -> None:
+        params, info = self.protein.suggest()
+        self.answers.append((params, info))
+        end = quality(params) + self.noise * self.rng.standard_normal()
+        curve: list[tuple[float, float, float]] = []
+        go_on = True
+        while go_on and len(curve) < STEPS:
+            step = len(curve) + 1
+            curve.append((step, 2.0 * step, self.sign * (end - 3.0 * (1.0 - step / STEPS))))
+            if step < STEPS:
+                decision = self.protein.decide(info["number"], curve, STEPS)
+                self.answers.append(decision)
+                self.told.append(("point", {"number": info["number"], "curve": list(curve)}))
+                go_on = decision.go_on
+        ended: dict[str, Any] = {
+            "params": params,
+            "score": curve[-1][2],
+            "cost": curve[-1][1],
+            "number": info["number"],
+            "info": info,
+            "curve": curve,
+            "total_steps": STEPS,
+            "stopped": not go_on,
+        }
+        self.protein.observe(**ended)
+        self.told.append(("ended", ended))
+
+    def run(self, trials: int) -> Sweep:
+        for _ in range(trials):
+            self.trial()
+        return self
+
+
+def stopped(protein: Protein) -> list[int]:
+    return [o.number for o in protein.observations if o.stopped]
+
+
+def test_it_stops_trials_that_look_bad_and_finds_a_good_one() -> None:
+    protein = Sweep(make()).run(40).protein
+    ends = {o.number: quality(dict(o.params)) for o in protein.observations}
+    assert len(stopped(protein)) > 15
+    assert ends[protein.best().number] == max(ends[o.number] for o in protein.observations if o.is_whole)
+    assert np.mean([ends[n] for n in stopped(protein)]) < np.mean(
+        [e for n, e in ends.items() if n not in stopped(protein)]
+    )
+
+
+def test_a_minimised_metric_gives_the_same_sweep() -> None:
+    up, down = Sweep(make()).run(20).protein, Sweep(make("minimize"), sign=-1.0).run(20).protein
+    assert stopped(up) == stopped(down)
+    assert up.best().number == down.best().number
+
+
+def test_a_stopped_trial_is_no_failure_and_is_never_the_best() -> None:
+    protein = Sweep(make()).run(30).protein
+    assert not any(o.is_failure for o in protein.observations)
+    assert protein.best().number not in stopped(protein)
+    assert not set(stopped(protein)) & {o.number for o in protein.pareto_front()}
+
+
+def test_there_is_no_best_before_a_whole_run() -> None:
+    protein = make()
+    params, info = protein.suggest()
+    protein.observe(params, None, 1.0, number=info["number"], curve=[(1, 1, 0.0)], total_steps=STEPS, stopped=True)
+    with pytest.raises(LookupError):
+        protein.best()
+    protein.suggest()
+
+
+def test_the_same_history_gives_the_same_decisions() -> None:
+    sweep = Sweep(make(), noise=0.5).run(25)
+    other = make()
+    answers: list[Any] = []
+    answers.append(other.suggest())
+    for what, told in sweep.told:
+        if what == "point":
+            answers.append(other.decide(told["number"], told["curve"], STEPS))
+        else:
+            other.observe(**told)
+            answers.append(other.suggest())
+    assert answers[:-1] == sweep.answers
+
+
+def test_it_can_be_built_anew_from_finished_trials_at_any_time() -> None:
+    sweep = Sweep(make(), noise=0.5).run(25)
+    other = make()
+    for what, told in sweep.told[::-1]:
+        if what == "ended":
+            other.observe(**told)
+    assert other.best() == sweep.protein.best()
+    assert other.suggest() == sweep.protein.suggest()
+
+
+def test_what_it_says_is_json() -> None:
+    sweep = Sweep(make(), noise=0.5).run(15)
+    json.dumps([answer[1] for answer in sweep.answers if isinstance(answer, tuple)])
+
+
+def test_noise_is_answered_by_repeats_and_repeats_are_whole_runs() -> None:
+    protein = Sweep(make(), noise=1.0).run(60).protein
+    repeats = [o for o in protein.observations if o.repeat_of is not None]
+    assert repeats
+    for repeat in repeats:
+        first = next(o for o in protein.observations if o.number == repeat.repeat_of)
+        assert first.repeat_of is None
+        assert dict(first.params) == dict(repeat.params)
+        assert not repeat.stopped
+    assert protein.best().repeat_of is None
+
+
+def test_without_noise_one_repeat_shows_that_more_are_useless() -> None:
+    protein = Sweep(make()).run(60).protein
+    assert len([o for o in protein.observations if o.repeat_of is not None]) <= 1
+
+
+def test_repeats_are_only_made_when_asked_for() -> None:
+    protein = Sweep(make(repeats=False), noise=1.0).run(40).protein
+    assert all(o.repeat_of is None for o in protein.observations)
+
+
+@pytest.mark.parametrize("rule", ["asha", "median", "hyperband"])
+def test_other_rules_stop_too(rule: str) -> None:
+    assert stopped(Sweep(make(early_stopping=rule, min_share=0.1)).run(30).protein)
+
+
+def test_off_never_stops() -> None:
+    sweep = Sweep(make(early_stopping="off")).run(12)
+    assert not stopped(sweep.protein)
+    assert all(a.go_on for a in sweep.answers if isinstance(a, Decision))
+
+
+def test_failures_are_learnt_from() -> None:
+    protein = make()
+    for _ in range(25):
+        params, info = protein.suggest()
+        bad = params["kind"] == "a"
+        score = None if bad else quality(params)
+        protein.observe(params, score, 1.0, is_failure=bad, number=info["number"])
+    late = [o.params["kind"] for o in protein.observations[12:]]
+    assert late.count("b") > late.count("a")
+
+
+def test_decide_is_asked_of_running_trials_only() -> None:
+    with pytest.raises(KeyError, match="no outstanding trial 3"):
+        make().decide(3, [(1, 1, 0.0)], STEPS)
+
+
+def test_a_plateau_stops_none_for_good() -> None:
+    """Equal scores tell nothing, so about as many go on as when nothing is known."""
+    protein = make(repeats=False)
+    for _ in range(30):
+        params, info = protein.suggest()
+        curve: list[tuple[float, float, float]] = []
+        go_on = True
+        while go_on and len(curve) < STEPS:
+            curve.append((len(curve) + 1, len(curve) + 1, 0.0))
+            go_on = len(curve) == STEPS or protein.decide(info["number"], curve, STEPS).go_on
+        protein.observe(
+            params, 0.0, len(curve), number=info["number"], curve=curve, total_steps=STEPS, stopped=not go_on
+        )
+    assert len(stopped(protein)) < 25
+    protein.best()
+
+
+@pytest.mark.parametrize("options", [{"early_stopping": "never"}, {"min_share": 0.0}, {"min_share": 1.0}])
+def test_options_are_checked(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        make(**options)
+
+
+def test_caution_prefers_what_is_known() -> None:
+    assert cautious_best(np.array([1.0, 1.1]), np.array([0.01, 1.0])) == 0
+
+
+def test_repeats_are_worth_most_for_rivals_of_the_best() -> None:
+    gains = repeat_gains(np.array([1.0, 0.95, -3.0]), np.array([0.1, 0.1, 0.1]), 0.3)
+    assert min(gains[:2]) > gains[2] >= 0.0
+    assert repeat_gains(np.array([1.0]), np.array([0.1]), 0.3).tolist() == [0.0]
+
+
+def test_suggestions_for_many_workers_differ_and_repeat_each_configuration_once_at_a_time() -> None:
+    protein = Sweep(make(), noise=1.0).run(40).protein
+    suggestions = protein.suggest(8)
+    again = [info["repeat_of"] for _, info in suggestions if "repeat_of" in info]
+    assert len(again) == len(set(again))
+    fresh = [json.dumps(params) for params, info in suggestions if "repeat_of" not in info]
+    assert len(fresh) == len(set(fresh))
+
+
+def test_running_trials_count_at_rungs() -> None:
+    protein = make(repeats=False, early_stopping="asha")
+    decisions = []
+    for value, (_, info) in zip([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], protein.suggest(6), strict=True):
+        decisions.append(protein.decide(info["number"], [(1, 1, value)], STEPS))
+    assert [d.compared for d in decisions[2:]] == [3, 4, 5, 6]
+    assert [d.go_on for d in decisions[2:]] == [False] * 4
+
+
+def test_a_few_trials_are_never_stopped_and_say_so() -> None:
+    sweep = Sweep(make(repeats=False)).run(60)
+    exempt = [a for a in sweep.answers if isinstance(a, Decision) and "regardless" in a.reason]
+    assert exempt
+    assert all(a.go_on for a in exempt)
+    assert len(exempt) < 0.2 * 60 * 3
+
+
+def test_points_between_rungs_change_nothing() -> None:
+    protein = make()
+    _, info = protein.suggest()
+    protein.decide(info["number"], [(1, 1, 0.0)], STEPS)
+    decision = protein.decide(info["number"], [(1, 1, 0.0), (2, 2, 0.0)], STEPS)
+    assert decision.go_on
+    assert decision.share is None
+
+
+def test_a_budget_is_what_all_trials_cost_together() -> None:
+    protein = Sweep(make(max_cost=150.0)).run(14).protein
+    spent = sum(o.cost or 0.0 for o in protein.observations)
+    assert protein._spent == pytest.approx(spent)
+    assert 0.0 < protein._cost_weight() == pytest.approx((1.0 - spent / 150.0) ** 2)
+
+
+def test_standings_add_up_and_hold_the_best() -> None:
+    protein = Sweep(make(), noise=0.3).run(50).protein
+    standings = protein.standings()
+    assert sum(s.probability for s in standings) == pytest.approx(1.0)
+    by_number = {s.number: s for s in standings}
+    assert protein.best().number in by_number
+    assert all(s.low < s.score < s.high for s in standings)
+    assert by_number[protein.best().number].probability > 0.1
+
+
+def test_standings_of_a_minimised_metric_are_in_its_units() -> None:
+    up = Sweep(make()).run(20).protein.standings()
+    down = Sweep(make("minimize"), sign=-1.0).run(20).protein.standings()
+    assert [(-s.high, -s.low) for s in down] == [pytest.approx((s.low, s.high)) for s in up]
+
+
+def test_there_are_no_standings_without_curves() -> None:
+    with pytest.raises(LookupError, match="curves"):
+        make(early_stopping="off", repeats=False).standings()
+
+
+def test_predictions_are_in_the_units_of_the_metric() -> None:
+    sweep = Sweep(make(), noise=0.3).run(60)
+    good = {"rate": 1e-3, "share": 0.1, "kind": "b"}
+    bad = {"rate": 1e-1, "share": 0.9, "kind": "a"}
+    better, worse = sweep.protein.predict_all([good, bad])
+    assert better.score > worse.score
+    assert -1.0 < better.score < 2.0
+    assert 0.05 < better.noise_std < 2.0
+    assert better.cost == pytest.approx(20.0, rel=0.1)

@@ -1,0 +1,133 @@
+"""Trials that are stopped early by their learning curves, and configurations that are repeated."""
+
+from __future__ import annotations
+
+import math
+import random
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metta.common.errors import UserError
+from metta.sweep import RunningTrial, SweepResult, load_sweep, optimize
+from metta.sweep.curve import whole_curve
+from metta.sweep.observations import Learner
+from metta.sweep.store import open_store
+from metta.sweep.store.protocol import CurvePoint
+from metta.sweep.trial import TrialState
+from tests.support.functions import curved, slowly_curved
+
+SPACE = {
+    "lr": {"min": 1e-4, "max": 1.0, "distribution": "log_normal"},
+    "width": {"min": 0, "max": 1, "distribution": "uniform"},
+}
+STEPS = 25
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
+
+
+def sweep(num_trials: int, function: Any = curved, space: Any = SPACE, **fields: Any) -> SweepResult:
+    given: dict[str, Any] = {"early_stopping": "protein", "seed": 3, "name": "s", "write_report": False} | fields
+    return optimize(function, space, "accuracy", num_trials, **given)
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("rule", ["protein", "asha", "median", "hyperband"])
+def test_losers_are_stopped_and_winners_are_not(rule: str, workers: int | None) -> None:
+    result = sweep(30, slowly_curved if workers else curved, early_stopping=rule, num_workers=workers)
+    pruned = [trial for trial in result.trials if trial.state is TrialState.PRUNED]
+    assert 3 < len(pruned) < 30
+    for trial in pruned:
+        assert trial.score is None
+        assert trial.share is not None
+        assert trial.share < 1
+        assert trial.stopped
+        curve = load_sweep(result.store, "s").curve(trial.number)
+        assert curve[-1].step == round(trial.share * STEPS)
+    assert result.best_trial.state is TrialState.COMPLETED
+    assert result.top_trial.state is TrialState.COMPLETED
+
+
+def test_off_stops_nothing() -> None:
+    assert {trial.state for trial in sweep(12, early_stopping="off").trials} == {TrialState.COMPLETED}
+
+
+def test_a_function_that_goes_on_all_the_same_is_completed() -> None:
+    def stubborn(config: dict[str, Any], trial: RunningTrial) -> float:
+        for step in range(1, STEPS + 1):
+            trial.report(step, {"accuracy": config["width"]}, total=STEPS)
+        return float(config["width"])
+
+    assert {trial.state for trial in sweep(12, stubborn).trials} == {TrialState.COMPLETED}
+
+
+def test_a_sweep_that_is_resumed_decides_as_one_that_was_not() -> None:
+    whole = sweep(24, seeds_per_trial="auto", name="whole")
+    for num_trials in (7, 15, 24):
+        parts = sweep(num_trials, seeds_per_trial="auto", name="parts")
+    assert [trial.params for trial in parts.trials] == [trial.params for trial in whole.trials]
+    assert [trial.stopped for trial in parts.trials] == [trial.stopped for trial in whole.trials]
+
+
+def test_decisions_are_kept_with_what_they_saw_and_can_be_made_again() -> None:
+    result = sweep(24)
+    with closing(open_store(result.store)) as store:
+        decisions, curves, trials = store.decisions("s"), store.curves("s"), store.trials("s")
+    stops = [decision for decision in decisions if decision.kind == "stop"]
+    assert [decision.number for decision in stops] == [t.number for t in trials if t.state is TrialState.PRUNED]
+    assert [decision.reason for decision in stops] == [t.stopped for t in trials if t.stopped]
+    last = stops[-1]
+    learner = Learner(result.definition)
+    for trial in trials[: last.number]:
+        learner.tell(trial, whole_curve(curves[trial.number], "accuracy", "seconds"))
+    learner.protein.suggested(last.number, trials[last.number].params)
+    points = whole_curve(curves[last.number], "accuracy", "seconds")
+    answers = [learner.protein.decide(last.number, points[:seen], STEPS) for seen in range(1, len(points) + 1)]
+    assert answers[-1].reason == last.reason
+    assert not answers[-1].go_on
+
+
+def test_promising_configurations_are_repeated_with_other_seeds() -> None:
+    seeds: dict[int, int] = {}
+    truth = {f"arm {i}": random.Random(i).gauss(0, 1) for i in range(12)}
+
+    def noisy(config: dict[str, Any], trial: RunningTrial) -> float:
+        seeds[trial.number] = trial.seed
+        end = float(truth[config["arm"]] + random.Random(trial.seed).gauss(0, 0.5))
+        trial.report(STEPS, {"accuracy": end}, total=STEPS)
+        return end
+
+    result = sweep(40, noisy, {"arm": {"choices": list(truth)}}, early_stopping="off", seeds_per_trial="auto")
+    state = result.state
+    assert state.repeats
+    for number, first in state.repeats.items():
+        assert state.by_number[number].params == state.by_number[first].params
+        assert seeds[number] != seeds[first]
+    assert not set(state.repeats) & {trial.number for trial in state.ranked}, "configurations are ranked, not runs"
+    first = next(iter(state.repeats.values()))
+    scores = [state.by_number[n].score or 0.0 for n in [first, *(n for n, f in state.repeats.items() if f == first)]]
+    (ranked,) = [trial for trial in state.ranked if trial.number == first]
+    assert ranked.score == pytest.approx(sum(scores) / len(scores))
+
+
+def test_several_seeds_in_one_trial_do_not_go_with_stopping() -> None:
+    with pytest.raises(UserError, match="seeds_per_trial=auto"):
+        sweep(3, seeds_per_trial=2)
+
+
+def test_a_curve_goes_on_over_attempts() -> None:
+    points = [
+        CurvePoint(1, 10, 1.0, {"m": 0.1}),
+        CurvePoint(1, 20, 2.0, {"m": 0.2}),
+        CurvePoint(1, 30, 3.0, {"m": 0.3}),
+        CurvePoint(2, 30, 1.5, {"m": 0.35}),
+        CurvePoint(2, 40, 2.5, {"other": 1.0}),
+        CurvePoint(2, 50, 3.5, {"m": math.nan}),
+        CurvePoint(2, 60, 4.5, {"m": 0.5}),
+    ]
+    assert whole_curve(points, "m", "seconds") == [(10, 1.0, 0.1), (20, 2.0, 0.2), (30, 3.5, 0.35), (60, 6.5, 0.5)]
