@@ -14,6 +14,7 @@ from metta.common.errors import UserError
 from metta.sweep import RunningTrial, SweepResult, load_sweep, optimize
 from metta.sweep.curve import whole_curve
 from metta.sweep.observations import Learner
+from metta.sweep.report.findings import findings
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import CurvePoint
 from metta.sweep.trial import TrialState
@@ -49,6 +50,12 @@ def test_losers_are_stopped_and_winners_are_not(rule: str, workers: int | None) 
         assert trial.stopped
         curve = load_sweep(result.store, "s").curve(trial.number)
         assert curve[-1].step == round(trial.share * STEPS)
+    shares = sum(trial.share or 0 for trial in pruned)
+    savings = findings(result.state)[-1]
+    assert savings.answer.startswith(
+        f"{len(pruned)} trials were stopped early, so 30 trials took {30 - len(pruned) + shares:.1f} whole runs"
+    )
+    assert (str(pruned[-1].number), f"{pruned[-1].share:.0%}", pruned[-1].stopped) == savings.table[1]
     assert result.best_trial.state is TrialState.COMPLETED
     assert result.top_trial.state is TrialState.COMPLETED
 
@@ -109,6 +116,8 @@ def test_promising_configurations_are_repeated_with_other_seeds() -> None:
         assert state.by_number[number].params == state.by_number[first].params
         assert seeds[number] != seeds[first]
     assert not set(state.repeats) & {trial.number for trial in state.ranked}, "configurations are ranked, not runs"
+    assert " repeated " in findings(state)[-1].answer
+    assert len(findings(state)[-1].details) == len(set(state.repeats.values()))
     first = next(iter(state.repeats.values()))
     scores = [state.by_number[n].score or 0.0 for n in [first, *(n for n, f in state.repeats.items() if f == first)]]
     (ranked,) = [trial for trial in state.ranked if trial.number == first]

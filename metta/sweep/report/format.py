@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from metta.sweep.definition import SweepDefinition
@@ -163,7 +163,7 @@ def choice_text(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def count_text(things: Sequence[object], noun: str) -> str:
+def count_text(things: Sized, noun: str) -> str:
     """``1 trial``, ``2 trials``."""
     return f"{len(things):,} {plural(noun, len(things))}"
 

@@ -231,6 +231,8 @@ def _facts(sweep: SweepState, trial: Trial, ranks: dict[str, Any]) -> list[list[
     facts = [["state", state_text(trial)]]
     facts += [["dropped because", trial.dropped]] if trial.dropped else []
     facts += [["not learnt from", sweep.problems[trial.number]]] if trial.number in sweep.problems else []
+    facts += [["stopped early", trial.stopped]] if trial.stopped else []
+    facts += [["repeats", f"trial {sweep.repeats[trial.number]}"]] if trial.number in sweep.repeats else []
     if trial.score is not None:
         error = trial.metrics.get(f"{sweep.metric}.stderr")
         about = "" if error is None else f" (standard error of its evaluation: {error:.2g})"

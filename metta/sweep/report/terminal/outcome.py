@@ -5,11 +5,11 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-from metta.sweep.report.findings import best_reason
+from metta.sweep.report.findings import best_reason, saved_text
 from metta.sweep.report.format import cost_text, score_text, value_text
 from metta.sweep.retention import artefact_path
 from metta.sweep.state import SweepState
-from metta.sweep.trial import Trial, TrialState
+from metta.sweep.trial import Trial
 
 
 def print_outcome(console: Console, state: SweepState, commands: dict[str, str]) -> None:
@@ -42,19 +42,6 @@ def print_outcome(console: Console, state: SweepState, commands: dict[str, str])
     for what, command in commands.items():
         console.print(f"{what}:", highlight=False)
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True, style="bold")
-
-
-def saved_text(state: SweepState) -> str:
-    """What early stopping saved; "" where nothing was stopped."""
-    stopped = state.with_state(TrialState.PRUNED)
-    known = [trial.share for trial in stopped if trial.share is not None]
-    if not known:
-        return ""
-    runs = state.counted - sum(1.0 - share for share in known)
-    repeats = len(state.repeats)
-    again = f"; {repeats} {'trial is a repeat' if repeats == 1 else 'trials are repeats'}" if repeats else ""
-    were = "trial was" if len(stopped) == 1 else "trials were"
-    return f"{len(stopped)} {were} stopped early: {state.counted} trials took {runs:.1f} whole runs{again}"
 
 
 def _print_found(console: Console, title: str, trial: Trial, state: SweepState) -> None:
