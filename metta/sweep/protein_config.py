@@ -11,12 +11,7 @@ from pydantic import Field, JsonValue, ValidationError, field_validator, model_v
 from metta.common.config import Config, flatten
 from metta.common.plain import plain, plain_float, plain_number, shown
 from metta.sweep.constraints import Constraint
-
-Distribution = Literal[
-    "uniform", "int_uniform", "log_normal", "int_log_normal", "uniform_pow2", "logit_normal", "categorical"
-]
-
-LOG_DISTRIBUTIONS = ("log_normal", "int_log_normal", "uniform_pow2")
+from metta.sweep.distributions import KINDS, Distribution
 
 
 class ParameterConfig(Config):
@@ -95,9 +90,10 @@ class ParameterConfig(Config):
             raise ValueError(f"{self.distribution} needs min and max")
         if not self.min < self.max:
             raise ValueError(f"min ({self.min:g}) must be below max ({self.max:g})")
-        if self.distribution in LOG_DISTRIBUTIONS and self.min <= 0:
+        scale = KINDS[self.distribution].scale
+        if scale == "log" and self.min <= 0:
             raise ValueError(f"a log scale needs min above 0, not {self.min:g}")
-        if self.distribution == "logit_normal" and not 0 < self.min < self.max < 1:
+        if scale == "logit" and not 0 < self.min < self.max < 1:
             raise ValueError(f"a logit scale needs bounds between 0 and 1, not {self.min:g}..{self.max:g}")
         if not math.isfinite(float(self.max) - float(self.min)):
             raise ValueError(f"{self.min:g}..{self.max:g} is too wide: max - min is beyond the largest number, 1.8e308")
@@ -114,9 +110,10 @@ class ParameterConfig(Config):
             raise ValueError(f"default ({shown(self.default)}) must be a number: {error}") from None
         if not math.isfinite(default):
             raise ValueError(f"default ({self.default}) must be a finite number")
-        if self.distribution in LOG_DISTRIBUTIONS and default <= 0:
+        scale = KINDS[self.distribution].scale
+        if scale == "log" and default <= 0:
             raise ValueError(f"default ({self.default}) must lie above 0, because {self.distribution} has a log scale")
-        if self.distribution == "logit_normal" and not 0 < default < 1:
+        if scale == "logit" and not 0 < default < 1:
             raise ValueError(f"default ({self.default}) must lie between 0 and 1, because the scale is a logit scale")
 
 

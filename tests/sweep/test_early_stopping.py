@@ -105,11 +105,12 @@ def test_promising_configurations_are_repeated_with_other_seeds() -> None:
 
     def noisy(config: dict[str, Any], trial: RunningTrial) -> float:
         seeds[trial.number] = trial.seed
-        end = float(truth[config["arm"]] + random.Random(trial.seed).gauss(0, 0.5))
+        end = float(truth[config["model"]["arm"]] + random.Random(trial.seed).gauss(0, 0.5))
         trial.report(STEPS, {"accuracy": end}, total=STEPS)
         return end
 
-    result = sweep(40, noisy, {"arm": {"choices": list(truth)}}, early_stopping="off", seeds_per_trial="auto")
+    space = {"model": {"arm": {"choices": list(truth)}, "fixed": 1}}
+    result = sweep(40, noisy, space, early_stopping="off", seeds_per_trial="auto")
     state = result.state
     assert state.repeats
     for number, first in state.repeats.items():

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from metta.sweep.protein_config import LOG_DISTRIBUTIONS, ParameterConfig
+from metta.sweep.distributions import KINDS
+from metta.sweep.protein_config import ParameterConfig
 
 if TYPE_CHECKING:
     from metta.sweep.state import SweepState
@@ -50,20 +51,21 @@ def wider_end(parameter: ParameterConfig, end: End) -> float:
 
     It does not pass 0, nor 1 where the range ends below 1.
     """
+    kind = KINDS[parameter.distribution]
     low, high = parameter.min or 0.0, parameter.max or 0.0
     old, sign = (low, -1) if end == "min" else (high, 1)
-    if parameter.distribution == "uniform_pow2":
+    if kind.step == "power of two":
         return old * 2.0 if sign > 0 else max(old / 2.0, min(old, 1.0))
-    if parameter.distribution in LOG_DISTRIBUTIONS:
+    if kind.scale == "log":
         new = old * math.exp(sign * WIDENED_BY * math.log(high / low))
-    elif parameter.distribution == "logit_normal":
+    elif kind.scale == "logit":
         new = 1 / (1 + math.exp(-(_logit(old) + sign * WIDENED_BY * (_logit(high) - _logit(low)))))
     else:
         new = old + sign * WIDENED_BY * (high - low)
         limit = 0.0 if end == "min" and low >= 0 else 1.0 if end == "max" and low >= 0 and high <= 1 else None
         if limit is not None and sign * (new - limit) >= 0:
             new = (old + limit) / 2
-    if parameter.distribution.startswith("int_"):
+    if kind.step == "integer":
         return math.ceil(new) if sign > 0 else max(math.floor(new), 1) if low >= 1 else math.floor(new)
     room = 1 - new if 0.5 < new < 1 else new  # 0.995 is 0.005 from its limit
     digits = 1 - math.floor(math.log10(abs(room))) if room else 0

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from metta.common.config import reasons
 from metta.common.errors import UserError
-from metta.sweep.protein_config import Distribution, ParameterConfig
+from metta.sweep.distributions import Distribution
+from metta.sweep.protein_config import ParameterConfig
 
 REACH = 2.0
 """Where CARBS has no bound, ours is this many of its scales away from the search centre."""

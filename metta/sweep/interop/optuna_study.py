@@ -21,6 +21,7 @@ from metta.common.config import flatten
 from metta.common.errors import UserError, nearest
 from metta.sweep.abstract_sweep import AbstractSweep
 from metta.sweep.definition import SweepDefinition, open_sweep
+from metta.sweep.distributions import KINDS
 from metta.sweep.interop.optuna import DURATION, cost_of
 from metta.sweep.observations import ObservationReader
 from metta.sweep.protein_config import ParameterConfig
@@ -168,10 +169,9 @@ def _distribution(config: ParameterConfig, values: Sequence[Any]) -> BaseDistrib
     assert config.min is not None
     assert config.max is not None
     low, high = min(config.min, *values, config.max), max(config.max, *values, config.min)
-    whole = config.distribution in ("int_uniform", "int_log_normal") or (
-        config.distribution == "uniform_pow2" and low >= 1
-    )
-    log = config.distribution in ("log_normal", "int_log_normal", "uniform_pow2") and low > 0
+    kind = KINDS[config.distribution]
+    whole = kind.step == "integer" or (kind.step == "power of two" and low >= 1)
+    log = kind.scale == "log" and low > 0
     if whole:
         return IntDistribution(int(low), int(high), log=log)
     return FloatDistribution(low, high, log=log)

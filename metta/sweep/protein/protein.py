@@ -377,7 +377,7 @@ class Protein:
         if again is not None:
             info = {"number": number, **info}
             self._note(_Trial(number, again.params, again.point, info, repeat_of=again.number))
-            return dict(again.params), info
+            return self._space.nested(again.params), info
         point, info = self._choose(number)
         info = {"number": number, **info}
         params = self._space.decode(point)

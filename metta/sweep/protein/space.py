@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from metta.common.config import ConfigError, flatten, unflatten
 from metta.common.plain import copied, plain, plain_number, shown
 from metta.sweep.constraints import Constraint
+from metta.sweep.distributions import KINDS, Scale, Step
 from metta.sweep.protein_config import ParameterConfig, same
 
 Array = NDArray[np.float64]
@@ -77,9 +78,9 @@ class Numeric:
     high: int | float
     bottom: float
     top: float
-    scale: str
-    drawn: str
-    step: str
+    scale: Scale
+    drawn: Scale
+    step: Step
     centre: int | float
     width: float
     default: int | float | None
@@ -92,16 +93,16 @@ class Numeric:
     def of(cls, path: str, config: ParameterConfig) -> Numeric:
         assert config.min is not None
         assert config.max is not None
-        name = config.distribution
-        step = {"int_uniform": "integer", "int_log_normal": "integer", "uniform_pow2": "power of two"}.get(name, "none")
+        name, kind = config.distribution, KINDS[config.distribution]
+        step: Step = kind.step
         low, high = _ends(config.min, config.max, step)
         if not low < high:
             raise SpaceError(f"{path}: {name} needs two values between {config.min:g} and {config.max:g}")
         bottom, top = _outer(low, high, step)
-        drawn = {"uniform": "linear", "int_uniform": "linear", "logit_normal": "logit"}.get(name, "log")
+        drawn: Scale = kind.scale
         if step != "power of two" and _is_narrow(low, high, drawn):
             drawn = "linear"
-        scale = "log" if drawn == "linear" and low >= 1 and high >= LOG_RATIO * low else drawn
+        scale: Scale = "log" if drawn == "linear" and low >= 1 and high >= LOG_RATIO * low else drawn
         exact = step == "integer" and scale == "linear" and max(abs(low), abs(high)) > _ROUNDED
         middle = (low + high) // 2 if exact else _unwarp((_warp(bottom, drawn) + _warp(top, drawn)) / 2, drawn)
         return cls(
@@ -358,13 +359,22 @@ class Space:
         Raises:
             SpaceError: a parameter is missing and has no default, or its value has no place on its scale.
         """
+        return self.encode_flat(self._searched(params))
+
+    def nested(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Hyperparameters, nested or flat, in the shape of what `decode` returns: with defaults and fixed values."""
+        values = {p.path: p.default for p in self.parameters} | self._searched(params)
+        return unflatten({path: copied(values.get(path, leaf)) for path, leaf in self._template.items()})
+
+    def _searched(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of the searched parameters among hyperparameters, nested or flat, by dotted path."""
         try:
             flat = flatten(params)
         except (ConfigError, AttributeError) as error:
             raise SpaceError(f"{shown(params)} are no hyperparameters: {error}") from None
         flat = {path: value for path, value in flat.items() if not (isinstance(value, Mapping) and not value)}
         found = {parameter.path: _lookup(flat, params, parameter.path) for parameter in self.parameters}
-        return self.encode_flat({path: value for path, value in found.items() if value is not _MISSING})
+        return {path: value for path, value in found.items() if value is not _MISSING}
 
     def encode_flat(self, values: Mapping[str, Any]) -> Array:
         """As `encode`, of hyperparameters by their dotted paths."""

@@ -8,19 +8,10 @@ from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from metta.sweep.definition import SweepDefinition
+from metta.sweep.distributions import KINDS
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.state import SweepState
 from metta.sweep.trial import Progress, Trial
-
-SCALES: dict[str, list[str]] = {
-    "uniform": [],
-    "int_uniform": ["whole numbers"],
-    "log_normal": ["log scale"],
-    "int_log_normal": ["whole numbers", "log scale"],
-    "uniform_pow2": ["powers of two"],
-    "logit_normal": ["logit scale"],
-}
-"""The words that describe the scale of a distribution."""
 
 _SOURCES = {
     "search centre": "the middle of the search space",
@@ -143,7 +134,7 @@ def range_text(parameter: Any) -> str:
         return f"{value_text(parameter)} (fixed)"
     if parameter.choices is not None:
         return f"one of {value_text(parameter.choices)}"
-    return ", ".join([f"{parameter.min:g} to {parameter.max:g}", *SCALES[parameter.distribution]])
+    return ", ".join([f"{parameter.min:g} to {parameter.max:g}", *KINDS[parameter.distribution].words])
 
 
 def short_text(value: Any) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from metta.sweep.protein_config import LOG_DISTRIBUTIONS, ParameterConfig, same
+from metta.sweep.distributions import KINDS
+from metta.sweep.protein_config import ParameterConfig, same
 from metta.sweep.report.format import choice_text
 
 Axis = dict[str, Any]
@@ -72,7 +73,7 @@ def jitter(number: int) -> float:
 
 
 def is_log(parameter: ParameterConfig) -> bool:
-    return parameter.distribution in LOG_DISTRIBUTIONS
+    return parameter.distribution in KINDS and KINDS[parameter.distribution].scale == "log"
 
 
 def is_wide(costs: Sequence[float]) -> bool:
