@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from multiprocessing import get_context
 from pathlib import Path
 
 from metta.sweep.store import open_store
@@ -41,14 +42,22 @@ def measure(words: list[str], folder: Path) -> tuple[float, float]:
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
+def make(folder: str, trials: int) -> None:
+    """Make the sweep in a store in the folder."""
+    store = open_store(f"sqlite:///{folder}/sweeps.db")
+    make_sweep(store, "made", trials)
+    store.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        store = open_store(f"sqlite:///{folder}/sweeps.db")
-        make_sweep(store, "made", options.trials)
-        store.close()
+        # Made in another process, because a process begins with the peak memory of the one that started it.
+        made = get_context("spawn").Process(target=make, args=(folder, options.trials))
+        made.start()
+        made.join()
         for name, words in COMMANDS.items():
             if name == "report":
                 words = [*words[:-1], str(Path(folder, "report.html"))]
