@@ -103,7 +103,8 @@ def best_reason(sweep: SweepState) -> str:
             f"It measured {score_text(best)}. The top trial, {top.number}, measured {more} ({score_text(top)}), but "
             f"the model (fitted to all trials) expects a worse score if it is trained again{_hedge(found)}."
         )
-    measured = f"It measured {score_text(best)}, the top score of the {found.scored:,} trials that completed"
+    compared = "settings with a whole run" if sweep.repeats else "trials that completed"
+    measured = f"It measured {score_text(best)}, the top score of the {found.scored:,} {compared}"
     if found.was_lucky:
         side = "above" if sweep.sign > 0 else "below"
         return (
