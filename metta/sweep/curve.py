@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from metta.sweep.store.protocol import CurvePoint
@@ -24,15 +24,24 @@ def whole_curve(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> 
     curve: list[Point] = []
     attempt, before = 0, 0.0
     for point in points:
-        while curve and curve[-1][0] >= point.step:
-            curve.pop()
+        cut_back(curve, point.step)
         if point.attempt != attempt:
             attempt, before = point.attempt, curve[-1][1] if curve else 0.0
         value = point.metrics.get(metric, math.nan)
         if math.isfinite(value):
-            spent = point.seconds if cost_metric == "seconds" else point.metrics.get(cost_metric, point.seconds)
-            curve.append((float(point.step), before + spent, value))
+            curve.append((float(point.step), before + cost_so_far(point.seconds, point.metrics, cost_metric), value))
     return curve
+
+
+def cut_back(curve: list[Point], step: int) -> None:
+    """Leave out what a lost attempt showed from this step on, because a later attempt does it again."""
+    while curve and curve[-1][0] >= step:
+        curve.pop()
+
+
+def cost_so_far(seconds: float, metrics: Mapping[str, float], cost_metric: str) -> float:
+    """What an attempt has cost when it reports: the seconds, where it does not report the cost metric."""
+    return seconds if cost_metric == "seconds" else metrics.get(cost_metric, seconds)
 
 
 def learning_curve(points: Sequence[Point], share: float | None, sign: float) -> Curve | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
-from metta.sweep.curve import Point
+from metta.sweep.curve import Point, cost_so_far, cut_back
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein import Protein
 from metta.sweep.protein.types import Decision
@@ -41,12 +41,10 @@ class EarlyStopping:
         """
         value = progress.metrics.get(self._definition.watched_metric, math.nan)
         curve = self._curves[number]
-        while curve and curve[-1][0] >= progress.step:
-            curve.pop()
+        cut_back(curve, progress.step)
         if not math.isfinite(value) or progress.step <= 0:
             return None
-        cost_metric = self._definition.cost_metric
-        spent = progress.seconds if cost_metric == "seconds" else progress.metrics.get(cost_metric, progress.seconds)
+        spent = cost_so_far(progress.seconds, progress.metrics, self._definition.cost_metric)
         curve.append((float(progress.step), self._before.get(number, 0.0) + spent, value))
         total = float(progress.total or self._longest)
         if total < progress.step:

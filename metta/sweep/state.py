@@ -382,7 +382,12 @@ def read_state(store: Store, name: str, brief: bool = False) -> SweepState:
     again = confirmations(store, name, definition)
     trials = _brief_trials(store, record, definition) if brief else store.trials(name)
     state = SweepState.of(record, definition, trials, store_url=store.url, confirmations=again)
-    return replace(state, all_curves=store.curves(name)) if definition.learns_from_curves else state
+    return with_all_curves(store, state)
+
+
+def with_all_curves(store: Store, state: SweepState) -> SweepState:
+    """The same with every learning curve, if the optimiser learns from them: without them it knows another best."""
+    return replace(state, all_curves=store.curves(state.name)) if state.definition.learns_from_curves else state
 
 
 def with_details(store: Store, state: SweepState, shown: Sequence[Trial] = ()) -> SweepState:

@@ -119,6 +119,7 @@ class SweepLoop:
         self._reader = ObservationReader(definition)
         self._learner = Learner(definition, self._reader)
         self._trials: dict[int, Trial] = {}
+        self._curves: dict[int, Sequence[CurvePoint]] = {}
         self._counted: set[int] = set()
         self._revision = -1
         self._state: SweepState | None = None
@@ -157,7 +158,8 @@ class SweepLoop:
         """The sweep with all that was read of it so far."""
         if self._state is None:
             trials = [trial for _, trial in sorted(self._trials.items())]
-            self._state = SweepState.of(self._sweep, self._definition, trials, self._reader, self._store.url)
+            state = SweepState.of(self._sweep, self._definition, trials, self._reader, self._store.url)
+            self._state = replace(state, all_curves=dict(self._curves))
         return self._state
 
     def finish(self) -> None:
@@ -265,6 +267,7 @@ class SweepLoop:
         if self._stopping is None or not trial.state.ended or trial.number in self._running:
             return None
         points = curves.get(trial.number, ()) if first_time else self._store.curve(self._name, trial.number)
+        self._curves[trial.number] = points
         curve = whole_curve(points, self._definition.watched_metric, self._definition.cost_metric)
         if trial.state is TrialState.COMPLETED and curve:
             self._stopping.ended_whole(curve[-1][0])

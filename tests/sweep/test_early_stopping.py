@@ -15,6 +15,8 @@ from metta.sweep import RunningTrial, SweepResult, load_sweep, optimize
 from metta.sweep.curve import whole_curve
 from metta.sweep.observations import Learner
 from metta.sweep.report.findings import findings
+from metta.sweep.retention import Retention
+from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import CurvePoint
 from metta.sweep.trial import TrialState
@@ -58,6 +60,17 @@ def test_losers_are_stopped_and_winners_are_not(rule: str, workers: int | None) 
     assert (str(pruned[-1].number), f"{pruned[-1].share:.0%}", pruned[-1].stopped) == savings.table[1]
     assert result.best_trial.state is TrialState.COMPLETED
     assert result.top_trial.state is TrialState.COMPLETED
+
+
+def test_what_is_kept_is_the_trial_that_is_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[SweepState] = []
+    monkeypatch.setattr(Retention, "sweep_ended", lambda self, state: judged.append(state))
+    for num_trials in (15, 30):  # the second goes on with the first
+        stored = sweep(num_trials, keep_policies="best").state
+        (state,) = judged
+        judged.clear()
+        assert {number: list(curve) for number, curve in state.all_curves.items()} == stored.all_curves
+        assert state.policies_kept("best") == stored.policies_kept("best")
 
 
 def test_off_stops_nothing() -> None:

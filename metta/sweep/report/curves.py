@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from metta.sweep.curve import whole_curve
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import CurvePoint, Store
 from metta.sweep.trial import TrialState
@@ -63,10 +64,4 @@ def curve_metric(
 
 def curve_points(curve: Sequence[CurvePoint], metric: str) -> list[tuple[int, float]]:
     """A metric over steps. Points of a lost attempt are left out where a later attempt repeated its steps."""
-    points: list[tuple[int, float]] = []
-    for point in curve:
-        while points and points[-1][0] >= point.step:
-            points.pop()
-        if math.isfinite(point.metrics.get(metric, math.nan)):
-            points.append((point.step, point.metrics[metric]))
-    return points
+    return [(int(step), value) for step, _, value in whole_curve(curve, metric, "seconds")]

@@ -17,7 +17,7 @@ from metta.sweep.definition import SweepDefinition, read_definition
 from metta.sweep.observations import ObservationReader
 from metta.sweep.report.curves import curve_metric, curve_numbers
 from metta.sweep.report.html import page
-from metta.sweep.state import SweepState, confirmations
+from metta.sweep.state import SweepState, confirmations, with_all_curves
 from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError
 from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import Trial, TrialState
@@ -190,7 +190,7 @@ class LiveSweep:
     def _analyse(self, snapshot: SweepState, revision: int) -> None:
         start = time.monotonic()
         try:
-            analysis = analyse(replace(snapshot, asking=False, analysis=None))
+            analysis = analyse(with_all_curves(self._store, replace(snapshot, asking=False, analysis=None)))
             with self._lock:
                 if self._snapshot is not None and snapshot.record.created_at == self._created_at:
                     self._analysis, self._analysed = analysis, revision

@@ -16,7 +16,7 @@ from metta.sweep.report.json_data import progress_as_json
 from metta.sweep.report.terminal.console import PLAIN_SECONDS, print_ended, show_sweep
 from metta.sweep.report.terminal.live_display import LiveDisplay
 from metta.sweep.report.terminal.live_view import RunningSweep
-from metta.sweep.state import SweepState
+from metta.sweep.state import SweepState, with_all_curves
 from metta.sweep.store.protocol import Store
 from metta.sweep.trial import Progress, Trial, TrialState
 
@@ -93,7 +93,8 @@ class WatchedSweep:
 
     def as_json(self) -> dict[str, Any]:
         """The same as strict JSON data."""
-        live, state, expected = self.live, self.state, self.live.progress()
+        live, expected = self.live, self.live.progress()
+        state = with_all_curves(self._store, self.state)
         return {
             "sweep": self._name,
             "num_trials": state.definition.num_trials,
