@@ -14,7 +14,7 @@ from metta.sweep.trial import Progress
 
 
 class EarlyStopping:
-    """The curves of the trials that run here, and what was decided of them.
+    """The curves of the trials that run here.
 
     Args:
         definition: of the sweep.
@@ -55,6 +55,11 @@ class EarlyStopping:
         """How much of a whole run a trial has done that has come so far."""
         total = (progress.total if progress else None) or self._longest
         return min(1.0, progress.step / total) if progress and total else None
+
+    def end(self, number: int) -> None:
+        """An attempt of a trial has ended: what it showed is in the store."""
+        self._curves.pop(number, None)
+        self._before.pop(number, None)
 
     def ended_whole(self, last_step: float) -> None:
         """A trial came to its end, and so showed how long a whole run is."""

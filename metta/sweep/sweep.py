@@ -309,9 +309,15 @@ class SweepLoop:
         number = running.attempt.number
         outcome = Outcome(TrialState.FAILED, error=reason)
         trial = self._persist(number, lambda: self._store.end(running.attempt, outcome))
-        del self._running[number]
+        self._forget(number)
         self._sync()
         self._view.ended(trial, self.state)
+
+    def _forget(self, number: int) -> None:
+        """An attempt no longer runs here."""
+        del self._running[number]
+        if self._stopping is not None:
+            self._stopping.end(number)
 
     def _next_attempt(self, driver: Driver) -> Attempt | None:
         """Claim a queued trial, or make a new one while the sweep may have more."""
@@ -411,10 +417,10 @@ class SweepLoop:
                 outcome = self._outcome_of(finished, running)
                 trial = self._persist(number, lambda: self._store.end(running.attempt, outcome))
         except StaleAttemptError:
-            del self._running[number]
+            self._forget(number)
             self._view.notice(f"trial {number} was taken over by another driver; this attempt is not recorded")
             return
-        del self._running[number]
+        self._forget(number)
         self._sync()
         self._view.ended(trial, self.state)
         self._notice_cost(trial)

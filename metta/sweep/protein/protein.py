@@ -386,7 +386,8 @@ class Protein:
 
     def _repeat(self) -> tuple[_Trial | None, dict[str, Any]]:
         """The configuration whose mean is most worth knowing better, if any, and why."""
-        evidence, known = self._known_runs(), self._known_runs().known
+        evidence = self._known_runs()
+        known = evidence.known
         running = {self._trials[n].repeat_of for n in self._outstanding} - {None}
         if evidence.whole_runs < REPEATS_AFTER or known is None or evidence.noiseless:
             return None, {}
@@ -491,7 +492,8 @@ class Protein:
         Raises:
             LookupError: there is no whole run yet.
         """
-        known, scale = self._known_runs().known, self._known_runs().scale
+        evidence = self._known_runs()
+        known, scale = evidence.known, evidence.scale
         if known is None or scale is None:
             raise LookupError("no trial has a score")
         targets = Standardised(scale, known.data.scores)
