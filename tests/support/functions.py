@@ -34,7 +34,7 @@ def one_argument(config: dict[str, Any]) -> float:
 
 def slowly_curved(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
     """The same, so slowly that an answer to stop comes from the driver's process in time."""
-    return curved(config, trial, seconds=0.01)
+    return curved(config, trial, seconds=0.03)
 
 
 def curved(config: dict[str, Any], trial: RunningTrial, seconds: float = 0.0) -> dict[str, float]:
