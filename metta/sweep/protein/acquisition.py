@@ -1,4 +1,4 @@
-"""What a suggestion is worth: log expected improvement, less what it costs, given that it succeeds."""
+"""What a suggestion is worth: log expected improvement, less its cost, given that it succeeds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import erfcx, log_ndtr, ndtr
 
 from metta.sweep.protein.gaussian_process import GaussianProcess
+from metta.sweep.protein.history import History
 from metta.sweep.protein.surrogate import Surrogate
 
 Array = NDArray[np.float64]
@@ -18,22 +19,28 @@ Array = NDArray[np.float64]
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 _LOG_SQRT_HALF_PI = 0.5 * math.log(0.5 * math.pi)
 _COST_SLACK = 0.1
-_FAR, _FAR_TOO_DEAR = 0.2, 1e15
+"""Width of the border at a limit of the log cost, where the model is sure: a tenth of the cost. A convention: it makes
+the border differentiable."""
+_FAR, _FAR_PENALTY = 0.2, 1e15
+"""A log cost beyond the limit by the first number takes the second off a value: more than any other term does."""
 _WHOLE = 0.9999
+"""The largest share of the budget that a trial counts as taking, so that its price is finite."""
 _STEEP = 100.0
+"""Penalty for each unit of log probability by which success is less likely than failure: more than improvements
+differ, and finite, so that among likely failures the least likely one comes first."""
 
 
 @dataclass(frozen=True)
-class Acquisition:
-    """What a trial promises, at points [n, columns].
+class ExpectedImprovement:
+    """What a trial promises, at points [n, columns]: cost-aware log expected improvement.
 
     It is log EI, averaged over score models, less `cost_weight` * log cost, plus log P(success), log P(cost below the
     limit) and the logarithm of the share of the budget that is left after it. Within a budget the cost is the expected
-    one, which grows with how unsure the model is of it; without one it is the model's mean.
+    one, which grows with the uncertainty of the model of it; without one it is the model's mean.
 
-    What is likelier to fail than not is only chosen where there is nothing else: a model that has found the best there
-    is would rather try the other side of a border again and again, where it has little hope, than try what promises
-    next to nothing.
+    A point that is more likely to fail than not is chosen only where there is nothing else. Otherwise a model that has
+    found the best would try the other side of a border again and again, where it has little hope, because all other
+    points promise even less.
 
     Attributes:
         surrogate: the models of cost and success.
@@ -42,10 +49,10 @@ class Acquisition:
         best: what is to be improved on, by score model, in its units.
         cost_weight: 1 for improvement per cost, 0 for improvement alone (cost cooling: Lee, Perrone, Archambeau &
             Seeger 2020, "Cost-aware Bayesian optimization").
-        log_cost_limit: a cost above it is ever less worth having, or infinity. What costs far more is only
-            chosen where there is nothing else.
-        log_budget: the logarithm of what all further trials may cost, or infinity. A trial that takes all of it had
-            better be the best; one that takes more is lost.
+        log_cost_limit: the logarithm of a cost from which on a trial is worth less and less, or infinity. A trial
+            that costs far more is chosen only where there is nothing else.
+        log_budget: the logarithm of what all further trials may cost, or infinity. The more of it a trial takes, the
+            more it must promise; one that takes more than all of it is lost.
     """
 
     surrogate: Surrogate
@@ -55,18 +62,27 @@ class Acquisition:
     log_cost_limit: float
     log_budget: float = math.inf
 
+    @classmethod
+    def of(cls, history: History, surrogate: Surrogate, scores: Sequence[GaussianProcess]) -> ExpectedImprovement:
+        """What is worth trying next, within the budget; see `metta.sweep.protein.proposal.model.MakeAcquisition`."""
+        budget = history.budget
+        limit = budget.log_cost_limit(history.data.costs, history.search.settings)
+        best = [float(np.max(model.fitted)) for model in scores]
+        return cls(surrogate, scores, best, budget.cost_weight, limit, budget.log_left)
+
     def __call__(self, points: Array) -> Array:
         """Values [n]."""
         values = [log_expected_improvement(*m.predict(points), b) for m, b in zip(self.scores, self.best, strict=True)]
         improvement = np.logaddexp.reduce(values) - math.log(len(values))
         log_success = self.surrogate.log_success(points)
-        doomed = _STEEP * np.maximum(math.log(0.5) - log_success, 0.0)
+        likely_to_fail = _STEEP * np.maximum(math.log(0.5) - log_success, 0.0)
         if self._budgeted:
             log_cost, deviation = self.surrogate.predict_log_cost(points)
         else:
             log_cost, deviation = self.surrogate.log_cost(points), np.zeros(len(points))
-        too_dear = np.where(log_cost > self._limit + _FAR, _FAR_TOO_DEAR, 0.0)
-        return np.asarray(improvement + log_success - doomed - too_dear - self._price(log_cost, deviation)[0])
+        too_expensive = np.where(log_cost > self._limit + _FAR, _FAR_PENALTY, 0.0)
+        price = self._price(log_cost, deviation)[0]
+        return np.asarray(improvement + log_success - likely_to_fail - too_expensive - price)
 
     def with_gradient(self, points: Array) -> tuple[Array, Array]:
         """Values [n] and gradients [n, columns], both without the probability of success."""
@@ -80,7 +96,7 @@ class Acquisition:
         return improvement - price, gradient - slope[:, None] * cost_gradient - risk[:, None] * risk_gradient
 
     def _price(self, log_cost: Array, deviation: Array) -> tuple[Array, Array, Array]:
-        """What a log cost and its deviation take off the value [n], and the slopes [n] of that in both."""
+        """How much a log cost and its deviation lower the value [n], and the slopes [n] of that in both."""
         expected = log_cost + 0.5 * deviation**2
         share = np.minimum(np.exp(np.minimum(expected - self.log_budget, 0.0)), _WHOLE)
         price = self.cost_weight * expected - np.log1p(-share)
@@ -107,7 +123,7 @@ class Acquisition:
 
     @property
     def _budgeted(self) -> bool:
-        """Whether it matters how unsure a cost is."""
+        """Whether the uncertainty of a cost matters."""
         return math.isfinite(self.log_budget)
 
     @property
@@ -133,7 +149,7 @@ def log_h(z: Array) -> Array:
 
 
 def log_expected_improvement(mean: Array, variance: Array, best: float) -> Array:
-    """log EI over `best` for maximisation, where means and variances [n] are those of a Gaussian process."""
+    """log EI over `best` for maximisation, given means and variances [n] of a Gaussian process."""
     deviation = np.sqrt(variance)
     return np.asarray(np.log(deviation) + log_h((mean - best) / deviation))
 
@@ -146,7 +162,7 @@ def log_expected_improvement_gradient(
     z = (mean - best) / deviation
     value = log_h(z)
     deviation_gradient = variance_gradient / (2.0 * deviation[:, None])
-    slope = np.exp(log_ndtr(z) - value)  # h'(z) / h(z), for h' = Phi
+    slope = np.exp(log_ndtr(z) - value)  # h'(z) / h(z), because h' = Phi
     z_gradient = (mean_gradient - z[:, None] * deviation_gradient) / deviation[:, None]
     gradient = deviation_gradient / deviation[:, None] + slope[:, None] * z_gradient
     return np.log(deviation) + value, gradient

@@ -1,13 +1,103 @@
-"""What trials have cost so far."""
+"""What trials may cost: what was spent, what is left, and how that changes what is looked for."""
 
 from __future__ import annotations
 
+import math
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metta.sweep.protein.surrogate import SMALLEST, log_costs
+from metta.sweep.protein_config import ProteinSettings
+
 Array = NDArray[np.float64]
+
+FIRST_TRIALS, FIRST_CHEAP_TRIALS = 4, 24
+FIRST_SHARE = 0.1
+"""Before there is a model: as many trials as the first number, and within a budget cheap ones up to the second number,
+until they have taken this share of it. Measured on `benchmarks/optimizers`, see docs/benchmarks.md."""
+TRIAL_SHARE_LEFT, TRIAL_SHARE = 0.25, 0.1
+"""A trial should cost no more than this share of what is left of the budget, or of all of it, whichever is more.
+Measured on `benchmarks/optimizers` ("what a trial may really cost" in docs/benchmarks.md); the numbers are round."""
+_LEAST_LEFT = 1e-6
+"""The share of a budget that counts as left when all of it was spent, so that its logarithm is finite."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all trials together may cost, and how far the sweep has come.
+
+    Attributes:
+        max_cost: what all trials together may cost; None without a budget.
+        num_trials: how many trials there will be at most, or None.
+        spent: what all finished trials cost.
+        started: how many trials there are, finished or not.
+    """
+
+    max_cost: float | None
+    num_trials: int | None
+    spent: float
+    started: int
+
+    @property
+    def limited(self) -> bool:
+        return self.max_cost is not None
+
+    @property
+    def cost_weight(self) -> float:
+        """How much cost counts: from 1 to 0 as budget or trials end, whichever is sooner; 0 without a budget.
+
+        Cost cooling (Lee, Perrone, Archambeau & Seeger 2020, "Cost-aware Bayesian optimization"). Its square, rather
+        than a straight line, was measured on `benchmarks/optimizers`.
+        """
+        if self.max_cost is None:
+            return 0.0
+        left = 1.0 - self.spent / self.max_cost
+        if self.num_trials is not None:
+            left = min(left, 1.0 - self.started / self.num_trials)
+        return max(0.0, left) ** 2
+
+    @property
+    def log_left(self) -> float:
+        """The logarithm of what is left to spend; infinity without a budget."""
+        if self.max_cost is None:
+            return math.inf
+        left = self.max_cost - self.spent
+        return math.log(max(left, _LEAST_LEFT * self.max_cost, SMALLEST))
+
+    def log_cost_limit(self, costs: Array, settings: ProteinSettings) -> float:
+        """The logarithm of what a suggestion may cost: not far beyond what was seen, and within the limits given.
+
+        Args:
+            costs: of trials [n], NaN where unknown.
+        """
+        limits = [math.inf]
+        known = log_costs(costs[~np.isnan(costs)])
+        if len(known) and np.ptp(known) > 0:
+            limits.append(float(known.max() + settings.expansion_rate * np.ptp(known)))
+        if settings.max_suggestion_cost is not None:
+            limits.append(math.log(settings.max_suggestion_cost))
+        if self.max_cost is not None:
+            left = math.exp(self.log_left)
+            share = max(TRIAL_SHARE_LEFT * left, min(left, TRIAL_SHARE * self.max_cost), SMALLEST)
+            limits.append(math.log(share))
+        return min(limits)
+
+    def first_trials(self, wanted: int | None) -> int:
+        """How many trials come before the models, besides trial 0.
+
+        Args:
+            wanted: as many, where somebody said so.
+        """
+        if wanted is not None:
+            return wanted
+        if self.max_cost is None or self.spent >= FIRST_SHARE * self.max_cost:
+            return FIRST_TRIALS
+        if self.num_trials is None:
+            return FIRST_CHEAP_TRIALS
+        return min(FIRST_CHEAP_TRIALS, max(FIRST_TRIALS, self.num_trials // 4))
 
 
 def spent(costs: Array, failed: NDArray[np.bool_]) -> float:

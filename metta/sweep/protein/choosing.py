@@ -1,18 +1,71 @@
-"""Which configuration to repeat with another seed, and which one to recommend."""
+"""Which configuration is recommended, what is believed of the others, and what a repeat of each is worth."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from metta.sweep.protein.curves import Standardised
+from metta.sweep.protein.evidence import Known, half_width
+from metta.sweep.protein.history import History
+from metta.sweep.protein.types import Observation, Standing
+
 Array = NDArray[np.float64]
 
 BEST_DRAWS = 4096
+"""Draws of all configurations' scores: the standard error of a probability is then below 0.01."""
 CAUTION = 0.5
-"""Deviations below its expectation at which a configuration counts when one is recommended."""
+"""Deviations below its expectation at which a configuration counts when one is recommended. Measured on
+`benchmarks/curves` (its tuned-on tables)."""
+_DRAW_BEST = 14
+
+
+def recommended(history: History, allowed: Collection[int]) -> Observation:
+    """The first trial of the configuration that is recommended, where the optimiser learns from curves.
+
+    Args:
+        allowed: numbers of the first trials of the configurations that come into question.
+    """
+    known = history.evidence.known
+    assert known is not None
+    mean, variance = history.surrogate.score.at_observations()
+    rows = score_rows(known)
+    whole = np.array([i for i in np.flatnonzero(known.wholes) if int(known.numbers[i]) in allowed])
+    chosen = int(whole[cautious_best(mean[rows[whole]], variance[rows[whole]])])
+    found = history[int(known.numbers[chosen])].observation
+    assert found is not None
+    return found
+
+
+def standings(history: History) -> list[Standing]:
+    """What is believed of each configuration with a whole run, in the order of their numbers.
+
+    Raises:
+        LookupError: there is no whole run yet.
+    """
+    surrogate, known, scale = history.surrogate, history.evidence.known, history.evidence.scale
+    assert known is not None
+    assert scale is not None
+    sign, whole = history.search.sign, np.flatnonzero(known.wholes)
+    rows = score_rows(known)[whole]
+    mean, variance = (column[rows] for column in surrogate.score.at_observations())
+    probabilities = best_probabilities(mean, variance, np.random.default_rng([history.search.seed, _DRAW_BEST]))
+    targets = Standardised(scale, known.data.scores)
+    again = (known.noise + known.last_noise) * targets.slope(mean) ** 2
+    reach = half_width(known) * np.sqrt(variance + again)
+    middle, ends = targets.inverse(mean), (targets.inverse(mean - reach), targets.inverse(mean + reach))
+    low, high = ends if sign > 0 else (-ends[1], -ends[0])
+    columns = (known.numbers[whole], known.wholes[whole], probabilities, sign * middle, low, high)
+    return [Standing(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def score_rows(known: Known) -> NDArray[np.intp]:
+    """The row of each configuration in the model of the score, which has only those with a score."""
+    return np.cumsum(~np.isnan(known.data.scores)) - 1
 
 
 def cautious_best(mean: Array, variance: Array) -> int:

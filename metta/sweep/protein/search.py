@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from metta.sweep.protein.space import Space
 
 Array = NDArray[np.float64]
-Acquisition = Callable[[Array], Array]
-"""Points [n, columns] to values [n], higher is better."""
 AcquisitionGradient = Callable[[Array], tuple[Array, Array]]
 """Points [n, columns] to values [n] and gradients [n, columns]."""
 

@@ -15,6 +15,7 @@ from scipy.special import log_ndtr
 from metta.sweep.protein.curves import Scale
 from metta.sweep.protein.gaussian_process import GaussianProcess, Kernel, Prior, draw, fit
 from metta.sweep.protein.space import Space
+from metta.sweep.protein.types import Prediction
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -249,6 +250,20 @@ class Surrogate:
             deviation = math.sqrt(self._noise) * float(self._scale.slope(np.zeros(1))[0])
         return self._scale.inverse(mean + deviation) / 2.0 - self._scale.inverse(mean - deviation) / 2.0
 
+    def predictions(self, points: Array, sign: float) -> list[Prediction]:
+        """What is expected of trials at points [n, columns].
+
+        Args:
+            sign: -1 where the metric is to be minimised.
+        """
+        scores, deviations = self.predict_score(points)
+        costs = exp(self.log_cost(points)) if self.cost else np.full(len(points), math.nan)
+        columns = (scores, deviations, self.score_noise(points), costs, np.exp(self.log_success(points)))
+        return [
+            Prediction(sign * score, deviation, noise, None if math.isnan(cost) else cost, success)
+            for score, deviation, noise, cost, success in zip(*(c.tolist() for c in columns), strict=True)
+        ]
+
     def log_cost(self, points: Array) -> Array:
         """Posterior mean of the log cost [n]; 0 while no cost is known."""
         if self.cost is None:
@@ -320,18 +335,3 @@ def log_costs(costs: Array) -> Array:
     positive = costs[costs > 0]
     floor = max(float(positive.min()) * 1e-3, SMALLEST) if len(positive) else 1.0
     return np.asarray(np.log(np.maximum(costs, floor)))
-
-
-def total_effects(function_values: Array, swapped_values: Array) -> Array:
-    """Share of a function's variance that each parameter takes part in (Jansen 1999; Saltelli et al. 2010, table 2).
-
-    Args:
-        function_values: [n], at random points.
-        swapped_values: [dimension, n], at the same points with one parameter drawn anew.
-    """
-    # The variance of both samples: that of one alone may be the smaller, and make shares of more than 1.
-    both = np.stack([np.broadcast_to(function_values, swapped_values.shape), swapped_values], axis=1)
-    variance = both.var(axis=(1, 2))
-    constant = variance <= 1e-18 * (1.0 + np.abs(both.mean(axis=(1, 2)))) ** 2
-    effects = ((swapped_values - function_values) ** 2).mean(axis=1) / (2.0 * np.where(constant, 1.0, variance))
-    return np.where(constant, 0.0, np.minimum(effects, 1.0))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from metta.sweep.protein.acquisition import Acquisition, log_expected_improvement, log_h
+from metta.sweep.protein.acquisition import ExpectedImprovement, log_expected_improvement, log_h
 from metta.sweep.protein.pareto import hypervolume, pareto_front
 from metta.sweep.protein.space import Space
 from metta.sweep.protein.surrogate import Data, Surrogate
@@ -43,7 +43,7 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
         points, -((points - 0.3) ** 2).sum(axis=1), np.zeros(15), np.exp(points[:, 0]), np.zeros(15, dtype=bool)
     )
     surrogate = Surrogate(space, data, {}, {}, rng)
-    acquisition = Acquisition(
+    acquisition = ExpectedImprovement(
         surrogate, surrogate.draws, [max(model.fitted) for model in surrogate.draws], 0.7, 0.9, log_budget=1.0
     )
     at = rng.random((6, 3))

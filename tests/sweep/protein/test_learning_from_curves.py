@@ -261,8 +261,9 @@ def test_points_between_rungs_change_nothing() -> None:
 def test_a_budget_is_what_all_trials_cost_together() -> None:
     protein = Sweep(make(max_cost=150.0)).run(14).protein
     spent = sum(o.cost or 0.0 for o in protein.observations)
-    assert protein._spent == pytest.approx(spent)
-    assert 0.0 < protein._cost_weight() == pytest.approx((1.0 - spent / 150.0) ** 2)
+    budget = protein._history.budget
+    assert budget.spent == pytest.approx(spent)
+    assert 0.0 < budget.cost_weight == pytest.approx((1.0 - spent / 150.0) ** 2)
 
 
 def test_standings_add_up_and_hold_the_best() -> None:

@@ -300,7 +300,7 @@ def test_a_lucky_score_that_is_known_to_be_unsure_is_not_the_best() -> None:
 
 
 def test_analyses_share_a_model_until_something_new_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    from metta.sweep.protein import protein as module
+    from metta.sweep.protein import history as module
     from metta.sweep.protein.surrogate import Surrogate
 
     protein, built = one_parameter(), []

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from metta.sweep.protein.importance import total_effects
 from metta.sweep.protein.space import Space
-from metta.sweep.protein.surrogate import Data, ScoreScale, Surrogate, total_effects
+from metta.sweep.protein.surrogate import Data, ScoreScale, Surrogate
 from metta.sweep.protein_config import ParameterConfig
 
 Array = NDArray[np.float64]

@@ -1,0 +1,221 @@
+"""All trials that the optimiser knows at one moment, as the models and the rules of proposal see them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metta.sweep.protein.budget import Budget, spent
+from metta.sweep.protein.curves import Curve, Standardised
+from metta.sweep.protein.evidence import Evidence, Run
+from metta.sweep.protein.pareto import pareto_front
+from metta.sweep.protein.space import Space
+from metta.sweep.protein.stopping import rungs
+from metta.sweep.protein.surrogate import Data, Surrogate
+from metta.sweep.protein.types import Observation, Rule
+from metta.sweep.protein_config import ProteinConfig, ProteinSettings
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and how: all that a suggestion depends on besides the trials. See `Protein` for the fields."""
+
+    config: ProteinConfig
+    space: Space
+    seed: int
+    num_trials: int | None
+    max_cost: float | None
+    early_stopping: Rule
+    min_share: float
+    repeats: bool
+
+    @property
+    def settings(self) -> ProteinSettings:
+        return self.config.settings
+
+    @property
+    def sign(self) -> float:
+        """1 where the metric is to be maximised, -1 where it is to be minimised."""
+        return 1.0 if self.config.goal == "maximize" else -1.0
+
+    @property
+    def learns_curves(self) -> bool:
+        return self.repeats or self.early_stopping != "off"
+
+    def random_draw(self, *key: int) -> float:
+        """A number in 0..1 that the seed and a key determine."""
+        return float(np.random.default_rng([self.seed, *key]).random())
+
+
+@dataclass(frozen=True)
+class KnownTrial:
+    """A trial as the optimiser knows it.
+
+    Attributes:
+        number: of the trial.
+        params: its hyperparameters, as they were given.
+        point: where the space places them, [columns].
+        info: what `Protein.suggest` said of them.
+        observation: how it ended; None while it is outstanding.
+        curve: what it reported so far, or None.
+        repeat_of: number of the trial whose hyperparameters it repeats, or None.
+        sign: -1 where the metric is to be minimised.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    point: Array
+    info: Mapping[str, Any] = field(default_factory=dict)
+    observation: Observation | None = None
+    curve: Curve | None = None
+    repeat_of: int | None = None
+    sign: float = 1.0
+
+    @property
+    def configuration(self) -> int:
+        """Number of the first trial with the same hyperparameters."""
+        return self.number if self.repeat_of is None else self.repeat_of
+
+    @cached_property
+    def run(self) -> Run:
+        """The trial as evidence of its configuration."""
+        seen, curve = self.observation, self.curve or Curve.of([], None)
+        end = last = noise = None
+        if seen is not None and seen.is_whole and seen.score is not None:
+            last, noise = self.sign * seen.score, seen.noise
+            end = curve.end(last)
+        failed = seen is not None and seen.is_failure
+        cost = None if seen is None else seen.cost
+        return Run(self.number, self.configuration, self.point, curve, end, last, noise, cost, failed, seen is not None)
+
+
+class History:
+    """All trials at one moment, and the models of them. It never changes: another trial makes another history.
+
+    Args:
+        search: what is searched, and how.
+        trials: all that are known, by number, outstanding ones included.
+
+    Attributes:
+        search: as given.
+        trials: in the order of their numbers.
+    """
+
+    def __init__(self, search: Search, trials: Mapping[int, KnownTrial]) -> None:
+        self.search = search
+        self.trials = [trial for _, trial in sorted(trials.items())]
+        self._by_number = dict(trials)
+
+    def __getitem__(self, number: int) -> KnownTrial:
+        return self._by_number[number]
+
+    @property
+    def next_number(self) -> int:
+        return self.trials[-1].number + 1 if self.trials else 0
+
+    @cached_property
+    def finished(self) -> list[tuple[KnownTrial, Observation]]:
+        """Finished trials with their observations, in the order of their numbers."""
+        return [(trial, trial.observation) for trial in self.trials if trial.observation]
+
+    @cached_property
+    def outstanding(self) -> list[KnownTrial]:
+        """Trials that are suggested or running, in the order of their numbers."""
+        return [trial for trial in self.trials if not trial.observation]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """All trials as evidence of their configurations."""
+        search = self.search
+        shares = rungs(search.early_stopping, search.min_share, 0) or [search.min_share]
+        return Evidence([trial.run for trial in self.trials], shares)
+
+    @cached_property
+    def data(self) -> Data:
+        """Finished trials as arrays.
+
+        Where the optimiser learns from curves, these are configurations, and scores are normal scores, from the first
+        whole run on.
+        """
+        if self.search.learns_curves and self.evidence.known is not None:
+            return self.evidence.known.data
+        sign, nan, seen = self.search.sign, math.nan, [observation for _, observation in self.finished]
+        return Data(
+            self._rows([trial.point for trial, _ in self.finished]),
+            np.array([nan if o.score is None or not o.is_whole else sign * o.score for o in seen]),
+            np.array([o.noise or 0.0 for o in seen]),
+            np.array([nan if o.cost is None else o.cost for o in seen]),
+            np.array([o.is_failure for o in seen], dtype=bool),
+        )
+
+    @cached_property
+    def pending(self) -> Array:
+        """Points [n, columns] whose outcome is awaited; where the optimiser learns from curves, without repeats."""
+        with_repeats = not (self.search.learns_curves and self.evidence.known is not None)
+        return self._rows([trial.point for trial in self.outstanding if with_repeats or trial.repeat_of is None])
+
+    def _rows(self, points: Sequence[Array]) -> Array:
+        return np.array(points).reshape(-1, self.search.space.columns)
+
+    @cached_property
+    def has_score(self) -> bool:
+        return not bool(np.isnan(self.data.scores).all())
+
+    @cached_property
+    def front(self) -> NDArray[np.intp]:
+        """Rows of `data` to search round; one whose cost is not known only where none has a better score."""
+        data = self.data
+        return pareto_front(np.nan_to_num(data.scores, nan=-np.inf), np.nan_to_num(data.costs, nan=np.inf))
+
+    @cached_property
+    def budget(self) -> Budget:
+        seen = [observation for _, observation in self.finished]
+        costs = np.array([math.nan if o.cost is None else o.cost for o in seen])
+        total = spent(costs, np.array([not o.is_whole for o in seen], dtype=bool))
+        return Budget(self.search.max_cost, self.search.num_trials, total, len(self.trials))
+
+    @cached_property
+    def kernels(self) -> dict[str, list[float]]:
+        """Kernel parameters that the last model suggestion left, where they fit the space as it now is."""
+        length = self.search.space.dimension + 3
+        for trial in reversed(self.trials):
+            if "model" in trial.info:
+                return {name: vector for name, vector in trial.info["model"].items() if len(vector) == length}
+        return {}
+
+    @cached_property
+    def surrogate(self) -> Surrogate:
+        """The models of all observations, with the kernels of the last suggestion.
+
+        Raises:
+            LookupError: no observation has a score.
+        """
+        if self.search.learns_curves:
+            return self.curve_surrogate({})
+        if not self.has_score:
+            raise LookupError("no trial has a score")
+        return Surrogate(self.search.space, self.data, self.kernels, {}, mixed=self.budget.limited)
+
+    def curve_surrogate(self, steps: Mapping[str, int]) -> Surrogate:
+        """The models of configurations.
+
+        Args:
+            steps: of each model's fit, by name.
+
+        Raises:
+            LookupError: there is no whole run yet.
+        """
+        known, scale = self.evidence.known, self.evidence.scale
+        if known is None or scale is None:
+            raise LookupError("no trial has a score")
+        targets = Standardised(scale, known.data.scores)
+        noise = known.noise + known.last_noise
+        return Surrogate(self.search.space, known.data, self.kernels, steps, scale=targets, noise=noise)

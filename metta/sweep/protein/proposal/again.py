@@ -1,0 +1,80 @@
+"""Deliberate repeats: hyperparameters that were tried before, because one run says little."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metta.sweep.protein.choosing import repeat_gains, score_rows
+from metta.sweep.protein.history import History
+from metta.sweep.protein.proposal.first import random_point
+from metta.sweep.protein.proposal.rule import Proposal
+
+REPEAT_SHARE, REPEATS_AFTER, MIN_GAIN = 0.35, 6.0, 0.03
+"""Repeats take at most this share of the cost, there are none before so many whole runs were spent, and each must be
+expected to raise the expectation of the best by so many standard deviations of the scores. Measured on
+`benchmarks/curves` (its tuned-on tables)."""
+
+
+class Repeat:
+    """Applies with `repeats`, where one more run of a configuration raises the expected best enough.
+
+    It is the configuration with the largest knowledge gradient. None is repeated twice at the same time, and none where
+    repeats have shown that runs are free of noise.
+    """
+
+    def __call__(self, history: History) -> Proposal | None:
+        if not history.search.repeats or not self._may_repeat(history):
+            return None
+        known = history.evidence.known
+        assert known is not None
+        try:
+            score = history.surrogate.score
+        except np.linalg.LinAlgError:
+            return None
+        mean, variance = score.at_observations()
+        whole = np.flatnonzero(known.wholes)
+        rows, numbers, runs = score_rows(known)[whole], known.numbers[whole], known.wholes[whole]
+        noise = float(np.mean(score.errors[rows] * runs))
+        gains = repeat_gains(mean[rows], variance[rows], noise)
+        gains[np.isin(numbers, list(_running_repeats(history)))] = 0.0
+        chosen = int(np.argmax(gains))
+        if gains[chosen] < MIN_GAIN:
+            return None
+        first, count = history[int(numbers[chosen])], int(runs[chosen])
+        reason = (
+            f"{count} whole run{'s' * (count > 1)} so far; one more raises the expected best by"
+            f" {gains[chosen]:.3f} standard deviations of the scores"
+        )
+        info = {"source": "repeat", "repeat_of": first.number, "reason": reason}
+        return Proposal(first.point, info, first.params, repeat_of=first.number)
+
+    @staticmethod
+    def _may_repeat(history: History) -> bool:
+        evidence = history.evidence
+        if evidence.whole_runs < REPEATS_AFTER or evidence.known is None or evidence.noiseless:
+            return False
+        return evidence.repeat_runs + len(_running_repeats(history)) < REPEAT_SHARE * evidence.whole_runs
+
+
+class Resample:
+    """Applies every `resample_frequency` trials: the hyperparameters on the Pareto front that were tried least often.
+
+    Of those the best, within the bounds as they now are.
+    """
+
+    def __call__(self, history: History) -> Proposal | None:
+        frequency = history.search.settings.resample_frequency
+        if not frequency or history.next_number % frequency:
+            return None
+        space, data = history.search.space, history.data
+        points = space.snap(data.points[history.front[::-1]])
+        points = points[space.allows(points)]
+        if not len(points):
+            return Proposal(random_point(history), {"source": "resample"})
+        tried = [int((np.abs(data.points - point).max(axis=1) < 1e-9).sum()) for point in points]
+        return Proposal(np.asarray(points[int(np.argmin(tried))]), {"source": "resample"})
+
+
+def _running_repeats(history: History) -> set[int]:
+    """Numbers of the trials that are being repeated now."""
+    return {trial.repeat_of for trial in history.outstanding if trial.repeat_of is not None}

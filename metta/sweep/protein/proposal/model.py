@@ -1,0 +1,176 @@
+"""Where the model expects most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metta.sweep.protein.gaussian_process import GaussianProcess
+from metta.sweep.protein.history import History
+from metta.sweep.protein.proposal.first import random_proposal
+from metta.sweep.protein.proposal.rule import Proposal
+from metta.sweep.protein.search import ascend, local_candidates
+from metta.sweep.protein.surrogate import MANY_POINTS, Surrogate, exp
+
+Array = NDArray[np.float64]
+
+MAX_CENTRES = 8
+"""Trials of the Pareto front, from the expensive end, that are searched round."""
+ASCENTS, ASCENT_STEPS = 4, 8
+"""How many of the best candidates are refined, and by how many steps. Steps that a suggestion has time for: regret on
+`benchmarks/optimizers` is that of L-BFGS, at half the time (docs/benchmarks.md)."""
+MIN_FIT_INTERVAL, MAX_FIT_INTERVAL = 3, 10
+"""Trials between two fits of a kernel after many observations; set by the time of a suggestion, see docs/benchmarks.md,
+"Speed"."""
+MAX_COVARIANCES, MIN_CANDIDATES = 32_000, 128
+"""Covariances of candidates with observations, in each model of the score, that a suggestion may take, unless that were
+too few candidates: past 20 observations there are fewer than asked for, and past 250 as few as there may be. Set by the
+time of a suggestion, see docs/benchmarks.md, "Speed"."""
+RANDOM_SHARE = 0.15
+CANDIDATES_PER_CONFIGURATION, MIN_CURVE_CANDIDATES, MAX_CURVE_CANDIDATES = 0.4, 2, 200
+"""With curves: the share of suggestions that are random, and from how many candidates the others are chosen. After ten
+whole runs a model of a reinforcement learning task ranks configurations hardly better than chance, and the best of many
+candidates is where it errs most. So there are few, and more the more is known. Measured on `benchmarks/curves` (its
+tuned-on tables)."""
+_DRAW_RANDOM = 13
+
+
+class Acquisition(Protocol):
+    """What points [n, columns] promise; higher is better."""
+
+    def __call__(self, points: Array) -> Array: ...
+
+    def with_gradient(self, points: Array) -> tuple[Array, Array]:
+        """Values [n] and gradients [n, columns]."""
+        ...
+
+
+MakeAcquisition = Callable[[History, Surrogate, Sequence[GaussianProcess]], Acquisition]
+"""From the history, its models, and the models of the score with outstanding trials as if they had ended."""
+
+
+class RandomShare:
+    """Applies with curves, to a share of suggestions that the seed draws: they test what the model believes."""
+
+    def __call__(self, history: History) -> Proposal | None:
+        search = history.search
+        if not search.learns_curves or search.random_draw(_DRAW_RANDOM, history.next_number) >= RANDOM_SHARE:
+            return None
+        return random_proposal(history, "a share of suggestions is random")
+
+
+class FromCurves:
+    """Applies with curves: the best of a few random candidates, by a model that learns from stopped runs too.
+
+    Args:
+        acquisition: what is maximised.
+    """
+
+    def __init__(self, acquisition: MakeAcquisition) -> None:
+        self._acquisition = acquisition
+
+    def __call__(self, history: History) -> Proposal | None:
+        search, data = history.search, history.data
+        if not search.learns_curves:
+            return None
+        rng = np.random.default_rng([search.seed, history.next_number])
+        surrogate = history.curve_surrogate(_fit_steps(history.next_number, len(data.scores)))
+        acquisition = self._acquisition(history, surrogate, [surrogate.score.with_fantasies(history.pending)])
+        wanted = int(CANDIDATES_PER_CONFIGURATION * len(data.scores))
+        candidates = search.space.random(min(max(wanted, MIN_CURVE_CANDIDATES), MAX_CURVE_CANDIDATES), rng)
+        return _best_of(history, surrogate, candidates, acquisition(candidates))
+
+
+class FromModel:
+    """Applies without curves: the best of many candidates, from everywhere and round the Pareto front, refined.
+
+    Args:
+        acquisition: what is maximised.
+    """
+
+    def __init__(self, acquisition: MakeAcquisition) -> None:
+        self._acquisition = acquisition
+
+    def __call__(self, history: History) -> Proposal | None:
+        search, data, number = history.search, history.data, history.next_number
+        space = search.space
+        rng = np.random.default_rng([search.seed, number])
+        steps = _fit_steps(number, len(data.scores))
+        surrogate = Surrogate(space, data, history.kernels, steps, rng, history.budget.limited)
+        # What outstanding trials are expected to reach is to be improved on; otherwise all would crowd round the first
+        scores = [model.with_fantasies(history.pending) for model in surrogate.draws]
+        acquisition = self._acquisition(history, surrogate, scores)
+        candidates, origins = _candidates(history, len(surrogate.score.points), rng)
+        values = acquisition(candidates)
+        starts = np.argsort(-values, kind="stable")[:ASCENTS]
+        lengths = surrogate.score.kernel.lengths
+        refined = ascend(space, candidates[starts], acquisition.with_gradient, lengths, ASCENT_STEPS)
+        allowed = space.allows(refined)
+        candidates = np.vstack([refined[allowed], candidates])
+        origins = np.concatenate([origins[starts][allowed], origins])
+        values = np.concatenate([acquisition(refined)[allowed], values])
+        return _best_of(history, surrogate, candidates, values, origins)
+
+
+def _fit_steps(number: int, observations: int) -> dict[str, int]:
+    """Steps of each model's fit: fewer, by turns and less often, the more is known."""
+    others = "success" if number % 4 == 3 else "cost" if number % 2 == 0 else ""
+    if observations < 2 * MANY_POINTS:
+        steps = 20 if observations <= MANY_POINTS else 5
+        return {"score": steps, others: steps}
+    turn, rest = divmod(number, min(max(observations // MANY_POINTS, MIN_FIT_INTERVAL), MAX_FIT_INTERVAL))
+    return {("score", "cost", "score", "success")[turn % 4]: 5} if rest == 0 else {}
+
+
+def _candidates(history: History, observations: int, rng: np.random.Generator) -> tuple[Array, NDArray[np.intp]]:
+    """Points from everywhere and round the Pareto front, and the row of `data` that each was drawn round, or -1."""
+    settings, space, data = history.search.settings, history.search.space, history.data
+    front = history.front[-MAX_CENTRES:]
+    wanted = settings.random_suggestions + len(front) * settings.suggestions_per_pareto
+    share = min(1.0, max(MAX_COVARIANCES / observations, MIN_CANDIDATES) / wanted)
+    each, anywhere = (math.ceil(share * n) for n in (settings.suggestions_per_pareto, settings.random_suggestions))
+    local = local_candidates(space, space.snap(data.points[front]), each, settings.global_search_scale, rng)
+    everywhere = space.random(anywhere, rng)
+    allowed = space.allows(local)
+    origins = np.concatenate([np.full(len(everywhere), -1), np.repeat(front, each)[allowed]])
+    return np.vstack([everywhere, local[allowed]]), origins
+
+
+def _best_of(
+    history: History,
+    surrogate: Surrogate,
+    candidates: Array,
+    values: Array,
+    origins: NDArray[np.intp] | None = None,
+) -> Proposal:
+    """The candidate with the highest value that was not tried, and what the models expect of it."""
+    order = np.argsort(-values, kind="stable")
+    chosen = _first_new(candidates, order, np.vstack([history.data.points, history.pending]))
+    origin = -1 if origins is None else int(origins[chosen])
+    info = _expectations(surrogate, candidates[chosen], history.search.sign) | {
+        "acquisition": float(values[chosen]),
+        "pareto_point": None if origin < 0 else history.finished[origin][0].number,
+        "model": surrogate.kernels,
+    }
+    return Proposal(candidates[chosen], info)
+
+
+def _expectations(surrogate: Surrogate, point: Array, sign: float) -> dict[str, Any]:
+    score, deviation = surrogate.predict_score(point[None])
+    return {
+        "source": "model",
+        "score": sign * float(score[0]),
+        "score_std": float(deviation[0]),
+        "cost": float(exp(surrogate.log_cost(point[None]))[0]) if surrogate.cost else None,
+        "success": float(np.exp(surrogate.log_success(point[None]))[0]),
+    }
+
+
+def _first_new(candidates: Array, order: NDArray[np.intp], known: Array) -> int:
+    """The first candidate in order that was not tried, or the very first if all were."""
+    tried = {point.tobytes() for point in known.round(9) + 0.0}  # so that -0.0 is 0.0
+    return int(next((i for i in order if (candidates[i].round(9) + 0.0).tobytes() not in tried), order[0]))
