@@ -77,7 +77,7 @@ class ParameterConfig(Config):
         if not self.choices:
             raise ValueError("a categorical parameter needs choices")
         if any(same(one, other) for i, one in enumerate(self.choices) for other in self.choices[:i]):
-            raise ValueError(f"a choice is there twice: {self.choices}")
+            raise ValueError(f"a choice is given twice: {self.choices}")
         if not self.min is self.max is self.mean is None:
             raise ValueError("a categorical parameter has choices, not min, max or mean")
         if self.default is not None and not any(same(self.default, choice) for choice in self.choices):
@@ -121,24 +121,22 @@ class ProteinSettings(Config):
     """How Protein searches.
 
     Attributes:
-        num_random_samples: trials before the models take over, after the search centre. None means 4; within a budget
-            it means trials at the cheap end of the space until a tenth of it is spent, 4 to 24 of them and no more than
-            a quarter of all trials. On LCBench, regret after 20 trials was 0.18 with 4 of them and 0.24 with 8, without
-            a budget; within one, other rules (5 to 16 trials) were as good, and on the arena this one was the best.
+        num_random_samples: trials before the models take over, after trial 0. None means 4; within a budget it means
+            trials at the cheap end of the space until a tenth of it is spent, 4 to 24 of them and no more than a
+            quarter of all trials. What was compared is in docs/benchmarks.md.
         suggestions_per_pareto: candidates round each trial of the Pareto front, for each suggestion. Fewer are
-            quicker; past 20 observations there are fewer anyhow.
+            quicker; past 20 observations their number is reduced.
         expansion_rate: how far beyond the costs seen so far a suggestion may be predicted to cost, as a share of
             their logarithmic range. Smaller is safer where an unforeseen cost would hurt.
-        max_suggestion_cost: predicted costs above this count as ever less worth having; None for no limit.
+        max_suggestion_cost: a trial is worth less, the more its predicted cost is above this; None for no limit.
         global_search_scale: width of the candidates round the Pareto front, relative to each parameter's `scale`.
         random_suggestions: candidates from the whole space, for each suggestion. Fewer are quicker; past 20
-            observations there are fewer anyhow.
-        resample_frequency: every so many suggestions, repeat the hyperparameters on the Pareto front that were
+            observations their number is reduced.
+        resample_frequency: after this many suggestions, repeat the hyperparameters on the Pareto front that were
             tried least often; 0 never does. For scores so noisy that one trial says little.
-        seed_with_search_center: begin with the search centre, which makes a baseline. It costs what the middle of
-            the space costs. With a budget of 5 times that and no idea where good values are, turn it off: regret was
-            0.42 without and 0.47 with it on LCBench, and 0.86 and 0.93 on the arena, but 1.1 and 0.54 on functions that
-            are better in the middle of the space than at its ends.
+        seed_with_search_center: begin with the search centre, which makes a baseline. It costs as much as the middle of
+            the space costs. With a budget of 5 times that and no idea where good values are, turn it off
+            (docs/benchmarks.md, "no search centre first").
     """
 
     num_random_samples: int | None = Field(default=None, ge=0)

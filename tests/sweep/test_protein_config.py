@@ -67,7 +67,7 @@ def test_dotted_keys_are_nested() -> None:
         ({"min": 0, "max": 1, "distribution": "uniform", "maen": 1}, "maen: "),
         ({"min": 0, "max": 1, "distribution": "uniform", "scale": 0}, "scale .0. must lie above 0"),
         ({"choices": []}, "needs choices"),
-        ({"choices": [1, 2, 1.0]}, "there twice"),
+        ({"choices": [1, 2, 1.0]}, "given twice"),
         ({"choices": [1], "min": 0}, "not min, max or mean"),
         ({"choices": [1], "default": 2}, "none of the choices"),
         ({"choices": {1, 2}, "distribution": "categorical"}, "choices: .*is a set, which has no order; use a list"),

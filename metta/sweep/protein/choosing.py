@@ -20,7 +20,7 @@ BEST_DRAWS = 4096
 """Draws of all configurations' scores: the standard error of a probability is then below 0.01."""
 CAUTION = 0.5
 """Deviations below its expectation at which a configuration counts when one is recommended. Measured on
-`benchmarks/curves` (its tuned-on tables)."""
+`benchmarks/curves` (its tuned-on tables) as part of the whole policy."""
 _DRAW_BEST = 14
 
 
@@ -78,16 +78,16 @@ def cautious_best(mean: Array, variance: Array) -> int:
 
 
 def best_probabilities(mean: Array, variance: Array, rng: np.random.Generator) -> Array:
-    """The probability [n] that each configuration is the best, for independent normal beliefs."""
+    """The probability [n] that each configuration is the best, given independent normal beliefs."""
     draws = mean + np.sqrt(variance) * rng.standard_normal((BEST_DRAWS, len(mean)))
     return np.bincount(draws.argmax(axis=1), minlength=len(mean)) / BEST_DRAWS
 
 
 def repeat_gains(mean: Array, variance: Array, noise: float) -> Array:
-    """Knowledge gradient [n]: by how much one more run of each raises the expectation of the best.
+    """Knowledge gradient [n]: how much one more run of each raises the expectation of the best.
 
     Frazier, Powell & Dayanik 2008, "A knowledge-gradient policy for sequential information collection", eq. 4.3-4.6,
-    for independent beliefs.
+    with independent beliefs.
 
     Args:
         mean, variance: [n], of the true mean score of each configuration.

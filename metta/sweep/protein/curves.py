@@ -1,7 +1,7 @@
-"""Learning curves: what a trial has shown so far, and how well an early value tells the end of a run.
+"""Learning curves: what a trial has shown so far, and how well an early value predicts the end of a run.
 
-How well it does so differs by task, so it is learnt in each sweep, from the runs that went on to their end. Runs that
-were stopped enter the model of the score with what their curves say of the end, and with the uncertainty of that.
+That differs by task, so it is learnt in each sweep, from the runs that went on to their end. Runs that were stopped
+enter the model of the score with the end that their curves predict, and with the uncertainty of that prediction.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ CurvePoint = tuple[float, float, float]
 """Step, cost of the trial until then, and value of the metric."""
 
 END_SHARE = 0.25
-"""The last values of a whole run within this share of it are averaged. They tell more of its configuration than the
-last one alone: after 40 runs of the tuned-on RL tables the best by average had a regret of 0.09, by last value 0.12."""
+"""The last values of a whole run within this share of it are averaged: they say more about its configuration than the
+last one alone. Measured on `benchmarks/curves`, see docs/benchmarks.md."""
 _TOLERANCE = 1e-9
+"""Differences of shares that are rounding errors."""
 _MIN_SPREAD = 0.1
+"""Normal quantiles nearer to 0 than this do not set the slope beyond the known values: it would be too steep."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Scale(Protocol):
 
 
 class NormalScores:
-    """Ranks as normal quantiles: heavy tails, cliffs and divergence keep only their order.
+    """Ranks as normal quantiles: of heavy tails, cliffs and divergence only the order is kept.
 
     A value between two known ones lies between their quantiles. Equal values share the middle of theirs.
 
@@ -147,7 +149,7 @@ class Standardised:
         return (scores - self._mean) / self._deviation
 
     def slope(self, scores: Array) -> Array:
-        """By how much the map stretches differences between normal scores [n]."""
+        """How much the map stretches differences between normal scores [n]."""
         return np.full(len(scores), 1.0 / self._deviation)
 
     def errors(self, errors: Array, scores: Array) -> Array:
@@ -180,16 +182,16 @@ class Extrapolation:
 
 
 PRIOR_RUNS, PRIOR_POWER = 3.0, 0.8
-"""The regression starts as if so many runs had shown an R² of this power of the share of the run: of 0.16 at a tenth,
-0.38 at three tenths."""
+"""The regression starts as if so many runs had shown an R² of the share of the run to this power: 0.16 at a tenth, 0.38
+at three tenths. Tuned on `benchmarks/curves` (its tuned-on tables) as part of the whole policy, not measured alone."""
 
 
 def extrapolation(share: float, early: Array, end: Array, everyone: Array) -> Extrapolation:
-    """Learn how a value at a share of the run tells its end.
+    """Learn how a value at a share of the run predicts its end.
 
     A conjugate Bayesian line (Gelman et al., "Bayesian data analysis", chapter 14) with a prior of `PRIOR_RUNS` runs.
-    That runs were chosen to go on by their early values does not bias a line, but it does narrow the range of those
-    values. So R² is taken with the variance of the early values of everyone who came so far.
+    Runs go on because of their early values. That does not bias a line, but it narrows the range of those values. So R²
+    is computed with the variance of the early values of all runs that reached the share.
 
     Args:
         share: of the run, where the early values were taken.

@@ -1,4 +1,4 @@
-"""What all trials of a sweep say together of each configuration: whole runs, repeats of them, and stopped runs."""
+"""What all trials of a sweep together say about each configuration: whole runs, repeats of them, and stopped runs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from metta.sweep.protein.surrogate import Data
 Array = NDArray[np.float64]
 
 PRIOR_NOISE, PRIOR_REPEATS = 0.3, 2.0
-"""The variance between runs with other seeds, as a share of all variance of whole runs, is at first taken to be this,
-as if so many repeats had shown it. On the tuned-on RL tables it is 0.15 to 0.6."""
+"""The variance between runs with other seeds, as a share of the variance of all whole runs, starts at the first number,
+as if as many repeats as the second had shown it. Measured on `benchmarks/curves`, see docs/benchmarks.md."""
 NO_NOISE = 1e-9
-"""Repeats whose scores differ by no more than this share have no noise."""
+"""Repeats whose scores differ by no more than this share have no noise: they differ by rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Run:
         configuration: number of the first trial with the same hyperparameters.
         point: [columns], the hyperparameters.
         curve: what it reported.
-        end: score of a whole run, to be maximised, averaged over the last values; None if it is no whole run.
+        end: score of a whole run, to be maximised, averaged over the last values; None if it is not a whole run.
         last: its score as measured, to be maximised.
         noise: measured standard error of that score, or None.
         cost: what it has cost; None if unknown.
@@ -69,7 +69,7 @@ class Known:
         numbers: the first trial of each.
         wholes: how many whole runs each has.
         noise: variance of one whole run round its configuration's mean, in normal scores.
-        last_noise: what the last value of a run varies more than the mean of its last values does.
+        last_noise: variance of the last value of a run round the mean of its last values.
     """
 
     data: Data
@@ -146,7 +146,7 @@ class Evidence:
         return NormalScores(np.concatenate([self.at(share)[1] for share in self._shares]))
 
     def extrapolation(self, share: float) -> Extrapolation | None:
-        """How values at a share tell the end; None while fewer than two runs show it."""
+        """How values at a share predict the end; None while fewer than two runs show it."""
         if share not in self._extrapolations:
             pairs = [
                 (value, end)
@@ -212,7 +212,7 @@ class Evidence:
 
     @property
     def _stopped(self) -> dict[int, tuple[float, float]]:
-        """What the last rung of each trial says of its end: a normal score and the variance of its error."""
+        """The end that the last rung of each trial predicts: a normal score and the variance of its error."""
         said: dict[int, tuple[float, float]] = {}
         for share in self._shares:
             found = self.extrapolation(share)

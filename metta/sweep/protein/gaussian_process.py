@@ -18,12 +18,18 @@ Array = NDArray[np.float64]
 Groups = NDArray[np.intp]
 
 THINNING = 2
-"""Steps of a chain from one draw of kernel parameters to the next."""
+"""Steps of a chain from one draw of kernel parameters to the next. Set by the time of a suggestion."""
+_BURN_IN = 2
+"""Draws at the start of a chain that are not used. It starts at the mode, so there are few."""
 
 _SQRT5 = math.sqrt(5.0)
 _JITTER = 1e-8
+"""Added to variances of about 1, so that covariances of equal points can be factored: the root of a
+float's precision."""
 _BLOCK = 16384
 """Covariances computed at a time: as many as the processor's cache holds."""
+_BOUND = 5.0
+"""Kernel parameters are sought within so many standard deviations of the prior: wide enough never to matter."""
 
 
 @dataclass(frozen=True)
@@ -155,10 +161,11 @@ class GaussianProcess:
         self.weights = _solve(self._factor, targets)
 
     def with_fantasies(self, points: Array) -> GaussianProcess:
-        """This posterior as if points [n, columns] had been observed one standard deviation below expectation.
+        """This posterior as if points [n, columns] had been observed one standard deviation below their expectation.
 
-        A lie that drives suggestions apart (Ginsbourger, Le Riche & Carraro 2010, "Kriging is well-suited to
-        parallelize optimization", section 4.2). With the expected value itself they keep too close to one another.
+        Pretended observations drive suggestions apart (Ginsbourger, Le Riche & Carraro 2010, "Kriging is well-suited to
+        parallelize optimization", section 4.2). With the expected value itself they stay too close to
+        each other (docs/benchmarks.md, "eight workers").
         """
         if not len(points):
             return self
@@ -186,7 +193,7 @@ class GaussianProcess:
 
     def at_observations(self) -> tuple[Array, Array]:
         """Posterior means and variances [n] of the true values at the observations, their own departures from the
-        smooth function included: of all that the kernel's noise and the errors add, only the errors are taken off.
+        smooth function included: only the errors are removed, and the kernel's noise is not.
 
         With errors R, targets y and K the rest of the covariance: y - R (K + R)^-1 y, and R - R (K + R)^-1 R.
         """
@@ -255,7 +262,7 @@ def fit(
         offset = (vector - means) / deviations
         return value + 0.5 * float(offset @ offset), gradient + offset / deviations
 
-    bounds = list(zip(means - 5 * deviations, means + 5 * deviations, strict=True))
+    bounds = list(zip(means - _BOUND * deviations, means + _BOUND * deviations, strict=True))
     results = [
         minimize(
             objective,
@@ -282,7 +289,7 @@ def draw(
 ) -> list[Array]:
     """Draw kernel parameters from their posterior density, by elliptical slice sampling.
 
-    It needs nothing but a likelihood, for the prior is normal (Murray, Adams & MacKay 2010, "Elliptical slice
+    It needs only a likelihood, because the prior is normal (Murray, Adams & MacKay 2010, "Elliptical slice
     sampling", arXiv 1001.0175, figure 2).
 
     Args:
@@ -308,7 +315,7 @@ def draw(
 
     state, draws = start - means, []
     likelihood = log_likelihood(state)
-    for step in range(1, THINNING * (count + 2) + 1):
+    for step in range(1, THINNING * (count + _BURN_IN) + 1):
         other = deviations * rng.standard_normal(len(means))
         threshold = likelihood + math.log(rng.random())
         angle = rng.uniform(0.0, 2.0 * math.pi)
@@ -319,7 +326,7 @@ def draw(
         state = state * math.cos(angle) + other * math.sin(angle)
         if step % THINNING == 0:
             draws.append(means + state)
-    return draws[2:]
+    return draws[_BURN_IN:]
 
 
 def _negative_log_likelihood(

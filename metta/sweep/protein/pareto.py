@@ -9,7 +9,7 @@ Array = NDArray[np.float64]
 
 
 def pareto_front(scores: Array, costs: Array) -> NDArray[np.intp]:
-    """Indices of the observations that no other beats in score at no more cost, from cheap to dear.
+    """Indices of the observations that no other beats in score at no more cost, from cheap to expensive.
 
     Of equal observations the first counts.
     """

@@ -31,8 +31,8 @@ Suggestion = tuple[dict[str, Any], dict[str, Any]]
 """Hyperparameters, nested, and what the optimiser says of them (JSON-compatible)."""
 
 EXEMPT_SHARE = 0.03
-"""The share of trials that are never stopped, so that all kinds of runs show how early values tell the end. Measured on
-`benchmarks/curves` (its tuned-on tables)."""
+"""The share of trials that are never stopped, so that all kinds of runs show how early values predict the end. Tuned on
+`benchmarks/curves` (its tuned-on tables) as part of the whole policy."""
 _DRAW_EXEMPT, _DRAW_TIE = 11, 12
 
 log = logging.getLogger(__name__)
@@ -231,7 +231,7 @@ class Protein:
         if trial.repeat_of is not None:
             return Decision(True, f"it repeats trial {trial.repeat_of}, so it is not stopped", share)
         if self.early_stopping == "protein" and self._search.random_draw(_DRAW_EXEMPT, number) < EXEMPT_SHARE:
-            return Decision(True, "drawn to go on regardless, to learn how early values tell the end", share)
+            return Decision(True, "drawn to go on regardless, to learn how early values predict the end", share)
         draw = self._search.random_draw(_DRAW_TIE, number, round(share * 1e6))
         value = shown.at(share)
         assert value is not None

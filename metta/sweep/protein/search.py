@@ -1,7 +1,8 @@
-"""Where to look for the next suggestion: candidates from the whole space and round good trials, then ascent."""
+"""Where to look for the next suggestion: candidates round good trials, and ascent from the best candidates."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,8 +15,14 @@ AcquisitionGradient = Callable[[Array], tuple[Array, Array]]
 """Points [n, columns] to values [n] and gradients [n, columns]."""
 
 FIRST_STEP, LAST_CHANGE = 0.1, 1e-2
-"""How far an ascent first moves a point, in length scales, and changes of its value that are the end of it."""
+"""How far an ascent first moves a point, in length scales, and the change of log values below which it ends. Chosen by
+hand; the ascents as a whole were measured on `benchmarks/optimizers`, see docs/benchmarks.md."""
 MAX_GROWTH = 16.0
+"""The factor by which a step may grow, where the secant would make it longer. Chosen by hand."""
+_LEAST_WIDTH = 0.01
+"""The shortest local steps, as a share of a parameter's width: two orders of magnitude refine a good trial."""
+_MOVED = 1.0 / 3.0
+"""The share of the parameters that a local candidate changes. Chosen by hand."""
 _TINY = 1e-12
 
 
@@ -23,13 +30,18 @@ def local_candidates(space: Space, centres: Array, each: int, width: float, rng:
     """Points round each centre, [len(centres) * each, columns].
 
     Every point moves about a third of the parameters, by normal steps whose width is drawn log-uniformly
-    between a hundredth of the parameters' own width and all of it; a category that moves is drawn anew.
+    between a hundredth of the parameters' own width and all of it; a category that moves is drawn again.
     """
     n = len(centres) * each
     points = np.repeat(centres, each, axis=0)
-    moves = rng.random((n, space.dimension)) < max(1.0 / 3.0, 1.0 / space.dimension)
+    moves = rng.random((n, space.dimension)) < max(_MOVED, 1.0 / space.dimension)
     moves[np.arange(n), rng.integers(space.dimension, size=n)] = True
-    steps = 10.0 ** rng.uniform(-2.0, 0.0, (n, 1)) * rng.standard_normal((n, space.columns)) * space.width * width
+    steps = (
+        10.0 ** rng.uniform(math.log10(_LEAST_WIDTH), 0.0, (n, 1))
+        * rng.standard_normal((n, space.columns))
+        * space.width
+        * width
+    )
     moved = np.where(space.numeric, points + steps, space.place(rng.random((n, space.dimension))))
     return space.snap(np.where(moves[:, space.group], _reflect(moved), points))
 

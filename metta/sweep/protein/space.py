@@ -1,11 +1,11 @@
 """The search space as the unit cube: where hyperparameters become numbers and numbers hyperparameters.
 
 A numeric parameter is one column: its value on a scale (linear, log, logit), mapped to 0..1. Whole numbers and
-powers of two own equal cells on the scale they are drawn from. A categorical parameter is one column per choice,
-of which one is set, so that every two choices are at distance 1.
+powers of two own equal cells on the scale they are drawn from. A categorical parameter is one column per choice;
+exactly one is set, so that every two choices are at distance 1.
 
-Counts and sizes that are drawn from a linear scale and span an order of magnitude (epochs from 1 to 50, say) have
-a logarithmic column all the same: what they do to cost and score goes by ratio.
+Counts and sizes that are drawn from a linear scale and span an order of magnitude (such as epochs from 1 to 50) have
+a logarithmic column nevertheless, because their effect on cost and score depends on ratios.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ Array = NDArray[np.float64]
 """Real numbers. `Points` are [n, columns] in the unit cube, unless said otherwise."""
 
 AUTO_SCALE = 0.2
+"""Width of a local search, as a share of the range, where `scale` is "auto". Chosen by hand."""
 LOG_RATIO = 8.0
+"""The ratio of the ends of a linear range from which on its column is logarithmic: about an order of magnitude."""
 _FAR = 100.0
-"""The farthest column, in ranges: what lies farther out would spoil the arithmetic of the models."""
+"""The farthest column, in ranges: values farther out would spoil the arithmetic of the models."""
 _LEAST = 0.01
-"""What lies below this share of a linear range's start counts as that much, where the column is logarithmic."""
+"""Values below this share of a linear range's start count as that much, where the column is logarithmic."""
 _ROUNDED = 1e11
 """Whole numbers above it are exact; below it they are rounded by way of 12 digits."""
 _NARROW, _NARROW_DIGITS = 1e-6, 1e-5
@@ -213,7 +215,7 @@ class Numeric:
         return (warped - self.bottom) / (self.top - self.bottom)
 
     def _snap_cells(self, columns: Array) -> Array:
-        """Move columns [n, 1] to the middle of their cells; cells that are smaller than a float's steps are left."""
+        """Move columns [n, 1] to the middle of their cells, unless cells are smaller than a float's steps."""
         cells = int(self.high) - int(self.low) + 1
         if cells > _MOST_CELLS:
             return columns
@@ -276,7 +278,7 @@ class Categorical:
         return f" (did you mean {shown(by_text[lower[close[0]]])}?)" if close else ""
 
     def decode(self, columns: Array) -> Any:
-        """The choice, as a copy: what becomes of it changes no choice."""
+        """The choice, as a copy: changing it does not change the choices."""
         return copied(self.choices[int(np.argmax(columns))])
 
     def snap(self, columns: Array) -> Array:

@@ -19,20 +19,30 @@ from metta.sweep.protein.types import Decision, Rule
 Array = NDArray[np.float64]
 
 ETA = 3.0
-"""Reduction factor of the halving rules, and of "protein" at its first rung until it has learnt its own."""
+"""Reduction factor of the halving rules (Li et al. 2020, arXiv 1810.05934, use 4; Li et al. 2018, "Hyperband", 3), and
+of "protein" at its first rung until it has learnt its own."""
 PROTEIN_RUNGS = (1.0, 2.5, 7.5, 12.5)
-"""Rungs of "protein" in multiples of the smallest share: 0.04, 0.1, 0.3 and 0.5 of a run by default."""
+"""Rungs of "protein" in multiples of the smallest share: 0.04, 0.1, 0.3 and 0.5 of a run by default. Tuned on
+`benchmarks/curves` (its tuned-on tables) as part of the whole policy, not measured alone."""
 LATER_ETA = 2.0
+"""Reduction factor of "protein" at later rungs until it has learnt its own. Tuned as the rungs were."""
 FIRST_SLOPE, LATER_SLOPE = 6.0, 2.0
-"""How the reduction factor grows with the signal that a value at a rung has of the end, at the first rung and later."""
+"""How the reduction factor grows with the signal that a value at a rung has of the end, at the first rung and later.
+From simulated sweeps, see docs/benchmarks.md."""
 MAX_SIGNAL = 2.5
+"""The largest signal that counts, so that one in 16 goes on at least. Tuned as the rungs were."""
 SCARCE_R2, SCARCE_SLOPE = 0.25, 2.0
-"""Where trials are scarce and cost is not: R² from which on the reduction factor is above 1, and how it grows then."""
+"""Where trials are scarce and cost is not: R² from which on the reduction factor is above 1, and how it grows then.
+Measured on `benchmarks/curves`, see docs/benchmarks.md."""
 FIRST_RUNS = 3.0
-"""Whole runs' worth of cost before which nothing is learnt of how early values tell the end."""
+"""Whole runs' worth of cost before "protein" uses what it has learnt of how early values predict the end. Tuned as the
+rungs were."""
 MIN_MEDIAN_RUNS = 5
+"""Trials at a rung before the median rule stops any. Chosen by hand."""
 _TOLERANCE = 1e-9
+"""Differences of shares that are rounding errors."""
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+"""Multiples of it, modulo 1, fill 0..1 evenly (Weyl's equidistribution), so brackets are spread evenly over trials."""
 
 
 class Peers(Protocol):
@@ -49,7 +59,7 @@ class Peers(Protocol):
         """Mean values [n], up to a share, of all trials that reached it, without repeats."""
 
     def r2(self, share: float) -> float | None:
-        """How well values at a share tell the end; None while nothing can be learnt."""
+        """How well values at a share predict the end; None while nothing can be learnt."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,8 @@ class Asked:
         number: of the trial.
         value: its value there.
         best: the best of its values so far.
-        draw: a random number in 0..1, which decides between equals.
-        before: the rung at which it was asked of before, if any.
+        draw: a random number in 0..1, which decides between equal values.
+        before: the last rung at which it was judged before, if any.
     """
 
     number: int
@@ -89,7 +99,7 @@ def rungs(rule: Rule, min_share: float, number: int) -> list[float]:
 
 
 def bracket(number: int, min_share: float) -> int:
-    """Hyperband's bracket of a trial: how many of the first rungs it passes unasked.
+    """Hyperband's bracket of a trial: how many of the first rungs it passes without being judged.
 
     Brackets are drawn evenly by cost: those that stop later have fewer trials (Li et al. 2018, "Hyperband",
     algorithm 1: eta^s trials in proportion).
@@ -107,8 +117,8 @@ def decide(
 
     Args:
         share: the rung, one of `rungs`.
-        scarce_trials: the number of trials is limited, and their cost is not. Then "protein" stops fewer: what is
-            saved is not spent on more trials.
+        scarce_trials: the number of trials is limited, and their cost is not. Then "protein" stops fewer, because
+            the cost that it saves is not spent on more trials.
     """
     if rule == "median":
         return _median(share, run, peers)
@@ -123,12 +133,11 @@ def decide(
 
 
 def _learnt_eta(share: float, before: float | None, peers: Peers) -> tuple[float, str]:
-    """The reduction factor that suits how well values at this rung tell the end of runs in this sweep.
+    """The reduction factor that suits how well values at this rung predict the end of runs in this sweep.
 
     With R² of the end on those values, sqrt(R² / (1 - R²)) is the ratio of signal to noise. At a later rung R² is the
-    partial one: what the value there tells beyond that at the rung before, by which trials were chosen already. In
-    simulated sweeps with normal scores the best factors were about 1 + 6 times that ratio at the first rung (R² 0.1 to
-    0.8) and 1 + 2 times at later ones, and half or twice of it was hardly worse.
+    partial one: what the value there predicts beyond the value at the rung before, by which trials were selected
+    already. The factor is 1 + `FIRST_SLOPE` or `LATER_SLOPE` times that ratio.
     """
     first = before is None
     found = peers.r2(share) if peers.whole_runs >= FIRST_RUNS else None
@@ -138,26 +147,22 @@ def _learnt_eta(share: float, before: float | None, peers: Peers) -> tuple[float
     partial = min(max(0.0, (found - known) / (1.0 - known)), 1.0 - _TOLERANCE)
     signal = min(math.sqrt(partial / (1.0 - partial)), MAX_SIGNAL)
     eta = 1.0 + (FIRST_SLOPE if first else LATER_SLOPE) * signal
-    return eta, f", for {'' if first else 'partial '}R² {partial:.2f} of the end on values there"
+    return eta, f", because {'' if first else 'partial '}R² of the end on values there is {partial:.2f}"
 
 
 def _scarce_eta(share: float, peers: Peers) -> tuple[float, str]:
-    """The reduction factor where what is saved is not spent on more trials: above 1 only where early values tell much.
-
-    In sweeps of 20 configurations on the tuned-on tables, regret was 0.31 with it for 0.7 of the cost, 0.42 with
-    `_learnt_eta` for 0.3 of it, and 0.25 without stopping.
-    """
+    """The reduction factor where saved cost buys no more trials: above 1 only where early values predict well."""
     found = peers.r2(share) if peers.whole_runs >= FIRST_RUNS else None
     if found is None:
         return 1.0, ", before enough whole runs ended"
     eta = 1.0 + SCARCE_SLOPE * max(0.0, found - SCARCE_R2)
-    return eta, f", for R² {found:.2f} of the end on values there, and trials are scarce"
+    return eta, f", because R² of the end on values there is {found:.2f} and trials are scarce"
 
 
 def _halve(share: float, eta: float, why: str, run: Asked, values: Array) -> Decision:
     """Go on among the best 1 / eta of the trials that reached the rung (Li et al. 2020, arXiv 1810.05934).
 
-    Of trials with equal values, as on a plateau at zero, a random share goes on.
+    Among trials with equal values, as on a plateau at zero, a random share goes on.
     """
     compared = len(values)
     if compared < eta:

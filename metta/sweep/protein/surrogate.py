@@ -21,24 +21,32 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 MAX_FIT_POINTS = 256
+"""Observations that kernels are fitted to. Set by the time of a suggestion, see docs/benchmarks.md, "Speed"."""
 MAX_MODEL_POINTS, MAX_COST_POINTS = 1000, 256
-"""Observations in the models of score and success, and in that of the cost, which is the simpler function."""
+"""Observations in the models of score and success, and in that of the cost, which is the simpler function. Set by the
+time of a suggestion, see docs/benchmarks.md, "Speed"."""
 MANY_POINTS = 48
 DRAWS = 6
-"""Score models that the acquisition is averaged over, while there are at most `MANY_POINTS` observations."""
+"""Score models that the acquisition is averaged over, while there are at most `MANY_POINTS` observations. That drawn
+kernels are better than one was measured on `benchmarks/optimizers`, see docs/benchmarks.md; their number is what 200
+suggestions in four seconds allow."""
 KNEE = 3.0
-"""Median absolute deviations below the median from which on scores are squeezed."""
+"""Median absolute deviations below the median from which on scores are squeezed. The score scale was chosen on
+`benchmarks/optimizers`, see docs/benchmarks.md."""
 
 LARGEST, SMALLEST = sys.float_info.max, 5e-324
-"""The largest and the smallest positive number."""
+"""The largest and the smallest positive number that a float can hold."""
 _LOG_LARGEST = math.log(LARGEST)
 _MOST_Z = 1e100
-"""Scores farther from the median, in units, count as that far."""
+"""Scores farther from the median, in units, count as this far: their squares can be held."""
 _MOST_ERROR = 1e12
-"""The largest variance of a target's error: a measurement that says nothing."""
+"""The largest variance of a target's error. Targets have a variance of 1, so such a measurement teaches nothing."""
 
 # Medians of length scales in one dimension; then normal priors, as (mean, standard deviation), of the logarithms of
 # length scales (the deviation alone), linear and noise variance. Log cost is nearly linear in logarithms of counts.
+# Score, mixed score and cost: measured on `benchmarks/optimizers`; normal score: on the tuned-on tables of
+# `benchmarks/curves`; see docs/benchmarks.md. Success: short lengths, so that one failure spoils little of the space;
+# chosen by that property, which a test asserts, and not measured.
 _PRIORS = {
     "score": (0.5, 0.5, (0.0, 1.0), (-5.0, 1.5)),
     "normal score": (0.7, 1.2, (-5.0, 1.0), (-1.5, 1.0)),
@@ -71,7 +79,7 @@ class Data:
         return self._only(self._representative(np.arange(len(self.scores)), size))
 
     def balanced(self, size: int) -> Data:
-        """At most `size` observations: a half of failures, which are rarer and tell more; the others as in `subset`."""
+        """At most `size` observations: half are failures, which are rarer and teach more; the others as in `subset`."""
         failures, others = np.flatnonzero(self.failed), np.flatnonzero(~self.failed)
         failures = _spread(failures, max(size // 2, size - len(others)))
         return self._only(np.sort(np.concatenate([failures, self._representative(others, size - len(failures))])))
@@ -90,9 +98,9 @@ class Data:
 class ScoreScale:
     """A monotone map of scores: linear, but logarithmic far below the median, and standardised.
 
-    What is good keeps its distances, which tell how much there is to gain; how bad the bad is matters little, and
-    crashed scores lose their pull. (Ranks, mapped to normal quantiles, would flatten the top: on LCBench that
-    cost more late in a sweep than it gained early.)
+    Good scores keep their distances, which say how much there is to gain. How bad a bad score is matters little, so
+    crashed scores have little influence. Ranks, mapped to normal quantiles, would flatten the top, which was worse late
+    in a sweep (docs/benchmarks.md).
 
     Args:
         scores: [n], n at least 1.
@@ -123,7 +131,7 @@ class ScoreScale:
             return np.minimum((errors * self.slope(scores)) ** 2, _MOST_ERROR)
 
     def slope(self, scores: Array) -> Array:
-        """By how much the map stretches small differences between scores [n]."""
+        """How much the map stretches small differences between scores [n]."""
         z = self._z(scores * self._factor)
         with np.errstate(over="ignore", divide="ignore"):
             slope = 1.0 / (np.maximum(1.0, 1.0 - z - KNEE) * self._unit * self._deviation) * self._factor
@@ -146,18 +154,18 @@ class Surrogate:
         start: logarithms of kernel parameters by model, as in `kernels`, of an earlier fit.
         max_steps: steps of each model's fit by name ("score", "cost", "success"); a model that is not named keeps
             the kernel of `start`, if there is one.
-        rng: of what is drawn, or None where only the likeliest model counts.
-        mixed: whether cheap trials are mixed with dear ones, as within a budget. From trials that hardly learnt to
-            those that learnt enough the score bends: less of it is linear, and length scales differ more.
-        scale: of the scores, where they are already normal scores, as learning curves give them; with it the errors
-            are those that separate runs of the same hyperparameters, and the kernel's noise is what is rough in the
+        rng: of the kernels that are drawn, or None where only the likeliest model is used.
+        mixed: whether cheap trials are mixed with expensive ones, as within a budget. Cheap ones have hardly learnt,
+            so the score bends between the two: less of it is linear, and length scales differ more.
+        scale: of the scores, where they are normal scores already, as learning curves give them. Then the errors are
+            the differences between runs of the same hyperparameters, and the kernel's noise is the roughness of the
             landscape itself.
         noise: the variance of single runs in the units of `data.scores`, where `scale` is given.
 
     Attributes:
         score: the likeliest model of the score.
         draws: models of the score with kernels drawn from their posterior density; after many observations only the
-            likeliest. A few trials say little of length scales, and one guess of them would be held for certain.
+            likeliest. A few trials say little about length scales, and a single estimate would be taken as certain.
         kernels: logarithms of the kernel parameters, by model.
     """
 
@@ -219,7 +227,7 @@ class Surrogate:
             keep = _spread(np.arange(len(targets)), MAX_FIT_POINTS)
             starts = warm if warm and len(targets) > MANY_POINTS else [*warm, prior.mode(space.dimension)]
             vector = fit(points[keep], targets[keep], errors[keep], space.group, prior, starts, steps or 30)
-        # What is stored is short, and what is used is what is stored
+        # Rounded before use, so that the stored kernel gives exactly the same model
         self.kernels[name] = [float(f"{value:.6g}") for value in vector]
         return GaussianProcess(points, targets, errors, Kernel.of_vector(np.array(self.kernels[name]), space.group))
 

@@ -16,12 +16,12 @@ class Observation:
 
     Attributes:
         number: its trial number.
-        params: hyperparameters, as they were told.
+        params: hyperparameters, as they were observed.
         score: in the units of the metric, or None for a failure without one.
         cost: or None where it is not known.
         is_failure: whether it failed.
         noise: standard error of the score, or None where it was not measured.
-        stopped: it was stopped early, so its score is not one of a whole run.
+        stopped: it was stopped early, so its score is not that of a whole run.
         repeat_of: number of the first trial with these hyperparameters, where it repeats that one.
     """
 

@@ -75,11 +75,11 @@ def test_standardised_scores_lead_back_to_scores() -> None:
 def test_a_line_is_learnt_where_early_values_tell_the_end() -> None:
     rng = np.random.default_rng(0)
     early = rng.standard_normal(100)
-    told = extrapolation(0.1, early, early, early)
-    untold = extrapolation(0.1, early, rng.standard_normal(100), early)
-    assert told.r2 > 0.9
-    assert untold.r2 < 0.1
-    assert told(np.array([1.0]))[0] == pytest.approx(1.0, abs=0.1)
+    related = extrapolation(0.1, early, early, early)
+    unrelated = extrapolation(0.1, early, rng.standard_normal(100), early)
+    assert related.r2 > 0.9
+    assert unrelated.r2 < 0.1
+    assert related(np.array([1.0]))[0] == pytest.approx(1.0, abs=0.1)
 
 
 def test_runs_chosen_by_their_early_values_do_not_bias_r2() -> None:

@@ -31,16 +31,16 @@ def quality(params: dict[str, Any]) -> float:
     return float(-abs(math.log10(params["rate"]) + 3.0) - params["share"] + (params["kind"] == "b"))
 
 
-Told = list[tuple[str, dict[str, Any]]]
+Observed = list[tuple[str, dict[str, Any]]]
 
 
 class Sweep:
-    """A sweep of one worker, which keeps what the optimiser was told and what it answered."""
+    """A sweep of one worker, which keeps what the optimiser observed and what it answered."""
 
     def __init__(self, protein: Protein, noise: float = 0.0, sign: float = 1.0) -> None:
         self.protein, self.noise, self.sign = protein, noise, sign
         self.rng = np.random.default_rng(1)
-        self.told: Told = []
+        self.observed: Observed = []
         self.answers: list[Any] = []
 
     def trial(self) -> None:
@@ -55,7 +55,7 @@ class Sweep:
             if step < STEPS:
                 decision = self.protein.decide(info["number"], curve, STEPS)
                 self.answers.append(decision)
-                self.told.append(("point", {"number": info["number"], "curve": list(curve)}))
+                self.observed.append(("point", {"number": info["number"], "curve": list(curve)}))
                 go_on = decision.go_on
         ended: dict[str, Any] = {
             "params": params,
@@ -68,7 +68,7 @@ class Sweep:
             "stopped": not go_on,
         }
         self.protein.observe(**ended)
-        self.told.append(("ended", ended))
+        self.observed.append(("ended", ended))
 
     def run(self, trials: int) -> Sweep:
         for _ in range(trials):
@@ -117,21 +117,21 @@ def test_the_same_history_gives_the_same_decisions() -> None:
     other = make()
     answers: list[Any] = []
     answers.append(other.suggest())
-    for what, told in sweep.told:
+    for what, seen in sweep.observed:
         if what == "point":
-            answers.append(other.decide(told["number"], told["curve"], STEPS))
+            answers.append(other.decide(seen["number"], seen["curve"], STEPS))
         else:
-            other.observe(**told)
+            other.observe(**seen)
             answers.append(other.suggest())
     assert answers[:-1] == sweep.answers
 
 
-def test_it_can_be_built_anew_from_finished_trials_at_any_time() -> None:
+def test_it_can_be_built_again_from_finished_trials_at_any_time() -> None:
     sweep = Sweep(make(), noise=0.5).run(25)
     other = make()
-    for what, told in sweep.told[::-1]:
+    for what, seen in sweep.observed[::-1]:
         if what == "ended":
-            other.observe(**told)
+            other.observe(**seen)
     assert other.best() == sweep.protein.best()
     assert other.suggest() == sweep.protein.suggest()
 

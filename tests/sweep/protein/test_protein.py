@@ -80,9 +80,9 @@ FRESH = """
 import json, sys
 from metta.sweep.protein import Protein
 from metta.sweep.protein_config import ProteinConfig
-told = json.load(sys.stdin)
-protein = Protein(ProteinConfig.model_validate(told["config"]), seed=0)
-for number, (params, score, info) in enumerate(told["trials"]):
+given = json.load(sys.stdin)
+protein = Protein(ProteinConfig.model_validate(given["config"]), seed=0)
+for number, (params, score, info) in enumerate(given["trials"]):
     protein.observe(params, score, 1.0, number=number, info=info)
 print(json.dumps(protein.suggest()))
 """
@@ -101,10 +101,10 @@ def test_a_process_that_lived_through_the_sweep_and_a_fresh_one_suggest_the_same
         score = math.sin(5 * params["x0"]) - params["x1"] ** 2
         live.observe(params, score, 1.0)
         trials.append((params, score, info))
-    told = json.dumps({"config": config, "trials": trials})
+    given = json.dumps({"config": config, "trials": trials})
     threads = {"OPENBLAS_NUM_THREADS": "3"}
     fresh = subprocess.run(
-        [sys.executable, "-c", FRESH], input=told, check=True, capture_output=True, text=True, env=os.environ | threads
+        [sys.executable, "-c", FRESH], input=given, check=True, capture_output=True, text=True, env=os.environ | threads
     )
     assert json.loads(fresh.stdout) == json.loads(json.dumps(live.suggest()))
 
@@ -287,16 +287,16 @@ def test_the_best_is_not_the_luckiest() -> None:
     assert abs(protein.best().params["x0"] - 0.7) < 0.25
 
 
-def test_a_lucky_score_that_is_known_to_be_unsure_is_not_the_best() -> None:
-    told = {}
+def test_a_lucky_score_with_a_large_error_is_not_the_best() -> None:
+    best = {}
     for noise in (None, 1.0):
         protein = one_parameter()
         for i in range(12):
             lucky = i == 2
             protein.observe({"x0": i / 11}, -((i / 11 - 0.7) ** 2) + lucky, 1.0, noise=noise if lucky else None)
-        told[noise] = protein.best().params["x0"]
-    assert told[None] < 5 / 11
-    assert told[1.0] == pytest.approx(8 / 11)
+        best[noise] = protein.best().params["x0"]
+    assert best[None] < 5 / 11
+    assert best[1.0] == pytest.approx(8 / 11)
 
 
 def test_analyses_share_a_model_until_something_new_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,7 +420,7 @@ def test_a_trial_without_a_cost_teaches_its_score_only() -> None:
     assert alone.pareto_front() == []
 
 
-def test_what_is_told_and_suggested_is_kept_as_a_copy() -> None:
+def test_what_is_observed_and_suggested_is_kept_as_a_copy() -> None:
     space = {"layers": ParameterConfig(choices=[[64], [128]], distribution="categorical"), "betas": [0.9]}
     protein = Protein(ProteinConfig(metric="m", parameters=space), seed=0)
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""What is told to the models, and what they make of it."""
+"""What the models are given, and what they make of it."""
 
 from __future__ import annotations
 

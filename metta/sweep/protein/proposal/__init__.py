@@ -1,4 +1,4 @@
-"""How the next trial is chosen: rules in an order, of which the first that applies decides.
+"""How the next trial is chosen: the first rule that applies decides.
 
 Another way to choose is one class with the protocol `ProposalRule`, and its place in `RULES`. Another acquisition or
 utility of cost is one class with the protocol `model.Acquisition`, and its maker in place of

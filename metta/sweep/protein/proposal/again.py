@@ -11,8 +11,8 @@ from metta.sweep.protein.proposal.rule import Proposal
 
 REPEAT_SHARE, REPEATS_AFTER, MIN_GAIN = 0.35, 6.0, 0.03
 """Repeats take at most this share of the cost, there are none before so many whole runs were spent, and each must be
-expected to raise the expectation of the best by so many standard deviations of the scores. Measured on
-`benchmarks/curves` (its tuned-on tables)."""
+expected to raise the expectation of the best by so many standard deviations of the scores. Tuned on
+`benchmarks/curves` (its tuned-on tables) as part of the whole policy."""
 
 
 class Repeat:

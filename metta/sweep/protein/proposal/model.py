@@ -19,23 +19,23 @@ from metta.sweep.protein.surrogate import MANY_POINTS, Surrogate, exp
 Array = NDArray[np.float64]
 
 MAX_CENTRES = 8
-"""Trials of the Pareto front, from the expensive end, that are searched round."""
+"""Trials of the Pareto front, from the expensive end, that are searched round. Set by the time of a suggestion."""
 ASCENTS, ASCENT_STEPS = 4, 8
-"""How many of the best candidates are refined, and by how many steps. Steps that a suggestion has time for: regret on
-`benchmarks/optimizers` is that of L-BFGS, at half the time (docs/benchmarks.md)."""
+"""How many of the best candidates are refined, and by how many steps. Set by the time of a suggestion; regret was
+measured on `benchmarks/optimizers`, see docs/benchmarks.md."""
 MIN_FIT_INTERVAL, MAX_FIT_INTERVAL = 3, 10
 """Trials between two fits of a kernel after many observations; set by the time of a suggestion, see docs/benchmarks.md,
 "Speed"."""
 MAX_COVARIANCES, MIN_CANDIDATES = 32_000, 128
-"""Covariances of candidates with observations, in each model of the score, that a suggestion may take, unless that were
-too few candidates: past 20 observations there are fewer than asked for, and past 250 as few as there may be. Set by the
-time of a suggestion, see docs/benchmarks.md, "Speed"."""
+"""Covariances of candidates with observations that a suggestion may compute for each model of the score, and the least
+number of candidates: past 20 observations there are fewer than configured, and past 250 this number. Set by the time of
+a suggestion, see docs/benchmarks.md, "Speed"."""
 RANDOM_SHARE = 0.15
 CANDIDATES_PER_CONFIGURATION, MIN_CURVE_CANDIDATES, MAX_CURVE_CANDIDATES = 0.4, 2, 200
 """With curves: the share of suggestions that are random, and from how many candidates the others are chosen. After ten
 whole runs a model of a reinforcement learning task ranks configurations hardly better than chance, and the best of many
-candidates is where it errs most. So there are few, and more the more is known. Measured on `benchmarks/curves` (its
-tuned-on tables)."""
+candidates is where it errs most. So there are few, and their number grows with what is known. Tuned on
+`benchmarks/curves` (its tuned-on tables) as part of the whole policy."""
 _DRAW_RANDOM = 13
 
 
