@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 CurvePoint = tuple[float, float, float]
 """Step, cost of the trial until then, and value of the metric."""
 
+STEPS_GRID = 4
+"""Runs of different lengths are compared at steps that are powers of the 4th root of 2, so there are few of them."""
 END_SHARE = 0.25
 """The last values of a whole run within this share of it are averaged: they say more about its configuration than the
 last one alone. Measured on `benchmarks/curves`, see docs/benchmarks.md."""
@@ -26,6 +28,31 @@ _TOLERANCE = 1e-9
 """Differences of shares that are rounding errors."""
 _MIN_SPREAD = 0.1
 """Normal quantiles nearer to 0 than this do not set the slope beyond the known values: it would be too steep."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Where runs are compared: at the same share of each run, or after the same steps.
+
+    Attributes:
+        share: of each run; None where steps are compared.
+        steps: since the start; None where shares are compared.
+    """
+
+    share: float | None = None
+    steps: float | None = None
+
+    @classmethod
+    def at_steps(cls, steps: float) -> Rung:
+        """The rung at the last step of the grid that a run with so many steps has passed."""
+        return cls(steps=2.0 ** (math.floor(STEPS_GRID * math.log2(steps) + _TOLERANCE) / STEPS_GRID))
+
+    def of(self, total: float) -> float:
+        """Its share of a run with so many steps in all."""
+        return self.share if self.share is not None else (self.steps or 0.0) / total
+
+    def __str__(self) -> str:
+        return f"{self.share:.0%} of a run" if self.share is not None else f"{self.steps:.0f} steps"
 
 
 @dataclass(frozen=True)
@@ -78,6 +105,11 @@ class Curve:
             reached = len(self.steps) > 0 and self.reaches(share)
             self._at[share] = float(np.interp(share * self.total, self.steps, self.values)) if reached else None
         return self._at[share]
+
+    def mean_until(self, share: float) -> float:
+        """Mean of the values up to a share of the run; the first value where there is none before."""
+        end = int(np.searchsorted(self.steps, share * self.total * (1.0 + _TOLERANCE), side="right"))
+        return float(self.values[: max(1, end)].mean())
 
     def end(self, score: float) -> float:
         """The score of a whole run: the mean of its last values where the curve is that of the score itself.
@@ -177,8 +209,19 @@ class Extrapolation:
     r2: float
     runs: int
 
-    def __call__(self, early: Array) -> Array:
+    def __call__(self, early: float) -> float:
         return self.intercept + self.slope * early
+
+
+LENGTH_RUNS = 3.0
+"""The effect of the length of runs is shrunk as if so many runs had shown none."""
+
+
+def length_slope(lengths: Array, scores: Array) -> float:
+    """How normal scores [n] grow with the logs of the lengths [n] of their runs, by a shrunk regression line."""
+    offsets = lengths - lengths.mean()
+    spread = float(offsets @ offsets)
+    return float(offsets @ (scores - scores.mean())) / (spread + LENGTH_RUNS * spread / len(lengths)) if spread else 0.0
 
 
 PRIOR_RUNS, PRIOR_POWER = 3.0, 0.8

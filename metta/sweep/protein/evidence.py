@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from metta.sweep.protein.curves import Curve, Extrapolation, NormalScores, extrapolation
+from metta.sweep.protein.curves import Curve, Extrapolation, NormalScores, Rung, extrapolation, length_slope
 from metta.sweep.protein.surrogate import Data
 
 Array = NDArray[np.float64]
@@ -19,6 +20,8 @@ Array = NDArray[np.float64]
 PRIOR_NOISE, PRIOR_REPEATS = 0.3, 2.0
 """The variance between runs with other seeds, as a share of the variance of all whole runs, starts at the first number,
 as if as many repeats as the second had shown it. Measured on `benchmarks/curves`, see docs/benchmarks.md."""
+ONE_LENGTH = 0.01
+"""Runs whose steps in all differ by no more than this share are equally long."""
 NO_NOISE = 1e-9
 """Repeats whose scores differ by no more than this share have no noise: they differ by rounding errors."""
 
@@ -79,6 +82,30 @@ class Known:
     last_noise: float
 
 
+@dataclass(frozen=True)
+class Readings:
+    """What trials showed at a rung.
+
+    Attributes:
+        numbers: of the trials [n].
+        scores: normal scores [n] of the values there, to be maximised, less what the length of the run explains.
+        repeats: [n], whether each repeats another trial.
+    """
+
+    numbers: NDArray[np.intp]
+    scores: Array
+    repeats: NDArray[np.bool_]
+
+    @cached_property
+    def firsts(self) -> Array:
+        """The scores of those that repeat no other."""
+        return self.scores[~self.repeats]
+
+    @cached_property
+    def by_number(self) -> dict[int, float]:
+        return dict(zip(self.numbers.tolist(), self.scores.tolist(), strict=True))
+
+
 class Evidence:
     """All trials of a sweep.
 
@@ -89,8 +116,8 @@ class Evidence:
 
     def __init__(self, runs: Sequence[Run], shares: Sequence[float]) -> None:
         self.runs, self._shares = runs, shares
-        self._extrapolations: dict[float, Extrapolation | None] = {}
-        self._early_at: dict[float, tuple[Array, Array]] = {}
+        self._said: dict[Rung, Extrapolation | None] = {}
+        self._readings: dict[Rung, Readings] = {}
 
     @cached_property
     def whole_runs(self) -> float:
@@ -102,21 +129,47 @@ class Evidence:
         """What was spent on repeats, in whole runs."""
         return sum(run.share for run in self.runs if run.ended and run.repeat)
 
-    def at(self, share: float) -> tuple[Array, Array]:
-        """Numbers and values [n] of all trials that reached a share, without repeats."""
-        if share not in self._early_at:
-            values = {run.number: run.curve.at(share) for run in self.runs if not run.repeat}
-            reached = {number: value for number, value in values.items() if value is not None}
-            self._early_at[share] = np.array(list(reached), dtype=float), np.array(list(reached.values()))
-        return self._early_at[share]
+    @cached_property
+    def one_length(self) -> bool:
+        """Whether a whole run has the same steps in all trials."""
+        totals = [run.curve.total for run in self.runs if len(run.curve.steps)]
+        return not totals or max(totals) <= min(totals) * (1.0 + ONE_LENGTH)
 
-    def averages(self, share: float) -> Array:
-        """Mean values [n], up to a share, of all trials that reached it, without repeats."""
-        curves = [run.curve for run in self.runs if not run.repeat and run.curve.reaches(share)]
-        return np.array([curve.values[: _until(curve, share)].mean() for curve in curves])
+    def rung(self, share: float, total: float) -> Rung:
+        """Where a run is compared that has come to a share of its steps in all.
 
-    def r2(self, share: float) -> float | None:
-        found = self.extrapolation(share)
+        At equal shares if all runs are equally long. Otherwise after equal steps, or at equal shares if values there
+        tell more of the end.
+        """
+        by_share, by_steps = Rung(share), Rung.at_steps(share * total)
+        if self.one_length:
+            return by_share
+        shares, steps = self.r2(by_share), self.r2(by_steps)
+        return by_share if shares is not None and steps is not None and shares > steps else by_steps
+
+    def readings(self, rung: Rung) -> Readings:
+        """What all trials that reached a rung showed there."""
+        if rung not in self._readings:
+            self._readings[rung] = self._read(rung)
+        return self._readings[rung]
+
+    def _read(self, rung: Rung) -> Readings:
+        reached = [(run, value) for run in self.runs if (value := run.curve.at(rung.of(run.curve.total))) is not None]
+        scores = self._early(np.array([value for _, value in reached]))
+        if rung.share is not None and not self.one_length and len(reached):
+            lengths = np.log([run.curve.total for run, _ in reached])
+            scores = scores - length_slope(lengths, scores) * (lengths - lengths.mean())
+        numbers = np.array([run.number for run, _ in reached], dtype=np.intp)
+        return Readings(numbers, scores, np.array([run.repeat for run, _ in reached], dtype=bool))
+
+    def averages(self, rung: Rung) -> Array:
+        """Mean values [n], up to a rung, of all trials that reached it, without repeats."""
+        curves = [(run.curve, rung.of(run.curve.total)) for run in self.runs if not run.repeat]
+        return np.array([curve.mean_until(share) for curve, share in curves if curve.reaches(share)])
+
+    def r2(self, rung: Rung) -> float | None:
+        """How well what trials showed at a rung predicts the end; None while nothing can be learnt."""
+        found = self.extrapolation(rung)
         return None if found is None else found.r2
 
     @cached_property
@@ -143,23 +196,42 @@ class Evidence:
 
     @cached_property
     def _early(self) -> NormalScores:
-        return NormalScores(np.concatenate([self.at(share)[1] for share in self._shares]))
+        """Normal scores of all values at all rungs, of runs of one length; otherwise of all reported values."""
+        curves = [run.curve for run in self.runs if not run.repeat]
+        if not self.one_length:
+            return NormalScores(np.concatenate([curve.values for curve in curves]))
+        values = [value for share in self._shares for curve in curves if (value := curve.at(share)) is not None]
+        return NormalScores(np.array(values))
 
-    def extrapolation(self, share: float) -> Extrapolation | None:
-        """How values at a share predict the end; None while fewer than two runs show it."""
-        if share not in self._extrapolations:
-            pairs = [
-                (value, end)
-                for run in self.runs
-                if (end := self._end(run)) is not None
-                if (value := run.curve.at(share)) is not None
-            ]
-            found = None
-            if len(pairs) >= 2 and self._ends is not None:
-                early, ends = np.array(pairs).T
-                found = extrapolation(share, self._early(early), self._ends(ends), self._early(self.at(share)[1]))
-            self._extrapolations[share] = found
-        return self._extrapolations[share]
+    @cached_property
+    def _length_effect(self) -> Callable[[float], float]:
+        """What a run's steps in all add to the normal score of its end."""
+        ends = [(run.curve.total, end) for run in self.runs if (end := self._end(run)) is not None]
+        if self.one_length or self._ends is None:
+            return lambda total: 0.0
+        totals, scores = np.array(ends).T
+        lengths = np.log(totals)
+        slope, middle = length_slope(lengths, self._ends(scores)), float(lengths.mean())
+        return lambda total: slope * (math.log(total) - middle)
+
+    def extrapolation(self, rung: Rung) -> Extrapolation | None:
+        """How readings at a rung predict the end, length of the run apart; None while fewer than two runs show it."""
+        if rung not in self._said:
+            self._said[rung] = self._extrapolate(rung)
+        return self._said[rung]
+
+    def _extrapolate(self, rung: Rung) -> Extrapolation | None:
+        readings = self.readings(rung)
+        pairs: list[tuple[float, float, float]] = []
+        for run in self.runs:
+            end, early = self._end(run), readings.by_number.get(run.number)
+            if end is not None and early is not None and self._ends is not None:
+                beyond_length = float(self._ends(np.array([end]))[0]) - self._length_effect(run.curve.total)
+                pairs.append((early, beyond_length, rung.of(run.curve.total)))
+        if len(pairs) < 2:
+            return None
+        early_scores, ends, shares = np.array(pairs).T
+        return extrapolation(min(float(shares.mean()), 1.0), early_scores, ends, readings.firsts)
 
     @property
     def scale(self) -> NormalScores | None:
@@ -180,7 +252,6 @@ class Evidence:
                 ends.setdefault(run.configuration, []).append(score)
                 measured[run.configuration] = max(measured.get(run.configuration, 0.0), (high - low) ** 2 / 4.0)
         noise = NO_NOISE if self.noiseless else _noise(list(ends.values()))
-        stopped = self._stopped
         found: list[tuple[Run, tuple[float, float]]] = []
         for run in self.runs:
             row: tuple[float, float] | None = None
@@ -188,7 +259,7 @@ class Evidence:
                 scores = ends[run.number]
                 row = float(np.mean(scores)), max(noise, measured[run.number]) / len(scores)
             elif run.ended and not run.repeat:
-                row = (np.nan, 0.0) if run.failed else stopped.get(run.number)
+                row = (np.nan, 0.0) if run.failed else self._promised(run)
             if row is not None:
                 found.append((run, row))
         data = Data(
@@ -210,17 +281,16 @@ class Evidence:
         ends, lasts = (self._ends(column) for column in np.array(pairs, dtype=float).T)
         return float(np.mean((ends - lasts) ** 2))
 
-    @property
-    def _stopped(self) -> dict[int, tuple[float, float]]:
-        """The end that the last rung of each trial predicts: a normal score and the variance of its error."""
-        said: dict[int, tuple[float, float]] = {}
-        for share in self._shares:
-            found = self.extrapolation(share)
-            if found is not None:
-                numbers, values = self.at(share)
-                ends = found(self._early(values))
-                said |= {int(n): (end, found.variance) for n, end in zip(numbers, ends.tolist(), strict=True)}
-        return said
+    def _promised(self, run: Run) -> tuple[float, float] | None:
+        """The end that the last rung of a stopped trial predicts: a normal score and the variance of its error."""
+        for share in reversed(self._shares):
+            if not run.curve.reaches(share):
+                continue
+            rung = self.rung(share, run.curve.total)
+            found, early = self.extrapolation(rung), self.readings(rung).by_number.get(run.number)
+            if found is not None and early is not None:
+                return float(found(early)) + self._length_effect(run.curve.total), found.variance
+        return None
 
 
 def half_width(known: Known) -> float:
@@ -239,7 +309,3 @@ def _noise(ends: Sequence[Sequence[float]]) -> float:
     repeats = len(scores) - len(ends)
     prior = PRIOR_REPEATS * PRIOR_NOISE * max(float(scores.var()), 1e-3)
     return (within + prior) / (repeats + PRIOR_REPEATS)
-
-
-def _until(curve: Curve, share: float) -> int:
-    return max(1, int(np.searchsorted(curve.steps, share * curve.total * (1.0 + 1e-9), side="right")))

@@ -233,11 +233,12 @@ class Protein:
         if self.early_stopping == "protein" and self._search.random_draw(_DRAW_EXEMPT, number) < EXEMPT_SHARE:
             return Decision(True, "drawn to go on regardless, to learn how early values predict the end", share)
         draw = self._search.random_draw(_DRAW_TIE, number, round(share * 1e6))
-        value = shown.at(share)
-        assert value is not None
-        asked = Asked(number, value, float(shown.values.max()), draw, passed(shares, 0.0, before))
+        evidence, earlier = self._history.evidence, passed(shares, 0.0, before)
+        rung = evidence.rung(share, shown.total)
+        former = None if earlier is None else evidence.rung(earlier, shown.total)
+        asked = Asked(number, share, rung, float(shown.values.max()), draw, former)
         scarce = self.num_trials is not None and self.max_cost is None
-        return decide(self.early_stopping, share, self.min_share, asked, self._history.evidence, scarce)
+        return decide(self.early_stopping, self.min_share, asked, evidence, scarce)
 
     def forget(self, number: int, missing_ok: bool = False) -> None:
         """Forget a suggestion or an observation.

@@ -1,7 +1,8 @@
-"""When to stop a run early: rules that compare runs at equal shares of a whole run.
+"""When to stop a run early: rules that compare runs at the same point of their curves.
 
 Each rule looks at a run when it passes a rung, which is a share of a whole run, and compares its value there with the
-values of all other runs that passed it. A rule says go on or stop, and why.
+values of all other runs that passed it, or, where whole runs differ in length, that came to the same step. A rule says
+go on or stop, and why.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from metta.sweep.protein.curves import Rung
+from metta.sweep.protein.evidence import Readings
 from metta.sweep.protein.types import Decision, Rule
 
 Array = NDArray[np.float64]
@@ -52,14 +55,14 @@ class Peers(Protocol):
     def whole_runs(self) -> float:
         """What was spent so far, in whole runs."""
 
-    def at(self, share: float) -> tuple[Array, Array]:
-        """Numbers and values [n] of all trials that reached a share, without repeats."""
+    def readings(self, rung: Rung) -> Readings:
+        """What all trials that reached a rung showed there."""
 
-    def averages(self, share: float) -> Array:
-        """Mean values [n], up to a share, of all trials that reached it, without repeats."""
+    def averages(self, rung: Rung) -> Array:
+        """Mean values [n], up to a rung, of all trials that reached it, without repeats."""
 
-    def r2(self, share: float) -> float | None:
-        """How well values at a share predict the end; None while nothing can be learnt."""
+    def r2(self, rung: Rung) -> float | None:
+        """How well values at a rung predict the end; None while nothing can be learnt."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +71,19 @@ class Asked:
 
     Attributes:
         number: of the trial.
-        value: its value there.
+        share: of its run that it has come to, one of `rungs`.
+        rung: where it is compared.
         best: the best of its values so far.
         draw: a random number in 0..1, which decides between equal values.
         before: the last rung at which it was judged before, if any.
     """
 
     number: int
-    value: float
+    share: float
+    rung: Rung
     best: float
     draw: float
-    before: float | None = None
+    before: Rung | None = None
 
 
 def rungs(rule: Rule, min_share: float, number: int) -> list[float]:
@@ -110,83 +115,81 @@ def bracket(number: int, min_share: float) -> int:
     return int(np.searchsorted(np.cumsum(weights), position, side="right"))
 
 
-def decide(
-    rule: Rule, share: float, min_share: float, run: Asked, peers: Peers, scarce_trials: bool = False
-) -> Decision:
+def decide(rule: Rule, min_share: float, run: Asked, peers: Peers, scarce_trials: bool = False) -> Decision:
     """Whether a run goes on beyond a rung.
 
     Args:
-        share: the rung, one of `rungs`.
         scarce_trials: the number of trials is limited, and their cost is not. Then "protein" stops fewer, because
             the cost that it saves is not spent on more trials.
     """
     if rule == "median":
-        return _median(share, run, peers)
-    numbers, values = peers.at(share)
+        return _median(run, peers)
+    readings = peers.readings(run.rung)
+    compared = ~readings.repeats
     if rule == "hyperband":
         own = bracket(run.number, min_share)
-        values = values[[bracket(int(number), min_share) == own for number in numbers]]
+        compared &= np.array([bracket(number, min_share) == own for number in readings.numbers.tolist()], dtype=bool)
     eta, why = ETA, ""
     if rule == "protein":
-        eta, why = _scarce_eta(share, peers) if scarce_trials else _learnt_eta(share, run.before, peers)
-    return _halve(share, eta, why, run, values)
+        eta, why = _scarce_eta(run, peers) if scarce_trials else _learnt_eta(run, peers)
+    return _halve(eta, why, run, readings.by_number[run.number], readings.scores[compared])
 
 
-def _learnt_eta(share: float, before: float | None, peers: Peers) -> tuple[float, str]:
+def _learnt_eta(run: Asked, peers: Peers) -> tuple[float, str]:
     """The reduction factor that suits how well values at this rung predict the end of runs in this sweep.
 
     With R² of the end on those values, sqrt(R² / (1 - R²)) is the ratio of signal to noise. At a later rung R² is the
     partial one: what the value there predicts beyond the value at the rung before, by which trials were selected
     already. The factor is 1 + `FIRST_SLOPE` or `LATER_SLOPE` times that ratio.
     """
-    first = before is None
-    found = peers.r2(share) if peers.whole_runs >= FIRST_RUNS else None
+    first = run.before is None
+    found = peers.r2(run.rung) if peers.whole_runs >= FIRST_RUNS else None
     if found is None:
         return (ETA if first else LATER_ETA), ", before enough whole runs ended"
-    known = 0.0 if before is None else peers.r2(before) or 0.0
+    known = 0.0 if run.before is None else peers.r2(run.before) or 0.0
     partial = min(max(0.0, (found - known) / (1.0 - known)), 1.0 - _TOLERANCE)
     signal = min(math.sqrt(partial / (1.0 - partial)), MAX_SIGNAL)
     eta = 1.0 + (FIRST_SLOPE if first else LATER_SLOPE) * signal
     return eta, f", because {'' if first else 'partial '}R² of the end on values there is {partial:.2f}"
 
 
-def _scarce_eta(share: float, peers: Peers) -> tuple[float, str]:
+def _scarce_eta(run: Asked, peers: Peers) -> tuple[float, str]:
     """The reduction factor where saved cost buys no more trials: above 1 only where early values predict well."""
-    found = peers.r2(share) if peers.whole_runs >= FIRST_RUNS else None
+    found = peers.r2(run.rung) if peers.whole_runs >= FIRST_RUNS else None
     if found is None:
         return 1.0, ", before enough whole runs ended"
     eta = 1.0 + SCARCE_SLOPE * max(0.0, found - SCARCE_R2)
     return eta, f", because R² of the end on values there is {found:.2f} and trials are scarce"
 
 
-def _halve(share: float, eta: float, why: str, run: Asked, values: Array) -> Decision:
+def _halve(eta: float, why: str, run: Asked, own: float, scores: Array) -> Decision:
     """Go on among the best 1 / eta of the trials that reached the rung (Li et al. 2020, arXiv 1810.05934).
 
     Among trials with equal values, as on a plateau at zero, a random share goes on.
     """
-    compared = len(values)
+    compared = len(scores)
     if compared < eta:
-        return Decision(True, f"{compared} trials at {share:.0%} of a run, fewer than {eta:.1f}", share)
+        return Decision(True, f"{compared} trials at {run.rung}, fewer than {eta:.1f}", run.share)
     kept = max(1, int(compared / eta))
-    above, equal = int((values > run.value).sum()), max(1, int((values == run.value).sum()))
+    above, equal = int((scores > own).sum()), max(1, int((scores == own).sum()))
     rank = above + 1 + int(run.draw * equal)
     go_on = rank <= kept
-    reason = f"{_ordinal(rank)} of {compared} at {share:.0%} of a run; the best {kept} go on (1/{eta:.1f}{why})"
-    return Decision(go_on, reason, share, rank, compared, kept)
+    reason = f"{_ordinal(rank)} of {compared} at {run.rung}; the best {kept} go on (1/{eta:.1f}{why})"
+    return Decision(go_on, reason, run.share, rank, compared, kept)
 
 
-def _median(share: float, run: Asked, peers: Peers) -> Decision:
+def _median(run: Asked, peers: Peers) -> Decision:
     """Stop where the best value so far is below the median of the others' averages.
 
     Golovin et al. 2017, "Google Vizier", section 3.2.2.
     """
-    averages = peers.averages(share)
+    averages = peers.averages(run.rung)
     if len(averages) < MIN_MEDIAN_RUNS:
-        return Decision(True, f"{len(averages)} trials at {share:.0%} of a run, fewer than {MIN_MEDIAN_RUNS}", share)
+        return Decision(True, f"{len(averages)} trials at {run.rung}, fewer than {MIN_MEDIAN_RUNS}", run.share)
     median = float(np.median(averages))
     relation = "not below" if run.best >= median else "below"
-    reason = f"best value {run.best:.4g} {relation} the median {median:.4g} of averages at {share:.0%} of a run"
-    return Decision(run.best >= median, reason, share, None, len(averages), None)
+    reason = f"best value {run.best:.4g} {relation} the median {median:.4g} of averages at {run.rung}"
+    return Decision(run.best >= median, reason, run.share, None, len(averages), None)
 
 
 def passed(shares: Sequence[float], before: float, now: float) -> float | None:

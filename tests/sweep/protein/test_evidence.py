@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metta.sweep.protein.curves import Curve
+from metta.sweep.protein.curves import Curve, Rung
 from metta.sweep.protein.evidence import Evidence, Known, Run, half_width
 
 SHARES = [0.1, 0.3]
@@ -53,7 +53,7 @@ def test_a_run_that_was_stopped_later_is_surer() -> None:
         values = [end + (1.0 - i / 9) * 2.0 * rng.standard_normal() for i in range(10)]
         runs.append(run(number, values))
     evidence = Evidence([*runs, run(20, [0.0]), run(21, [0.0] * 3)], SHARES)
-    assert evidence.r2(0.3) > evidence.r2(0.1)  # type: ignore[operator]
+    assert evidence.r2(Rung(0.3)) > evidence.r2(Rung(0.1))  # type: ignore[operator]
     assert known(evidence).data.errors[21] < known(evidence).data.errors[20]
 
 
@@ -109,8 +109,8 @@ def test_a_failure_has_no_score() -> None:
 
 def test_repeats_are_not_compared_at_rungs() -> None:
     evidence = Evidence([whole(0, 1.0), whole(1, 2.0), whole(2, 2.0, configuration=1)], SHARES)
-    assert evidence.at(0.1)[0].tolist() == [0.0, 1.0]
-    assert evidence.averages(0.3) == pytest.approx([0.2, 0.4])
+    assert len(evidence.readings(Rung(0.1)).firsts) == 2
+    assert evidence.averages(Rung(0.3)) == pytest.approx([0.2, 0.4])
     assert evidence.whole_runs == 3.0
     assert evidence.repeat_runs == 1.0
 
@@ -120,3 +120,39 @@ def test_intervals_narrow_as_repeats_show_the_noise() -> None:
     few = known(Evidence(runs, SHARES))
     many = known(Evidence([*runs, *(whole(6 + i, 4.0 + i, configuration=5) for i in range(5))], SHARES))
     assert half_width(few) > half_width(many) > 1.96
+
+
+def slow_and_long(number: int, slope: float, total: int, steps: int | None = None) -> Run:
+    """A run whose score grows with its steps, whatever its length."""
+    curve = Curve.of([(i + 1, i + 1, slope * (i + 1)) for i in range(steps or total)], total)
+    end = slope * total if steps is None else None
+    return Run(number, number, np.full(2, 0.01 * number), curve, end, end, None, float(steps or total), False, True)
+
+
+def runs_of_three_lengths() -> list[Run]:
+    rng = np.random.default_rng(0)
+    slopes = 1.0 + rng.random(18)
+    return [slow_and_long(i, float(slope), (10, 40, 160)[i % 3]) for i, slope in enumerate(slopes)]
+
+
+def test_runs_of_different_lengths_are_compared_after_equal_steps() -> None:
+    runs = runs_of_three_lengths()
+    evidence = Evidence([*runs, slow_and_long(18, 5.0, 10, steps=3)], SHARES)
+    assert not evidence.one_length
+    readings = evidence.readings(Rung.at_steps(3))
+    assert len(readings.firsts) == 19
+    assert readings.by_number[18] == max(readings.firsts)  # the steepest, though the longest end far higher
+
+
+def test_runs_of_one_length_are_compared_at_equal_shares() -> None:
+    assert Evidence([whole(0, 1.0), whole(1, 2.0)], SHARES).rung(0.3, 10) == Rung(share=0.3)
+
+
+def test_what_a_stopped_run_promises_depends_on_its_length() -> None:
+    stopped = [slow_and_long(18, 1.5, 10, steps=3), slow_and_long(19, 1.5, 160, steps=48)]
+    found = known(Evidence([*runs_of_three_lengths(), *stopped], SHARES))
+    scores = dict(zip(found.numbers.tolist(), found.data.scores.tolist(), strict=True))
+    short = [scores[i] for i in range(0, 18, 3)]
+    long = [scores[i] for i in range(2, 18, 3)]
+    assert min(short) - 0.5 < scores[18] < max(short) + 0.5
+    assert min(long) - 0.5 < scores[19] < max(long) + 0.5

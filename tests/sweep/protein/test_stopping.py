@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from metta.sweep.protein.curves import Rung
+from metta.sweep.protein.evidence import Readings
 from metta.sweep.protein.stopping import Asked, bracket, decide, passed, rungs
 from metta.sweep.protein.types import Decision, Rule
 
@@ -16,24 +18,27 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Fixed:
-    """Trials whose values at every share are these."""
+    """Trials whose values at every rung are these; the first one is asked of."""
 
     values: list[float]
     r2_at: dict[float, float] = field(default_factory=dict)
     whole_runs: float = 10.0
 
-    def at(self, share: float) -> tuple[Array, Array]:
-        return np.arange(float(len(self.values))), np.array(self.values)
+    def readings(self, rung: Rung) -> Readings:
+        count = len(self.values)
+        return Readings(np.arange(count), np.array(self.values), np.zeros(count, dtype=bool))
 
-    def averages(self, share: float) -> Array:
+    def averages(self, rung: Rung) -> Array:
         return np.array(self.values)
 
-    def r2(self, share: float) -> float | None:
-        return self.r2_at.get(share)
+    def r2(self, rung: Rung) -> float | None:
+        return self.r2_at.get(rung.share or 0.0)
 
 
 def ask(rule: Rule, value: float, peers: Fixed, draw: float = 0.0, before: float | None = None) -> Decision:
-    return decide(rule, 0.1, 0.1, Asked(0, value, value, draw, before), peers)
+    number = peers.values.index(value) if value in peers.values else 0
+    former = None if before is None else Rung(before)
+    return decide(rule, 0.1, Asked(number, 0.1, Rung(0.1), value, draw, former), peers)
 
 
 def test_halving_keeps_the_best_third() -> None:
@@ -85,7 +90,8 @@ def test_protein_stops_fewer_where_trials_are_scarce() -> None:
     values = [float(i) for i in range(60)]
     for r2, kept in ((0.1, 60), (0.75, 30)):
         peers = Fixed(values, {0.1: r2})
-        runs = [decide("protein", 0.1, 0.1, Asked(0, value, value, 0.0), peers, scarce_trials=True) for value in values]
+        asked = [Asked(number, 0.1, Rung(0.1), value, 0.0) for number, value in enumerate(values)]
+        runs = [decide("protein", 0.1, each, peers, scarce_trials=True) for each in asked]
         assert sum(run.go_on for run in runs) == kept
 
 
