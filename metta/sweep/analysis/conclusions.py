@@ -20,7 +20,7 @@ from metta.sweep.trial import Trial, TrialState
 
 if TYPE_CHECKING:
     from metta.sweep.analysis.model import Analysis
-    from metta.sweep.protein.types import Prediction
+    from metta.sweep.protein.types import Prediction, Standing
     from metta.sweep.state import SweepState
 
 FEW_TRIALS, MANY_TRIALS = 5, 20
@@ -28,7 +28,11 @@ FEW_TRIALS, MANY_TRIALS = 5, 20
 best trial is a guess."""
 
 GOOD, FAIR = 0.7, 0.4
-"""Rank correlations of forecasts and measurements from which a model is called good, or fair."""
+"""Rank correlations of forecasts and measurements from which a model is called good, or fair, as shares of what the
+noise of a measurement allows."""
+
+HIDDEN = 0.3
+"""Where even a perfect model could not have a higher correlation, noise hides how good a model is."""
 
 HARDLY = 0.05
 """A parameter with a smaller share of the score's variation hardly matters."""
@@ -83,6 +87,7 @@ class Quality(Enum):
     """How well a model ordered trials before they ran."""
 
     UNKNOWN = "unknown"
+    HIDDEN = "hidden by noise"
     POOR = "poor"
     FAIR = "fair"
     GOOD = "good"
@@ -109,6 +114,7 @@ class ModelQuality:
         quality: in a word.
         forecasts: how many trials it predicted before they ran.
         rank_correlation: of its predictions and the measurements; None for too few.
+        attainable: the correlation of a perfect model with noisy measurements; None for too few.
         missed_by: how many times the predicted deviation it was off, where it was noticeably too sure; else None.
         cost_error: median relative error of predicted costs; None where unknown.
     """
@@ -116,6 +122,7 @@ class ModelQuality:
     quality: Quality
     forecasts: int
     rank_correlation: float | None
+    attainable: float | None
     missed_by: float | None
     cost_error: float | None
 
@@ -299,6 +306,15 @@ class Conclusions:
             return None
         return self.state.analysis.interval(expected)
 
+    def standing(self, trial: Trial | None) -> Standing | None:
+        """What is believed of a trial's configuration; None where the model was not asked, or for too few trials."""
+        analysis = self.state.analysis
+        if trial is None or analysis is None or self.evidence is Evidence.ALMOST_NONE:
+            return None
+        first = self.state.repeats.get(trial.number, trial.number)
+        same = [first, *(analysis.twins if trial.number == analysis.recommended else [])]
+        return next((analysis.standings[number] for number in same if number in analysis.standings), None)
+
     @cached_property
     def repeats(self) -> list[Trial]:
         """The scored trials with exactly the best setting."""
@@ -316,11 +332,12 @@ class Conclusions:
             return None
         forecasts = self.state.analysis.forecasts
         correlation, misses = forecasts.rank_correlation, forecasts.misses
-        if correlation is None or misses is None:
-            return ModelQuality(Quality.UNKNOWN, len(forecasts.numbers), None, None, None)
-        quality = Quality.GOOD if correlation >= GOOD else Quality.FAIR if correlation >= FAIR else Quality.POOR
+        attainable = forecasts.attainable_correlation
+        if correlation is None or misses is None or attainable is None:
+            return ModelQuality(Quality.UNKNOWN, len(forecasts.numbers), None, None, None, None)
         missed_by = misses if misses >= NOTICEABLE_MISSES else None
-        return ModelQuality(quality, len(forecasts.numbers), correlation, missed_by, forecasts.cost_error)
+        quality = _quality(correlation, attainable)
+        return ModelQuality(quality, len(forecasts.numbers), correlation, attainable, missed_by, forecasts.cost_error)
 
     # ---- what matters
 
@@ -432,3 +449,11 @@ class Conclusions:
         while last < len(good) - 1 and good[last + 1]:
             last += 1
         return GoodValues(low=values[first], high=values[last])
+
+
+def _quality(correlation: float, attainable: float) -> Quality:
+    """How good an order of trials is, beside the best one that noise allows."""
+    if attainable < HIDDEN:
+        return Quality.HIDDEN
+    share = correlation / attainable
+    return Quality.GOOD if share >= GOOD else Quality.FAIR if share >= FAIR else Quality.POOR

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from metta.sweep.analysis.ranges import End
 from metta.sweep.protein import Protein
+from metta.sweep.protein.choosing import best_probabilities
 from metta.sweep.protein.space import Categorical, Parameter, Space
-from metta.sweep.protein.types import Importance, Observation, Prediction
+from metta.sweep.protein.types import Importance, Observation, Prediction, Standing
 from metta.sweep.state import SweepState
 
 Array = NDArray[np.float64]
@@ -53,6 +54,7 @@ class Forecasts:
         numbers: the trials.
         predicted: expected scores.
         deviations: standard deviations of single measurements around these, noise included.
+        noises: standard deviations of single measurements around the true score.
         measured: scores.
         costs_predicted, costs_measured: NaN where no cost was predicted.
     """
@@ -60,6 +62,7 @@ class Forecasts:
     numbers: list[int]
     predicted: Array
     deviations: Array
+    noises: Array
     measured: Array
     costs_predicted: Array
     costs_measured: Array
@@ -72,6 +75,19 @@ class Forecasts:
         return float(np.corrcoef(_ranks(self.predicted), _ranks(self.measured))[0, 1])
 
     @property
+    def attainable_correlation(self) -> float | None:
+        """The correlation that a perfect model would have had with single, noisy measurements.
+
+        It is the square root of the share of the measured variance that is not noise: the reliability index of
+        classical test theory (Lord & Novick 1968, "Statistical theories of mental test scores", section 3.4). None
+        for too few trials, or where all measurements are equal.
+        """
+        if len(self.numbers) < FEW_FORECASTS or np.ptp(self.measured) == 0:
+            return None
+        noise = float(np.mean(self.noises**2))
+        return math.sqrt(max(0.0, 1.0 - noise / float(np.var(self.measured, ddof=1))))
+
+    @property
     def misses(self) -> float | None:
         """Root mean square of the errors, in predicted standard deviations: 1 for a model that is exactly as sure as it
         should be; None for too few trials.
@@ -79,6 +95,15 @@ class Forecasts:
         if len(self.numbers) < FEW_FORECASTS:
             return None
         return float(np.sqrt(np.mean(((self.measured - self.predicted) / self.deviations) ** 2)))
+
+    @cached_property
+    def widening(self) -> float:
+        """The factor by which intervals are wider than the model says, because it has been too sure; at least 1.
+
+        This is the Birge ratio, by which physics scales errors that turn out too small (Birge 1932,
+        https://doi.org/10.1103/PhysRev.40.207).
+        """
+        return max(1.0, self.misses or 1.0)
 
     @property
     def cost_error(self) -> float | None:
@@ -100,6 +125,7 @@ class Analysis:
         expected: the score and cost that it expects of each scored trial, by number.
         importance: of each parameter, by dotted path.
         slices: one through the recommended setting for each parameter, by dotted path.
+        standings: of each configuration with a whole run, by the number of its first trial.
         forecasts: made before the trials ran.
         twins: numbers of the scored trials with exactly the recommended setting, including the recommended trial.
         neighbours: numbers of the scored trials nearest to the recommended setting, without its twins.
@@ -112,19 +138,15 @@ class Analysis:
     expected: dict[int, Prediction]
     importance: dict[str, Importance]
     slices: dict[str, Slice]
+    standings: dict[int, Standing]
     forecasts: Forecasts
     twins: list[int]
     neighbours: list[int]
     at_the_edge: dict[str, End]
 
-    @cached_property
+    @property
     def widening(self) -> float:
-        """The factor by which intervals are wider than the model says, because it has been too sure; at least 1.
-
-        This is the Birge ratio, by which physics scales errors that turn out too small (Birge 1932,
-        https://doi.org/10.1103/PhysRev.40.207).
-        """
-        return max(1.0, self.forecasts.misses or 1.0)
+        return self.forecasts.widening
 
     def interval(self, prediction: Prediction) -> tuple[float, float]:
         """The 95% interval of the true score."""
@@ -145,17 +167,45 @@ def analyse(state: SweepState) -> Analysis | None:
     expected = {each.number: prediction for each, prediction in zip(scored, predictions, strict=True)}
     twins, neighbours = _near(points, scored.index(best), scored)
     slices = _slices(protein, space, best)
+    forecasts = _forecasts(state, expected)
     return Analysis(
         known=len(protein.observations),
         recommended=best.number,
         expected=expected,
         importance=protein.importance(),
         slices=slices,
-        forecasts=_forecasts(state, expected),
+        standings=_standings(state, protein, scored, points, predictions, forecasts),
+        forecasts=forecasts,
         twins=twins,
         neighbours=neighbours,
         at_the_edge=_at_the_edge(space, best, slices, state.sign),
     )
+
+
+def _standings(
+    state: SweepState,
+    protein: Protein,
+    scored: Sequence[Observation],
+    points: Array,
+    predictions: Sequence[Prediction],
+    forecasts: Forecasts,
+) -> dict[int, Standing]:
+    """What is believed of each configuration; trials with the same hyperparameters are one.
+
+    Where the optimiser learns from curves, it says this itself.
+    """
+    if state.definition.learns_from_curves:
+        return {each.number: each for each in protein.standings()}
+    _, firsts, counts = np.unique(points.round(9), axis=0, return_index=True, return_counts=True)
+    chosen = [predictions[i] for i in firsts]
+    mean = np.array([each.score for each in chosen])
+    variance = np.array([each.score_std**2 for each in chosen])
+    probabilities = best_probabilities(state.sign * mean, variance, np.random.default_rng(protein.seed))
+    reach = 1.96 * forecasts.widening * np.sqrt(variance + np.array([each.noise_std**2 for each in chosen]))
+    columns = (counts, probabilities, mean, mean - reach, mean + reach)
+    numbers = [scored[i].number for i in firsts]
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return {number: Standing(number, *row) for number, row in zip(numbers, rows, strict=True)}
 
 
 def _ranks(values: Array) -> Array:
@@ -194,6 +244,7 @@ def _forecasts(state: SweepState, expected: dict[int, Prediction]) -> Forecasts:
                 for each, (trial, _) in zip(suggestions, predicted, strict=True)
             ]
         ),
+        noises=np.array([expected[trial.number].noise_std for trial, _ in predicted]),
         measured=np.array([score for _, score in predicted]),
         costs_predicted=np.array([each.get("cost") or math.nan for each in suggestions], float),
         costs_measured=np.array([trial.cost or math.nan for trial, _ in predicted], float),

@@ -126,13 +126,14 @@ def best(options: argparse.Namespace) -> None:
     Best is the recommended trial: the one that did best on fresh seeds, or else the one that the model trusts most,
     because the highest of many scores may be luck. With --measured, the trial of the top score.
     """
+    import dataclasses
     import shlex
 
     import yaml
 
     from metta.common.config import unflatten
     from metta.common.plain import strict
-    from metta.sweep.report.findings import best_reason
+    from metta.sweep.report.findings import best_reason, standing_sentences
     from metta.sweep.report.format import cost_text, score_text, value_text
     from metta.sweep.state import read_state
 
@@ -149,8 +150,10 @@ def best(options: argparse.Namespace) -> None:
     overrides = shlex.join(f"{path}={value_text(value)}" for path, value in params.items())
     nested = unflatten(params)
     if options.json:
-        facts = {"trial": chosen.number, "score": chosen.score, "cost": chosen.cost, "metric": state.metric}
-        facts |= {"best": best_one.number if best_one else None, "top": top.number}
+        facts: dict[str, Any] = {"trial": chosen.number, "score": chosen.score, "cost": chosen.cost}
+        facts |= {"metric": state.metric, "best": best_one.number if best_one else None, "top": top.number}
+        standing = state.analysed().conclusions.standing(chosen)
+        facts["standing"] = None if standing is None else dataclasses.asdict(standing)
         print(json.dumps(facts | {"params": strict(nested), "overrides": overrides}, indent=2, allow_nan=False))
     elif options.overrides:
         print(overrides)
@@ -160,6 +163,8 @@ def best(options: argparse.Namespace) -> None:
         print(f"trial {chosen.number}: {state.metric} {score_text(chosen)} for {cost_text(chosen, state.definition)}")
         if limit is None and not options.measured:
             print(best_reason(state))
+        for sentence in standing_sentences(state.analysed().conclusions, chosen):
+            print(sentence)
         if chosen.number != top.number:
             print(f"top measured score: {score_text(top)}, by trial {top.number} (--measured shows it)")
         print(f"\nas overrides:\n  {overrides}\n\nas YAML:")

@@ -215,8 +215,20 @@ def _certainty(found: Conclusions, best: Trial) -> Finding:
     return Finding(
         question,
         f"Run again, it should average {interval[0]:.3g} to {interval[1]:.3g} (95% sure)",
-        [*_contenders(found.contenders), noise, _repeats(found), *quality],
+        [*_contenders(found.contenders), *standing_sentences(found, best), noise, _repeats(found), *quality],
     )
+
+
+def standing_sentences(found: Conclusions, trial: Trial) -> list[str]:
+    """How probably a trial has the best setting, and what one more run of it should score; none where unknown."""
+    standing = found.standing(trial)
+    if standing is None:
+        return []
+    settings = f"the {len(found.state.analysis.standings):,} settings" if found.state.analysis else "all settings"
+    return [
+        f"The probability that it is the best of {settings} is {standing.probability:.0%}.",
+        f"A single run on another seed should score {standing.low:.3g} to {standing.high:.3g} (95% sure).",
+    ]
 
 
 def _contenders(contenders: Sequence[Trial]) -> list[str]:
@@ -257,11 +269,16 @@ def _model_quality(found: Conclusions) -> list[str]:
         else f" It was off by {missed:.1f} times what it predicted, so its 95% ranges here are that much wider."
     )
     cost = "" if model.cost_error is None else f" Costs were off by {model.cost_error:.0%} (median)."
-    return [
-        f"The model predicted {model.forecasts:,} trials before they ran. Its order of them was "
-        f"{QUALITIES[model.quality]}: a rank correlation of {model.rank_correlation:.2f} (1 is perfect, 0 is chance)."
-        f"{wider}{cost}"
-    ]
+    predicted = f"The model predicted {model.forecasts:,} trials before they ran."
+    allowed = f"the noise of one run allows {model.attainable:.2f} at most"
+    if model.quality is Quality.HIDDEN:
+        order = f"Noise hides how good its order of them was: {allowed} as a correlation of predicted and measured."
+    else:
+        order = (
+            f"Its order of them was {QUALITIES[model.quality]}: a rank correlation of {model.rank_correlation:.2f}, "
+            f"where 0 is chance and {allowed}."
+        )
+    return [f"{predicted} {order}{wider}{cost}"]
 
 
 def _importance(found: Conclusions) -> Finding:

@@ -161,6 +161,10 @@ def test_how_good_the_model_is(snapshot: Take) -> None:
     assert quality(-forecasts.measured) is Quality.POOR
     assert quality(forecasts.measured, forecasts.numbers[:2]) is Quality.UNKNOWN
     assert replace(sweep, analysis=None).conclusions.model_quality is None
+    loud = replace(forecasts, noises=10.0 * np.ptp(forecasts.measured) * np.ones(len(forecasts.numbers)))
+    hidden = replace(sweep, analysis=replace(sweep.analysis, forecasts=loud)).conclusions.model_quality
+    assert hidden is not None
+    assert hidden.quality is Quality.HIDDEN
 
 
 def test_what_to_do_next(snapshot: Take) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -74,10 +75,34 @@ def test_a_model_that_was_too_sure_gets_wider_ranges(snapshot: Callable[[str], S
 
 def test_equal_scores_share_a_rank() -> None:
     predicted, measured = np.array([1.0, 2.0, 2.0, 4.0, 5.0]), np.array([2.0, 1.0, 3.0, 3.0, 5.0])
-    forecasts = Forecasts(list(range(5)), predicted, np.ones(5), measured, np.ones(5), np.ones(5))
+    forecasts = Forecasts(list(range(5)), predicted, np.ones(5), np.zeros(5), measured, np.ones(5), np.ones(5))
     assert forecasts.rank_correlation == pytest.approx(
         7.25 / 9.5
     )  # of the ranks 0, 1.5, 1.5, 3, 4 and 1, 0, 2.5, 2.5, 4
+
+
+def test_noise_limits_the_order_that_a_perfect_model_can_give() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.standard_normal(400)
+    measured = true + 2.0 * rng.standard_normal(400)
+    columns = (np.ones(400), np.full(400, 2.0), measured, np.ones(400), np.ones(400))
+    perfect = Forecasts(list(range(400)), true, *columns)
+    assert perfect.attainable_correlation == pytest.approx(1 / math.sqrt(5), abs=0.08)
+    assert perfect.rank_correlation == pytest.approx(perfect.attainable_correlation, abs=0.08)
+    without_signal = replace(perfect, noises=np.full(400, 9.0))
+    assert without_signal.attainable_correlation == 0.0
+
+
+def test_the_probabilities_of_being_the_best_add_up(snapshot: Callable[[str], SweepState]) -> None:
+    analysis = snapshot("made").analysis
+    assert analysis
+    assert sum(each.probability for each in analysis.standings.values()) == pytest.approx(1.0)
+    for number, standing in analysis.standings.items():
+        assert standing.score == analysis.expected[number].score
+        low, high = analysis.interval(analysis.expected[number])
+        assert standing.low <= low <= high <= standing.high, "one run varies more than the mean of many"
+    likely = max(analysis.standings.values(), key=lambda each: each.probability)
+    assert likely.number in {analysis.recommended, *analysis.twins}
 
 
 def test_what_moves_the_score_is_found(snapshot: Callable[[str], SweepState]) -> None:
