@@ -23,7 +23,7 @@ class _CoreSchemaLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias could make a value hold itself")
+            raise yaml.YAMLError("aliases are not supported, because a value could contain itself")
         return super().compose_node(parent, index)
 
 
@@ -46,7 +46,7 @@ _CoreSchemaLoader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def read_value(text: str) -> Any:
-    """Read a scalar, list or map; text that is not YAML stands for itself.
+    """Read a scalar, list or map; text that is not YAML is returned unchanged.
 
     Example:
         >>> read_value("1e-4"), read_value("[1, true, null]"), read_value("{a: no}")
@@ -64,7 +64,7 @@ def read_value(text: str) -> Any:
 def readings(text: str) -> list[Any]:
     """Every way to read `text`, best first: as `read_value` does, with all scalars as text, and as typed.
 
-    The later ones are for fields that hold text, where ``2024`` or ``[1, 2]`` are not numbers.
+    The later readings are for text fields, in which ``2024`` and ``[1, 2]`` are text.
     """
     value = read_value(text)
     if isinstance(value, list | dict):

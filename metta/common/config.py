@@ -19,7 +19,7 @@ class ConfigError(UserError, ValueError):
     """A path that does not exist, or a value its field does not accept.
 
     Attributes:
-        paths: the overrides whose values were refused; empty when the fault is not in one value.
+        paths: the overrides whose values were refused; empty if the error does not concern single values.
     """
 
     def __init__(self, message: str, paths: Iterable[str] = ()) -> None:
@@ -52,12 +52,12 @@ class Config(BaseModel):
         """Set the fields at dotted paths, all of them or none, and return self.
 
         A path leads through any pydantic model, through keys of dicts (which may hold dots themselves) and
-        through indices of lists. Each model on the way is validated as a whole, once, with all its new values in
-        place, so values that bind each other can move together and their order does not matter.
+        through indices of lists. Each model on the way is validated once, as a whole, with all its new values.
+        Therefore values that constrain each other can change together, in any order.
 
         Raises:
-            ConfigError: a path does not exist (with the nearest valid names), or a value does not fit. Nothing
-                has changed then.
+            ConfigError: a path does not exist (with the nearest valid names), or a value does not fit. In that case
+                nothing has changed.
         """
         if overrides:
             changed = _replace(self, overrides, "")
@@ -67,10 +67,10 @@ class Config(BaseModel):
 
 
 class Overrides(RootModel[dict[str, Any]]):
-    """Values waiting to be put on another configuration: flat, keyed by dotted path.
+    """Values that will be set on another configuration later: flat, keyed by dotted path.
 
-    Nested mappings are flattened. Unlike other mappings it takes new keys from `Config.override`, because
-    the configuration that they will be checked against does not exist yet.
+    Nested mappings are flattened. Unlike other mappings it accepts new keys from `Config.override`, because the
+    configuration that checks them does not exist yet.
     """
 
     root: dict[str, Any] = {}
@@ -89,7 +89,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Turn nested mappings into one with dotted keys: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``.
 
     Raises:
-        ConfigError: two keys come to the same path.
+        ConfigError: two keys give the same path.
     """
     flat: dict[str, Any] = {}
     for key, value in nested.items():
@@ -121,7 +121,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def children(node: Any) -> dict[str, Any] | None:
-    """What a path can lead to from `node`, by name; None for a value that has no names below it."""
+    """The values one level below `node`, by name; None for a value without any."""
     if isinstance(node, BaseModel):
         fields = {name: node.__dict__[name] for name in type(node).model_fields if name in node.__dict__}
         return {**fields, **(node.__pydantic_extra__ or {})}
@@ -133,7 +133,7 @@ def children(node: Any) -> dict[str, Any] | None:
 
 
 def _replace(node: Any, changes: Mapping[str, Any], where: str) -> Any:
-    """Return a copy of `node`, which lies at `where` ("" or a path ending in a dot), with `changes` in place."""
+    """Return a copy of `node` with `changes` applied; `where` is the path of `node`, "" or ending in a dot."""
     if isinstance(node, Overrides):
         return _validate(node, {**node.root, **changes}, changes, where)
     old = children(node)
@@ -161,14 +161,14 @@ def _replace(node: Any, changes: Mapping[str, Any], where: str) -> Any:
 
 
 def _by_child(changes: Mapping[str, Any], names: Iterable[str], node: Any, where: str) -> dict[str, dict[str, Any]]:
-    """Sort `changes` by the child they lead to, keyed by the rest of their path ("" where it ends there)."""
+    """Group `changes` by the child they lead to, keyed by the rest of their path ("" if the path ends there)."""
     groups: dict[str, dict[str, Any]] = {}
     for path, value in changes.items():
         fitting = [name for name in names if path == name or (path.startswith(f"{name}.") and path != f"{name}.")]
         if not fitting:
-            place = where.removesuffix(".") or type(node).__name__
+            owner = where.removesuffix(".") or type(node).__name__
             key = path if path.endswith(".") else path.split(".")[0]
-            raise ConfigError(f"{where}{path}: {place} has no {key!r}; {nearest(key, names)}")
+            raise ConfigError(f"{where}{path}: {owner} has no {key!r}; {nearest(key, names)}")
         name = max(fitting, key=len)
         groups.setdefault(name, {})[path[len(name) + 1 :]] = value
     return groups
@@ -184,7 +184,11 @@ def _validate(node: BaseModel, values: Any, changes: Mapping[str, Any], where: s
 
 
 def explain(error: ValidationError, model: type[BaseModel], given: Mapping[str, Any], where: str = "") -> str:
-    """Say in a line or two which values `model`, given `given` at path `where`, refused, and what it expected."""
+    """Say in one or two lines which of the `given` values `model` refused, and what it expected.
+
+    Args:
+        where: the path of the model, "" or ending in a dot.
+    """
     by_field: dict[str, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_field.setdefault(str(detail["loc"][0]) if detail["loc"] else "", []).append(detail)
@@ -225,7 +229,7 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def reasons(details: Iterable[ErrorDetails], depth: int = 0) -> str:
-    """Why pydantic refused a value that lies `depth` levels into what it validated."""
+    """Why pydantic refused a value that is `depth` levels below the validated one."""
     lines = []
     for detail in details:
         place = ".".join(str(part) for part in detail["loc"][depth:])
@@ -244,7 +248,7 @@ def show_value(value: Any, limit: int = 80) -> str:
 
 
 def show_type(annotation: Any) -> str:
-    """A type as one would write it, without its constraints: ``float | Literal['auto']``."""
+    """A type as it is written in code, without its constraints: ``float | Literal['auto']``."""
     kind, inner = get_origin(annotation), get_args(annotation)
     if kind is Annotated:
         return show_type(inner[0])
@@ -260,8 +264,8 @@ def show_type(annotation: Any) -> str:
 def _childless(node: Any, path: str, where: str) -> ConfigError:
     place = where.removesuffix(".")
     if node is None:
-        return ConfigError(f"{where}{path}: {place} is null, so there is nothing in it to set; set {place} as a whole")
-    return ConfigError(f"{where}{path}: {place} is {type(node).__name__}, with nothing in it to set")
+        return ConfigError(f"{where}{path}: {place} is null and has no fields; set {place} as a whole")
+    return ConfigError(f"{where}{path}: {place} is of type {type(node).__name__}, which has no fields")
 
 
 def _both(parent: str, path: str) -> ConfigError:

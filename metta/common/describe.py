@@ -1,4 +1,4 @@
-"""What a target takes and what a Tool holds, as text for the terminal."""
+"""The arguments of a target and the paths of a Tool, as text for the terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = tuple[str, str, str]
 
 
 def describe_target(path: str, target: Target) -> str:
-    """Say what `target` is for and which arguments it takes."""
+    """The docstring of `target` and its arguments."""
     rows = [
         (name, show_type(parameter.annotation), "(required)" if parameter.required else _show(parameter.default))
         for name, parameter in parameters(target).items()
@@ -33,10 +33,10 @@ def describe_target(path: str, target: Target) -> str:
 
 
 def describe_paths(tool: Tool, part: str = "") -> str:
-    """List what can be overridden in `tool`, or in the part of it at the dotted path `part` ("" is all of it).
+    """List the paths that can be overridden in `tool`, or below the dotted path `part` ("" is the whole Tool).
 
     Raises:
-        UserError: there is no such part.
+        UserError: `part` does not exist.
     """
     node: Any = tool
     for name in part.split(".") if part else []:
@@ -48,7 +48,7 @@ def describe_paths(tool: Tool, part: str = "") -> str:
 
 
 def dump_yaml(tool: Tool) -> str:
-    """The whole of `tool` as YAML, under its class."""
+    """All of `tool` as YAML, after its class."""
     values = tool.model_dump(mode="json", fallback=str)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
     return f"# {type(tool).__module__}.{type(tool).__qualname__}\n{text}"
@@ -67,7 +67,7 @@ def _rows(node: Any, prefix: str) -> Iterator[Row]:
 
 
 def _is_leaf(value: Any) -> bool:
-    """Whether one line says it all: a scalar, an empty container, a list of scalars, overrides."""
+    """Whether the value is shown on one line: a scalar, an empty container, a list of scalars, overrides."""
     below = children(value)
     if not below or isinstance(value, Overrides):
         return True
@@ -84,7 +84,7 @@ def _type_of(node: Any, name: str, value: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    """The value as one would type it, shortened to fit a line."""
+    """The value as it is typed on the command line, shortened to fit a line."""
     plain = to_jsonable_python(value, fallback=str, serialize_unknown=True)
     text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
     return _cut(text.removesuffix("...\n").strip(), 60)

@@ -1,4 +1,4 @@
-"""What a command line asks for, as data: a function or Tool, its arguments, and overrides."""
+"""A command line as data: a function or Tool, its arguments, and overrides."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Target = Callable[..., Any]
 
 
 class EntryPoint(Config):
-    """What a command line asks for: kept with a sweep, it builds the same Tool on another machine.
+    """A command line as data. Stored with a sweep, it builds the same Tool on another machine.
 
     Attributes:
         path: ``package.module.function``, or a Tool's class in place of the function.
         args: the function's arguments, as typed.
-        overrides: what is put on the Tool that it returns, by dotted path, as typed.
+        overrides: values for fields of the Tool that it returns, by dotted path, as typed.
     """
 
     path: str
@@ -43,7 +43,7 @@ class EntryPoint(Config):
     overrides: dict[str, str] = {}
 
     def build(self) -> Tool:
-        """Import the target, call it, and put the overrides on the Tool that it returns.
+        """Import the target, call it, and apply the overrides to the Tool that it returns.
 
         Raises:
             UserError: a path, an argument or an override that does not exist or does not fit.
@@ -64,7 +64,7 @@ class EntryPoint(Config):
         return tool
 
     def command(self) -> str:
-        """The command line that asks for this."""
+        """This entry point as a command line."""
         words = ["uv", "run", "./tools/run.py", self.path]
         for option, pairs in (("--args", self.args), ("--overrides", self.overrides)):
             words += [option, *(f"{name}={value}" for name, value in pairs.items())] if pairs else []
@@ -72,13 +72,13 @@ class EntryPoint(Config):
 
 
 def installed_command(*words: str) -> str:
-    """The command line of a program of this package, with uv if uv runs this process."""
+    """The command line of a program of this package, with ``uv run`` if uv runs this process."""
     return shlex.join([*(["uv", "run"] if "UV" in os.environ else []), *words])
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a target takes under one name: its type, and its default (`inspect.Parameter.empty` if it has none)."""
+    """One argument of a target: its type, and its default (`inspect.Parameter.empty` if it has none)."""
 
     annotation: Any
     default: Any
@@ -89,7 +89,7 @@ class Parameter:
 
 
 def load_target(path: str) -> Target:
-    """Import what `path` names.
+    """Import the function or Tool at `path`.
 
     Raises:
         UserError: no such module or function (with the nearest names), or it is neither a function nor a Tool.
@@ -111,7 +111,7 @@ def load_target(path: str) -> Target:
 
 
 def parameters(target: Target) -> dict[str, Parameter]:
-    """What `target` takes, by name."""
+    """The arguments of `target`, by name."""
     if _is_tool(target):
         return {name: Parameter(_annotation(field), _default(field)) for name, field in target.model_fields.items()}
     named = {
@@ -137,7 +137,7 @@ def origin(error: BaseException) -> str:
 
 
 def _import_module(parts: list[str]) -> ModuleType:
-    """Import a module, telling one that does not exist from one that fails."""
+    """Import a module. One that does not exist is a UserError; an error within a module is raised as it is."""
     folders = [str(Path.cwd()), str(Path(__file__).parents[2])]
     for end, part in enumerate(parts, start=1):
         name = ".".join(parts[:end])
@@ -147,7 +147,7 @@ def _import_module(parts: list[str]) -> ModuleType:
         module = importlib.import_module(name)
         folders = list(getattr(module, "__path__", []))
         if not folders and end < len(parts):
-            raise UserError(f"{name} is a module; of its functions choose one: {', '.join(_public_names(module))}")
+            raise UserError(f"{name} is a module; add one of its functions: {', '.join(_public_names(module))}")
     return module
 
 
@@ -192,7 +192,7 @@ def _arguments(path: str, target: Target, texts: Mapping[str, str]) -> inspect.B
 
 
 def _read(name: str, text: str, annotation: Any) -> Any:
-    """Read `text` as `annotation`, as text only where nothing else fits."""
+    """Read `text` as `annotation`, and as plain text only if nothing else fits."""
     expected = show_type(annotation)
     try:
         adapter = TypeAdapter(annotation)
@@ -210,7 +210,7 @@ def _read(name: str, text: str, annotation: Any) -> Any:
 
 
 def _override(tool: Tool, texts: Mapping[str, str]) -> None:
-    """Put `texts` on `tool`; a value that its field refuses is tried in its next reading, down to plain text."""
+    """Set `texts` on `tool`. If a field refuses a value, its next reading is tried; the last one is plain text."""
     ways = {path: readings(text) for path, text in texts.items()}
     chosen = dict.fromkeys(texts, 0)
     while True:

@@ -1,4 +1,4 @@
-"""Errors whose message alone tells the person at the terminal what to change."""
+"""Errors whose message is enough for the person at the terminal."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """A mistake in what the user asked for: shown in one or two lines, without a traceback, exit status 2."""
+    """A request that cannot be carried out as given: shown in one or two lines, without a traceback; exit status 2."""
 
 
 def nearest(name: str, valid: Iterable[str], limit: int = 12) -> str:
-    """Describe the valid names for a wrong one, nearest first: ``did you mean 'a'? valid: a, b, c``."""
+    """The valid names for a wrong one, nearest first: ``did you mean 'a'? valid: a, b, c``."""
     names = list(valid)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     guess = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to. What is there at the end of the context takes the place of `path`.
+    """Give a temporary path to write to, and rename it to `path` at the end of the context.
 
-    After an exception `path` is as it was. Folders that are missing are made.
+    After an exception `path` is unchanged. Missing folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -26,6 +26,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a file at once: no reader sees a part of it. Text is UTF-8."""
+    """Write a file atomically, so that readers never see a part of it. Text is UTF-8."""
     with replacing(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)

@@ -1,4 +1,4 @@
-"""Logs: everything into files under the runs, only what a person can act on at the terminal."""
+"""Logs: the files of the runs contain everything; the terminal shows only what a person can act on."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 
 
 class _TerminalHandler(logging.Handler):
-    """Shows warnings of our own and the user's code, and anybody's errors."""
+    """Shows warnings of this package and of user code, and errors of any code."""
 
     def emit(self, record: logging.LogRecord) -> None:
         library = record.name == "py.warnings" or "site-packages" in record.pathname
         if record.levelno >= (logging.ERROR if library else logging.WARNING):
-            # Looked up each time, because a live display replaces stderr while it is on the screen.
+            # `sys.stderr` is looked up each time, because a live display replaces it temporarily.
             print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
 
 
 def quiet_terminal() -> None:
-    """Keep the warnings of libraries off the terminal; `log_to_file` still writes them down."""
+    """Keep warnings of libraries off the terminal; `log_to_file` still writes them."""
     logging.captureWarnings(True)
     root = logging.getLogger()
     if not any(isinstance(handler, _TerminalHandler) for handler in root.handlers):
@@ -30,7 +30,7 @@ def quiet_terminal() -> None:
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Append what is logged from level INFO up, and every Python warning, to the file at `path`."""
+    """Append log records of level INFO and above, and every Python warning, to the file at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")

@@ -1,8 +1,8 @@
-"""Processes that end with the one that started them: the parent holds the other end of a pipe, which closes with it.
+"""Processes that end with their parent: the parent holds the other end of a pipe, which closes when it ends.
 
-As a program, ``python -I -S parent.py COMMAND...`` runs a command in this process's group, and ends the whole group
-when standard input closes. The exit status is the command's; 128 and the signal's number if a signal ended it, 127 if
-it could not be started. Therefore this imports nothing but the standard library.
+As a program, ``python -I -S parent.py COMMAND...`` runs a command in this process's group, and kills the whole group
+when standard input closes. The exit status is the command's, 128 plus the signal's number if a signal ended it, or 127
+if it could not be started. Only the standard library is imported, because ``-S`` hides all other packages.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from contextlib import suppress
 
 
 def kill_group() -> None:
-    """Kill this process with every process of its group."""
+    """Kill every process of this process's group, this one included."""
     os.killpg(0, signal.SIGKILL)
 
 
 def when_parent_ends(wait: Callable[[], object], act: Callable[[], object] = kill_group) -> None:
-    """Act from a thread of its own when the parent has ended, whatever this process is doing then.
+    """Act in a separate thread when the parent has ended, even if this process is busy.
 
     Args:
-        wait: reads the pipe from the parent; it returns, or raises EOFError or OSError, when that is closed.
-        act: what to do then.
+        wait: reads the pipe from the parent; it returns, or raises EOFError or OSError, when the pipe is closed.
+        act: what to do.
     """
 
     def watch() -> None:
@@ -39,7 +39,7 @@ def when_parent_ends(wait: Callable[[], object], act: Callable[[], object] = kil
 
 def main(command: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # those are for the command, which does not inherit a handler
+        signal.signal(number, lambda *_: None)  # the command receives them too, and does not inherit handlers
     try:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     except OSError as error:

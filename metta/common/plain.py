@@ -1,4 +1,4 @@
-"""Plain data: what user code gives, as JSON knows it."""
+"""Plain data: values from user code, converted to the types of JSON."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numbers import Integral, Rational, Real
 from typing import Any
 
 _MOST_DIGITS = 4300
-"""Python reads and writes no longer whole numbers as text."""
+"""The most digits of a whole number that Python converts from or to text."""
 _JSON_SCALARS = (bool, int, float, str)
 
 
 def plain(value: Any) -> Any:
-    """Turn what user code gives into plain JSON-like data, and return a copy of it.
+    """Convert a value from user code to plain JSON-like data, and return a copy.
 
     Numbers and arrays of NumPy, torch and the standard library become plain ones; tuples become lists. NaN and the
-    infinities stay as they are.
+    infinities are kept.
 
     Raises:
-        TypeError: it holds something that JSON cannot express. The message says what and why.
+        TypeError: it contains something that JSON cannot express. The message says what and why.
 
     Example:
         >>> from decimal import Decimal
@@ -35,7 +35,7 @@ def plain(value: Any) -> Any:
 
 
 def plain_number(value: Any) -> int | float:
-    """Turn a number of any library into a plain one. Whole numbers are exact at any size; NaN and infinities stay.
+    """Convert a number of any library to a plain one. Whole numbers stay exact; NaN and the infinities are kept.
 
     Raises:
         TypeError: it is not one number. Truth values and text are not numbers.
@@ -57,7 +57,7 @@ def plain_number(value: Any) -> int | float:
 
 
 def plain_float(value: Any) -> float:
-    """Turn a number of any library into a float.
+    """Convert a number of any library to a float.
 
     Raises:
         TypeError: it is not one number, or it is larger than a float can be.
@@ -70,7 +70,7 @@ def plain_float(value: Any) -> float:
 
 
 def copied(value: Any) -> Any:
-    """A copy that shares nothing that can be changed; quick for plain data."""
+    """A deep copy; fast for plain data."""
     if value is None or type(value) in _JSON_SCALARS:
         return value
     if type(value) is dict:
@@ -85,7 +85,7 @@ def strict(value: Any, write: Callable[[float], Any] = str) -> Any:
 
     Args:
         value: numbers, text, and dicts, lists and tuples of them. Anything else stays as it is.
-        write: what to put in their place; left out, text: "nan", "inf", "-inf".
+        write: makes the replacement; by default text: "nan", "inf", "-inf".
 
     Example:
         >>> strict({"loss": [1.0, float("nan")]})

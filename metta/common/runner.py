@@ -40,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what `argv` asks for and return the exit status: the Tool's own, 2 for a user's error, 130 for Ctrl-C."""
+    """Run a command line and return the exit status: the Tool's own, 2 for a user's error, 130 for Ctrl-C."""
     try:
         return _run(argv)
     except UserError as error:
@@ -65,7 +65,7 @@ def _run(argv: Sequence[str]) -> int:
         options.path, options.help = options.help, ""
     if options.path is None:
         if options.help is None:
-            raise UserError(f"which MODULE.FUNCTION? for example {EXAMPLE}\nsee ./tools/run.py --help")
+            raise UserError(f"MODULE.FUNCTION is missing; for example {EXAMPLE}\nsee ./tools/run.py --help")
         return _print(USAGE)
     quiet_terminal()
     entry_point = EntryPoint(
@@ -88,7 +88,7 @@ def _help(entry_point: EntryPoint, part: str) -> int:
     ]
     if needed:
         example = " ".join(f"{name}=..." for name in needed)
-        paths = f"To list the Tool's paths too, give what it needs: --args {example} --help"
+        paths = f"To list the Tool's paths too, give the required arguments: --args {example} --help"
     else:
         paths = describe_paths(entry_point.build())
     return _print(f"{describe_target(entry_point.path, target)}\n\n{paths}")
@@ -97,7 +97,7 @@ def _help(entry_point: EntryPoint, part: str) -> int:
 def _print(text: str) -> int:
     try:
         print(text.rstrip(), flush=True)
-    except BrokenPipeError:  # The reader, such as `head`, has seen enough; Python's own flush at exit must not fail.
+    except BrokenPipeError:  # The reader, such as `head`, has ended; Python's own flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -108,7 +108,7 @@ def _fail(message: str) -> int:
 
 
 def _missing_package(error: ModuleNotFoundError) -> str | None:
-    """Say which package is not installed and what brings it; None if it is installed and lacks a module."""
+    """Say which package is missing and how to install it; None if it is installed but lacks a module."""
     package = (error.name or "").split(".")[0]
     if not package or importlib.util.find_spec(package):
         return None

@@ -1,6 +1,6 @@
-"""Files that several machines reach: in folders of this one, or by URL wherever fsspec reaches (`s3://`, `gs://`, ...).
+"""Files that several machines can access: in a folder, or at any URL that fsspec supports (`s3://`, `gs://`, ...).
 
-fsspec is imported for URLs only. Credentials are those of the environment, as the client of each service finds them.
+fsspec is imported for URLs only. Credentials come from the environment, where each service's client looks for them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def check_url(url: str) -> str:
     """Check a URL without network access, and return it. A path is returned as an absolute URL.
 
     Raises:
-        UserError: nothing here can reach such URLs, or it holds a password, which would be recorded with every file.
+        UserError: such URLs are not supported, or it contains a password, which would be recorded with every file.
     """
     if urlparse(url).password is not None:
-        raise UserError("a password in a URL would be recorded with it: leave it to the environment")
+        raise UserError("a password in a URL would be recorded with it; put credentials in the environment")
     path = local_path(url)
     if path is not None:
         return path.absolute().as_uri()
@@ -33,7 +33,7 @@ def check_url(url: str) -> str:
 
 
 def local_path(url: str) -> Path | None:
-    """The path of this machine that a path or a ``file://`` URL names, or None for any other URL."""
+    """The path on this machine that a path or a ``file://`` URL names, or None for any other URL."""
     parts = urlparse(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return Path(unquote(parts.path))
@@ -41,23 +41,23 @@ def local_path(url: str) -> Path | None:
 
 
 def read_bytes(url: str) -> bytes:
-    """What the file holds.
+    """The content of a file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: it does not exist.
         UserError: it cannot be read.
     """
     path = local_path(url)
     if path is not None:
         return path.read_bytes()
     with _explained(url, FileNotFoundError):
-        files, place = _file_system(url)
-        data: bytes = files.cat_file(place)
+        files, key = _file_system(url)
+        data: bytes = files.cat_file(key)
     return data
 
 
 def write_bytes(url: str, data: bytes) -> None:
-    """Write a file, and the folders that it needs on this machine. It is not seen before it is whole.
+    """Write a file atomically, and create its folders on this machine.
 
     Raises:
         UserError: it cannot be written.
@@ -65,14 +65,14 @@ def write_bytes(url: str, data: bytes) -> None:
     with _explained(url):
         path = local_path(url)
         if path is None:
-            files, place = _file_system(url)
-            files.pipe_file(place, data)
+            files, key = _file_system(url)
+            files.pipe_file(key, data)
             return
         write_whole(path, data)
 
 
 def remove(url: str) -> None:
-    """Remove a file, or a folder with all that it holds, if it is there.
+    """Remove a file, or a folder with its content, if it exists.
 
     Raises:
         UserError: it cannot be removed.
@@ -81,9 +81,9 @@ def remove(url: str) -> None:
         path = local_path(url)
         try:
             if path is None:
-                files, place = _file_system(url)
+                files, key = _file_system(url)
                 files.invalidate_cache()
-                files.rm(place, recursive=True)
+                files.rm(key, recursive=True)
             elif path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -100,23 +100,23 @@ def require_writable(url: str) -> None:
 
 
 def _file_system(url: str) -> tuple[Any, str]:
-    """What reaches a URL, and the place there."""
+    """The fsspec file system of a URL, and the path in it."""
     scheme = url.partition("://")[0]
     try:
         from fsspec.core import url_to_fs
 
-        files, place = url_to_fs(url)
+        files, path = url_to_fs(url)
     except ImportError as error:
         extra = ": uv sync --extra s3, or pip install 'metta-sweep[s3]'" if scheme in ("s3", "s3a") else ""
         raise UserError(f"{url}: {scheme}:// needs another package ({error}){extra}") from None
     except ValueError as error:
         raise UserError(f"{url}: {error}") from None
-    return files, str(place)
+    return files, str(path)
 
 
 @contextmanager
 def _explained(url: str, *expected: type[Exception]) -> Iterator[None]:
-    """Turn the errors of every file system and its client, but for those that are expected, into one of the user's."""
+    """Convert the errors of every file system and its client to UserError, except the expected ones."""
     try:
         yield
     except Exception as error:  # clients of cloud services have errors of their own

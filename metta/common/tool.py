@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Tool(Config, ABC):
-    """Something a person can run: fully described by its fields, so it can be printed, stored and repeated.
+    """Something a person can run: its fields describe it completely, so it can be printed, stored and repeated.
 
-    A Tool that came from the command line holds in `_entry_point` what was asked for there, and None otherwise.
-    It is not a field: it is not dumped, compared or overridden.
+    `_entry_point` is the command line that built the Tool, or None if code did. It is not a field: it is not dumped,
+    compared or overridden.
     """
 
     moved: ClassVar[Mapping[str, str]] = {}
-    """Old names of fields, with the dotted paths where they are now. The old names are still read."""
+    """Old names of fields, with their present dotted paths. The old names are still read."""
 
     _entry_point: EntryPoint | None = PrivateAttr(default=None)
 
@@ -36,7 +36,7 @@ class Tool(Config, ABC):
         for name, values in unflatten(old).items():
             given = kept.get(name, {})
             if not isinstance(given, Mapping) or given.keys() & values.keys():
-                raise ValueError(f"{name} is given under its old name too")
+                raise ValueError(f"{name} is given under its old name as well")
             kept[name] = {**given, **values}
         return kept
 

@@ -1,4 +1,4 @@
-"""Environment variables for what is started by somebody else's code."""
+"""Environment variables for processes that libraries start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def environment_variables(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of this process within, which those that it starts there inherit."""
+    """Set variables of this process within the context; processes started there inherit them."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

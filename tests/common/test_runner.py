@@ -165,13 +165,13 @@ def test_text_stays_what_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("", "which MODULE.FUNCTION?"),
+        ("", "MODULE.FUNCTION is missing"),
         ("shop", "'shop' is not MODULE.FUNCTION, such as"),
         ("shop..x", "'shop..x' is not MODULE.FUNCTION"),
         ("shp.shop", "there is no module 'shp'; did you mean 'shop'? valid: "),
         ("chain.noth.sell", "there is no module 'chain.noth'; did you mean 'north'? valid: lacking, misspelt, north"),
         ("shop.shp", "shop has no 'shp'; did you mean 'shop'"),
-        ("shop.shop.x", "shop is a module; of its functions choose one: ShopTool, shop, positional"),
+        ("shop.shop.x", "shop is a module; add one of its functions: ShopTool, shop, positional"),
         ("chain.north", "chain.north is a module; add one of its functions"),
         ("shop.PRICE", "shop.PRICE is neither a function nor a Tool"),
         ("shop.Range", "shop.Range is neither a function nor a Tool"),
