@@ -1,4 +1,4 @@
-"""What a swept Tool says of itself, stored with the sweep: to read a sweep, nobody needs to import what it trains."""
+"""What a swept Tool declares about itself. It is stored with the sweep, so reading a sweep imports no training code."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from metta.common.config import Config
 
 
 class ToolTraits(Config):
-    """What the sweep must know of the Tool that it sweeps. The defaults are those of a function or a program.
+    """What a sweep must know about its Tool. The defaults are those of a function or a program.
 
-    A training Tool declares its own. The package of a Tool may have a module ``traits`` with a table ``TRAITS`` by
-    tool class: it is read for sweeps that were stored before traits were.
+    A training Tool declares its own. Sweeps that were stored before traits existed take them from a table ``TRAITS``,
+    by tool class, in a module ``traits`` of the Tool's package.
 
     Attributes:
-        seed_path: the hyperparameter that is the seed; None if the sweep gives each trial its seed by another way.
-        retrain: path of the function that trains once more with a trial's hyperparameters, for `tools/run.py`. It
-            takes `sweep_name`, `trial`, `seed` and `store`. None if there is none.
-        progress: the metric of a trial's progress that stands for its score; None for the sweep's own metric.
-        speed: the metric of a trial's progress that says how fast it is.
+        seed_path: the hyperparameter that is the seed; None if the Tool gets its seed in another way.
+        retrain: path of the function that trains again with a trial's hyperparameters, for `tools/run.py`. It takes
+            `sweep_name`, `trial`, `seed` and `store`. None if there is none.
+        progress: the metric in a trial's progress that stands for its score; None for the sweep's own metric.
+        speed: the metric in a trial's progress that is its speed.
         speed_unit: the unit of `speed`.
-        counters: metrics that change as a trial goes on, and do not say how well it does.
+        counters: metrics that change during a trial but do not measure how well it does.
+        score_note: what the score of a simulation measures, with fields of the simulation in braces:
+            ``in {score} per agent``.
         details: metrics of a simulation that are shown with its score: a title for each ending of their names.
-        step_notes: what an axis of steps says where a hyperparameter is searched, by its path.
+        step_notes: a note for an axis of steps if a hyperparameter is searched, by its path.
     """
 
     seed_path: str | None = None
@@ -32,15 +34,16 @@ class ToolTraits(Config):
     speed: str | None = None
     speed_unit: str = "steps/s"
     counters: tuple[str, ...] = ()
+    score_note: str = ""
     details: dict[str, str] = {}
     step_notes: dict[str, str] = {}
 
 
 def traits_of_older(tool_class: str) -> ToolTraits:
-    """The traits of a Tool in a definition that was stored without them."""
+    """The traits of a Tool for a definition that was stored without them."""
     package = tool_class.partition(":")[0].rpartition(".")[0]
     try:
         table: dict[str, Any] = getattr(importlib.import_module(f"{package}.traits"), "TRAITS", {})
         return ToolTraits.model_validate(table.get(tool_class, {}))
-    except Exception:  # a package that is missing or fails to import: the sweep can still be read
+    except Exception:  # the package is missing or fails to import; the sweep can still be read
         return ToolTraits()

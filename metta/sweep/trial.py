@@ -1,4 +1,4 @@
-"""What a trial is: the data that crosses process borders, and the record that is kept of it."""
+"""A trial as data: what crosses process borders, and the record that is stored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 
 class TrialState(StrEnum):
-    """States of a trial. `queued` trials wait to be started; the last three have ended."""
+    """States of a trial. `queued` trials wait to start; the last three states are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -25,16 +25,16 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """All that a worker needs to run one attempt of a trial: class paths and validated JSON, never a closure.
+    """Everything that a worker needs to run one attempt of a trial: class paths and validated JSON, never a closure.
 
     Attributes:
         number: number of the trial in its sweep, from 0.
-        attempt: which try of this trial this is, from 1.
+        attempt: number of the attempt, from 1.
         tool_class: where the Tool's class lives, as ``package.module:Class``.
         tool: the Tool's fields as JSON-compatible data; the hyperparameters are already on it.
         simulations: the simulations to evaluate on, as JSON-compatible data; empty means the Tool's own.
         run_dir: folder for checkpoints, logs and results; the same for every attempt of a trial.
-        repeats: `tool` once more for each further seed; the trial's result is then the mean over all of them.
+        repeats: one further `tool` for each further seed; the trial's result is then the mean over all seeds.
     """
 
     number: int
@@ -48,11 +48,11 @@ class TrialSpec:
 
 @dataclass(frozen=True)
 class Progress:
-    """A sign of life from a running trial.
+    """A report from a running trial.
 
     Attributes:
-        step: work done so far, in the unit of `total` (agent steps for RL).
-        total: work the trial will do in all, or None where unknown.
+        step: work done so far, in the unit of `total`.
+        total: all the work of the trial, or None if unknown.
         seconds: seconds of training so far in this attempt.
         metrics: the learning curve's values at this step, by name.
     """
@@ -68,10 +68,10 @@ class TrialResult:
     """How an attempt ended.
 
     Attributes:
-        metrics: every number measured of the whole run, earlier attempts it resumed from included, flat, by
-            name; the sweep's metric and cost metric are among them.
+        metrics: every number measured over the whole run, including attempts that this one resumed from, flat, by
+            name; they include the sweep's metric and cost metric.
         cost: seconds of training in this attempt.
-        artefacts: URIs of what was made, by name (``"policy"`` is the trained policy).
+        artefacts: URIs of files that the trial made, by name (``"policy"`` is the trained policy).
         error: the traceback of an attempt that failed, else None.
         stopped: the attempt ended early because `report` answered stop.
         spread: for a mean over several seeds, the standard deviation of each metric over them.
@@ -86,7 +86,7 @@ class TrialResult:
 
 
 Report = Callable[[Progress], bool]
-"""Called with progress by a running trial; answers True to continue and False to stop."""
+"""A running trial calls it with its progress; it returns True to continue and False to stop."""
 
 
 class RunTrial(Protocol):
@@ -95,27 +95,40 @@ class RunTrial(Protocol):
     def __call__(self, spec: TrialSpec, report: Report) -> TrialResult: ...
 
 
+class PeerLostError(RuntimeError):
+    """An attempt failed in this process only because another process of the same attempt ended or failed.
+
+    A Tool that runs a trial in several processes raises it, so that the trial fails with the error of the process that
+    failed first.
+    """
+
+
+def lost_a_peer(error: str) -> bool:
+    """Whether a traceback is that of a `PeerLostError`."""
+    return f"{PeerLostError.__module__}.{PeerLostError.__qualname__}" in error
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The record of a trial, as the store keeps it.
+    """The stored record of a trial.
 
     Attributes:
-        number: 0, 1, 2, ...; a gap shows that somebody deleted a row by hand.
+        number: 0, 1, 2, ...; a gap means that somebody deleted a row by hand.
         state: see `TrialState`.
         params: hyperparameters, flat with dotted keys.
-        suggestion: what the optimiser said of these params (source, predictions).
+        suggestion: what the optimiser recorded about these params (source, predictions).
         attempts: attempts started so far.
-        score: the sweep's metric as measured; NaN and infinities are kept as they are; None if never measured.
+        score: the sweep's metric as measured, including NaN and infinities; None if it was never measured.
         cost: cost summed over attempts, or None.
         metrics: every number measured by the last attempt.
         artefacts: URIs by name.
         error: traceback or reason of a failure.
         created_at, started_at, ended_at: UTC; `started_at` is that of the last attempt.
-        dropped: the reason for which somebody dropped the trial, "" where none was given; None if nobody did.
-        cost_metric: what `cost` is measured in, or None where that is not known.
+        dropped: why somebody dropped the trial, "" if no reason was given; None if nobody did.
+        cost_metric: what `cost` is measured in, or None if unknown.
         stopped: why the optimiser stopped it early, or None.
-        share: how much of a whole run it did, 0..1; None where nobody knows.
-        damage: a line for each part of the stored row that cannot be read, ``params: ...``. It is not stored.
+        share: how much of a whole run it did, 0..1; None if unknown.
+        damage: one line for each part of the stored row that cannot be read, ``params: ...``. It is not stored.
     """
 
     number: int

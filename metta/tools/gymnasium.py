@@ -22,13 +22,15 @@ _OF_SIMULATION = ("", ".stderr", ".episodes", "/episode_length")
 class GymnasiumTool(TrainingTool[GymnasiumConfig, GymnasiumSimulation]):
     """Trains a policy on an environment of Gymnasium or PettingZoo, with the same PPO as `TrainTool`, and evaluates it.
 
-    See `TrainingTool` for its fields.
+    Its fields are those of `TrainingTool`.
     """
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.trainer.num_workers:
-            raise ValueError("trainer.num_workers: environments of Gymnasium step within their rank; leave it unset")
+            raise ValueError(
+                "trainer.num_workers: environments of Gymnasium step within their rank, so it must not be set"
+            )
         names = [simulation.name for simulation in self.simulations]
         if twice := sorted({name for name in names if names.count(name) > 1 or name in TRAINING_METRICS}):
             raise ValueError(f"simulations: the name {twice[0]!r} is taken")
@@ -63,7 +65,7 @@ class GymnasiumTool(TrainingTool[GymnasiumConfig, GymnasiumSimulation]):
 
     @staticmethod
     def describe(metrics: Mapping[str, float]) -> str:
-        """The length of episodes in training."""
+        """The mean length of episodes in training."""
         return f"episodes of {metrics['episode_length']:.0f} steps" if "episode_length" in metrics else ""
 
     def _evaluated(self, simulation: GymnasiumSimulation, metrics: Mapping[str, float]) -> str:

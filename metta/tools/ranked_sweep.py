@@ -3,8 +3,8 @@
     torchrun --nproc-per-node=4 ./tools/run.py experiments.sweep_arena.sweep_optimizer --args sweep_name=mine
 
 Rank 0 announces each trial as JSON in the launcher's store. The other ranks run it too, and write there how it ended. A
-trial that fails on one rank fails on all. If a rank dies, torchrun ends the others, and the same command resumes the
-sweep.
+trial that fails on one rank fails on all ranks. If a rank dies, torchrun ends the others, and the same command resumes
+the sweep.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from metta.rl.launch import launcher_store, named_group
 from metta.sweep.executor.attempt import load_run_trial
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.messages import from_json, to_json
-from metta.sweep.trial import Report, RunTrial, TrialResult, TrialSpec
+from metta.sweep.trial import PeerLostError, Report, RunTrial, TrialResult, TrialSpec, lost_a_peer
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -49,13 +49,12 @@ class LeadingExecutor(InlineExecutor):
 
         def run_on_all(spec: TrialSpec, report: Report) -> TrialResult:
             from metta.rl.launch import RankFailedError
-            from metta.rl.ranks import RankLostError
 
             number = self._announce(to_json(spec))
             try:
                 with named_group(f"trial {number}"):
                     result = run_here(spec, report)
-            except RankLostError as error:
+            except PeerLostError as error:
                 raise RankFailedError(self._failure_elsewhere(number) or str(error)) from error
             except Exception:
                 self._failure_elsewhere(number)  # waits until the others have ended the trial
@@ -77,7 +76,7 @@ class LeadingExecutor(InlineExecutor):
         self._store.wait(keys, timedelta(seconds=RETURN_SECONDS))
         endings = {rank: self._store.get(key).decode() for rank, key in enumerate(keys, start=1)}
         failures = [f"rank {rank} failed:\n{ending}" for rank, ending in endings.items() if ending]
-        return min(failures, key=lambda failure: "RankLostError" in failure, default=None)
+        return min(failures, key=lost_a_peer, default=None)
 
 
 def follow() -> int:
@@ -97,12 +96,12 @@ def follow() -> int:
 
 
 def _message_store() -> Store:
-    """The store that rank 0 and the other ranks exchange messages in."""
+    """The store in which the ranks exchange messages."""
     return launcher_store("sweep")
 
 
 def _next_message(store: Store, key: str) -> str:
-    """Wait for a message, without a timeout because evaluations are long. If rank 0 dies, torchrun ends this rank."""
+    """Wait for a message, without a timeout, because evaluations are long. If rank 0 dies, torchrun ends this rank."""
     while not store.check([key]):
         time.sleep(_POLL_SECONDS)
     return store.get(key).decode()

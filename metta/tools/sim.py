@@ -1,4 +1,4 @@
-"""SimTool: evaluate a policy. Torch is imported when the evaluation starts, not before."""
+"""SimTool: evaluate a policy. Torch is imported only when the evaluation starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SimTool(Tool):
 
     Attributes:
         policy_uri: the checkpoint's folder, for example ``file:///runs/mine/checkpoints/000061``.
-        simulations: what the policy plays.
+        simulations: the games to play.
     """
 
     policy_uri: str
@@ -30,7 +30,7 @@ class SimTool(Tool):
         """Play the simulations and return the results.
 
         Raises:
-            UserError: there is no such policy, or it cannot play one of the games.
+            UserError: the policy does not exist, or cannot play one of the games.
         """
         from metta.rl.checkpoint import load_policy
         from metta.rl.environment import EnvironmentSpec

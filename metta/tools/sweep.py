@@ -33,8 +33,8 @@ class SweepTool(AbstractSweep):
     """Searches the hyperparameters of a TrainTool, and records every trial in a store.
 
     Attributes:
-        train_tool_factory: makes a fresh TrainTool for a run's name; it runs in the driver only.
-        train_overrides: fixed values, put on every TrainTool before the hyperparameters.
+        train_tool_factory: makes a new TrainTool for a run's name; it runs only in the driver.
+        train_overrides: fixed values, set on every TrainTool before the hyperparameters.
     """
 
     train_tool_factory: SkipValidation[Callable[[str], AnyTrainingTool]] = Field(exclude=True, repr=False)
@@ -48,19 +48,19 @@ class SweepTool(AbstractSweep):
             ranks, on_ray = self.ray.ranks_per_trial, self.executor == "ray" or self.ray.address is not None
             if ranks > 1 and not on_ray:
                 raise UserError(
-                    f"ray.ranks_per_trial={ranks}: executor={self.executor or 'inline'} leaves ranks to the trial; "
-                    f"give train_overrides.trainer.num_ranks={ranks}"
+                    f"ray.ranks_per_trial={ranks}: with executor={self.executor or 'inline'} trials start their ranks; "
+                    f"set train_overrides.trainer.num_ranks={ranks}"
                 )
             return super().open_executor()
         if self.executor not in (None, "inline") or (self.num_workers or 1) > 1:
-            raise UserError("torchrun has already started the ranks of every trial: leave executor and num_workers out")
+            raise UserError("torchrun has already started the ranks of every trial; do not set executor or num_workers")
         return LeadingExecutor()
 
     def definition(self) -> SweepDefinition:
-        """Check the whole sweep before training, and describe it for the store.
+        """Check the whole sweep before training, and return its definition for the store.
 
         Raises:
-            UserError: a bad name, a path the TrainTool lacks, a value it refuses, or an unknown metric.
+            UserError: a bad name, a path that the TrainTool lacks, a value that it refuses, or an unknown metric.
         """
         self.check_name()
         tool = self._fresh_tool(self.sweep_name)
@@ -68,7 +68,7 @@ class SweepTool(AbstractSweep):
         tool.model_copy(deep=True).update(centre)
         seed, seeds = tool.traits.seed_path, self.sweep.seeds_per_trial
         if seeds != 1 and seed in {**self.train_overrides.root, **centre}:
-            raise UserError(f"seeds_per_trial={seeds}: {seed} is set, so all would be alike")
+            raise UserError(f"seeds_per_trial={seeds}: {seed} is set, so all seeds would be the same")
         simulations = self._simulations(tool)
         for metric in (self.sweep.protein.metric, self.cost_metric):
             tool.check_metric(metric, simulations)
@@ -82,8 +82,9 @@ class SweepTool(AbstractSweep):
 
     def prepare(self, definition: SweepDefinition, attempt: Attempt, seed: int, run_dir: Path) -> TrialSpec:
         tool = self._fresh_tool(self._run_name(attempt.number))
-        seed_is_set = "trainer.seed" in {**self.train_overrides.root, **attempt.params}
-        tool.update(attempt.params if seed_is_set else {**attempt.params, "trainer.seed": seed})
+        seed_path = tool.traits.seed_path
+        seeds = {seed_path: seed} if seed_path and not definition.fixed_seed else {}
+        tool.update({**seeds, **attempt.params})
         return TrialSpec(
             number=attempt.number,
             attempt=attempt.attempt,
@@ -94,7 +95,7 @@ class SweepTool(AbstractSweep):
         )
 
     def shared_folder(self, definition: SweepDefinition, number: int) -> str | None:
-        policies = definition.tool.get("policies")  # sweeps from before this setting lack it
+        policies = definition.tool.get("policies")  # sweeps that were stored before this setting existed lack it
         return policies and TrainingTool.shared_folder(policies, self._run_name(number))
 
     def describe(self, metrics: Mapping[str, float]) -> str:
@@ -123,8 +124,8 @@ def retrain(
     Args:
         sweep_name: the sweep.
         trial: the trial's number; by default the best trial.
-        seed: a new seed shows whether the score was luck; by default the trial's own.
-        store: URL of the store; by default that of the data folder.
+        seed: a new seed, to see whether the score was luck; by default the trial's own seed.
+        store: URL of the store; by default the one in the data folder.
     """
     opened = open_store(store or default_store_url())
     try:

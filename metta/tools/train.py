@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class EvaluationConfig(Config):
-    """What an evaluation produces besides its metrics.
+    """What an evaluation produces in addition to metrics.
 
     Attributes:
         gif: draw an episode of the last simulation, as the run's artefact ``gif``.
@@ -39,7 +39,7 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
     """Trains a policy in a game of mettagrid and evaluates it; see `TrainingTool` for its other fields.
 
     Attributes:
-        evaluation: what the evaluation produces besides its metrics.
+        evaluation: what the evaluation produces in addition to metrics.
     """
 
     traits: ClassVar[ToolTraits] = IN_GAMES
@@ -96,9 +96,9 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
 
     @staticmethod
     def describe(metrics: Mapping[str, float]) -> str:
-        """A few words about a run's metrics, in the game's own terms: ``per agent 8.2 ore, 5.1 battery, 2.5 heart``.
+        """What each agent gained on average: ``per agent 8.2 ore, 5.1 battery, 2.5 heart``.
 
-        They describe the evaluation if there is one, else the training.
+        In the evaluation if there is one, else in training.
         """
         evaluated, trained = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
         for name, value in metrics.items():
@@ -126,5 +126,5 @@ def _write_episodes(path: Path, evaluation: Evaluation) -> None:
 
 
 def _agent_stats(tool: TrainTool) -> list[str]:
-    """The stats of the game's agents that training measures."""
+    """The agents' stats that training measures."""
     return [stat for stat in possible_stats(tool.env) if not stat.startswith("game/") and stat not in TRAINING_METRICS]

@@ -1,4 +1,4 @@
-"""The base of Tools that train a policy and evaluate it, for any game. Torch is imported when training starts."""
+"""The base class of Tools that train a policy and evaluate it, for any game. Torch is imported when training starts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from metta.rl.launch import leads
 from metta.rl.trainer_config import TrainerConfig
 from metta.sweep.report.terminal.live_display import LiveDisplay
 from metta.sweep.traits import ToolTraits
-from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
+from metta.sweep.trial import PeerLostError, Progress, Report, TrialResult, TrialSpec
 from metta.sweep.wandb.config import WandbConfig, destination
 from metta.sweep.wandb.training import TrainingLog, logged_training
 from metta.tools.traits import TRAINING
@@ -75,14 +75,14 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
         run_name: the run's name and folder; the same name resumes from its checkpoint.
         trainer: hyperparameters.
         env: the game to train on.
-        simulations: what the policy is evaluated on; may be empty.
-        policies: URL of a shared folder to copy the policy to: ``s3://bucket/folder``, or any other that fsspec can
-            write to. By default the policy stays in the run's folder.
+        simulations: the simulations to evaluate the policy on; may be empty.
+        policies: URL of a shared folder to copy the policy to: ``s3://bucket/folder``, or any other URL that fsspec
+            can write to. By default the policy stays in the run's folder.
         wandb: whether and where to log a run that is not part of a sweep.
     """
 
     traits: ClassVar[ToolTraits] = TRAINING
-    """What a sweep of this Tool must know; stored with the sweep."""
+    """What a sweep must know about this Tool; stored with the sweep."""
 
     run_name: str = Field(pattern=r"^[\w-][\w.-]{0,199}$")
     trainer: TrainerConfig = TrainerConfig()
@@ -100,12 +100,12 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
         """Every metric that a sweep of this Tool may optimise: those of the evaluation, then those of the training.
 
         Args:
-            simulations: evaluated instead of `self.simulations`.
+            simulations: to evaluate instead of `self.simulations`.
         """
 
     @abstractmethod
     def _evaluated(self, simulation: SimulationT, metrics: Mapping[str, float]) -> str:
-        """One line about the result of a simulation, in rich's markup."""
+        """The result of a simulation on one line, as rich markup."""
 
     @field_validator("policies")
     @classmethod
@@ -122,14 +122,14 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
 
     @property
     def run_dir(self) -> Path:
-        """The folder of checkpoints and the log, if this is not a trial of a sweep."""
+        """The folder of checkpoints and the log of a run that is not a trial of a sweep."""
         return data_dir() / "runs" / self.run_name
 
     def run(self, report: Report, run_dir: Path | None = None) -> TrialResult:
         """Train, evaluate, and return the result. If a launcher started several ranks, only rank 0 evaluates.
 
         Args:
-            report: called with the progress; returns whether to continue. Stopped training is not evaluated.
+            report: called with the progress; returns whether to continue. A stopped run is not evaluated.
             run_dir: folder to use instead of `self.run_dir`.
 
         Raises:
@@ -156,9 +156,21 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
 
     @classmethod
     def run_trial(cls, spec: TrialSpec, report: Report) -> TrialResult:
-        """Run one attempt of a sweep's trial; see `metta.sweep.trial.RunTrial`."""
+        """Run one attempt of a sweep's trial; see `metta.sweep.trial.RunTrial`.
+
+        Raises:
+            PeerLostError: this rank failed because another one did.
+        """
         simulations = {"simulations": spec.simulations} if spec.simulations else {}
-        return cls.model_validate({**spec.tool, **simulations}).run(report, Path(spec.run_dir))
+        tool = cls.model_validate({**spec.tool, **simulations})
+        try:
+            return tool.run(report, Path(spec.run_dir))
+        except RuntimeError as error:
+            from metta.rl.ranks import RankLostError
+
+            if isinstance(error, RankLostError):
+                raise PeerLostError(str(error)) from error
+            raise
 
     @classmethod
     def _read_simulations(cls, simulations: Sequence[Any]) -> list[SimulationT]:
@@ -184,7 +196,7 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
 
     @staticmethod
     def describe(metrics: Mapping[str, float]) -> str:
-        """A few words about a run's metrics, in the game's own terms."""
+        """A short description of a run's metrics in the terms of the game."""
         return ""
 
     def invoke(self) -> int:
@@ -198,7 +210,7 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
 
         notice(
             f"{self.run_name}: training for {self.trainer.total_timesteps:,} agent steps; "
-            f"log and policy go to {self.run_dir}"
+            f"the log and the policy are written to {self.run_dir}"
         )
         if sentence := destination(self.wandb).sentence:
             notice(sentence)
@@ -255,14 +267,14 @@ def _progress_line(progress: Progress, describe: Callable[[Mapping[str, float]],
 
 
 def progress_reporter(report: Report) -> Callable[[TrainingProgress], bool]:
-    """A report for `train` that passes the progress on to the report of a trial."""
+    """A callback for `train` that passes its progress to the report of a trial."""
     return lambda progress: report(Progress(progress.agent_steps, progress.total, progress.seconds, progress.metrics))
 
 
 def _evaluation_command(entry_point: EntryPoint | None, policy_uri: str) -> str | None:
     """The command that evaluates a policy, if the module that made the Tool also has a function ``evaluate``.
 
-    Arguments that both functions take, such as the environment, keep the values of the training.
+    Arguments that both functions have, such as the environment, keep their values.
     """
     if entry_point is None:
         return None

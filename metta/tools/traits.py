@@ -1,4 +1,4 @@
-"""What the training Tools say of themselves to a sweep. Light, because it is read with sweeps of any time."""
+"""What the training Tools declare to a sweep. It imports no training code, because old sweeps are read with it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ TRAINING = ToolTraits(
     counters=("agent_steps", "steps_per_second", "updates"),
     step_notes={"trainer.batch_size": "a run ends with a whole batch"},
 )
-"""Of any `TrainingTool`."""
+"""Traits of any `TrainingTool`."""
 
-IN_GAMES = TRAINING.model_copy(update={"details": {".gained": "per agent gained"}})
-"""Of a `TrainTool`: games of mettagrid count what each agent gains."""
+IN_GAMES = TRAINING.model_copy(
+    update={"score_note": "in {score} per agent", "details": {".gained": "per agent gained"}}
+)
+"""Traits of a `TrainTool`: games of mettagrid count what each agent gains."""
 
 TRAITS = {"metta.tools.train:TrainTool": IN_GAMES, "metta.tools.gymnasium:GymnasiumTool": TRAINING}
-"""By tool class, for sweeps that were stored before traits were; see `metta.sweep.traits`."""
+"""By tool class, for sweeps that were stored before traits existed; see `metta.sweep.traits`."""

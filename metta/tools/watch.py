@@ -1,4 +1,4 @@
-"""PlayTool and ReplayTool: watch a policy. Torch and mettagrid's renderers are imported when it plays, not before."""
+"""PlayTool and ReplayTool: watch a policy. Torch and mettagrid's renderers are imported only when it plays."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class WatchTool(Tool):
     """Plays one episode of a simulation for people to watch.
 
     Attributes:
-        simulation: what the policy plays.
+        simulation: the game to play.
         policy_uri: the checkpoint's folder, for example ``file:///runs/mine/checkpoints/000061``; by default an
             untrained policy plays.
-        seed: of the episode; the same seed gives the same map.
+        seed: seed of the episode; the same seed gives the same map.
     """
 
     simulation: SimulationConfig

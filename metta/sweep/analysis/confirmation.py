@@ -14,7 +14,6 @@ from itertools import combinations
 from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
-from metta.common.config import flatten
 from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError
 from metta.sweep.ranking import Goal, is_scored, sign
@@ -22,7 +21,6 @@ from metta.sweep.store.protocol import Store
 from metta.sweep.trial import Trial
 
 if TYPE_CHECKING:
-    from metta.sweep.definition import SweepDefinition
     from metta.sweep.state import SweepState
 
 SUFFIX = ".confirm"
@@ -115,11 +113,6 @@ def choose(state: SweepState, top: int, numbers: Sequence[int] = ()) -> list[Tri
     if not settings:
         raise UserError("no trial has a score yet")
     return list(settings.values())[:top]
-
-
-def fixes_seed(definition: SweepDefinition) -> bool:
-    """Whether every trial of a sweep trains with the same seed, so that none can run on another."""
-    return "trainer.seed" in {**definition.train_overrides, **flatten(definition.protein.parameters)}
 
 
 def missing(confirmations: Sequence[Trial], chosen: Sequence[Trial], seeds: int) -> list[Trial]:

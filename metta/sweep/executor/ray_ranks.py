@@ -1,4 +1,4 @@
-"""Several ranks of one trial on Ray, on one node or over several: what Ray Train is given, and how ranks fail."""
+"""One trial in several ranks on Ray, on one node or several: the configuration of Ray Train, and how ranks fail."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metta.sweep.trial import TrialResult, TrialSpec
+from metta.sweep.trial import TrialResult, TrialSpec, lost_a_peer
 
 COLLECTIVE_SECONDS = 300
-"""How long a rank waits for the others before the attempt is over."""
+"""How long a rank waits for the others before the attempt fails."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def trainer(
 
 
 def first_failure(results: Mapping[int, TrialResult]) -> TrialResult | None:
-    """The result of a rank that failed by itself and not because another was lost; None if there is none."""
+    """The result of a rank that failed by itself, not because another one was lost; None if there is none."""
     for rank, result in sorted(results.items()):
-        if result.error and "RankLostError" not in result.error:
+        if result.error and not lost_a_peer(result.error):
             return TrialResult(metrics={}, cost=result.cost, error=f"rank {rank} failed:\n{result.error}")
     return None

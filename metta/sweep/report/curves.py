@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from metta.sweep.curve import whole_curve
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import CurvePoint, Store
+from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import TrialState
 
 CURVES = 30
 """The most learning curves in one plot."""
 
-CURVE_METRICS = ("reward", "loss")
-"""The metrics that a learning curve shows where a run does not report the sweep's metric while it trains."""
+COMMON_METRICS = ("reward", "loss")
+"""Common names of metrics of training, shown if a run reports neither the sweep's metric nor one that stands for it."""
 
 COUNTERS = ("seconds", "step", "epoch")
-"""Metrics that change during any trial, but do not show how well it does."""
+"""Metrics that change during any trial but do not measure how well it does."""
+
+NO_TRAITS = ToolTraits()
 
 
 def with_curves(store: Store, sweep: SweepState) -> SweepState:
@@ -38,30 +41,34 @@ def curve_numbers(sweep: SweepState) -> list[int]:
 
 
 def curve_metric(
-    metric: str, points: Sequence[CurvePoint], counters: Collection[str] = (), at_least: int = 1
+    metric: str, points: Sequence[CurvePoint], traits: ToolTraits = NO_TRAITS, at_least: int = 1
 ) -> str | None:
-    """The metric that learning curves show: the sweep's, one of `CURVE_METRICS`, or the first that changes.
+    """The metric that learning curves show.
+
+    This is the sweep's metric, the one that stands for it while a trial runs, one of `COMMON_METRICS`, or the first
+    that changes.
 
     Args:
         metric: of the sweep.
         points: of one curve or several.
-        counters: metrics of this kind of trial that do not show how well it does, besides `COUNTERS`.
-        at_least: how often it has to be measured.
+        traits: of the sweep's Tool.
+        at_least: how often it must have been measured.
 
     Returns:
-        None where nothing was measured so often.
+        None if nothing was measured so often.
     """
     values: dict[str, list[float]] = {}
     for point in points:
         for name, value in point.metrics.items():
             if math.isfinite(value):
                 values.setdefault(name, []).append(value)
-    chosen = {name for name in values if name == metric or name not in {*COUNTERS, *counters}}
+    chosen = {name for name in values if name == metric or name not in {*COUNTERS, *traits.counters}}
     known = [name for name, each in values.items() if len(each) >= at_least and name in chosen]
     changing = [name for name in known if len(set(values[name])) > 1]
-    return next((name for name in (metric, *CURVE_METRICS, *changing, *known) if name in known), None)
+    preferred = (metric, traits.progress, *COMMON_METRICS, *changing, *known)
+    return next((name for name in preferred if name in known), None)
 
 
 def curve_points(curve: Sequence[CurvePoint], metric: str) -> list[tuple[int, float]]:
-    """A metric over steps. Points of a lost attempt are left out where a later attempt repeated its steps."""
+    """A metric over steps. Points of a lost attempt are left out if a later attempt repeated their steps."""
     return [(int(step), value) for step, _, value in whole_curve(curve, metric, "seconds")]

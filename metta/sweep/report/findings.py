@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from metta.common.config import flatten
 from metta.sweep.analysis.conclusions import BestReason, Certainty, Conclusions, Evidence, NextStep, Quality
+from metta.sweep.definition import SweepDefinition
 from metta.sweep.report.commands import SEE_ALL, confirm_command, metta_sweep_command, next_commands, widen_command
 from metta.sweep.report.confirmation import sentences, setting_sentence
 from metta.sweep.report.format import (
@@ -185,16 +186,24 @@ def _best(found: Conclusions, best: Trial) -> Finding:
 
 
 def _terms(sweep: SweepState) -> str:
-    """What the score and the cost are."""
+    """The meaning of the score and the cost."""
     metric, better = sweep.metric, "higher" if sweep.sign > 0 else "lower"
     cost = cost_name(sweep.definition)
     simulations = [name for name in sweep.definition.simulations if name.startswith(f"{metric}/")]
     if not simulations:
         return f"The score is {metric}; {better} is better. The cost is {cost}."
-    stats = {str(sweep.definition.simulations[name].get("score", "")) for name in simulations}
-    counted = f" in {stats.pop()} per agent" if len(stats) == 1 and "" not in stats else ""
+    notes = {_score_note(sweep.definition, name) for name in simulations}
+    note = f" {notes.pop()}" if len(notes) == 1 and "" not in notes else ""
     of = f"the mean of {list_text(simulations)}" if len(simulations) > 1 else f"that of {simulations[0]}"
-    return f"The score, {metric}, is {of}{counted}; {better} is better. The cost is {cost}."
+    return f"The score, {metric}, is {of}{note}; {better} is better. The cost is {cost}."
+
+
+def _score_note(definition: SweepDefinition, simulation: str) -> str:
+    """What the Tool declares about the score of a simulation; "" if it lacks a field that this needs."""
+    note = definition.traits.score_note
+    for name, value in definition.simulations[simulation].items():
+        note = note.replace(f"{{{name}}}", str(value))
+    return "" if "{" in note else note
 
 
 def _certainty(found: Conclusions, best: Trial) -> Finding:

@@ -103,8 +103,8 @@ def suggestion_text(suggestion: Mapping[str, Any], definition: SweepDefinition) 
 
 
 def current_metric(progress: Progress, definition: SweepDefinition) -> tuple[str, float] | None:
-    """The metric that shows how well a running trial does: the sweep's own, or the reward."""
-    for name in (definition.protein.metric, "reward"):
+    """The metric that shows how well a running trial does: the sweep's own, or the one that stands for it."""
+    for name in (definition.protein.metric, definition.watched_metric):
         value = progress.metrics.get(name, math.nan)
         if not math.isnan(value):
             return name, value

@@ -1,4 +1,4 @@
-"""What can be said of a trial's ranks on Ray without starting it; `ranks_on_nodes`, run by hand, uses two nodes."""
+"""A trial's ranks on Ray, without starting Ray; `ranks_on_nodes`, run by hand, uses two nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def failed(error: str | None) -> TrialResult:
 
 
 def test_the_failure_of_a_trial_is_that_of_the_rank_that_failed_first() -> None:
-    lost = failed("Traceback ...\nmetta.rl.ranks.RankLostError: another rank was lost")
+    lost = failed("Traceback ...\nmetta.sweep.trial.PeerLostError: another rank was lost")
     failure = first_failure({0: lost, 1: failed("ValueError: no more ore"), 2: lost})
     assert failure is not None
     assert failure.error == "rank 1 failed:\nValueError: no more ore"
@@ -23,7 +23,7 @@ def test_the_failure_of_a_trial_is_that_of_the_rank_that_failed_first() -> None:
 
 
 def test_ranks_that_only_lost_others_did_not_fail() -> None:
-    lost = failed("metta.rl.ranks.RankLostError: another rank was lost")
+    lost = failed("metta.sweep.trial.PeerLostError: another rank was lost")
     assert first_failure({0: lost, 1: lost}) is None
     assert first_failure({0: failed(None), 1: failed(None)}) is None
 

@@ -22,6 +22,7 @@ from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.report.commands import widen_command
 from metta.sweep.report.findings import findings, in_short
 from metta.sweep.state import SweepState
+from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import Trial, TrialState
 from tests.support.made_sweep import LEARNING_RATE
 from tests.sweep.report.conftest import EVIL, MADE
@@ -314,6 +315,22 @@ def test_the_score_and_the_cost_are_explained(snapshot: Take) -> None:
         "The score, arena, is the mean of arena/basic and arena/combat; higher is better. The cost is seconds of "
         "training." in findings(snapshot("made"))[0].details
     )
+
+
+def test_a_tool_says_what_its_scores_measure(snapshot: Take) -> None:
+    sweep = snapshot("made")
+    simulations = {f"arena/{name}": {"score": "heart.gained"} for name in ("basic", "combat")}
+    traits = ToolTraits(score_note="in {score} per agent")
+
+    def terms(**changes: object) -> str:
+        definition = sweep.definition.model_copy(update={"traits": traits, "simulations": simulations, **changes})
+        return findings(replace(sweep, definition=definition))[0].details[-1]
+
+    measured = "The score, arena, is the mean of arena/basic and arena/combat"
+    assert terms().startswith(f"{measured} in heart.gained per agent; higher is better.")
+    assert terms(simulations={**simulations, "arena/basic": {"score": "ore.gained"}}).startswith(f"{measured}; higher")
+    assert terms(simulations={name: {} for name in simulations}).startswith(f"{measured}; higher")
+    assert terms(traits=ToolTraits()).startswith(f"{measured}; higher")
 
 
 def test_a_few_trials_say_next_to_nothing(snapshot: Take) -> None:

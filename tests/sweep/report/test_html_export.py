@@ -1,4 +1,4 @@
-"""A sweep on paper."""
+"""A sweep as one HTML file."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from metta.sweep.report.terminal.watch import WatchedSweep
 from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt, Outcome, Store
+from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import Progress, Trial, TrialState
 from tests.support.parabola import parabola_definition
 from tests.support.states import state_of
@@ -53,7 +54,8 @@ def failed(number: int, error: str) -> Trial:
 
 
 def state(trials: list[Trial], max_cost: float | None = None) -> SweepState:
-    return state_of(parabola_definition(10, max_cost=max_cost), trials)
+    definition = parabola_definition(10, max_cost=max_cost)
+    return state_of(definition.model_copy(update={"traits": ToolTraits(progress="reward")}), trials)
 
 
 # ---- what is left
@@ -155,8 +157,8 @@ def test_the_view_never_outgrows_the_terminal(width: int, height: int, running: 
         assert f"and {running - shown} more that run" in lines[-1]
 
 
-def test_a_running_trial_is_told_with_the_metric_or_the_reward() -> None:
-    definition = parabola_definition(3)
+def test_a_running_trial_shows_the_metric_or_the_one_that_stands_for_it() -> None:
+    definition = parabola_definition(3).model_copy(update={"traits": ToolTraits(progress="reward")})
     assert current_metric(Progress(1, 2, 1.0, {"learning_rate": 0.5, "reward": 2.0}), definition) == ("reward", 2.0)
     assert current_metric(Progress(1, 2, 1.0, {"reward": 2.0, "score": 0.1}), definition) == ("score", 0.1)
     assert current_metric(Progress(1, 2, 1.0, {"score": math.nan, "learning_rate": 0.5}), definition) is None

@@ -136,7 +136,7 @@ class LiveSweep:
         points = self._curve(trial)
         last = points[-1] if points else None
         traits = self._snapshot.definition.traits if self._snapshot else ToolTraits()
-        metric = curve_metric(self._snapshot.metric if self._snapshot else "", points, traits.counters)
+        metric = curve_metric(self._snapshot.metric if self._snapshot else "", points, traits)
         return {
             "number": trial.number,
             "step": last.step if last else None,

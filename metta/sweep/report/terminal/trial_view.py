@@ -61,7 +61,7 @@ def print_trial(
         say("measured:", "bold")
         for line in _measured(definition, trial):
             say(f"  {line}")
-    name = curve_metric(state.metric, curve, state.definition.traits.counters, at_least=2)
+    name = curve_metric(state.metric, curve, state.definition.traits, at_least=2)
     if name is not None:
         say(f"learning curve: {name}", "bold")
         for line in chart({"*": curve_points(curve, name)}, min(console.width, 80), CURVE_HEIGHT, "step"):
@@ -120,7 +120,7 @@ def _times(trial: Trial) -> str:
 
 
 def _details(definition: SweepDefinition, metrics: Mapping[str, float], simulation: str) -> str:
-    """What the Tool declares worth showing beside a simulation's score: ``  per agent gained: 1.20 heart``."""
+    """The details that the Tool declares, for a line with a simulation's score: ``  per agent gained: 1.20 heart``."""
     own = {name.removeprefix(f"{simulation}/"): value for name, value in metrics.items()}
     text = ""
     for ending, title in definition.traits.details.items():
