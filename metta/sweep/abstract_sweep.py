@@ -1,6 +1,6 @@
-"""What every kind of sweep shares: its fields, its definition, and how a trial of it is prepared.
+"""What every kind of sweep has in common: its fields, its definition, and how a trial is prepared.
 
-`metta.sweep.session` runs what is described here.
+`metta.sweep.session` runs it.
 """
 
 from __future__ import annotations
@@ -43,24 +43,25 @@ from metta.sweep.wandb.config import WandbConfig
 class AbstractSweep(Tool):
     """Searches hyperparameters, and keeps every trial in a store.
 
-    A kind of sweep says what a trial is: `definition` checks it before anything runs, `prepare` makes it. It may also
-    override `describe`, `shared_folder`, `open_executor`, `rebuilt_by`, `next_commands`, `command` and `drive`.
+    A subclass is a kind of sweep and says what a trial is: `definition` checks it before anything runs, and `prepare`
+    makes it. It may also override `describe`, `shared_folder`, `open_executor`, `rebuilt_by`, `next_commands`,
+    `command` and `drive`.
 
     Attributes:
         sweep: what to search, and for how many trials.
         sweep_name: the sweep's name in the store; the same name resumes or extends it.
-        cost_metric: the metric that is a trial's cost: "seconds" of training, or any other that the trial measures.
-        seed: of the optimiser and of the trials; by default drawn once and stored.
+        cost_metric: the metric that is the cost of a trial: "seconds" of training, or any other metric of the trial.
+        seed: seed of the optimiser and of the trials; by default drawn once and stored.
         store: URL of the store.
         executor: where trials run: "inline" in this process, "local" in worker processes on this machine, or "ray";
-            by default "ray" with a `ray.address`, "local" for more than one worker, and otherwise "inline".
-        num_workers: trials at once; by default one inline, and elsewhere as many as the resources allow.
+            by default "ray" with a `ray.address`, "local" with more than one worker, and otherwise "inline".
+        num_workers: number of trials at once; by default one inline, and otherwise as many as the resources allow.
         cpus_per_trial: CPU threads of each trial; by default the cores divided by the workers.
         gpus_per_trial: GPUs of each trial, a fraction or a whole number; by default one if there are GPUs.
-        ray: what only Ray needs to know: `ray.address` of a cluster, and `ray.ranks_per_trial`.
+        ray: options of Ray only: `ray.address` of a cluster, and `ray.ranks_per_trial`.
         wandb: whether and where the sweep is mirrored in Weights & Biases.
         on_change: what to do if the stored sweep has other settings: "refuse", or "extend" it with the trials that fit.
-        write_report: write a report beside the runs when the sweep has ended, where plotly is installed.
+        write_report: whether to write a report into the folder of the runs when the sweep ends, if plotly is installed.
     """
 
     moved: ClassVar[Mapping[str, str]] = {"ray_address": "ray.address", "ranks_per_trial": "ray.ranks_per_trial"}
@@ -81,26 +82,26 @@ class AbstractSweep(Tool):
 
     @abstractmethod
     def definition(self) -> SweepDefinition:
-        """Check the whole sweep before anything runs, and describe it for the store.
+        """Check the whole sweep before anything runs, and return its definition for the store.
 
         Raises:
-            UserError: it cannot run as asked.
+            UserError: it cannot run with these settings.
         """
 
     @abstractmethod
     def prepare(self, definition: SweepDefinition, attempt: Attempt, seed: int, run_dir: Path) -> TrialSpec:
-        """Apply an attempt's hyperparameters and seed, and return what runs in the folder `run_dir`."""
+        """Make the spec of an attempt, which runs in the folder `run_dir` with these hyperparameters and this seed."""
 
     def shared_folder(self, definition: SweepDefinition, number: int) -> str | None:
-        """URL of the folder where a trial puts files for other machines, or None if there is none."""
+        """URL of the folder where a trial stores files for other machines, or None if there is none."""
         return None
 
     def describe(self, metrics: Mapping[str, float]) -> str:
-        """A few words that say what a trial's metrics mean for what was trained."""
+        """A short description of a trial's metrics in the terms of the trained system."""
         return ""
 
     def open_executor(self) -> Executor:
-        """What runs the trials. Nothing starts before the first trial."""
+        """Make the executor. It starts nothing before the first trial."""
         return open_executor(
             self.executor,
             self.num_workers,
@@ -110,15 +111,15 @@ class AbstractSweep(Tool):
         )
 
     def rebuilt_by(self) -> EntryPoint | None:
-        """What rebuilds this sweep on another machine, or None if nothing can."""
+        """The entry point that rebuilds this sweep on another machine, or None if there is none."""
         return self._entry_point
 
     def next_commands(self, state: SweepState) -> dict[str, str]:
-        """What to run when the sweep has ended, by what it does."""
+        """Commands to run after the sweep, by purpose."""
         return next_commands(state)
 
     def command(self) -> str | None:
-        """The command that goes on with this sweep, without a password; None if there is none."""
+        """The command that resumes this sweep, without a password; None if there is none."""
         if self._entry_point is None:
             return None
         overrides = dict(self._entry_point.overrides)
@@ -130,7 +131,7 @@ class AbstractSweep(Tool):
         return self.drive()
 
     def work(self) -> int:
-        """Drive the sweep beside its other drivers, and return an exit status."""
+        """Drive the sweep together with its other drivers, and return an exit status."""
         return self.drive(exclusive=False)
 
     def drive(self, exclusive: bool = True) -> int:
@@ -144,7 +145,7 @@ class AbstractSweep(Tool):
         except KeyboardInterrupt:
             command = self.command()
             how = "invoke it again" if command is None else f"run the same command again:\n  {command}"
-            message = f"\nstopped; every trial that ended is kept. To go on, {how}"
+            message = f"\nstopped; every trial that ended is kept. To resume, {how}"
             console.print(message, markup=False, highlight=False, soft_wrap=True)
             return 130
         return 0
@@ -154,19 +155,19 @@ class AbstractSweep(Tool):
 
         Args:
             console: where to show it; by default standard output.
-            exclusive: whether to refuse to work beside other drivers.
-            outcome: whether to show at the end what was found.
+            exclusive: whether to refuse to work together with other drivers.
+            outcome: whether to show the outcome at the end.
 
         Raises:
-            UserError: the sweep cannot run as asked; nothing has run then.
+            UserError: the sweep cannot run with these settings; nothing has run.
             TooManyFailuresError: five trials failed in a row.
-            KeyboardInterrupt: it was stopped; every trial that ended is kept.
+            KeyboardInterrupt: it was stopped; every trial that ended is stored.
         """
-        console = console or Console(force_jupyter=False)  # in a notebook a stream, not a block for each line
+        console = console or Console(force_jupyter=False)  # in a notebook: a stream, not one block for each line
         return Session(self, ConsoleSession(console, self.describe), exclusive, outcome).run()
 
     def stored_entry_point(self) -> dict[str, Any] | None:
-        """What rebuilds this sweep elsewhere, as stored: without the store's URL, which may hold a password."""
+        """The entry point as stored: without the store's URL, which may contain a password."""
         entry_point = self.rebuilt_by()
         if entry_point is None:
             return None
@@ -174,21 +175,21 @@ class AbstractSweep(Tool):
         return entry_point.model_copy(update={"overrides": overrides}).model_dump()
 
     def entry_point_from_fields(self) -> EntryPoint:
-        """What rebuilds this sweep from its fields. The sweep must consist of nothing else."""
+        """The entry point that rebuilds this sweep from its fields. The sweep must have no other state."""
         fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"store", "on_change"})
         texts = {name: value_text(value) for name, value in fields.items()}
         return EntryPoint(path=f"{type(self).__module__}.{type(self).__name__}", args=texts)
 
     def check_name(self) -> None:
-        """Raise UserError unless the sweep's name can be a folder's."""
+        """Raise UserError unless the sweep's name is a valid folder name."""
         if not re.fullmatch(r"[\w.-]{1,100}", self.sweep_name) or self.sweep_name.startswith("."):
-            raise UserError(f"sweep_name {self.sweep_name!r}: only letters, digits, '.', '_' and '-' are possible")
+            raise UserError(f"sweep_name {self.sweep_name!r}: only letters, digits, '.', '_' and '-' are allowed")
 
     def define(self, tool_class: str, tool: dict[str, Any], **more: Any) -> SweepDefinition:
-        """The definition of this sweep of a Tool.
+        """The definition of this sweep.
 
         Args:
-            tool_class, tool, more: fields of `SweepDefinition` that this kind of sweep decides.
+            tool_class, tool, more: fields of `SweepDefinition` that depend on the kind of sweep.
         """
         self.check_name()
         search_centre(self.sweep.protein)
@@ -216,8 +217,8 @@ class AbstractSweep(Tool):
         seeds = self.sweep.seeds_per_trial
         if self.sweep.early_stopping != "off" and seeds != "auto" and seeds > 1:
             raise UserError(
-                f"early_stopping={self.sweep.early_stopping} compares single runs, so it does not go with "
-                f"seeds_per_trial={seeds}; with seeds_per_trial=auto promising configurations are repeated"
+                f"early_stopping={self.sweep.early_stopping} compares single runs, so it does not support "
+                f"seeds_per_trial={seeds}; seeds_per_trial=auto repeats promising configurations instead"
             )
 
 
@@ -225,10 +226,10 @@ AnySweep = TypeVar("AnySweep", bound=AbstractSweep)
 
 
 def assemble(kind: type[AnySweep], fields: Mapping[str, Any], where: str) -> AnySweep:
-    """Make a sweep from its own fields and those of its `SweepConfig` and `ProteinConfig`, given together.
+    """Make a sweep from one mapping of its own fields and those of its `SweepConfig` and `ProteinConfig`.
 
     Args:
-        where: names the source of the fields in error messages.
+        where: the source of the fields, for error messages.
 
     Raises:
         UserError: a field is unknown (with the nearest names), or a value does not fit.

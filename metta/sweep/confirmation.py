@@ -1,4 +1,4 @@
-"""An alias: `metta.sweep.analysis.confirmation` is where this is."""
+"""An old path of `metta.sweep.analysis.confirmation`."""
 
 from metta.sweep.analysis.confirmation import SUFFIX as SUFFIX
 from metta.sweep.analysis.confirmation import SURE as SURE

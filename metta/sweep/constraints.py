@@ -1,8 +1,8 @@
 """Constraints between hyperparameters: ``minibatch_size <= batch_size``, written as in Python and evaluated safely.
 
 A constraint is a comparison, or several joined by ``and``, ``or`` and ``not``; its sides are sums, differences,
-products, quotients, remainders and powers of hyperparameters and constants. Nothing can be called. A hyperparameter
-goes by its dotted path or any ending of it that no other has.
+products, quotients, remainders and powers of hyperparameters and constants. Functions cannot be called. A
+hyperparameter is named by its dotted path or any unique ending of it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 _JOINTS: dict[type[ast.boolop], Callable[[Any, Any], Any]] = {ast.And: operator.and_, ast.Or: operator.or_}
 
 _LONGEST = 500
-"""Characters: longer ones would nest too deep to be read."""
+"""Maximum length in characters: a longer one could be nested too deeply for the parser."""
 
 
 class ConstraintError(ValueError):
-    """A constraint that cannot be read; the message says which and why."""
+    """A constraint that cannot be parsed; the message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Constraint:
 
     Attributes:
         text: as it was written.
-        paths: dotted paths of the hyperparameters that it names.
+        paths: dotted paths of the hyperparameters in it.
 
     Example:
         >>> Constraint.parse("minibatch_size <= batch_size / 2", ["trainer.batch_size", "trainer.minibatch_size"]).paths
@@ -63,14 +63,14 @@ class Constraint:
 
     @classmethod
     def parse(cls, text: str, paths: Collection[str]) -> Constraint:
-        """Read a constraint between the hyperparameters at `paths`.
+        """Parse a constraint between the hyperparameters at `paths`.
 
         Raises:
             ConstraintError: it is not a comparison, contains something that is not allowed, or names something that
-                is not searched. The message has the nearest names.
+                is not searched. The message gives the nearest names.
         """
         if len(text) > _LONGEST:
-            raise ConstraintError(f"a constraint has {_LONGEST} characters at most, not {len(text)}")
+            raise ConstraintError(f"a constraint has at most {_LONGEST} characters, not {len(text)}")
         try:
             body = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError) as error:
@@ -90,10 +90,10 @@ class Constraint:
     def holds(self, values: Mapping[str, Any]) -> Any:
         """Whether it holds, for one value or an array of values of each hyperparameter in `paths`.
 
-        What is undefined, such as a division by zero, does not hold.
+        An undefined condition, such as a division by zero, does not hold.
 
         Raises:
-            ConstraintError: values that cannot be compared, or reckoned with, as it says.
+            ConstraintError: the values do not support its comparisons or arithmetic.
         """
         import numpy as np
 
@@ -127,7 +127,7 @@ class Constraint:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers as NumPy's, whose division by zero is infinite, and whose powers are soon over."""
+    """Numbers as NumPy numbers: division by zero gives infinity, and huge powers overflow at once."""
     import numpy as np
 
     return np.float64(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -147,7 +147,7 @@ def _check_condition(node: ast.expr) -> None:
             for side in (left, *others):
                 _check_value(side)
         case _:
-            raise ConstraintError(f"{ast.unparse(node)!r} compares nothing; expected such as 'a <= b'")
+            raise ConstraintError(f"{ast.unparse(node)!r} is not a comparison; expected one such as 'a <= b'")
 
 
 def _check_value(node: ast.expr) -> None:
@@ -163,7 +163,7 @@ def _check_value(node: ast.expr) -> None:
             pass
         case _:
             raise ConstraintError(
-                f"{ast.unparse(node)!r} is not possible; use names, constants, + - * / // % ** and comparisons"
+                f"{ast.unparse(node)!r} is not allowed; use names, constants, + - * / // % ** and comparisons"
             )
 
 
@@ -189,7 +189,7 @@ def _resolve(name: str, paths: Collection[str]) -> str:
     if len(meant) == 1:
         return meant[0]
     if meant:
-        raise ConstraintError(f"{name!r} may be any of {', '.join(meant)}; write more of its path")
+        raise ConstraintError(f"{name!r} is ambiguous: {', '.join(meant)}; write more of its path")
     endings = [path.rpartition(".")[2] for path in paths]
     raise ConstraintError(
         f"the sweep has no hyperparameter {name!r}; {nearest(name, dict.fromkeys([*paths, *endings]))}"

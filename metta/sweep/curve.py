@@ -1,4 +1,4 @@
-"""The learning curve of a trial over all its attempts, as the optimiser sees it."""
+"""The learning curve of a trial over all its attempts, as the optimiser receives it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ if TYPE_CHECKING:
     from metta.sweep.protein.curves import Curve
 
 Point = tuple[float, float, float]
-"""Step, cost of the trial until then, and value of the watched metric."""
+"""Step, cost of the trial up to it, and value of the watched metric."""
 
 
 def whole_curve(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> list[Point]:
-    """What a trial reported of a metric, in the order of steps.
+    """The values of a metric that a trial reported, in the order of steps.
 
-    What a lost attempt showed is left out where a later one did the same steps again. Costs go on from attempt to
-    attempt.
+    Points of a lost attempt are left out if a later attempt repeated their steps. Costs accumulate over attempts.
     """
     curve: list[Point] = []
     attempt, before = 0, 0.0
@@ -34,23 +33,23 @@ def whole_curve(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> 
 
 
 def cut_back(curve: list[Point], step: int) -> None:
-    """Leave out what a lost attempt showed from this step on, because a later attempt does it again."""
+    """Remove the points from this step on. They are of a lost attempt, and a later one repeats their steps."""
     while curve and curve[-1][0] >= step:
         curve.pop()
 
 
 def cost_so_far(seconds: float, metrics: Mapping[str, float], cost_metric: str) -> float:
-    """What an attempt has cost when it reports: the seconds, where it does not report the cost metric."""
+    """The cost of an attempt when it reports: its seconds, if it does not report the cost metric."""
     return seconds if cost_metric == "seconds" else metrics.get(cost_metric, seconds)
 
 
 def learning_curve(points: Sequence[Point], share: float | None, sign: float) -> Curve | None:
-    """The curve as Protein takes it, or None where the trial reported nothing usable.
+    """The curve as Protein takes it, or None if the trial reported nothing usable.
 
     Args:
-        points: as `whole_curve` gives them.
-        share: how much of a whole run it did; None for a whole one.
-        sign: -1 where the metric is to be minimised.
+        points: as `whole_curve` returns them.
+        share: how much of a whole run the trial did; None for a whole run.
+        sign: -1 if the metric is to be minimised, else 1.
     """
     from metta.sweep.protein.curves import Curve
 

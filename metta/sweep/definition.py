@@ -1,4 +1,4 @@
-"""What is stored with a sweep's name, and which part of it may not change while the name stays the same."""
+"""The settings that are stored with a sweep, and which of them may not change under the same name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OnChange = Literal["refuse", "extend"]
 
 
 class SweepChangedError(UserError):
-    """The stored sweep of this name has settings under which its scores mean something else."""
+    """The stored sweep of this name has settings that give its scores another meaning."""
 
 
 class DefinitionError(UserError):
@@ -34,17 +34,17 @@ class SweepDefinition(Config):
 
     Attributes:
         protein: the search.
-        num_trials: how many trials are to end.
-        max_cost: the budget, in units of the cost metric; None is without limit.
+        num_trials: how many trials should end.
+        max_cost: the budget, in units of the cost metric; None for no limit.
         max_hours, trial_timeout, seeds_per_trial, keep_policies, early_stopping, min_share, progress_metric: see
-            `SweepConfig`. A sweep that was stored before it could stop trials stops none.
-        seed: of the optimiser and of the trials; by default drawn once, and then kept.
-        cost_metric: the metric that is a trial's cost.
+            `SweepConfig`. A sweep that was stored before early stopping existed stops no trial.
+        seed: seed of the optimiser and of the trials; by default drawn once and stored.
+        cost_metric: the metric that is the cost of a trial.
         train_overrides: fixed values on every Tool, flat with dotted keys.
-        simulations: what trials are evaluated on, by name.
+        simulations: the simulations that trials are evaluated on, by name.
         tool_class: the swept Tool's class, as ``package.module:Class``.
-        tool: that Tool's fields before any hyperparameter is put on it.
-        traits: what that Tool declares of itself.
+        tool: the Tool's fields, without the hyperparameters of any trial.
+        traits: what the Tool declares about itself.
         wandb: where the sweep is mirrored.
     """
 
@@ -76,13 +76,13 @@ class SweepDefinition(Config):
 
     @property
     def fixed_seed(self) -> str | None:
-        """The seed's path, if the sweep fixes or searches it: then its trials cannot be run on other seeds."""
+        """The path of the seed if the sweep fixes or searches it, so that no trial can run on another; else None."""
         path = self.traits.seed_path
         return path if path in {**self.train_overrides, **flatten(self.protein.parameters)} else None
 
     @property
     def seeds(self) -> int:
-        """On how many seeds each trial runs."""
+        """The number of seeds on which each trial runs."""
         return 1 if self.seeds_per_trial == "auto" else self.seeds_per_trial
 
     @property
@@ -91,11 +91,11 @@ class SweepDefinition(Config):
 
     @property
     def watched_metric(self) -> str:
-        """The metric of the learning curves that the optimiser looks at."""
+        """The metric whose learning curves the optimiser uses."""
         return self.progress_metric or self.traits.progress or self.protein.metric
 
     def question(self) -> dict[str, Any]:
-        """The part that gives a score its meaning: trials may be compared only where this is equal."""
+        """The settings that give a score its meaning: trials are comparable only if these are equal."""
         whole = self.model_dump(mode="json")
         protein = whole["protein"]
         return flatten(
@@ -112,7 +112,7 @@ class SweepDefinition(Config):
 
 
 def built_from_fields(entry_point: EntryPoint) -> bool:
-    """Whether an entry point was made from a sweep's fields: a person does not type those."""
+    """Whether an entry point was made from a sweep's fields, which nobody types as a command."""
     return {"sweep", "sweep_name"} <= entry_point.args.keys()
 
 
@@ -124,7 +124,7 @@ def differences(old: SweepDefinition, new: SweepDefinition) -> list[str]:
 
 
 def read_definition(record: SweepRecord) -> SweepDefinition:
-    """The definition that is stored with a sweep.
+    """The stored definition of a sweep.
 
     Raises:
         DefinitionError: it cannot be read, with the reason.
@@ -137,7 +137,7 @@ def read_definition(record: SweepRecord) -> SweepDefinition:
         reason = reasons(error.errors(include_url=False)) if isinstance(error, ValidationError) else str(error)
         raise DefinitionError(
             f"sweep {record.name!r}: its stored definition cannot be read ({reason}); its trials are kept. "
-            "The command that started it stores it again with on_change=extend"
+            "To store it again, run the command that started the sweep with on_change=extend"
         ) from None
 
 
@@ -148,10 +148,10 @@ def open_sweep(
     entry_point: dict[str, Any] | None = None,
     on_change: OnChange = "refuse",
 ) -> SweepDefinition:
-    """Create the sweep, or resume or extend the one of that name, and return the definition that now holds.
+    """Create the sweep, or resume or extend the one of that name, and return its present definition.
 
     Raises:
-        SweepChangedError: the question changed and `on_change` is "refuse"; the message shows how.
+        SweepChangedError: the meaning of scores changed and `on_change` is "refuse"; the message lists the changes.
         DefinitionError: the stored definition cannot be read and `on_change` is "refuse".
     """
     try:
@@ -186,7 +186,7 @@ def open_sweep(
 
 
 def _with_seed(definition: SweepDefinition, kept: int | None) -> SweepDefinition:
-    """The definition with its own seed, or the one that was kept, or a new one."""
+    """The definition with its own seed, or else the stored one, or else a new one."""
     if definition.seed is not None:
         return definition
     return definition.model_copy(update={"seed": secrets.randbits(31) if kept is None else kept})

@@ -1,4 +1,4 @@
-"""The distributions that a hyperparameter can have: one table, which everything that asks about one reads."""
+"""The distributions of hyperparameters, in one table that all other code reads."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Step = Literal["none", "integer", "power of two"]
 
 @dataclass(frozen=True)
 class Kind:
-    """What is special about a numeric distribution.
+    """The properties of a numeric distribution.
 
     Attributes:
         scale: the scale on which random values are uniform.
-        step: which values there are.
-        words: how it is described to people.
+        step: which values are possible.
+        words: its description for people.
     """
 
     scale: Scale

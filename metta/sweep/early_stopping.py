@@ -1,4 +1,4 @@
-"""Ask the optimiser, each time that a running trial reports, whether it goes on."""
+"""Ask the optimiser whether to continue a running trial, each time it reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metta.sweep.trial import Progress
 
 
 class EarlyStopping:
-    """The curves of the trials that run here.
+    """Keeps the learning curves of the trials that this driver runs, and asks the optimiser about them.
 
     Args:
         definition: of the sweep.
@@ -29,15 +29,15 @@ class EarlyStopping:
         self._longest = 0.0
 
     def begin(self, number: int, curve: list[Point]) -> None:
-        """An attempt of a trial starts; `curve` is what its earlier attempts showed."""
+        """An attempt of a trial starts; `curve` has the points of its earlier attempts."""
         self._curves[number] = list(curve)
         self._before[number] = curve[-1][1] if curve else 0.0
 
     def ask(self, number: int, progress: Progress) -> Decision | None:
-        """Whether a trial that reports goes on; None where there is nothing to decide by.
+        """Decide whether a trial that reports continues; None if no decision is possible.
 
-        Nothing can be decided of a trial that does not report the watched metric, or while nobody knows how long a
-        whole run is.
+        No decision is possible if the trial does not report the watched metric, or while the length of a whole run is
+        unknown.
         """
         value = progress.metrics.get(self._definition.watched_metric, math.nan)
         curve = self._curves[number]
@@ -52,21 +52,21 @@ class EarlyStopping:
         return self._protein.decide(number, curve, total)
 
     def share(self, progress: Progress | None) -> float | None:
-        """How much of a whole run a trial has done that has come so far."""
+        """The share of a whole run that a trial has done, 0..1; None if unknown."""
         total = (progress.total if progress else None) or self._longest
         return min(1.0, progress.step / total) if progress and total else None
 
     def end(self, number: int) -> None:
-        """An attempt of a trial has ended: what it showed is in the store."""
+        """An attempt of a trial has ended; its curve is in the store."""
         self._curves.pop(number, None)
         self._before.pop(number, None)
 
     def ended_whole(self, last_step: float) -> None:
-        """A trial came to its end, and so showed how long a whole run is."""
+        """A trial was not stopped, so its last step is the length of a whole run."""
         self._longest = max(self._longest, float(last_step))
 
     def stored(self, number: int, decision: Decision) -> StoredDecision:
-        """The decision with what it was made from, for the store."""
+        """The decision with the numbers behind it, for the store."""
         details = {
             "rule": self._definition.early_stopping,
             "share": decision.share,

@@ -34,14 +34,14 @@ Metrics = Mapping[str, float]
 
 @dataclass
 class RunningTrial:
-    """What the swept function receives besides its hyperparameters.
+    """The second argument of the swept function: its trial.
 
     Attributes:
         number: of the trial in its sweep, from 0.
-        attempt: which try of this trial this is, from 1; an earlier one was lost when its process ended.
-        seed: for random numbers: another for each trial, the same for each of its attempts.
-        run_dir: a folder of this trial alone, the same for each of its attempts, to keep a model or a checkpoint in.
-        artefacts: URIs of what the function made, by name; recorded with the trial.
+        attempt: number of the attempt, from 1; an earlier attempt was lost because its process ended.
+        seed: for random numbers; it differs between trials, and is the same for all attempts of a trial.
+        run_dir: a folder for this trial only, such as for a model or a checkpoint; the same for all its attempts.
+        artefacts: URIs of files that the function made, by name; recorded with the trial.
         stopped: whether `report` has answered stop.
     """
 
@@ -60,12 +60,12 @@ class RunningTrial:
         """Report progress: a point of the trial's learning curve.
 
         Args:
-            step: epochs, updates or whatever the function counts, from 1.
-            metrics: measured now, by name.
-            total: the last step of a whole run. Without it no trial is stopped early before one has ended.
+            step: number of epochs, updates or any other unit, from 1.
+            metrics: present values, by name.
+            total: the last step of a whole run. Without it, no trial is stopped early before the first one has ended.
 
         Returns:
-            Whether to continue. If not, the function should soon return what it has.
+            Whether to continue. If not, the function should soon return its metrics.
         """
         self._last = numbers(metrics)
         if self.stopped:
@@ -75,18 +75,18 @@ class RunningTrial:
         return not self.stopped
 
     def restart_clock(self) -> None:
-        """Count the seconds from here on: what happens once, such as loading data, is not part of a trial's cost."""
+        """Start counting seconds here, so that setup such as loading data is not part of the trial's cost."""
         self._started = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """Since the function was called, or since `restart_clock`."""
+        """Seconds since the function was called, or since `restart_clock`."""
         return time.perf_counter() - self._started
 
 
 Function = Callable[[dict[str, Any], RunningTrial], Metrics | float | None]
-"""Takes hyperparameters, nested as in `parameters`, and the trial; returns its metrics by name, or the one number that
-is the score. Without any it may return None: then what it reported last counts."""
+"""Takes hyperparameters, nested as in `parameters`, and the trial; returns its metrics by name, or one number, the
+score. If it returns None, the metrics that it reported last count."""
 
 
 def function_path(function: Function) -> str | None:
@@ -104,7 +104,7 @@ def load_function(path: str) -> Function:
     """Import the function at ``module:name``.
 
     Raises:
-        UserError: there is none.
+        UserError: it does not exist.
     """
     module, colon, name = path.partition(":")
     if not colon or not module or not name:
@@ -143,7 +143,7 @@ class FunctionSweep(AbstractSweep):
     """Searches the hyperparameters of a Python function, see `optimize`.
 
     Attributes:
-        function: what is called for each trial, see `Function`; as text, ``module:name``.
+        function: called for each trial, see `Function`; as text, ``module:name``.
     """
 
     function: FunctionField
@@ -210,7 +210,7 @@ def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
         metrics = trial._last
     else:
         metrics = numbers(returned if isinstance(returned, Mapping) else {metric: returned})
-    stopped = trial.stopped and not trial._ignored  # one that went on although it was to stop, and came to its end
+    stopped = trial.stopped and not trial._ignored  # a function that ignored the stop has completed
     missing = None if metric in metrics or stopped else f"it returned no {metric!r}; {nearest(metric, metrics)}"
     return TrialResult(metrics, trial.seconds, trial.artefacts, error=missing, stopped=stopped)
 
@@ -251,9 +251,10 @@ def optimize(
         function: called with hyperparameters, nested as `parameters` are, and a `RunningTrial`; returns metrics by
             name, or one number, which is then the score. With workers it is imported there by its module and name,
             so it may also be given as text: ``my_package.training:train``.
-        parameters: what to search: a `ParameterConfig`, or the dict of one, by (dotted or nested) name.
+        parameters: the hyperparameters to search: a `ParameterConfig`, or its fields as a dict, by (dotted or nested)
+            name.
         metric: the name of the score among the metrics.
-        num_trials: how many trials are to end.
+        num_trials: how many trials should end.
         goal: whether a larger or a smaller score is better.
         name: the sweep's name in the store. A call with the same name resumes the sweep; without a name, each call
             is a new sweep.
@@ -262,7 +263,7 @@ def optimize(
             (`num_workers`, `store`, `seed`, `cost_metric`, `wandb`, `on_change`, ...).
 
     Raises:
-        UserError: the sweep cannot run with these settings; nothing has run then.
+        UserError: the sweep cannot run with these settings; nothing has run.
         TooManyFailuresError: five trials failed in a row.
 
     Example:
@@ -291,7 +292,7 @@ def function_sweep(
     name: str | None = None,
     **fields: Any,
 ) -> FunctionSweep:
-    """The sweep that `optimize` runs, as a Tool: for an experiment that `tools/run.py` starts. See there."""
+    """The sweep that `optimize` runs, as a Tool, for an experiment that `tools/run.py` starts."""
     loaded: Function = _loaded(function)
     given = {"metric": metric, "parameters": parameters, "num_trials": num_trials, "function": loaded}
     return assemble(FunctionSweep, {**given, **fields, "sweep_name": name or _new_name(loaded)}, "optimize")
@@ -308,7 +309,7 @@ def _require_two_arguments(function: Function) -> None:
     except TypeError as error:
         name = getattr(function, "__name__", repr(function))
         raise UserError(
-            f"{name}{inspect.signature(function)} is called as {name}(config, trial), which it does not take: {error}"
+            f"{name}{inspect.signature(function)} must accept two arguments, {name}(config, trial): {error}"
         ) from None
     except ValueError:  # a function in C without a signature
         return
@@ -323,7 +324,7 @@ def _cannot_travel(function: Function) -> str:
     elif "<locals>" in name:
         why = f"{name} is defined within another function"
     else:
-        why = f"{name} is not what stands under its name in a module"
+        why = f"its module has another object under the name {name}"
     return (
         f"with workers the function is imported by its module and name, but {why}; "
         "put it at the top level of a module (a .py file) and import it, or leave num_workers and executor out"

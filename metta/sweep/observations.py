@@ -1,4 +1,4 @@
-"""The only place that decides what the optimiser learns from a stored trial, or why it learns nothing."""
+"""Decides what the optimiser learns from a stored trial, or why it learns nothing. No other module decides this."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from metta.sweep.trial import Trial, TrialState
 if TYPE_CHECKING:
     from metta.sweep.protein import Protein
 
-TELLING = ("params", "state", "score")
-"""Fields of a stored trial without which it teaches nothing."""
+_REQUIRED = ("params", "state", "score")
+"""A stored trial is not learnt from if one of these fields is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a stored trial teaches.
+    """A stored trial as read under the present definition.
 
     Attributes:
-        trial: with its score and cost under the present definition.
-        params: its hyperparameters, flat, with those that it was recorded without filled in.
-        point: where the space places them, [columns]; None where it cannot.
+        trial: with its score and cost under that definition.
+        params: its hyperparameters, flat; missing ones are filled in.
+        point: their encoding in the search space, [columns]; None if they have none.
         observation: what the optimiser learns; None for a trial that has not ended, was dropped, or has a problem.
         problem: why nothing can be learnt from it, or None.
-        remark: what of it is not used although it is learnt from, or None.
+        remark: which part of it is not used, although it is learnt from; or None.
     """
 
     trial: Trial
@@ -51,10 +51,10 @@ class Reading:
 
 
 class ObservationReader:
-    """Reads stored trials under a sweep's present definition. A trial that was read before is not read again.
+    """Reads stored trials under a sweep's present definition, and caches the readings.
 
-    A hyperparameter that a trial was recorded without has the `default` of its `ParameterConfig`, or else the Tool's
-    own value. One that is no longer searched is not looked at.
+    A hyperparameter that is missing from a trial takes the `default` of its `ParameterConfig`, or else the Tool's own
+    value. One that is no longer searched is ignored.
 
     Args:
         definition: of the sweep, as it is now.
@@ -74,24 +74,24 @@ class ObservationReader:
         self._read: dict[int, tuple[Trial, Reading]] = {}
 
     def read(self, trial: Trial) -> Reading:
-        """What a trial teaches as it now stands."""
+        """The reading of a trial in its present state."""
         known = self._read.get(trial.number)
         if known is None or (known[0] is not trial and known[1].trial is not trial):
             known = self._read[trial.number] = (trial, self._look(trial))
         return known[1]
 
     def point(self, trial: Trial) -> NDArray[np.float64]:
-        """Where the space places a trial that can be learnt from, [columns]."""
+        """The encoding of a trial that can be learnt from, [columns]."""
         point = self.read(trial).point
         assert point is not None
         return point
 
     def refusal(self, params: Mapping[str, Any], outcome: Outcome | None = None) -> str | None:
-        """Why a trial that somebody types, or brings in a table, cannot be taken; None where it can.
+        """Why a trial that a person adds cannot be accepted; None if it can.
 
         Args:
             params: flat hyperparameters.
-            outcome: how it ended; None for one that is to be run.
+            outcome: how the trial ended; None for one that is still to run.
         """
         if unknown := [path for path in params if path not in self.paths]:
             missing = [path for path in self._searched if path not in params]
@@ -111,7 +111,7 @@ class ObservationReader:
         reading = self._look(trial)
         score = reading.trial.score
         if reading.problem is None and outcome.state is TrialState.COMPLETED and not math.isfinite(score or 0.0):
-            return f"score: {score} is not a finite number; a trial without one has the state failed"
+            return f"score: {score} is not a finite number; a trial without a score has the state failed"
         if reading.problem is None and outcome.cost is not None and reading.trial.cost is None:
             return _bad_cost(outcome.cost)
         return reading.problem
@@ -120,7 +120,7 @@ class ObservationReader:
         trial = judged(stored, self._metric, self._cost_metric)
         if (suggestion := readable_suggestion(trial.suggestion)) is not trial.suggestion:
             trial = replace(trial, suggestion=suggestion)
-        if damage := "; ".join(line for line in trial.damage if line.partition(":")[0] in TELLING):
+        if damage := "; ".join(line for line in trial.damage if line.partition(":")[0] in _REQUIRED):
             return Reading(trial, {}, None, problem=damage)
         params = self._complete(trial.params)
         try:
@@ -136,7 +136,7 @@ class ObservationReader:
         return Reading(trial, params, point, self._observation(trial, params), None, remark)
 
     def _complete(self, params: dict[str, Any]) -> dict[str, Any]:
-        """The hyperparameters that the sweep has now, with the defaults of those that are missing."""
+        """The hyperparameters of the present search, with defaults for missing ones."""
         if params.keys() == self._path_set:
             return params
         return {**self._defaults, **{path: params[path] for path in self.paths if path in params}}
@@ -157,7 +157,7 @@ class ObservationReader:
         )
 
     def _noise(self, trial: Trial) -> float | None:
-        """Standard error of a trial's score, where measured: that of its mean over seeds, or of its evaluation."""
+        """Standard error of a trial's score, if measured: of its mean over seeds, or of its evaluation."""
         if self._seeds > 1:
             noise = trial.metrics.get(f"{self._metric}.std", math.nan) / math.sqrt(self._seeds)
         else:
@@ -166,11 +166,11 @@ class ObservationReader:
 
 
 class Learner:
-    """Protein with a sweep's trials as the store has them.
+    """Protein, with the stored trials of a sweep.
 
     Args:
         definition: of the sweep, as it is now.
-        reader: of its trials; made if left out.
+        reader: of its trials; by default a new one.
 
     Attributes:
         protein: the optimiser, with what it has observed.
@@ -194,10 +194,11 @@ class Learner:
         self._reader = reader or ObservationReader(definition)
 
     def tell(self, trial: Trial, curve: Sequence[Point] | None = None) -> None:
-        """Take in a trial as it now stands; the same trial may come again as it changes.
+        """Update the optimiser with a trial in its present state. A trial may be told again when it has changed.
 
         Args:
-            curve: what it reported, as `metta.sweep.curve.whole_curve` gives it; left out, what `decide` was given.
+            curve: its learning curve, as `metta.sweep.curve.whole_curve` returns it; by default the one that `decide`
+                received.
         """
         reading = self._reader.read(trial)
         self.problems.pop(trial.number, None)
@@ -212,12 +213,12 @@ class Learner:
             self.protein.forget(trial.number, missing_ok=True)
 
     def suggest(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The next hyperparameters, flat with dotted keys, and what Protein says of them."""
+        """The next hyperparameters, flat with dotted keys, and the information that Protein gives with them."""
         params, info = self.protein.suggest()
         return {path: value_at(params, path) for path in self._reader.paths}, info
 
     def best(self, max_cost: float | None = None) -> int | None:
-        """Number of the trial, of those that cost no more, which the model recommends; None if none completed."""
+        """Number of the trial that the model recommends among those within `max_cost`; None if none completed."""
         try:
             return self.protein.best(max_cost).number
         except LookupError:
@@ -225,7 +226,7 @@ class Learner:
 
 
 def readable_suggestion(suggestion: dict[str, Any]) -> dict[str, Any]:
-    """What the optimiser said of a trial, without the parts that are of another type than it writes."""
+    """What the optimiser recorded about a trial, without parts of a wrong type."""
     odd = {key for key, value in suggestion.items() if key in _SUGGESTION and not _SUGGESTION[key](value)}
     return {key: value for key, value in suggestion.items() if key not in odd} if odd else suggestion
 
@@ -235,7 +236,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_kernels(value: Any) -> bool:
-    """Whether a value is logarithms of kernel parameters, by the name of the model."""
+    """Whether a value is a mapping from a model's name to logarithms of its kernel parameters."""
     return isinstance(value, dict) and all(
         isinstance(vector, list) and all(_is_number(each) and abs(each) < _LARGEST_LOG for each in vector)
         for vector in value.values()
@@ -255,7 +256,7 @@ _SUGGESTION: dict[str, Callable[[Any], bool]] = {
     "success": lambda value: _is_number(value) and 0 <= value <= 1,
     "model": _is_kernels,
 }
-"""What the parts of a suggestion look like that anything is made of."""
+"""Checks of those parts of a suggestion that are used."""
 
 
 def hyperparameter_paths(config: ProteinConfig) -> list[str]:
@@ -267,7 +268,7 @@ def search_centre(config: ProteinConfig) -> dict[str, Any]:
     """The hyperparameters in the middle of the space, flat with dotted keys.
 
     Raises:
-        UserError: no hyperparameters meet the constraints, or a constraint compares what cannot be compared.
+        UserError: no hyperparameters meet the constraints, or a constraint compares incomparable values.
     """
     try:
         space = Space(config.parameters, config.constraints)
@@ -286,7 +287,7 @@ def value_at(nested: Mapping[str, Any], path: str) -> Any:
 
 
 def problems_text(problems: Mapping[int, str], what: str = "not learnt from") -> str:
-    """One line that counts trials with a problem, and names them by reason; "" for none."""
+    """One line with the number of trials with a problem, and their numbers by reason; "" for none."""
     if not problems:
         return ""
     by_reason: dict[str, list[int]] = {}
@@ -301,7 +302,7 @@ def problems_text(problems: Mapping[int, str], what: str = "not learnt from") ->
 
 
 def numbers_text(numbers: Sequence[int]) -> str:
-    """Trial numbers with runs of them joined: ``0-3, 7``; of very many the first."""
+    """Trial numbers with consecutive ones joined: ``0-3, 7``; a very long list is cut."""
     ranges: list[list[int]] = []
     for number in numbers:
         if ranges and ranges[-1][1] == number - 1:
@@ -316,7 +317,7 @@ _MOST_REASONS, _MOST_NAMED = 3, 12
 
 
 def _defaults(definition: SweepDefinition) -> dict[str, Any]:
-    """What each hyperparameter was in a trial that was recorded without it, where something says so."""
+    """The values of hyperparameters in trials that were recorded without them, if known."""
     tool = flatten(definition.tool)
     defaults: dict[str, Any] = {}
     for path, leaf in flatten(definition.protein.parameters).items():

@@ -1,4 +1,4 @@
-"""What Protein searches, and how: the space of hyperparameters and the optimiser's settings."""
+"""The space of hyperparameters that Protein searches, and the optimiser's settings."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class ParameterConfig(Config):
     """One hyperparameter's range.
 
     Attributes:
-        min, max: bounds, both inclusive; of every distribution but `categorical`. Numbers of any library; whole ones
-            stay whole, so they are exact at any size.
+        min, max: bounds, both inclusive; for every distribution except `categorical`. Numbers of any library; whole
+            numbers stay exact at any size.
         distribution: `uniform`; `int_uniform` (whole numbers); `log_normal` (searched on a log scale) and
             `int_log_normal`; `uniform_pow2` (powers of two); `logit_normal` (searched on the scale of
-            log(x / (1 - x)): for shares near 0 or 1); `categorical` (one of `choices`, without order).
-        mean: the search centre; the middle of the range (on its scale) if left out.
+            log(x / (1 - x)), for shares near 0 or 1); `categorical` (one of `choices`, without order).
+        mean: the search centre; by default the middle of the range (on its scale).
         scale: width of the search around a good trial, as a share of the range; "auto" is the default width.
-        choices: the values of a categorical parameter, of any JSON type. They alone make it `categorical`.
-        default: the value that trials recorded without this parameter had.
+        choices: the values of a categorical parameter, of any JSON type. They make it `categorical` by default.
+        default: the value of this parameter in trials that were recorded without it.
 
     Example:
         >>> ParameterConfig(min=1e-5, max=1e-2, distribution="log_normal").mean is None
@@ -66,7 +66,7 @@ class ParameterConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.scale != "auto" and not 0 < self.scale <= 1:
-            raise ValueError(f"scale ({self.scale:g}) must lie above 0 and up to 1")
+            raise ValueError(f"scale ({self.scale:g}) must be above 0 and at most 1")
         if self.distribution == "categorical":
             self._check_categorical()
         else:
@@ -81,7 +81,7 @@ class ParameterConfig(Config):
         if not self.min is self.max is self.mean is None:
             raise ValueError("a categorical parameter has choices, not min, max or mean")
         if self.default is not None and not any(same(self.default, choice) for choice in self.choices):
-            raise ValueError(f"default ({self.default!r}) is none of the choices {self.choices}")
+            raise ValueError(f"default ({self.default!r}) is not one of the choices {self.choices}")
 
     def _check_range(self) -> None:
         if self.choices is not None:
@@ -96,14 +96,14 @@ class ParameterConfig(Config):
         if scale == "logit" and not 0 < self.min < self.max < 1:
             raise ValueError(f"a logit scale needs bounds between 0 and 1, not {self.min:g}..{self.max:g}")
         if not math.isfinite(float(self.max) - float(self.min)):
-            raise ValueError(f"{self.min:g}..{self.max:g} is too wide: max - min is beyond the largest number, 1.8e308")
+            raise ValueError(f"{self.min:g}..{self.max:g} is too wide: max - min exceeds the largest number, 1.8e308")
         if self.mean is not None and not self.min <= self.mean <= self.max:
-            raise ValueError(f"mean ({self.mean:g}) lies outside {self.min:g}..{self.max:g}")
+            raise ValueError(f"mean ({self.mean:g}) is outside {self.min:g}..{self.max:g}")
         if self.default is not None:
             self._check_default()
 
     def _check_default(self) -> None:
-        """Trials that take the default must have a place on the scale."""
+        """The default must be on the scale, because trials can have it."""
         try:
             default = plain_float(self.default)
         except TypeError as error:
@@ -112,31 +112,31 @@ class ParameterConfig(Config):
             raise ValueError(f"default ({self.default}) must be a finite number")
         scale = KINDS[self.distribution].scale
         if scale == "log" and default <= 0:
-            raise ValueError(f"default ({self.default}) must lie above 0, because {self.distribution} has a log scale")
+            raise ValueError(f"default ({self.default}) must be above 0, because {self.distribution} has a log scale")
         if scale == "logit" and not 0 < default < 1:
-            raise ValueError(f"default ({self.default}) must lie between 0 and 1, because the scale is a logit scale")
+            raise ValueError(f"default ({self.default}) must be between 0 and 1, because the scale is a logit scale")
 
 
 class ProteinSettings(Config):
     """How Protein searches.
 
     Attributes:
-        num_random_samples: trials before the models take over, after trial 0. None means 4; within a budget it means
-            trials at the cheap end of the space until a tenth of it is spent, 4 to 24 of them and no more than a
-            quarter of all trials. What was compared is in docs/benchmarks.md.
-        suggestions_per_pareto: candidates round each trial of the Pareto front, for each suggestion. Fewer are
-            quicker; past 20 observations their number is reduced.
-        expansion_rate: how far beyond the costs seen so far a suggestion may be predicted to cost, as a share of
-            their logarithmic range. Smaller is safer where an unforeseen cost would hurt.
-        max_suggestion_cost: a trial is worth less, the more its predicted cost is above this; None for no limit.
-        global_search_scale: width of the candidates round the Pareto front, relative to each parameter's `scale`.
-        random_suggestions: candidates from the whole space, for each suggestion. Fewer are quicker; past 20
-            observations their number is reduced.
-        resample_frequency: after this many suggestions, repeat the hyperparameters on the Pareto front that were
-            tried least often; 0 never does. For scores so noisy that one trial says little.
-        seed_with_search_center: begin with the search centre, which makes a baseline. It costs as much as the middle of
-            the space costs. With a budget of 5 times that and no idea where good values are, turn it off
-            (docs/benchmarks.md, "no search centre first").
+        num_random_samples: trials after the search centre and before the models. None means 4 without a budget. With
+            one, it means trials at the cheap end of the space until a tenth of the budget is spent: 4 to 24 of them,
+            and at most a quarter of all trials. See docs/benchmarks.md.
+        suggestions_per_pareto: candidates around each trial of the Pareto front, for each suggestion. Fewer are
+            faster; after 20 observations the number decreases.
+        expansion_rate: how far the predicted cost of a suggestion may exceed the costs so far, as a share of their
+            logarithmic range. Smaller is safer if an unexpected cost would do harm.
+        max_suggestion_cost: the value of a suggestion decreases as its predicted cost exceeds this; None for no limit.
+        global_search_scale: width of the candidates around the Pareto front, relative to each parameter's `scale`.
+        random_suggestions: candidates from the whole space, for each suggestion. Fewer are faster; after 20
+            observations the number decreases.
+        resample_frequency: interval, in suggestions, at which the least tried hyperparameters of the Pareto front are
+            repeated; 0 for never. For scores so noisy that one trial says little.
+        seed_with_search_center: whether to begin with the search centre, as a baseline, at the cost of a trial in the
+            middle of the space. If the budget is only 5 times that cost and good values are unknown, turn it off; see
+            docs/benchmarks.md.
     """
 
     num_random_samples: int | None = Field(default=None, ge=0)
@@ -150,16 +150,16 @@ class ProteinSettings(Config):
 
 
 class ProteinConfig(Config):
-    """A search: which metric, which way, over which hyperparameters.
+    """A search: the metric, its goal, and the hyperparameters.
 
     Attributes:
         metric: name of the metric that is the score.
         goal: whether a larger or a smaller score is better.
         method: the optimiser; "bayes" is Protein.
-        parameters: nested like the Tool that is swept, with a `ParameterConfig` at each leaf, or a fixed value.
-            Keys may be dotted; they are nested when validated. A mapping that has `distribution`, `choices`, or
-            `min` and `max` is read as a `ParameterConfig`, so that a configuration can be rebuilt from its JSON.
-        constraints: conditions that hold for everything that is suggested, as in ``minibatch_size <= batch_size``; see
+        parameters: nested like the swept Tool, with a `ParameterConfig` or a fixed value at each leaf. Keys may be
+            dotted; they are nested when validated. A mapping that has `distribution`, `choices`, or `min` and `max` is
+            read as a `ParameterConfig`, so that a configuration can be rebuilt from its JSON.
+        constraints: conditions that every suggestion meets, such as ``minibatch_size <= batch_size``; see
             `metta.sweep.constraints`.
         settings: how to search.
     """
@@ -179,7 +179,7 @@ class ProteinConfig(Config):
         parameters = _build(value, "parameters")
         leaves = flatten(parameters)
         if not any(isinstance(leaf, ParameterConfig) for leaf in leaves.values()):
-            raise ValueError("parameters: the space is empty: nothing in it is a ParameterConfig")
+            raise ValueError("parameters: the space is empty: it contains no ParameterConfig")
         return parameters
 
     @model_validator(mode="after")
@@ -191,7 +191,7 @@ class ProteinConfig(Config):
 
 
 def same(one: JsonValue, other: JsonValue) -> bool:
-    """Whether two JSON values are the same; unlike in Python, true is not 1."""
+    """Whether two JSON values are equal; unlike in Python, true is not equal to 1."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, list) and isinstance(other, list):
@@ -204,7 +204,7 @@ def same(one: JsonValue, other: JsonValue) -> bool:
 
 
 def _finite_number(value: Any) -> int | float:
-    """A number, or the text of one, that a float can hold."""
+    """A finite number, given as a number or as text."""
     try:
         number = _read_number(value) if isinstance(value, str) else plain_number(value)
         finite = math.isfinite(plain_float(number))
@@ -233,7 +233,7 @@ def _build(node: Mapping[str, Any], where: str) -> dict[str, Any]:
         for group in groups:
             target = target.setdefault(group, {})
             if not isinstance(target, dict):
-                raise ValueError(f"{path}: {group!r} is a parameter, so nothing can stand below it")
+                raise ValueError(f"{path}: {group!r} is a parameter, so it cannot contain another one")
         leaf = _build_leaf(value, path)
         if name in target:
             if not (isinstance(leaf, dict) and isinstance(target[name], dict)):
@@ -259,7 +259,7 @@ def _build_leaf(value: Any, path: str) -> Any:
 
 
 def _fixed(value: Any) -> Any:
-    """A range as it is; a fixed value as plain data, where it has such a form."""
+    """A `ParameterConfig` unchanged; a fixed value as plain data, if possible."""
     if isinstance(value, ParameterConfig):
         return value
     try:

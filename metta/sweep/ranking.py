@@ -1,4 +1,4 @@
-"""What a trial's score and cost are under a sweep's present definition, and how trials rank by them."""
+"""The score and cost of a trial under a sweep's present definition, and the ranking of trials by them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from metta.sweep.trial import Trial, TrialState
 Goal = Literal["maximize", "minimize"]
 
 KeepPolicies = Literal["best", "pareto", "all"]
-"""Of which trials the policies stay when a sweep has ended."""
+"""Which trials keep their policies when a sweep has ended."""
 
 
 def sign(goal: Goal) -> float:
-    """1.0 where a larger score is better, -1.0 where a smaller one is: times it, larger is always better."""
+    """1.0 if a larger score is better, else -1.0. Multiplied by it, larger scores are always better."""
     return 1.0 if goal == "maximize" else -1.0
 
 
 def measured(metrics: Mapping[str, float], metric: str) -> float | None:
-    """The metric as measured, or None where the run did not measure it."""
+    """The measured value of the metric, or None if the run did not measure it."""
     value = metrics.get(metric)
     return None if value is None else float(value)
 
 
 def score_of(trial: Trial, metric: str) -> float | None:
-    """The trial's score in a metric, which need not be the one that it was first judged by.
+    """The trial's score in a metric, which may differ from the metric when the trial ran.
 
-    A trial that was added with a score alone measured nothing else, so that score is taken for the metric. One that was
-    stopped early has no score: what it measured by then is not what a whole run would have.
+    If a trial was added with only a score, that score is used for any metric. A trial that was stopped early has no
+    score, because its last value is not comparable with that of a whole run.
     """
     if trial.state is TrialState.PRUNED:
         return None
@@ -38,9 +38,9 @@ def score_of(trial: Trial, metric: str) -> float | None:
 
 
 def cost_of(trial: Trial, cost_metric: str) -> float | None:
-    """The trial's cost in a cost metric, or None where nothing usable as a cost is known.
+    """The trial's cost in a cost metric, or None if no usable cost is known.
 
-    A cost is a finite number of at least 0. One that was recorded under another cost metric is not used.
+    A cost is a finite number of at least 0. A cost that was recorded under another cost metric is not used.
     """
     same = trial.cost_metric is None or trial.cost_metric == cost_metric
     value = trial.cost if same else measured(trial.metrics, cost_metric)
@@ -48,7 +48,7 @@ def cost_of(trial: Trial, cost_metric: str) -> float | None:
 
 
 def judged(trial: Trial, metric: str, cost_metric: str) -> Trial:
-    """The trial with its score and cost as the present definition has them."""
+    """The trial with its score and cost under the present definition."""
     score, cost = score_of(trial, metric), cost_of(trial, cost_metric)
     if _same(score, trial.score) and _same(cost, trial.cost):
         return trial
@@ -56,7 +56,7 @@ def judged(trial: Trial, metric: str, cost_metric: str) -> Trial:
 
 
 def is_scored(trial: Trial) -> bool:
-    """Whether the trial has a score that ranks it: it completed, and nobody dropped it."""
+    """Whether the trial has a score that ranks: it completed, and was not dropped."""
     completed = trial.state is TrialState.COMPLETED and trial.dropped is None
     return completed and trial.score is not None and math.isfinite(trial.score)
 
@@ -65,14 +65,14 @@ def ranked(trials: Iterable[Trial], goal: Goal) -> list[Trial]:
     """The scored trials, best first; equal scores by cost, then by number.
 
     Args:
-        trials: as `judged` gives them.
+        trials: as `judged` returns them.
     """
     scored = [trial for trial in trials if is_scored(trial)]
     return sorted(scored, key=lambda trial: (-sign(goal) * (trial.score or 0.0), _cost(trial), trial.number))
 
 
 def pareto_front(order: Iterable[Trial]) -> list[Trial]:
-    """The trials for which no other has a better score at no more cost, the best first.
+    """The trials for which no other one has a better score at the same or less cost, the best first.
 
     Args:
         order: trials as `ranked` sorts them.

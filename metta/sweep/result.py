@@ -1,4 +1,4 @@
-"""What a sweep found, as Python code gets it."""
+"""The result of a sweep, for Python code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SweepResult:
 
     Attributes:
         store: the store's URL.
-        state: the sweep as it then was.
+        state: the sweep when it ended.
     """
 
     store: str = field(repr=False)
@@ -35,7 +35,7 @@ class SweepResult:
 
     @property
     def definition(self) -> SweepDefinition:
-        """What the sweep did."""
+        """The settings of the sweep."""
         return self.state.definition
 
     @property
@@ -45,7 +45,7 @@ class SweepResult:
 
     @property
     def best_trial(self) -> Trial:
-        """The recommended trial: what training again should give counts. The highest of many scores may be luck.
+        """The recommended trial: the one with the best expected score of another run. The top score may be luck.
 
         Raises:
             UserError: no trial has a score.
@@ -63,7 +63,7 @@ class SweepResult:
 
     @property
     def best_params(self) -> dict[str, Any]:
-        """The best trial's hyperparameters, nested as they were given to it."""
+        """The best trial's hyperparameters, nested as the trial received them."""
         return unflatten(self.state.params_of(self.best_trial))
 
     @property
@@ -74,11 +74,11 @@ class SweepResult:
 
     @property
     def pareto_front(self) -> list[Trial]:
-        """The trials for which no other has a better score at no more cost, by number."""
+        """The trials for which no other one has a better score at the same or less cost, by number."""
         return [trial for trial in self.state.trials if trial.number in self.state.on_front]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a trial, as `metta.sweep.load_sweep` gives it.
+        """A table with one row for each trial, see `metta.sweep.load_sweep`.
 
         Raises:
             UserError: pandas is not installed.
@@ -87,5 +87,5 @@ class SweepResult:
 
     def _found(self, trial: Trial | None) -> Trial:
         if trial is None:
-            raise UserError(f"no trial of {self.name!r} has a score, so none is best")
+            raise UserError(f"no trial of {self.name!r} has a score, so there is no best trial")
         return trial

@@ -1,4 +1,4 @@
-"""Delete the policies and checkpoints of trials that need not be kept."""
+"""Deletes policies and checkpoints that need not be kept."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial
 
 LOW_DISK_BYTES = 2 * 2**30
-"""With less room than this on the disk of the runs, what need not be kept is deleted before the sweep ends."""
+"""If less space is free on the disk of the runs, files that need not be kept are deleted before the sweep ends."""
 
 
 class Retention:
     """Deletes the artefacts and checkpoints of ended trials, except those to keep.
 
-    While the sweep runs nothing is deleted, because the best trial may still change, unless the disk is nearly full.
-    Even then the policies of the top, the best and the Pareto-optimal trials stay. `keep_policies` is applied when the
-    sweep has ended. Logs and all that is recorded stay. Artefacts are deleted
-    only inside the trial's own folders; files elsewhere are not ours to delete.
+    `keep_policies` is applied when the sweep has ended. While it runs, the best trial may still change, so nothing is
+    deleted unless the disk is nearly full; even then the policies of the top, the best and the Pareto-optimal trials
+    are kept. Logs and records are always kept. Artefacts are deleted only inside the trial's own folders.
 
     Args:
-        root: the sweep's folder, with the folder ``trial_0007`` of each trial.
-        shared: URL of the other folder that the trial of a number may put its artefacts in, or None.
-        notice: where to say that the disk is nearly full.
+        root: the sweep's folder, with a folder such as ``trial_0007`` for each trial.
+        shared: returns the URL of the shared folder for the artefacts of a trial, by its number, or None.
+        notice: called with a message when the disk is nearly full.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class Retention:
         self._done: set[tuple[int, int]] = set()
 
     def trial_ended(self, state: SweepState) -> None:
-        """Make room, if the disk is nearly full and not all policies are to be kept.
+        """Free space, if the disk is nearly full and `keep_policies` is not "all".
 
         Raises:
             UserError: a location is unreachable; it is tried again the next time.
@@ -84,7 +83,7 @@ class Retention:
 
 
 def trial_folder(root: Path, number: int) -> Path:
-    """The folder of one trial in that of its sweep."""
+    """The folder of a trial in the folder of its sweep."""
     return root / f"trial_{number:04d}"
 
 

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opening:
-    """What is known of a session before its first trial.
+    """A session before its first trial.
 
     Attributes:
-        state: the sweep as it was found or made.
-        resources: what trials run on, in a few words.
-        folder: where runs are kept.
-        mirror: where the sweep is mirrored, as a sentence; empty if there is nothing to say.
+        state: the stored sweep, new or resumed.
+        resources: a short description of what trials run on.
+        folder: the folder of the runs.
+        mirror: a sentence about where the sweep is mirrored; "" for none.
     """
 
     state: SweepState
@@ -49,14 +49,14 @@ class Opening:
 
 
 class SessionView(Protocol):
-    """Where a session says what happens. A session prints nothing by itself."""
+    """Receives what a session has to show. The session itself prints nothing."""
 
     def notice(self, message: str) -> None:
-        """Say what somebody should know."""
+        """Show a message."""
         ...
 
     def begins(self, opening: Opening) -> None:
-        """Show what is searched, and where trials run and are kept."""
+        """Show the search, and where trials run and are stored."""
         ...
 
     def running(self, state: SweepState) -> AbstractContextManager[SweepView]:
@@ -64,11 +64,11 @@ class SessionView(Protocol):
         ...
 
     def ends(self, state: SweepState, commands: dict[str, str]) -> None:
-        """Show what was found, and what to run next."""
+        """Show the outcome, and the commands to run next."""
         ...
 
     def reported(self, message: str) -> None:
-        """Say where the report is, or why there is none."""
+        """Show where the report is, or why there is none."""
         ...
 
 
@@ -78,8 +78,8 @@ class Session:
     Args:
         sweep: what to run.
         view: where to show it.
-        exclusive: whether to refuse to work beside other drivers.
-        outcome: whether to show at the end what was found, and to write the report.
+        exclusive: whether to refuse to work together with other drivers.
+        outcome: whether to show the outcome and write the report at the end.
     """
 
     def __init__(self, sweep: AbstractSweep, view: SessionView, exclusive: bool = True, outcome: bool = True) -> None:
@@ -89,7 +89,7 @@ class Session:
         self._outcome = outcome
 
     def run(self) -> SweepResult:
-        """Run the sweep to its end and return what was found; see `AbstractSweep.run` for what it raises."""
+        """Run the sweep to its end and return its result; see `AbstractSweep.run` for what it raises."""
         sweep, view, name = self._sweep, self._view, self._sweep.sweep_name
         definition = sweep.definition()
         mirror = destination(sweep.wandb).sentence
@@ -109,7 +109,7 @@ class Session:
         return SweepResult(sweep.store, state)
 
     def _drive(self, store: Store, state: SweepState, executor: Executor, folder: Path) -> None:
-        """Run the loop, and delete the policies that are not to be kept."""
+        """Run the loop, and apply `keep_policies`."""
         sweep, definition = self._sweep, state.definition
 
         def prepare(attempt: Attempt) -> TrialSpec:
@@ -122,7 +122,7 @@ class Session:
                 try:
                     delete(state)
                 except UserError as error:
-                    view.notice(f"a policy that is not to be kept could not be deleted yet: {error}")
+                    view.notice(f"a policy that need not be kept could not be deleted yet: {error}")
 
             loop = SweepLoop(
                 sweep.sweep_name,
@@ -142,7 +142,7 @@ class Session:
             apply(retention.sweep_ended, ended)
 
     def _write_report(self, store: Store, state: SweepState, folder: Path) -> None:
-        """Write the report, where plotly is installed. A sweep that has ended does not fail if the report does."""
+        """Write the report, if plotly is installed. An error in it does not fail the sweep."""
         if not self._sweep.write_report or find_spec("plotly") is None:
             return
         from metta.sweep.report.curves import with_curves
@@ -157,25 +157,25 @@ class Session:
 
 
 def trial_seed(sweep_seed: int, number: int, repeat: int = 0) -> int:
-    """The seed that a trial trains with: another for each trial and repeat, the same for each of its attempts."""
+    """The seed of a trial. It differs between trials and repeats, and is the same for all attempts of a trial."""
     return (sweep_seed * 1_000_003 + number + repeat * 7_368_787) % 2**31
 
 
 def _with_seeds(sweep: AbstractSweep, definition: SweepDefinition, attempt: Attempt, run_dir: Path) -> TrialSpec:
-    """What runs an attempt, once for each of the sweep's seeds per trial."""
+    """The spec of an attempt, with one Tool for each of the sweep's seeds per trial."""
     seeds = [trial_seed(definition.seed or 0, attempt.number, repeat) for repeat in range(definition.seeds)]
     first, *others = [sweep.prepare(definition, attempt, seed, run_dir) for seed in seeds]
     return replace(first, repeats=[spec.tool for spec in others])
 
 
 def _sweep_folder(state: SweepState) -> Path:
-    """The sweep's folder; its time of creation keeps it apart from an earlier sweep of the same name."""
+    """The sweep's folder, with its time of creation, because an earlier sweep may have had the same name."""
     return data_dir().absolute() / "sweeps" / state.name / f"{state.record.created_at:%Y%m%d-%H%M%S}"
 
 
 @contextmanager
 def _terminated_is_interrupted() -> Iterator[None]:
-    """Treat SIGTERM, by which clusters end a job, as Ctrl-C: the running attempt is recorded as lost."""
+    """Treat SIGTERM, with which clusters end a job, as Ctrl-C."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -186,7 +186,7 @@ def _terminated_is_interrupted() -> Iterator[None]:
 
 @contextmanager
 def _first_interrupt(action: Callable[[], None]) -> Iterator[None]:
-    """Do `action` at the first Ctrl-C; the second is a KeyboardInterrupt."""
+    """Call `action` at the first Ctrl-C; the second one raises KeyboardInterrupt."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -198,7 +198,7 @@ def _first_interrupt(action: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def _handler(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle a signal in the main thread. Python allows it in no other, so elsewhere nothing is changed."""
+    """Handle a signal, if this is the main thread; Python allows handlers in no other thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

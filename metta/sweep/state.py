@@ -1,4 +1,4 @@
-"""A sweep as one value: its record, definition and trials, and all that follows from them, worked out once."""
+"""A sweep as one value: its record, definition and trials, and everything computed from them, once."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 
 
 RECENT = 20
-"""How many of the last trials say what the next ones will take."""
+"""The number of latest trials from which the cost and duration of the next ones are estimated."""
 
 
 @dataclass(frozen=True, eq=False)
 class SweepState:
-    """A sweep as of one moment. Make one with `SweepState.of` or `read_state`.
+    """A sweep at one moment. Make one with `SweepState.of` or `read_state`.
 
     Attributes:
         record: its name, configuration and entry point.
-        definition: what it searches, as it is now.
+        definition: its present definition.
         trials: every trial, by number, with its score and cost under that definition.
         reader: of its trials.
-        store_url: where it is, without any password.
+        store_url: URL of the store, without a password.
         confirmations: trials of the sweep that ran the best hyperparameters again on fresh seeds.
-        analysis: what the optimiser's model says, where it was asked. It may know fewer trials than there are.
-        asking: whether the model is being asked elsewhere; until it answers, the best trial is the top one.
-        curves: learning curves that were read, by trial number.
-        all_curves: every learning curve, by trial number, where the optimiser learns from them.
-        details: trials with all that is stored of them, by number, where `trials` are brief.
-        taken_at: UTC.
+        analysis: the analysis by the optimiser's model, if there is one. It may cover fewer trials than `trials`.
+        asking: whether another thread computes the analysis; until it is there, the best trial is the top one.
+        curves: the learning curves that were read, by trial number.
+        all_curves: every learning curve, by trial number, if the optimiser learns from curves.
+        details: complete trials, by number, if `trials` are brief.
+        taken_at: time of this state, UTC.
     """
 
     record: SweepRecord
@@ -74,22 +74,22 @@ class SweepState:
         store_url: str = "",
         confirmations: Sequence[Trial] = (),
     ) -> Self:
-        """The state of a sweep with trials as the store has them.
+        """The state of a sweep with its stored trials.
 
         Args:
-            reader: what read the sweep's trials before under this definition, so that none is read twice.
+            reader: a reader with the same definition, which may have read some of the trials already.
         """
         reader = reader or ObservationReader(definition)
         trials = [reader.read(trial).trial for trial in stored]
         return cls(record, definition, trials, reader, store_url, confirmations)
 
     def analysed(self) -> Self:
-        """The same, with what the optimiser's model says of it."""
+        """The same state with an analysis by the optimiser's model."""
         from metta.sweep.analysis.model import analyse
 
         return replace(self, analysis=analyse(self))
 
-    # ---- what it searches
+    # ---- the search
 
     @property
     def name(self) -> str:
@@ -105,35 +105,35 @@ class SweepState:
 
     @property
     def sign(self) -> float:
-        """What a score is to be multiplied with, so that larger is better."""
+        """The factor that makes larger scores better: 1 or -1."""
         return sign(self.goal)
 
     @cached_property
     def searched(self) -> dict[str, ParameterConfig]:
-        """What is searched, by dotted path."""
+        """The searched parameters, by dotted path."""
         leaves = flatten(self.definition.protein.parameters)
         return {path: leaf for path, leaf in leaves.items() if isinstance(leaf, ParameterConfig)}
 
     @cached_property
     def parameter_names(self) -> dict[str, str]:
-        """The shortest clear name of each searched parameter, by dotted path."""
+        """The shortest unambiguous name of each searched parameter, by dotted path."""
         return short_names(list(self.searched))
 
-    # ---- how far it is
+    # ---- progress
 
     @cached_property
     def by_number(self) -> dict[int, Trial]:
         return {trial.number: trial for trial in self.trials}
 
     def detailed(self, trial: Trial) -> Trial:
-        """The trial with all that is stored of it, as far as that was read."""
+        """The complete trial if it was read, else the brief one."""
         return self.details.get(trial.number, trial)
 
     def trial(self, number: int) -> Trial:
-        """The trial of that number.
+        """The trial with that number.
 
         Raises:
-            UserError: there is none.
+            UserError: it does not exist.
         """
         if number not in self.by_number:
             numbers = numbers_text(list(self.by_number))
@@ -144,7 +144,7 @@ class SweepState:
 
     @cached_property
     def counts(self) -> Mapping[TrialState, int]:
-        """Trials in each state; those that were dropped are not among them."""
+        """The number of trials in each state, without dropped trials."""
         counts = Counter(trial.state for trial in self.trials if trial.dropped is None)
         return {state: counts[state] for state in TrialState}
 
@@ -154,41 +154,41 @@ class SweepState:
 
     @property
     def counted(self) -> int:
-        """How many trials count among `num_trials`: those that ended and were not dropped."""
+        """The number of trials that count towards `num_trials`: those that ended and were not dropped."""
         return sum(count for state, count in self.counts.items() if state.ended)
 
     @property
     def complete(self) -> bool:
-        """Whether as many trials ended as were asked for."""
+        """Whether `num_trials` trials have ended."""
         return self.counted >= self.definition.num_trials
 
     @cached_property
     def ended(self) -> list[Trial]:
-        """Trials that ended and were not dropped, in the order in which they did."""
+        """Trials that ended and were not dropped, in the order in which they ended."""
         ended = [trial for trial in self.trials if trial.counted]
         return sorted(ended, key=lambda trial: (trial.ended_at.timestamp() if trial.ended_at else 0.0, trial.number))
 
     def with_state(self, state: TrialState) -> list[Trial]:
-        """Trials in a state; those that were dropped are not among them."""
+        """Trials in a state, without dropped trials."""
         return [trial for trial in self.trials if trial.state is state and trial.dropped is None]
 
-    # ---- what it cost
+    # ---- cost
 
     @cached_property
     def unpriced(self) -> list[int]:
-        """Numbers of the trials that completed, but whose cost nobody knows."""
+        """Numbers of the completed trials without a known cost."""
         return [trial.number for trial in self.trials if trial.state is TrialState.COMPLETED and trial.cost is None]
 
     @cached_property
     def charges(self) -> dict[int, float]:
-        """What each trial takes from the budget, by number: its cost, and for an unpriced one the median cost."""
+        """What each trial takes from the budget, by number: its cost, or the median cost if its own is unknown."""
         known = {trial.number: trial.cost for trial in self.trials if trial.cost is not None}
         typical = median(known.values()) if known else 0.0
         return known | dict.fromkeys(self.unpriced, typical)
 
     @cached_property
     def spent(self) -> float:
-        """What all trials took from the budget, dropped ones included."""
+        """What all trials took from the budget, including dropped trials."""
         try:
             return math.fsum(self.charges.values())
         except OverflowError:
@@ -196,13 +196,13 @@ class SweepState:
 
     @cached_property
     def recent_cost(self) -> float | None:
-        """Mean cost of the trials that ended last, or None before any has a cost."""
+        """Mean cost of the latest trials, or None before any has a cost."""
         costs = [trial.cost for trial in self.ended[-RECENT:] if trial.cost is not None]
         return fmean(costs) if costs else None
 
     @cached_property
     def recent_seconds(self) -> float | None:
-        """Mean time from start to end of the trials that ended last, or None before any has."""
+        """Mean duration of the latest trials, or None before any has ended."""
         recent = [trial for trial in self.ended if trial.started_at and trial.ended_at][-RECENT:]
         times = [
             (trial.ended_at - trial.started_at).total_seconds()
@@ -215,7 +215,7 @@ class SweepState:
     def budget_is_spent(self) -> bool:
         return self.definition.max_cost is not None and self.spent >= self.definition.max_cost
 
-    # ---- what cannot be used
+    # ---- problems
 
     @cached_property
     def problems(self) -> dict[int, str]:
@@ -225,7 +225,7 @@ class SweepState:
 
     @cached_property
     def remarks(self) -> list[str]:
-        """A line for the trials that are not learnt from, and one for those whose cost is unknown."""
+        """One line about the trials that are not learnt from, and one about those without a known cost."""
         costs = {}
         for number in self.unpriced:
             remark = self.reader.read(self.by_number[number]).remark
@@ -235,11 +235,11 @@ class SweepState:
         lines = [problems_text(self.problems), problems_text(costs, f"kept without a cost{counted}")]
         return [line for line in lines if line]
 
-    # ---- how trials compare
+    # ---- ranking
 
     @cached_property
     def repeats(self) -> dict[int, int]:
-        """The number of the first trial of the same configuration, by the numbers of the trials that repeat one."""
+        """For each trial that repeats a configuration, by number: the number of that configuration's first trial."""
         said = {trial.number: trial.suggestion.get("repeat_of") for trial in self.trials}
         return {number: first for number, first in said.items() if first is not None and first in self.by_number}
 
@@ -247,8 +247,8 @@ class SweepState:
     def ranked(self) -> list[Trial]:
         """Trials with a score that can be learnt from, best measured score first.
 
-        Where the optimiser repeated configurations, these are compared, not single runs: each stands in the order as
-        the first of its whole runs, with the mean of their scores and costs.
+        If the optimiser repeated configurations, the ranking is one of configurations: each is represented by the first
+        of its whole runs, with the mean of their scores and costs.
         """
         usable = [trial for trial in self.trials if trial.number not in self.problems]
         if self.repeats:
@@ -256,7 +256,7 @@ class SweepState:
         return ranked(usable, self.goal)
 
     def _configurations(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Trials with the whole runs of each configuration as one."""
+        """One trial for each configuration: the mean of its whole runs."""
         groups: dict[int, list[Trial]] = {}
         for trial in trials:
             if is_scored(trial):
@@ -264,7 +264,7 @@ class SweepState:
         return [_mean_trial(group) if len(group) > 1 else group[0] for group in groups.values()]
 
     def params_of(self, trial: Trial) -> dict[str, Any]:
-        """A trial's hyperparameters, flat, with the defaults of those that it was recorded without."""
+        """A trial's hyperparameters, flat, with defaults for those that it was recorded without."""
         return {**trial.params, **self.reader.read(trial).params}
 
     @cached_property
@@ -279,12 +279,12 @@ class SweepState:
 
     @property
     def top(self) -> Trial | None:
-        """The trial whose measured score ranks first; it may have been lucky."""
+        """The trial whose measured score ranks first, which may be luck."""
         return self.ranked[0] if self.ranked else None
 
     @cached_property
     def learner(self) -> Learner:
-        """The optimiser, with all that the trials teach."""
+        """The optimiser, which has learnt from all trials."""
         learner = Learner(self.definition, self.reader)
         metric, cost_metric = self.definition.watched_metric, self.definition.cost_metric
         for trial in self.trials:
@@ -294,7 +294,7 @@ class SweepState:
 
     @cached_property
     def confirmation(self) -> ConfirmationResult | None:
-        """What fresh seeds say of the best hyperparameters, where they have been run."""
+        """The result of running the best hyperparameters on fresh seeds; None if that was not done."""
         confirmed = [trial.suggestion.get("trial") for trial in self.confirmations]
         chosen = [trial for trial in self.trials if trial.number in confirmed]
         result = confirmation_result(self.goal, chosen, self.confirmations)
@@ -302,9 +302,9 @@ class SweepState:
 
     @cached_property
     def best(self) -> Trial | None:
-        """The recommended trial: what training again should give counts, not a lucky score.
+        """The recommended trial: the one with the best expected score of another run.
 
-        It is the trial that did best on fresh seeds, or else the one that the optimiser's model trusts most.
+        This is the trial that did best on fresh seeds, or else the choice of the optimiser's model.
         """
         if self.confirmation is not None:
             confirmed = {setting.trial for setting in self.confirmation.settings[:1] if setting.mean is not None}
@@ -313,7 +313,7 @@ class SweepState:
         return self.best_within(math.inf)
 
     def best_within(self, max_cost: float) -> Trial | None:
-        """The trial that the model trusts most, of those that cost no more."""
+        """The model's choice among the trials that cost at most `max_cost`."""
         affordable = [trial for trial in self.ranked if max_cost == math.inf or _costs_at_most(trial, max_cost)]
         if not affordable:
             return None
@@ -322,14 +322,15 @@ class SweepState:
         else:
             chosen = None if self.asking else self.learner.best(None if max_cost == math.inf else max_cost)
         params = self.by_number[chosen].params if chosen in self.by_number else affordable[0].params
-        return next((trial for trial in affordable if trial.params == params), affordable[0])  # of equals the top one
+        # The first of equal ones in the ranking.
+        return next((trial for trial in affordable if trial.params == params), affordable[0])
 
     @cached_property
     def contenders(self) -> list[Trial]:
-        """Trials of other hyperparameters that may be as good as the best one, the most promising first.
+        """Trials of other configurations that may be as good as the best one, the most promising first.
 
-        The model expects them within the noise of one measurement of the best, or better. Of one configuration this
-        is one trial. Empty until the model is asked.
+        The model expects them within the noise of one measurement of the best, or better. There is one trial for each
+        configuration. Empty until there is an analysis.
         """
         if self.best is None or self.analysis is None or self.best.number not in self.analysis.expected:
             return []
@@ -344,15 +345,15 @@ class SweepState:
 
     @cached_property
     def conclusions(self) -> Conclusions:
-        """What follows from the sweep, for whoever shows it."""
+        """The conclusions from the sweep, for everything that shows it."""
         from metta.sweep.analysis.conclusions import Conclusions
 
         return Conclusions(self)
 
     def policies_kept(self, keep: KeepPolicies) -> set[int]:
-        """Numbers of the trials whose policies stay when the sweep has ended.
+        """Numbers of the trials that keep their policies when the sweep has ended.
 
-        Trials that the present definition cannot place are not judged by it: theirs stay.
+        Trials with a problem always keep theirs, because they cannot be ranked under the present definition.
         """
         if keep == "all":
             return set(self.by_number)
@@ -361,7 +362,7 @@ class SweepState:
 
     @property
     def policies_wanted(self) -> set[int]:
-        """Numbers of the trials whose policies stay as long as the sweep runs: the top, the best, the front."""
+        """Numbers of the trials that keep their policies while the sweep runs: the top, the best, the front."""
         leading = {trial.number for trial in (self.top, self.best) if trial is not None}
         return leading | self.on_front | set(self.problems)
 
@@ -370,11 +371,11 @@ def read_state(store: Store, name: str, brief: bool = False) -> SweepState:
     """Read a sweep from its store.
 
     Args:
-        brief: without what a summary does not show of each trial: its suggestion, artefacts, error, and all metrics but
-            score and cost. `with_details` adds them for some trials.
+        brief: whether to leave out what a summary does not show of each trial: its suggestion, artefacts, error, and
+            all metrics except score and cost. `with_details` adds them for some trials.
 
     Raises:
-        SweepNotFoundError: there is none of that name.
+        SweepNotFoundError: there is no sweep of that name.
         DefinitionError: its stored definition cannot be read.
     """
     record = store.sweep(name)
@@ -386,21 +387,21 @@ def read_state(store: Store, name: str, brief: bool = False) -> SweepState:
 
 
 def with_all_curves(store: Store, state: SweepState) -> SweepState:
-    """The same with every learning curve, if the optimiser learns from them: without them it knows another best."""
+    """The same state with every learning curve, if the optimiser needs them to choose the best trial."""
     return replace(state, all_curves=store.curves(state.name)) if state.definition.learns_from_curves else state
 
 
 def with_details(store: Store, state: SweepState, shown: Sequence[Trial] = ()) -> SweepState:
-    """The same with all that is stored of some trials: of the best, the top, and those that are `shown`."""
+    """The same state with complete trials: the best, the top, and those that are `shown`."""
     chosen = [*shown, *(trial for trial in (state.best, state.top) if trial is not None)]
     stored = store.trials(state.name, numbers={trial.number for trial in chosen})
-    detailed = copy.copy(state)  # with all that was worked out already
+    detailed = copy.copy(state)  # keeps what was computed already
     object.__setattr__(detailed, "details", {trial.number: state.reader.read(trial).trial for trial in stored})
     return detailed
 
 
 def _brief_trials(store: Store, record: SweepRecord, definition: SweepDefinition) -> list[Trial]:
-    """Trials without what takes the most room; the latest ones with all, because the optimiser goes on from them."""
+    """Brief trials, except the latest ones, which the optimiser needs completely."""
     metric = definition.protein.metric
     trials = store.trials(record.name, brief=(metric, f"{metric}.std", f"{metric}.stderr", definition.cost_metric))
     latest = [trial.number for trial in trials[-_LATEST:]]
@@ -411,7 +412,7 @@ _LATEST = 8
 
 
 def confirmations(store: Store, name: str, definition: SweepDefinition) -> list[Trial]:
-    """What has been run to confirm the sweep of that name, with scores as its definition has them."""
+    """The trials that confirm the sweep of that name, with scores under its definition."""
     try:
         trials = store.trials(f"{name}{SUFFIX}")
     except SweepNotFoundError:

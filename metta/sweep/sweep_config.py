@@ -1,4 +1,4 @@
-"""What a sweep is to do."""
+"""The settings of a sweep."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ SeedsPerTrial = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
 class SweepConfig(Config):
-    """What a sweep is to do.
+    """The settings of a sweep.
 
     Attributes:
         num_trials: the sweep ends when this many trials have completed, failed or been pruned.
         protein: the search.
-        max_cost: the sweep also ends once its trials have cost this much in all, in units of the cost metric; the
-            optimiser then looks for the best score for its cost until the budget nears its end.
-        max_hours: hours after which whoever runs the sweep starts no new trial; those that run then end. They count
-            for each run of the sweep, like the `timeout` of Optuna's `optimize`; `max_cost` counts for all of them.
-        trial_timeout: seconds, from its start, after which a trial is asked to stop. It is then failed. A worker that
-            does not stop is killed; in this process ("inline") only a trial that reports progress can be stopped.
-        seeds_per_trial: a trial is run on so many seeds; the mean is its score, the sum its cost, and the standard
-            deviation over the seeds its metric ``<metric>.std``. With "auto" a trial has one seed, and the optimiser
-            repeats promising configurations, each time as a trial of its own with another seed.
-        early_stopping: when a trial that does not look promising is stopped: "protein" learns in the sweep how well
-            early values tell the end; "asha", "median" and "hyperband" are the rules of that name; "off" stops none.
-            See docs/early_stopping.md.
-        min_share: no trial is stopped before this share of a whole run, nor before its first report.
-        progress_metric: the metric that trials report while they run and that stands for the score; left out, the one
+        max_cost: the budget: the sweep also ends when its trials have cost this much in total, in units of the cost
+            metric. With a budget the optimiser looks for the best score for its cost, until the budget is nearly spent.
+        max_hours: after this many hours a driver starts no new trial; running trials end normally. It applies to each
+            run of the sweep, like the `timeout` of Optuna's `optimize`; `max_cost` applies to all runs together.
+        trial_timeout: seconds after which a trial is asked to stop; it is then failed. A worker that does not stop is
+            killed; in this process ("inline") only a trial that reports progress can be stopped.
+        seeds_per_trial: the number of seeds on which each trial runs. Its score is the mean, its cost the sum, and its
+            metric ``<metric>.std`` the standard deviation over the seeds. With "auto" a trial has one seed, and the
+            optimiser repeats promising configurations, each time as a new trial with another seed.
+        early_stopping: the rule that stops unpromising trials: "protein" learns during the sweep how well early values
+            predict the end; "asha", "median" and "hyperband" are the rules of that name; "off" stops none. See
+            docs/early_stopping.md.
+        min_share: no trial is stopped before this share of a whole run, or before its first report.
+        progress_metric: the metric that trials report while they run and that stands for the score; by default the one
             that the Tool declares, or else the sweep's own metric.
-        keep_policies: of which trials to keep the policies and other files they name as artefacts, and the
-            checkpoints: of the "best", of those on the "pareto" front, or of "all".
-        evaluation_simulations: what each trial is evaluated on; None means the Tool's own simulations.
-            Typed as `Config`, because a sweep needs no simulator: the Tool that is swept validates them.
+        keep_policies: which trials keep their policies, other artefacts and checkpoints: the "best", those on the
+            "pareto" front, or "all".
+        evaluation_simulations: the simulations that each trial is evaluated on; None means the Tool's own. They are
+            typed as `Config`, because a sweep needs no simulator; the swept Tool validates them.
     """
 
     num_trials: int = Field(ge=1)

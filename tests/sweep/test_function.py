@@ -201,7 +201,7 @@ def test_a_function_that_cannot_travel_is_refused_before_any_work() -> None:
 
 
 def test_what_cannot_be_meant_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"one_argument.* is called as one_argument\(config, trial\)"):
+    with pytest.raises(UserError, match=r"one_argument.* must accept two arguments, one_argument\(config, trial\)"):
         sweep(one_argument)
     with pytest.raises(UserError, match="did you mean 'num_workers'"):
         sweep(parabola, num_worker=2)
