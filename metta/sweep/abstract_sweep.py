@@ -198,6 +198,7 @@ class AbstractSweep(Tool):
             protein=self.sweep.protein,
             num_trials=self.sweep.num_trials,
             max_cost=self.sweep.max_cost,
+            max_runs=self.sweep.max_runs,
             max_hours=self.sweep.max_hours,
             trial_timeout=self.sweep.trial_timeout,
             seeds_per_trial=self.sweep.seeds_per_trial,

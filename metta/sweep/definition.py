@@ -36,6 +36,7 @@ class SweepDefinition(Config):
         protein: the search.
         num_trials: how many trials should end.
         max_cost: the budget, in units of the cost metric; None for no limit.
+        max_runs: the budget in whole runs, of which a stopped trial counts for its share; None for no limit.
         max_hours, trial_timeout, seeds_per_trial, keep_policies, early_stopping, min_share, progress_metric: see
             `SweepConfig`. A sweep that was stored before early stopping existed stops no trial.
         seed: seed of the optimiser and of the trials; by default drawn once and stored.
@@ -51,6 +52,7 @@ class SweepDefinition(Config):
     protein: ProteinConfig
     num_trials: int
     max_cost: float | None = None
+    max_runs: float | None = None
     max_hours: float | None = None
     trial_timeout: float | None = None
     seeds_per_trial: SeedsPerTrial = 1

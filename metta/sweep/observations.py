@@ -183,7 +183,7 @@ class Learner:
         self.protein: Protein = Protein(
             definition.protein,
             seed=definition.seed,
-            num_trials=definition.num_trials,
+            num_trials=None if definition.max_runs is not None else definition.num_trials,
             max_cost=definition.max_cost,
             early_stopping=definition.early_stopping,
             min_share=definition.min_share,

@@ -172,6 +172,11 @@ class SweepState:
         """Trials in a state, without dropped trials."""
         return [trial for trial in self.trials if trial.state is state and trial.dropped is None]
 
+    @cached_property
+    def stopped(self) -> list[Trial]:
+        """The trials that were stopped early."""
+        return [trial for trial in self.with_state(TrialState.PRUNED) if trial.share is not None]
+
     # ---- cost
 
     @cached_property
@@ -211,9 +216,18 @@ class SweepState:
         ]
         return fmean(times) if times else None
 
+    @cached_property
+    def whole_runs(self) -> float:
+        """How many whole runs the trials took: a trial that was stopped early counts for its share."""
+        return self.counted - sum(1.0 - trial.share for trial in self.stopped if trial.share is not None)
+
     @property
     def budget_is_spent(self) -> bool:
-        return self.definition.max_cost is not None and self.spent >= self.definition.max_cost
+        """Whether the trials took all that they may, in cost or in whole runs."""
+        definition = self.definition
+        if definition.max_cost is not None and self.spent >= definition.max_cost:
+            return True
+        return definition.max_runs is not None and self.whole_runs >= definition.max_runs - 1e-9
 
     # ---- problems
 

@@ -238,9 +238,7 @@ class SweepLoop:
 
     def _budget_is_spent(self) -> bool:
         """Whether no further trial may start, because the cost or time budget is exhausted."""
-        if time.monotonic() >= self._stops_at:
-            return True
-        return self._definition.max_cost is not None and self.state.budget_is_spent
+        return time.monotonic() >= self._stops_at or self.state.budget_is_spent
 
     def _sync(self) -> None:
         revision = self._store.revision(self._name)

@@ -22,6 +22,8 @@ class SweepConfig(Config):
         protein: the search.
         max_cost: the budget: the sweep also ends when its trials have cost this much in total, in units of the cost
             metric. With a budget the optimiser looks for the best score for its cost, until the budget is nearly spent.
+        max_runs: the budget in whole runs, of which a trial that was stopped early counts for its share. The sweep also
+            ends when it is spent; then `num_trials` is only a limit, and what stopping saves goes into more trials.
         max_hours: after this many hours a driver starts no new trial; running trials end normally. It applies to each
             run of the sweep, like the `timeout` of Optuna's `optimize`; `max_cost` applies to all runs together.
         trial_timeout: seconds after which a trial is asked to stop; it is then failed. A worker that does not stop is
@@ -44,6 +46,7 @@ class SweepConfig(Config):
     num_trials: int = Field(ge=1)
     protein: ProteinConfig
     max_cost: float | None = Field(default=None, gt=0)
+    max_runs: float | None = Field(default=None, gt=0)
     max_hours: float | None = Field(default=None, gt=0)
     trial_timeout: float | None = Field(default=None, gt=0)
     seeds_per_trial: SeedsPerTrial = 1

@@ -154,3 +154,10 @@ def test_a_curve_goes_on_over_attempts() -> None:
         CurvePoint(2, 60, 4.5, {"m": 0.5}),
     ]
     assert whole_curve(points, "m", "seconds") == [(10, 1.0, 0.1), (20, 2.0, 0.2), (30, 3.5, 0.35), (60, 6.5, 0.5)]
+
+
+def test_a_budget_of_whole_runs_goes_into_more_trials() -> None:
+    state = sweep(200, max_runs=8.0).state
+    assert 8.0 <= state.whole_runs < 9.0
+    assert state.counted > 12
+    assert sweep(200, max_runs=10.0).state.whole_runs >= 10.0, "a larger budget extends the sweep"

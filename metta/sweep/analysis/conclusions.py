@@ -379,16 +379,6 @@ class Conclusions:
     # ---- what next
 
     @cached_property
-    def stopped(self) -> list[Trial]:
-        """The trials that were stopped early."""
-        return [trial for trial in self.state.with_state(TrialState.PRUNED) if trial.share is not None]
-
-    @property
-    def whole_runs(self) -> float:
-        """How many whole runs the trials took: a stopped one counts for its share."""
-        return self.state.counted - sum(1.0 - trial.share for trial in self.stopped if trial.share is not None)
-
-    @cached_property
     def failures(self) -> list[FailureReason]:
         """Why trials failed, the most frequent reason first."""
         return failure_reasons(self.state)

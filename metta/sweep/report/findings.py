@@ -83,7 +83,7 @@ def findings(sweep: SweepState) -> list[Finding]:
     if best is None:
         return [_nothing_yet(found), _next(found)]
     four = [_best(found, best), _certainty(found, best), _importance(found), _next(found)]
-    return [*four, _savings(found)] if found.stopped or sweep.repeats else four
+    return [*four, _savings(found)] if sweep.stopped or sweep.repeats else four
 
 
 def best_reason(sweep: SweepState) -> str:
@@ -125,12 +125,12 @@ def _hedge(found: Conclusions) -> str:
 
 def saved_text(sweep: SweepState) -> str:
     """What early stopping saved, and how many trials are repeats; "" where there is neither."""
-    found, said = sweep.conclusions, list[str]()
-    if found.stopped:
-        were = "was" if len(found.stopped) == 1 else "were"
+    said: list[str] = []
+    if sweep.stopped:
+        were = "was" if len(sweep.stopped) == 1 else "were"
         said.append(
-            f"{count_text(found.stopped, 'trial')} {were} stopped early, so {sweep.counted:,} trials took "
-            f"{found.whole_runs:.1f} whole runs"
+            f"{count_text(sweep.stopped, 'trial')} {were} stopped early, so {sweep.counted:,} trials took "
+            f"{sweep.whole_runs:.1f} whole runs"
         )
     if sweep.repeats:
         first = len(set(sweep.repeats.values()))
@@ -140,14 +140,15 @@ def saved_text(sweep: SweepState) -> str:
 
 def _savings(found: Conclusions) -> Finding:
     """What was stopped, why, and where seeds went."""
-    sweep, latest = found.state, found.stopped[-MOST_NAMED:]
+    sweep = found.state
+    latest = sweep.stopped[-MOST_NAMED:]
     table = [("trial", "share of a run", "why it was stopped")] if latest else []
     table += [(str(trial.number), f"{trial.share or 0:.0%}", trial.stopped or "") for trial in reversed(latest)]
     again: dict[int, list[str]] = {}
     for number, first in sweep.repeats.items():
         again.setdefault(first, []).append(str(number))
     details = [f"Trial {first} was repeated as {list_text(again[first])}." for first in sorted(again)]
-    details += [f"The latest {len(latest)} are:"] if len(latest) < len(found.stopped) else []
+    details += [f"The latest {len(latest)} are:"] if len(latest) < len(sweep.stopped) else []
     return Finding("What was stopped early or repeated?", f"{saved_text(sweep)}.", details[:MOST_NAMED], table)
 
 

@@ -123,7 +123,8 @@ def _spent(state: SweepState, expected: SweepProgress) -> str:
     spent = f"{total_text(state.spent, definition)} spent"
     whole = "" if expected.expected_cost is None else f", about {total_text(expected.expected_cost, definition)} in all"
     budget = "" if definition.max_cost is None else f", {total_text(definition.max_cost, definition)} allowed"
-    return f"{spent}{whole}{budget}"
+    runs = "" if definition.max_runs is None else f", {state.whole_runs:.1f} of {definition.max_runs:g} whole runs"
+    return f"{spent}{whole}{budget}{runs}"
 
 
 def _top(sweep: RunningSweep, with_params: bool = True) -> str:

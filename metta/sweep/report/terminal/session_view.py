@@ -35,6 +35,7 @@ class ConsoleSession:
     def begins(self, opening: Opening) -> None:
         state, definition = opening.state, opening.state.definition
         budget = "" if definition.max_cost is None else f", {definition.max_cost:,g} of it at most"
+        budget += "" if definition.max_runs is None else f", {definition.max_runs:,g} whole runs at most"
         self._console.print(
             f"[bold]{escape(state.name)}[/bold]: {definition.num_trials} trials, {definition.protein.goal} "
             f"{escape(definition.protein.metric)}, cost in {escape(definition.cost_metric)}{budget}",
