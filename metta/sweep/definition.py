@@ -45,6 +45,8 @@ class SweepDefinition(Config):
         simulations: the simulations that trials are evaluated on, by name.
         tool_class: the swept Tool's class, as ``package.module:Class``.
         tool: the Tool's fields, without the hyperparameters of any trial.
+        own_values: the values of the searched hyperparameters without a sweep, by dotted path, where they are known:
+            trial 0 has them. Empty in a sweep that was stored before this field: its trial 0 was the search centre.
         traits: what the Tool declares about itself.
         wandb: where the sweep is mirrored.
     """
@@ -66,6 +68,7 @@ class SweepDefinition(Config):
     simulations: dict[str, dict[str, Any]] = {}
     tool_class: str
     tool: dict[str, Any]
+    own_values: dict[str, Any] = {}
     traits: ToolTraits = ToolTraits()
     wandb: WandbConfig = Field(default_factory=WandbConfig)
 

@@ -23,6 +23,7 @@ from metta.sweep.abstract_sweep import AbstractSweep, assemble
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.protocol import Executor
+from metta.sweep.observations import own_values
 from metta.sweep.protein_config import ProteinSettings
 from metta.sweep.result import SweepResult
 from metta.sweep.state import SweepState
@@ -150,7 +151,8 @@ class FunctionSweep(AbstractSweep):
 
     def definition(self) -> SweepDefinition:
         _require_two_arguments(self.function)
-        return self.define(f"{__name__}:{FunctionTrial.__name__}", {"function": _written(self.function)})
+        tool_class, tool = f"{__name__}:{FunctionTrial.__name__}", {"function": _written(self.function)}
+        return self.define(tool_class, tool, own_values=own_values(self.sweep.protein, _defaults(self.function)))
 
     def prepare(self, definition: SweepDefinition, attempt: Attempt, seed: int, run_dir: Path) -> TrialSpec:
         tool = {
@@ -249,7 +251,8 @@ def optimize(
 
     Args:
         function: called with hyperparameters, nested as `parameters` are, and a `RunningTrial`; returns metrics by
-            name, or one number, which is then the score. With workers it is imported there by its module and name,
+            name, or one number, which is then the score. If its first argument has a mapping as default value, trial 0
+            has those hyperparameters. With workers it is imported there by its module and name,
             so it may also be given as text: ``my_package.training:train``.
         parameters: the hyperparameters to search: a `ParameterConfig`, or its fields as a dict, by (dotted or nested)
             name.
@@ -313,6 +316,21 @@ def _require_two_arguments(function: Function) -> None:
         ) from None
     except ValueError:  # a function in C without a signature
         return
+
+
+def _defaults(function: Function) -> dict[str, Any]:
+    """The hyperparameters that a function has by default: the default of its first argument, if that is a mapping."""
+    try:
+        first = next(iter(inspect.signature(function).parameters.values()), None)
+    except ValueError:  # a function in C without a signature
+        return {}
+    if first is None or not isinstance(first.default, Mapping):
+        return {}
+    try:
+        return dict(plain(first.default))
+    except TypeError as error:
+        name = getattr(function, "__name__", repr(function))
+        raise UserError(f"{name}: the default of {first.name!r} is not data: {error}") from None
 
 
 def _cannot_travel(function: Function) -> str:

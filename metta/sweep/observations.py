@@ -188,6 +188,7 @@ class Learner:
             early_stopping=definition.early_stopping,
             min_share=definition.min_share,
             repeats=definition.seeds_per_trial == "auto",
+            own_values=definition.own_values,
         )
         self._sign = sign(definition.protein.goal)
         self.problems: dict[int, str] = {}
@@ -276,6 +277,21 @@ def search_centre(config: ProteinConfig) -> dict[str, Any]:
     except (ConstraintError, SpaceError) as error:
         raise UserError(str(error)) from None
     return {path: value_at(params, path) for path in hyperparameter_paths(config)}
+
+
+def own_values(config: ProteinConfig, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the searched hyperparameters are among values of a Tool, by dotted path; those that it lacks are left out.
+
+    Args:
+        values: nested, or flat with dotted keys, in JSON's types.
+
+    Raises:
+        UserError: a value is given twice, or a name is not text.
+    """
+    try:
+        return Space(config.parameters).searched(values)
+    except SpaceError as error:
+        raise UserError(str(error)) from None
 
 
 def value_at(nested: Mapping[str, Any], path: str) -> Any:

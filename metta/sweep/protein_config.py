@@ -23,7 +23,8 @@ class ParameterConfig(Config):
         distribution: `uniform`; `int_uniform` (whole numbers); `log_normal` (searched on a log scale) and
             `int_log_normal`; `uniform_pow2` (powers of two); `logit_normal` (searched on the scale of
             log(x / (1 - x)), for shares near 0 or 1); `categorical` (one of `choices`, without order).
-        mean: the search centre; by default the middle of the range (on its scale).
+        mean: the search centre; by default the middle of the range (on its scale). If it is given, trial 0 has it
+            instead of the Tool's own value.
         scale: width of the search around a good trial, as a share of the range; "auto" is the default width.
         choices: the values of a categorical parameter, of any JSON type. They make it `categorical` by default.
         default: the value of this parameter in trials that were recorded without it.
@@ -121,9 +122,9 @@ class ProteinSettings(Config):
     """How Protein searches.
 
     Attributes:
-        num_random_samples: trials after the search centre and before the models. None means 4 without a budget. With
-            one, it means trials at the cheap end of the space until a tenth of the budget is spent: 4 to 24 of them,
-            and at most a quarter of all trials. See docs/benchmarks.md.
+        num_random_samples: trials after trial 0 and before the models. None means 4 without a budget. With one, it
+            means trials at the cheap end of the space until a tenth of the budget is spent: 4 to 24 of them, and at
+            most a quarter of all trials. See docs/benchmarks.md.
         suggestions_per_pareto: candidates around each trial of the Pareto front, for each suggestion. Fewer are
             faster; after 20 observations the number decreases.
         expansion_rate: how far the predicted cost of a suggestion may exceed the costs so far, as a share of their
@@ -134,8 +135,9 @@ class ProteinSettings(Config):
             observations the number decreases.
         resample_frequency: interval, in suggestions, at which the least tried hyperparameters of the Pareto front are
             repeated; 0 for never. For scores so noisy that one trial says little.
-        seed_with_search_center: whether to begin with the search centre, as a baseline, at the cost of a trial in the
-            middle of the space. If the budget is only 5 times that cost and good values are unknown, turn it off; see
+        seed_with_search_center: whether to begin with the Tool's own values, or with the search centre where they are
+            unknown or outside the space, as a baseline. The search centre costs as much as the middle of the space: if
+            the budget is only 5 times that, and neither own nor good values are known, turn it off; see
             docs/benchmarks.md.
     """
 

@@ -17,7 +17,7 @@ from metta.rl.launch import is_launched, leads
 from metta.sweep.abstract_sweep import AbstractSweep
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.executor.protocol import Executor
-from metta.sweep.observations import search_centre
+from metta.sweep.observations import own_values, search_centre
 from metta.sweep.session import trial_seed
 from metta.sweep.state import SweepState, read_state
 from metta.sweep.store import open_store
@@ -66,6 +66,7 @@ class SweepTool(AbstractSweep):
         tool = self._fresh_tool(self.sweep_name)
         centre = search_centre(self.sweep.protein)
         tool.model_copy(deep=True).update(centre)
+        fields = tool.model_dump(mode="json")
         seed, seeds = tool.traits.seed_path, self.sweep.seeds_per_trial
         if seeds != 1 and seed in {**self.train_overrides.root, **centre}:
             raise UserError(f"seeds_per_trial={seeds}: {seed} is set, so all seeds would be the same")
@@ -74,7 +75,8 @@ class SweepTool(AbstractSweep):
             tool.check_metric(metric, simulations)
         return self.define(
             tool_class=f"{type(tool).__module__}:{type(tool).__qualname__}",
-            tool=tool.model_dump(mode="json"),
+            tool=fields,
+            own_values=own_values(self.sweep.protein, fields),
             traits=tool.traits,
             train_overrides=self.train_overrides.root,
             simulations={simulation.name: simulation.model_dump(mode="json") for simulation in simulations},

@@ -217,3 +217,28 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def with_defaults(config: dict[str, Any] = {"x": 0.25, "other": 1}, trial: Any = None) -> float:  # noqa: B006
+    return float(config["x"])
+
+
+def test_trial_0_of_a_function_has_its_default_hyperparameters_also_in_a_sweep_that_goes_on() -> None:
+    first = sweep(with_defaults, 1, name="defaults")
+    assert first.trials[0].params == {"x": 0.25}
+    assert first.trials[0].suggestion["source"] == "own values"
+    more = sweep(with_defaults, 2, name="defaults")
+    assert more.trials[0].params == {"x": 0.25}
+    assert more.trials[1].suggestion["source"] == "random"
+
+
+def test_a_function_without_default_hyperparameters_begins_at_the_search_centre() -> None:
+    assert sweep(parabola, 1).trials[0].params == {"x": 0.5}
+
+
+def test_default_hyperparameters_that_are_not_data_are_named() -> None:
+    def train(config: dict[str, Any] = {"x": print}, trial: Any = None) -> float:  # noqa: B006
+        return 0.0
+
+    with pytest.raises(UserError, match="train: the default of 'config' is not data"):
+        sweep(train, 1)

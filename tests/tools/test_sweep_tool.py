@@ -175,3 +175,16 @@ def sweep_optimizer(sweep_name: str, num_trials: int = 10) -> SweepTool:
         return arena_train_factory(run_name)
     return SweepTool(sweep=sweep_config, sweep_name=sweep_name, train_tool_factory=train_factory)
 """
+
+
+def test_trial_0_is_the_train_tool_as_it_is_and_the_store_keeps_that() -> None:
+    tool = small_sweep("s", num_trials=1)
+    rate = "trainer.optimizer.learning_rate"
+    own = tool.train_overrides.root.get(rate, tool.train_tool_factory("s").trainer.optimizer.learning_rate)
+    assert tool.definition().own_values[rate] == own
+    assert tool.invoke() == 0
+    with closing(open_store(f"sqlite:///{os.environ['METTA_DATA_DIR']}/sweeps.db")) as store:
+        (trial,) = store.trials("s")
+        assert store.sweep("s").config["own_values"][rate] == own
+    assert trial.params[rate] == own
+    assert trial.suggestion["source"] == "own values"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from metta.sweep.analysis.confirmation import ConfirmationResult
 from metta.sweep.analysis.failures import FailureReason, failure_reasons
 from metta.sweep.analysis.ranges import WiderRange, wider_ranges
+from metta.sweep.protein.start import OWN_VALUES, SEARCH_CENTRE
 from metta.sweep.trial import Trial, TrialState
 
 if TYPE_CHECKING:
@@ -266,9 +267,10 @@ class Conclusions:
         return self.luck >= LUCKY
 
     @cached_property
-    def centre(self) -> Trial | None:
-        """The scored trial in the middle of the search space, where there is one."""
-        return next((each for each in self.state.ranked if each.suggestion.get("source") == "search centre"), None)
+    def baseline(self) -> Trial | None:
+        """The scored trial that the search began with, where there is one."""
+        sources = (OWN_VALUES, SEARCH_CENTRE)
+        return next((each for each in self.state.ranked if each.suggestion.get("source") in sources), None)
 
     @property
     def contenders(self) -> list[Trial]:

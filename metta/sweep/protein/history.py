@@ -36,6 +36,7 @@ class Search:
     early_stopping: Rule
     min_share: float
     repeats: bool
+    own_values: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> ProteinSettings:

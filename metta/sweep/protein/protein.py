@@ -55,6 +55,8 @@ class Protein:
         early_stopping: the rule by which `decide` stops trials; see `metta.sweep.protein.stopping`.
         min_share: no trial is stopped before this share of a whole run, nor before its first report.
         repeats: whether `suggest` may repeat a promising configuration with another seed.
+        own_values: what the hyperparameters are without a search, nested or flat with dotted keys: trial 0 has them
+            where they lie in the space, see `metta.sweep.protein.start`.
 
     With `early_stopping` or `repeats` the optimiser learns from curves: the model of the score is one of normal scores
     of configurations, in which whole runs, repeats and stopped runs count for as much as they tell.
@@ -81,6 +83,7 @@ class Protein:
         early_stopping: Rule = "off",
         min_share: float = 0.04,
         repeats: bool = False,
+        own_values: Mapping[str, Any] | None = None,
     ) -> None:
         if early_stopping not in get_args(Rule):
             raise ValueError(f"early_stopping must be one of {', '.join(get_args(Rule))}, not {early_stopping!r}")
@@ -97,7 +100,10 @@ class Protein:
         self.early_stopping: Rule = early_stopping
         self.min_share, self.repeats = min_share, repeats
         self._space = Space(config.parameters, config.constraints)
-        self._search = Search(config, self._space, self.seed, num_trials, max_cost, early_stopping, min_share, repeats)
+        own = self._space.searched(own_values or {})
+        self._search = Search(
+            config, self._space, self.seed, num_trials, max_cost, early_stopping, min_share, repeats, own
+        )
         self._sign = self._search.sign
         self._trials: dict[int, KnownTrial] = {}
         self._outstanding: set[int] = set()
@@ -314,7 +320,7 @@ class Protein:
 
         Returns:
             The hyperparameters in the nested shape of `config.parameters`, and what is said of them:
-            `number` (the trial's), `source` ("search centre", "random" or "model"), and for a model's
+            `number` (the trial's), `source` ("own values", "search centre", "random" or "model"), and for a model's
             suggestion `score` and `score_std` (predicted), `cost` (predicted), `success` (probability),
             `acquisition` (its value), `pareto_point` (number of the trial it grew from, or None) and `model`
             (where the next fit starts). A repeat has `source` "repeat", `repeat_of` (the number of the trial whose
@@ -327,12 +333,11 @@ class Protein:
     @on_one_thread
     def _suggest_one(self) -> Suggestion:
         number, proposal = self._history.next_number, propose(self._history)
-        given = proposal.params
-        params = self._space.decode(proposal.point) if given is None else self._space.nested(given)
-        point = self._space.encode(params) if given is None else proposal.point
+        given, space = proposal.params, self._space
+        params = space.decode(proposal.point) if given is None else space.nested(given)
         info = {"number": number, **proposal.info}
-        kept = copied(params) if given is None else given
-        self._register(KnownTrial(number, kept, point, copied(info), repeat_of=proposal.repeat_of, sign=self._sign))
+        point, repeat_of = space.encode(params), proposal.repeat_of
+        self._register(KnownTrial(number, copied(params), point, copied(info), repeat_of=repeat_of, sign=self._sign))
         return params, info
 
     # What is known

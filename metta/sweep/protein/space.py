@@ -69,6 +69,7 @@ class Numeric:
         drawn: the scale on which random values are uniform.
         step: "none", "integer" or "power of two": which values there are.
         centre: the search centre, as a value.
+        centre_is_given: whether the user gave the centre, as `mean`.
         width: width of a local search, as a share of the range.
         default: the value where none was recorded, or None.
         exact: whether whole numbers are so large that the column is computed with exact fractions.
@@ -86,6 +87,7 @@ class Numeric:
     centre: int | float
     width: float
     default: int | float | None
+    centre_is_given: bool = False
     exact: bool = False
     digits: bool = True
 
@@ -119,6 +121,7 @@ class Numeric:
             centre=middle if config.mean is None else config.mean,
             width=AUTO_SCALE if config.scale == "auto" else config.scale,
             default=None if config.default is None else plain_number(config.default),
+            centre_is_given=config.mean is not None,
             exact=exact,
             digits=high - low > _NARROW_DIGITS * max(abs(low), abs(high)) and not (scale == "logit" and high > _NEAR_1),
         )
@@ -147,6 +150,20 @@ class Numeric:
         else:
             column = (_warp(number, self.scale) - self.bottom) / (self.top - self.bottom)
         return [min(max(column, -_FAR), _FAR)]
+
+    def refusal(self, value: Any) -> str | None:
+        """Why a value cannot be suggested, because it is outside the range or between its steps; None where it can."""
+        try:
+            number = plain_number(value)
+            inside = self.low <= number <= self.high and self._is_on_step(number)
+        except TypeError:
+            return f"{shown(value)} is not a number"
+        return None if inside else f"{shown(number)} is outside {self._range()}"
+
+    def _is_on_step(self, number: int | float) -> bool:
+        if self.step == "power of two":
+            return math.frexp(number)[0] == 0.5
+        return self.step == "none" or number == math.floor(number)
 
     def _number(self, value: Any) -> int | float:
         try:
@@ -266,6 +283,14 @@ class Categorical:
             )
         return columns
 
+    def refusal(self, value: Any) -> str | None:
+        """Why a value cannot be suggested, because it is not a choice; None where it can."""
+        try:
+            self.encode(value)
+        except SpaceError as error:
+            return str(error).removeprefix(f"{self.path}: ")
+        return None
+
     def _offer(self) -> str:
         texts = [_text(choice) for choice in self.choices[:_MOST_SHOWN]]
         rest = len(self.choices) - len(texts)
@@ -361,14 +386,14 @@ class Space:
         Raises:
             SpaceError: a parameter is missing and has no default, or its value has no place on its scale.
         """
-        return self.encode_flat(self._searched(params))
+        return self.encode_flat(self.searched(params))
 
     def nested(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Hyperparameters, nested or flat, in the shape of what `decode` returns: with defaults and fixed values."""
-        values = {p.path: p.default for p in self.parameters} | self._searched(params)
+        values = {p.path: p.default for p in self.parameters} | self.searched(params)
         return unflatten({path: copied(values.get(path, leaf)) for path, leaf in self._template.items()})
 
-    def _searched(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def searched(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The values of the searched parameters among hyperparameters, nested or flat, by dotted path."""
         try:
             flat = flatten(params)

@@ -21,6 +21,7 @@ from metta.sweep.report.format import (
     range_text,
     score_text,
     short_text,
+    source_text,
 )
 from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial
@@ -60,13 +61,13 @@ class Finding:
 def in_short(sweep: SweepState) -> str:
     """The sweep's outcome in one sentence; "" where it is too early for one."""
     found = sweep.conclusions
-    best, centre = found.best, found.centre
+    best, baseline = found.best, found.baseline
     if best is None or found.evidence is Evidence.ALMOST_NONE or sweep.analysis is None:
         return ""
     said = f"Trial {best.number} is the best trial found"
     if (worth := found.worth(best)) is not None:
-        start = None if centre is best else found.worth(centre)
-        beside = "" if start is None else f" (the middle of the search space: {start:.3g})"
+        start = None if baseline is None or baseline is best else found.worth(baseline)
+        beside = "" if baseline is None or start is None else f" ({source_text(baseline.suggestion)}: {start:.3g})"
         said += f", worth about {worth:.3g}{beside}"
     doubts = []
     if found.contenders and found.confirmation is None:

@@ -14,6 +14,7 @@ from metta.sweep.state import SweepState
 from metta.sweep.trial import Progress, Trial
 
 _SOURCES = {
+    "own values": "the Tool's own values",
     "search centre": "the middle of the search space",
     "random": "drawn from the whole space",
     "resample": "a repeat of the setting on the Pareto front that was run least",
@@ -90,7 +91,7 @@ def suggestion_text(suggestion: Mapping[str, Any], definition: SweepDefinition) 
         return f"trial {suggestion.get('repeat_of')} again, with another seed: {suggestion.get('reason', '')}"
     if source != "model":
         fallback = f" ({suggestion['fallback']})" if suggestion.get("fallback") else ""
-        return f"{_SOURCES.get(source, source)}{fallback}"
+        return f"{source_text(suggestion)}{fallback}"
     parent = suggestion.get("pareto_point")
     origin = "model" if parent is None else f"model, near trial {parent}"
     if not {"score", "score_std"} <= suggestion.keys():
@@ -100,6 +101,12 @@ def suggestion_text(suggestion: Mapping[str, Any], definition: SweepDefinition) 
         expected += f" for {one_cost_text(suggestion['cost'], definition)}"
     doubt = f", {suggestion['success']:.0%} sure not to fail" if suggestion.get("success", 1.0) < 0.9 else ""
     return f"{origin}: expects {expected}{doubt}"
+
+
+def source_text(suggestion: Mapping[str, Any]) -> str:
+    """Where hyperparameters that no model chose come from."""
+    source = str(suggestion.get("source", "given by hand"))
+    return _SOURCES.get(source, source)
 
 
 def current_metric(progress: Progress, definition: SweepDefinition) -> tuple[str, float] | None:

@@ -12,7 +12,7 @@ import numpy as np
 from metta.sweep.protein.acquisition import ExpectedImprovement
 from metta.sweep.protein.history import History
 from metta.sweep.protein.proposal.again import Repeat, Resample
-from metta.sweep.protein.proposal.first import FirstDesign, SearchCentre, UntilScored, random_proposal
+from metta.sweep.protein.proposal.first import Baseline, FirstDesign, UntilScored, random_proposal
 from metta.sweep.protein.proposal.model import FromCurves, FromModel, RandomShare
 from metta.sweep.protein.proposal.rule import Proposal, ProposalRule
 
@@ -20,7 +20,7 @@ __all__ = ["RULES", "Proposal", "ProposalRule", "propose"]
 
 RULES: tuple[ProposalRule, ...] = (
     Repeat(),
-    SearchCentre(),
+    Baseline(),
     FirstDesign(),
     UntilScored(),
     Resample(),

@@ -8,17 +8,21 @@ from numpy.typing import NDArray
 from metta.sweep.protein.design import cheap_point
 from metta.sweep.protein.history import History
 from metta.sweep.protein.proposal.rule import Proposal
+from metta.sweep.protein.start import OWN_VALUES, start
 
 Array = NDArray[np.float64]
 
 
-class SearchCentre:
-    """Applies to trial 0, unless `seed_with_search_center` is off: the middle of the space, which makes a baseline."""
+class Baseline:
+    """Applies to trial 0, unless `seed_with_search_center` is off: the Tool's own values, or the search centre."""
 
     def __call__(self, history: History) -> Proposal | None:
-        if history.trials or not history.search.settings.seed_with_search_center:
+        search = history.search
+        if history.trials or not search.settings.seed_with_search_center:
             return None
-        return Proposal(history.search.space.centre, {"source": "search centre"})
+        begin = start(search.space, search.own_values)
+        info = {"source": begin.source} | ({"fallback": begin.remark} if begin.remark else {})
+        return Proposal(begin.point, info, begin.values if begin.source == OWN_VALUES else None)
 
 
 class FirstDesign:
