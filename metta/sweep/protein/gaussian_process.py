@@ -7,6 +7,7 @@ Equation numbers are those of Rasmussen & Williams, Gaussian Processes for Machi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -185,6 +186,30 @@ class GaussianProcess:
     def mean(self, points: Array) -> Array:
         """Posterior means [n]."""
         return np.asarray(self.kernel.with_basis(points, self._basis) @ self.weights)
+
+    def swapped_means(self, base: Array, other: Array, slices: Sequence[slice]) -> Array:
+        """Posterior means [len(slices), n] at base points whose columns in one slice at a time are those of others.
+
+        One slice changes a squared distance and a linear covariance by its own columns alone, so each takes time and
+        memory in proportion to n times the observations, whatever the number of columns.
+
+        Args:
+            base, other: [n, columns] each.
+            slices: of the columns.
+        """
+        kernel, inverse = self.kernel, _SQRT5 / self.kernel.lengths
+        squares, linear = kernel._scaled(base) @ self._basis[0], (base - 0.5) @ self._basis[1]
+        means = np.empty((len(slices), len(base)))
+        for row, columns in enumerate(slices):
+            before, after = base[:, columns] * inverse[columns], other[:, columns] * inverse[columns]
+            observed = (self.points[:, columns] * inverse[columns]).T
+            moved = (after**2 - before**2).sum(axis=1)[:, None] - 2.0 * (after - before) @ observed
+            straight = linear + (other - base)[:, columns] @ self._basis[1][columns]
+            squared = np.maximum(squares + moved, 0.0)
+            distance = np.sqrt(squared)
+            matern = kernel.signal * (1.0 + distance + squared / 3.0) * np.exp(-distance)
+            means[row] = (matern + straight) @ self.weights
+        return means
 
     @property
     def fitted(self) -> Array:

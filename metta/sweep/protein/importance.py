@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
+from metta.sweep.protein.gaussian_process import GaussianProcess
 from metta.sweep.protein.space import Space
 from metta.sweep.protein.surrogate import Surrogate
 from metta.sweep.protein.types import Importance
@@ -19,17 +18,17 @@ SAMPLES = 512
 
 def importances(surrogate: Surrogate, space: Space, seed: int) -> dict[str, Importance]:
     """Shares of the variation of score and log cost that each parameter takes part in, by dotted path."""
-    rng = np.random.default_rng(seed)
-    base, other = rng.random((2, SAMPLES, space.dimension))
-    swapped = np.repeat(base[None], space.dimension, axis=0)
-    for j in range(space.dimension):
-        swapped[j, :, j] = other[:, j]
+    base, other = (
+        space.place(uniform) for uniform in np.random.default_rng(seed).random((2, SAMPLES, space.dimension))
+    )
 
-    def effects(function: Callable[[Array], Array]) -> list[float]:
-        values = np.array([function(space.place(points)) for points in swapped])
-        return [float(effect) for effect in total_effects(function(space.place(base)), values)]
+    def effects(model: GaussianProcess | None) -> list[float]:
+        if model is None:
+            return [0.0] * space.dimension
+        shares: list[float] = total_effects(model.mean(base), model.swapped_means(base, other, space.slices)).tolist()
+        return shares
 
-    pairs = zip(effects(surrogate.score.mean), effects(surrogate.log_cost), strict=True)
+    pairs = zip(effects(surrogate.score), effects(surrogate.cost), strict=True)
     return {
         parameter.path: Importance(score, cost)
         for parameter, (score, cost) in zip(space.parameters, pairs, strict=True)

@@ -119,3 +119,13 @@ def test_values_at_observations_keep_what_is_rough_and_lose_what_is_error() -> N
     vague = GaussianProcess(points, targets, np.full(12, 1e3), kernel)
     assert np.abs(vague.at_observations()[0]).max() < 0.1
     assert vague.at_observations()[1] == pytest.approx(kernel.signal + kernel.noise, rel=0.05)
+
+
+def test_means_with_one_group_of_columns_swapped_are_those_of_the_swapped_points() -> None:
+    model = GaussianProcess(POINTS, TARGETS, ERRORS, Kernel.of_vector(VECTOR, GROUPS))
+    base, other = RNG.random((2, 7, 3))
+    slices = [slice(0, 1), slice(1, 3)]
+    for columns, means in zip(slices, model.swapped_means(base, other, slices), strict=True):
+        swapped = base.copy()
+        swapped[:, columns] = other[:, columns]
+        assert means == pytest.approx(model.mean(swapped), rel=1e-10)

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import tracemalloc
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -442,3 +443,15 @@ def test_scores_and_costs_of_any_library_are_numbers(kind: Any) -> None:
     (observation,) = protein.observations
     assert (observation.score, observation.cost, observation.noise) == (0.5, 2.0, 0.0)
     assert type(observation.score) is type(observation.cost) is float
+
+
+def test_importance_of_many_parameters_takes_memory_in_proportion_to_them() -> None:
+    protein = one_parameter(1000)
+    for i in range(3):
+        protein.observe({f"x{j}": (i + 1) * (j + 1) * 0.618 % 1 for j in range(1000)}, float(i), 1.0)
+    protein.predict({f"x{j}": 0.5 for j in range(1000)})
+    tracemalloc.start()
+    protein.importance()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 128 * 2**20
