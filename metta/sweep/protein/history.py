@@ -133,6 +133,11 @@ class History:
         return [trial for trial in self.trials if not trial.observation]
 
     @cached_property
+    def tried(self) -> set[bytes]:
+        """The keys of all points that trials have, finished or outstanding; see `point_key`."""
+        return {point_key(trial.point) for trial in self.trials}
+
+    @cached_property
     def evidence(self) -> Evidence:
         """All trials as evidence of their configurations."""
         search = self.search
@@ -220,3 +225,8 @@ class History:
         targets = Standardised(scale, known.data.scores)
         noise = known.noise + known.last_noise
         return Surrogate(self.search.space, known.data, self.kernels, steps, scale=targets, noise=noise)
+
+
+def point_key(point: Array) -> bytes:
+    """What equal points [columns] have in common, whatever their rounding errors."""
+    return (point.round(9) + 0.0).tobytes()  # so that -0.0 is 0.0

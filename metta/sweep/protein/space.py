@@ -151,6 +151,22 @@ class Numeric:
             column = (_warp(number, self.scale) - self.bottom) / (self.top - self.bottom)
         return [min(max(column, -_FAR), _FAR)]
 
+    @property
+    def size(self) -> int | None:
+        """How many values can be suggested; None where the range has no steps."""
+        if self.step == "none":
+            return None
+        if self.step == "power of two":
+            return round(math.log2(self.high / self.low)) + 1
+        return int(self.high) - int(self.low) + 1
+
+    def values(self) -> list[int | float]:
+        """All values that can be suggested, where they can be counted."""
+        assert self.size is not None
+        if self.step == "power of two":
+            return [self.low * 2**i for i in range(self.size)]
+        return [int(self.low) + i for i in range(self.size)]
+
     def refusal(self, value: Any) -> str | None:
         """Why a value cannot be suggested, because it is outside the range or between its steps; None where it can."""
         try:
@@ -261,6 +277,15 @@ class Categorical:
     def columns(self) -> int:
         return len(self.choices)
 
+    @property
+    def size(self) -> int:
+        """How many values can be suggested."""
+        return len(self.choices)
+
+    def values(self) -> list[Any]:
+        """All values that can be suggested."""
+        return list(self.choices)
+
     def place(self, uniform: Array) -> Array:
         """Turn numbers [n] that are uniform in 0..1 into columns [n, choices] of choices equally likely."""
         chosen = np.minimum((uniform * self.columns).astype(int), self.columns - 1)
@@ -356,6 +381,19 @@ class Space:
             return centre
         points = self._allowed(_BLOCK // 4, np.full(self.dimension, 0.5))
         return np.asarray(points[np.argmin(np.linalg.norm(points - centre, axis=1))])
+
+    @property
+    def size(self) -> int | None:
+        """How many points there are, constraints apart; None where a range has no steps."""
+        sizes = [parameter.size for parameter in self.parameters]
+        known = [size for size in sizes if size is not None]
+        return math.prod(known) if len(known) == len(sizes) else None
+
+    def grid(self) -> Array:
+        """All points [size, columns], constraints apart, where they can be counted."""
+        tables = [p.snap(np.array([p.encode(value) for value in p.values()])) for p in self.parameters]
+        rows = np.unravel_index(np.arange(self.size or 0), [len(table) for table in tables])
+        return np.hstack([table[row] for table, row in zip(tables, rows, strict=True)])
 
     def allows(self, points: Array) -> NDArray[np.bool_]:
         """Whether points [n, columns] meet every constraint, [n].

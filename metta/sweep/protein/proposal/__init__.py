@@ -15,6 +15,7 @@ from metta.sweep.protein.proposal.again import Repeat, Resample
 from metta.sweep.protein.proposal.first import Baseline, FirstDesign, UntilScored, random_proposal
 from metta.sweep.protein.proposal.model import FromCurves, FromModel, RandomShare
 from metta.sweep.protein.proposal.rule import Proposal, ProposalRule
+from metta.sweep.protein.proposal.untried import fresh
 
 __all__ = ["RULES", "Proposal", "ProposalRule", "propose"]
 
@@ -31,8 +32,9 @@ RULES: tuple[ProposalRule, ...] = (
 
 
 def propose(history: History) -> Proposal:
-    """What to try next: a function of the history alone."""
+    """What to try next, a function of the history alone: nothing twice while another point is left."""
     try:
-        return next(proposal for rule in RULES if (proposal := rule(history)) is not None)
+        proposal = next(proposal for rule in RULES if (proposal := rule(history)) is not None)
     except np.linalg.LinAlgError as error:
-        return random_proposal(history, f"the model failed: {error}")
+        proposal = random_proposal(history, f"the model failed: {error}")
+    return fresh(proposal, history)

@@ -46,7 +46,7 @@ class Repeat:
             f" {gains[chosen]:.3f} standard deviations of the scores"
         )
         info = {"source": "repeat", "repeat_of": first.number, "reason": reason}
-        return Proposal(first.point, info, first.params, repeat_of=first.number)
+        return Proposal(first.point, info, first.params, first.number, deliberate=True)
 
     @staticmethod
     def _may_repeat(history: History) -> bool:
@@ -72,7 +72,7 @@ class Resample:
         if not len(points):
             return Proposal(random_point(history), {"source": "resample"})
         tried = [int((np.abs(data.points - point).max(axis=1) < 1e-9).sum()) for point in points]
-        return Proposal(np.asarray(points[int(np.argmin(tried))]), {"source": "resample"})
+        return Proposal(np.asarray(points[int(np.argmin(tried))]), {"source": "resample"}, deliberate=True)
 
 
 def _running_repeats(history: History) -> set[int]:

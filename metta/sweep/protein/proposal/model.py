@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metta.sweep.protein.gaussian_process import GaussianProcess
-from metta.sweep.protein.history import History
+from metta.sweep.protein.history import History, point_key
 from metta.sweep.protein.proposal.first import random_proposal
 from metta.sweep.protein.proposal.rule import Proposal
+from metta.sweep.protein.proposal.untried import untried
 from metta.sweep.protein.search import ascend, local_candidates
 from metta.sweep.protein.surrogate import MANY_POINTS, Surrogate, exp
 
@@ -82,7 +83,7 @@ class FromCurves:
         acquisition = self._acquisition(history, surrogate, [surrogate.score.with_fantasies(history.pending)])
         wanted = int(CANDIDATES_PER_CONFIGURATION * len(data.scores))
         candidates = search.space.random(min(max(wanted, MIN_CURVE_CANDIDATES), MAX_CURVE_CANDIDATES), rng)
-        return _best_of(history, surrogate, candidates, acquisition(candidates))
+        return _best_of(history, surrogate, acquisition, candidates, acquisition(candidates))
 
 
 class FromModel:
@@ -113,7 +114,7 @@ class FromModel:
         candidates = np.vstack([refined[allowed], candidates])
         origins = np.concatenate([origins[starts][allowed], origins])
         values = np.concatenate([acquisition(refined)[allowed], values])
-        return _best_of(history, surrogate, candidates, values, origins)
+        return _best_of(history, surrogate, acquisition, candidates, values, origins)
 
 
 def _fit_steps(number: int, observations: int) -> dict[str, int]:
@@ -143,13 +144,20 @@ def _candidates(history: History, observations: int, rng: np.random.Generator) -
 def _best_of(
     history: History,
     surrogate: Surrogate,
+    acquisition: Acquisition,
     candidates: Array,
     values: Array,
     origins: NDArray[np.intp] | None = None,
 ) -> Proposal:
-    """The candidate with the highest value that was not tried, and what the models expect of it."""
-    order = np.argsort(-values, kind="stable")
-    chosen = _first_new(candidates, order, np.vstack([history.data.points, history.pending]))
+    """The candidate with the highest value that was not tried, and what the models expect of it.
+
+    Where all candidates were tried, any untried point of the space is a candidate.
+    """
+    chosen = _first_new(candidates, values, history.tried)
+    if chosen is None and len(left := untried(history)):
+        candidates, values, origins = left, acquisition(left), None
+    if chosen is None:
+        chosen = int(np.argmax(values))
     origin = -1 if origins is None else int(origins[chosen])
     info = _expectations(surrogate, candidates[chosen], history.search.sign) | {
         "acquisition": float(values[chosen]),
@@ -170,7 +178,7 @@ def _expectations(surrogate: Surrogate, point: Array, sign: float) -> dict[str, 
     }
 
 
-def _first_new(candidates: Array, order: NDArray[np.intp], known: Array) -> int:
-    """The first candidate in order that was not tried, or the very first if all were."""
-    tried = {point.tobytes() for point in known.round(9) + 0.0}  # so that -0.0 is 0.0
-    return int(next((i for i in order if (candidates[i].round(9) + 0.0).tobytes() not in tried), order[0]))
+def _first_new(candidates: Array, values: Array, tried: Collection[bytes]) -> int | None:
+    """The candidate with the highest value that was not tried; None if all were."""
+    order = np.argsort(-values, kind="stable")
+    return next((int(i) for i in order if point_key(candidates[i]) not in tried), None)

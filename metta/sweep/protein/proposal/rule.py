@@ -23,12 +23,14 @@ class Proposal:
         info: what is said of it, JSON-compatible: its `source`, and what the source knows.
         params: hyperparameters, nested or flat, where they are given already; otherwise those of the point.
         repeat_of: number of the trial that it repeats with another seed, or None.
+        deliberate: whether the point may have been tried before.
     """
 
     point: Array
     info: dict[str, Any]
     params: Mapping[str, Any] | None = None
     repeat_of: int | None = None
+    deliberate: bool = False
 
 
 class ProposalRule(Protocol):
