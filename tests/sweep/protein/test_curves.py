@@ -79,7 +79,7 @@ def test_a_line_is_learnt_where_early_values_tell_the_end() -> None:
     unrelated = extrapolation(0.1, early, rng.standard_normal(100), early)
     assert related.r2 > 0.9
     assert unrelated.r2 < 0.1
-    assert related(np.array([1.0]))[0] == pytest.approx(1.0, abs=0.1)
+    assert related(1.0) == pytest.approx(1.0, abs=0.1)
 
 
 def test_runs_chosen_by_their_early_values_do_not_bias_r2() -> None:
