@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from metta.common.command_line import readings
 from metta.common.config import Config, ConfigError, reasons, show_type
+from metta.common.distribution import program, runner
 from metta.common.errors import UserError, nearest
 from metta.common.tool import Tool
 
@@ -65,15 +66,15 @@ class EntryPoint(Config):
 
     def command(self) -> str:
         """This entry point as a command line."""
-        words = ["uv", "run", "./tools/run.py", self.path]
+        words = [*runner(), self.path]
         for option, pairs in (("--args", self.args), ("--overrides", self.overrides)):
             words += [option, *(f"{name}={value}" for name, value in pairs.items())] if pairs else []
         return shlex.join(words)
 
 
 def installed_command(*words: str) -> str:
-    """The command line of a program of this package, with ``uv run`` if uv runs this process."""
-    return shlex.join([*(["uv", "run"] if "UV" in os.environ else []), *words])
+    """The command line of a program of this package, as it is typed here."""
+    return shlex.join([*program(words[0]), *words[1:]])
 
 
 @dataclass(frozen=True)

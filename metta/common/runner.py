@@ -1,42 +1,61 @@
-"""The runner behind ``tools/run.py``: from a command line to an exit status."""
+"""The runner behind ``tools/run.py`` and ``metta-run``: from a command line to an exit status."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
+import gc
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from metta.common.command_line import split_pairs
 from metta.common.describe import describe_paths, describe_target, dump_yaml
+from metta.common.distribution import extra_with, install_command, runner, version
 from metta.common.entry_point import EXAMPLE, EntryPoint, load_target, origin, parameters
 from metta.common.errors import UserError
 from metta.common.logging import quiet_terminal
 
-USAGE = f"""Run a Tool.
 
-  uv run ./tools/run.py MODULE.FUNCTION [--args NAME=VALUE ...] [--overrides PATH=VALUE ...] [--dry-run] [--help]
+def usage() -> str:
+    run = " ".join(runner())
+    return f"""Run a Tool.
+
+  {run} MODULE.FUNCTION [--args NAME=VALUE ...] [--overrides PATH=VALUE ...] [--dry-run] [--help]
 
 MODULE.FUNCTION names a function that returns a Tool, or a Tool itself.
 
   --args NAME=VALUE ...       arguments of the function
   --overrides PATH=VALUE ...  fields of the Tool, by dotted path
   --dry-run                   print the resolved configuration as YAML, and stop
+  --version                   print the version, and stop
   --help [PATH]               after MODULE.FUNCTION: list its arguments and the Tool's paths, or those below PATH
 
 Values are YAML: 1e-4, true, null, text, [1, 2], {{a: 1}}.
 
 Example:
-  uv run ./tools/run.py {EXAMPLE} --args sweep_name=my_arena_sweep num_trials=20"""
+  {run} {EXAMPLE} --args sweep_name=my_arena_sweep num_trials=20"""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}\nsee ./tools/run.py --help")
+        raise UserError(f"{message}\nsee {' '.join(runner())} --help")
+
+
+def run_program() -> NoReturn:
+    """``metta-run`` and ``python -m metta``: run the command line of this process, and exit with its status."""
+    # Imported modules stay. Python would look for garbage in them again and again, and once more at the exit.
+    gc.set_threshold(50_000)
+    if str(Path.cwd()) not in sys.path:  # an installed program does not see the modules of the present folder
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        status = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        status = 130
+    gc.freeze()
+    sys.exit(status)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,13 +79,14 @@ def _run(argv: Sequence[str]) -> int:
     parser.add_argument("--overrides", nargs="*", action="extend", default=[])
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("-h", "--help", nargs="?", const="")
+    parser.add_argument("--version", action="version", version=version())
     options = parser.parse_args(argv)
     if options.path is None and options.help:
         options.path, options.help = options.help, ""
     if options.path is None:
         if options.help is None:
-            raise UserError(f"MODULE.FUNCTION is missing; for example {EXAMPLE}\nsee ./tools/run.py --help")
-        return _print(USAGE)
+            raise UserError(f"MODULE.FUNCTION is missing; for example {EXAMPLE}\nsee {' '.join(runner())} --help")
+        return _print(usage())
     quiet_terminal()
     entry_point = EntryPoint(
         path=options.path,
@@ -113,20 +133,5 @@ def _missing_package(error: ModuleNotFoundError) -> str | None:
     if not package or importlib.util.find_spec(package):
         return None
     message = f"{origin(error)} needs the package {package!r}, which is not installed"
-    extra = _extra_with(package)
-    return (
-        f"{message}\ninstall it with: uv sync --extra {extra}   (or: pip install -e '.[{extra}]')" if extra else message
-    )
-
-
-def _extra_with(package: str) -> str | None:
-    """The extra of this distribution that requires `package`."""
-    try:
-        requirements = importlib.metadata.requires("metta-sweep") or []
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    for requirement in requirements:
-        match = re.match(r"([\w.-]+).*\bextra == ['\"]([\w-]+)['\"]", requirement)
-        if match and match[1].replace("-", "_").lower() == package.lower():
-            return match[2]
-    return None
+    extra = extra_with(package)
+    return f"{message}\ninstall it with: {install_command(extra)}" if extra else message

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from metta.common.distribution import install_command
 from metta.common.errors import UserError
 from metta.common.files import write_whole
 
@@ -107,7 +108,7 @@ def _file_system(url: str) -> tuple[Any, str]:
 
         files, path = url_to_fs(url)
     except ImportError as error:
-        extra = ": uv sync --extra s3, or pip install 'metta-sweep[s3]'" if scheme in ("s3", "s3a") else ""
+        extra = f": {install_command('s3')}" if scheme in ("s3", "s3a") else ""
         raise UserError(f"{url}: {scheme}:// needs another package ({error}){extra}") from None
     except ValueError as error:
         raise UserError(f"{url}: {error}") from None

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from metta.common.distribution import runner
 from metta.common.entry_point import EntryPoint, load_target, parameters
 from metta.common.runner import main
 
@@ -218,6 +219,7 @@ def test_a_missing_package_of_ours_names_the_extra(
     shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("importlib.metadata.requires", lambda _: ['package-that-is-nowhere>=2; extra == "tested"'])
+    monkeypatch.setenv("UV", "/bin/uv")
     assert run("chain.lacking.x") == 2
     assert "uv sync --extra tested" in capsys.readouterr().err
 
@@ -294,7 +296,7 @@ def test_an_entry_point_rebuilds_the_tool_elsewhere() -> None:
     assert tool._entry_point == entry_point
     assert "_entry_point" not in tool.model_dump()
     assert EntryPoint.model_validate(json.loads(entry_point.model_dump_json())).build() == tool
-    assert shlex.split(entry_point.command())[3:] == words
+    assert shlex.split(entry_point.command()) == [*runner(), *words]
     assert tool.override("count", 4)._entry_point == entry_point
 
 

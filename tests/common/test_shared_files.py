@@ -70,5 +70,6 @@ def test_urls_are_checked_without_asking_anybody(tmp_path: Path, monkeypatch: py
 
 def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.setenv("UV", "/bin/uv")
     with pytest.raises(UserError, match=r"Install s3fs.*uv sync --extra s3"):
         shared_files.check_url("s3://bucket/folder")

@@ -12,12 +12,13 @@ import os
 import sys
 from collections.abc import Sequence
 
+from metta.common.distribution import version
 from metta.common.errors import UserError
 from metta.common.logging import quiet_terminal
-from metta.sweep.cli import browse, completion, control, look, move, run
+from metta.sweep.cli import browse, completion, control, init, look, move, run
 from metta.sweep.cli.command import Commands
 
-GROUPS = (run, look, browse, control, move, completion)
+GROUPS = (init, run, look, browse, control, move, completion)
 """Modules with a TITLE and a `register(commands)`, in the order of the help."""
 
 
@@ -51,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Look at sweeps, steer them and move them, from any terminal that sees the store.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=version())
     commands = Commands(parser)
     for group in GROUPS:
         commands.begin(group.TITLE)

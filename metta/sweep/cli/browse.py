@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from metta.common.distribution import install_command
 from metta.common.errors import UserError
 from metta.sweep.cli.command import Commands, opened, say
 
@@ -39,7 +40,7 @@ def dashboard(options: argparse.Namespace) -> None:
         from metta.sweep.report.dashboard import server
         from metta.sweep.report.html.page import plotly_js
     except ImportError as error:
-        raise UserError(f"the dashboard needs {error.name}; install metta-sweep[dashboard]") from None
+        raise UserError(f"the dashboard needs {error.name}: {install_command('dashboard')}") from None
     plotly_js()
     store = open_store(options.store, create=False)
     token = None if server.is_loopback(options.host) else server.new_token()

@@ -21,6 +21,7 @@ from typing import Any
 
 import metta
 from metta.common.data_dir import data_dir
+from metta.common.distribution import install_command
 from metta.common.errors import UserError
 from metta.common.variables import environment_variables
 from metta.sweep.executor.attempt import run_attempt_apart
@@ -86,7 +87,7 @@ class RayExecutor:
         ranks_per_trial: int = 1,
     ) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise UserError("executor=ray needs the package ray: uv sync --extra ray, or pip install metta-sweep[ray]")
+            raise UserError(f"executor=ray needs the package ray: {install_command('ray')}")
         check_gpus_per_trial(gpus_per_trial)
         _check_ranks(ranks_per_trial, cpus_per_trial, gpus_per_trial)
         self._ranks = ranks_per_trial

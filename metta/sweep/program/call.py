@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field, field_validator
 
 from metta.common.config import Config, flatten, unflatten
+from metta.common.distribution import install_command
 from metta.common.errors import UserError, nearest
 
 _MACRO = re.compile(r"\$\{([^{}]+)\}")
@@ -84,7 +85,7 @@ class Program(Config):
             UserError: a macro is unknown, or a hyperparameter does not reach the program.
         """
         if self.metrics == "wandb" and importlib.util.find_spec("wandb") is None:
-            raise UserError("metrics: wandb needs the package wandb: pip install metta-sweep[wandb]")
+            raise UserError(f"metrics: wandb needs the package wandb: {install_command('wandb')}")
         used: set[str] = set()
         for word in self.command:
             found = _MACRO.findall(word)

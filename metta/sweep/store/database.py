@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
 
+from metta.common.distribution import install_command
 from metta.sweep.store import encoding
 from metta.sweep.store.protocol import StoreError
 from metta.sweep.store.schema import SCHEMA_VERSION, VERSION_TABLE, metadata
@@ -250,7 +251,7 @@ def _parse(url: str) -> URL:
     if parsed.drivername in ("postgresql", "postgresql+psycopg"):
         if importlib.util.find_spec("psycopg") is None:
             raise StoreError(
-                f"store {_without_secrets(parsed)}: the driver psycopg is missing; install metta-sweep[postgres]"
+                f"store {_without_secrets(parsed)}: the driver psycopg is missing: {install_command('postgres')}"
             )
         return parsed.set(drivername="postgresql+psycopg")
     raise StoreError(f"store: {parsed.drivername!r} is not supported; use {_EXAMPLES}")

@@ -6,6 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metta.common.distribution import install_command
 from metta.common.errors import UserError
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import CurvePoint, Store, SweepRecord
@@ -53,7 +54,7 @@ class LoadedSweep:
         try:
             pandas = importlib.import_module("pandas")
         except ImportError:
-            raise UserError("to_frame needs pandas; install metta-sweep[pandas]") from None
+            raise UserError(f"to_frame needs pandas: {install_command('pandas')}") from None
         table = rows(self.trials())
         frame: pd.DataFrame = pandas.DataFrame(table, columns=list(table[0]) if table else ["number"])
         return frame.set_index("number")

@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from metta.common.distribution import install_command
 from metta.sweep.store import encoding
 from metta.sweep.store.encoding import NotStorableError
 from metta.sweep.store.files import TransferError, read_bytes, read_text, suffix
@@ -297,4 +298,4 @@ def _pyarrow() -> tuple[Any, Any]:
     try:
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     except ImportError:
-        raise TransferError("Parquet needs pyarrow; install metta-sweep[pandas]") from None
+        raise TransferError(f"Parquet needs pyarrow: {install_command('pandas')}") from None

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from metta.common.config import Config
 from metta.common.data_dir import data_dir
+from metta.common.distribution import install_command
 from metta.common.errors import UserError
 
 DEFAULT_URLS = ("https://api.forge.coreweave.com", "https://api.wandb.ai")
@@ -68,7 +69,7 @@ def destination(config: WandbConfig) -> Destination:
     if config.enabled is False:
         return Destination("off", "", "")
     if config.enabled is True and not installed:
-        raise UserError("wandb.enabled=true: the client is missing; install metta-sweep[wandb]")
+        raise UserError(f"wandb.enabled=true: the client is missing: {install_command('wandb')}")
     if not installed or mode == "disabled":
         return Destination("off", "", "")
     place = f"{config.entity or ''}/{config.project}".removeprefix("/")

@@ -15,9 +15,9 @@ from urllib.parse import unquote, urlsplit
 import wandb
 
 from metta.sweep.store.protocol import CurvePoint, SweepRecord
+from metta.sweep.trial import Trial
 from metta.sweep.wandb import records
 from metta.sweep.wandb.config import WandbConfig
-from metta.sweep.trial import Trial
 
 RUNS_PER_PAGE = 200
 POLICY_KIND = "model"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from metta.common.data_dir import data_dir
+from metta.sweep.trial import Progress, TrialResult
 from metta.sweep.wandb import records
 from metta.sweep.wandb.config import WandbConfig, destination
-from metta.sweep.trial import Progress, TrialResult
 
 PATIENCE_SECONDS = 20.0
 

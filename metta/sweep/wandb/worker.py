@@ -22,16 +22,15 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from metta.common.config import Config, flatten
+from metta.common.parent import when_parent_ends
 from metta.sweep.definition import DefinitionError, read_definition
 from metta.sweep.ranking import judged
 from metta.sweep.state import read_state
-from metta.common.parent import when_parent_ends
 from metta.sweep.store import open_store
-from metta.common.parent import when_parent_ends
 from metta.sweep.store.protocol import Store, StoreError, SweepRecord, TrialHistory
+from metta.sweep.trial import Trial, TrialState
 from metta.sweep.wandb import records
 from metta.sweep.wandb.config import WandbConfig
-from metta.sweep.trial import Trial, TrialState
 
 POLL_SECONDS = 2.0
 MAX_REFUSED = 3

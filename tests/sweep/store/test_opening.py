@@ -87,7 +87,8 @@ def test_a_missing_driver_is_named_with_the_extra_that_brings_it(monkeypatch: py
 
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
-    assert "metta-sweep[postgres]" in refused("postgresql+psycopg://metta:sesame@localhost/sweeps")
+    monkeypatch.setenv("UV", "/bin/uv")
+    assert "uv sync --extra postgres" in refused("postgresql+psycopg://metta:sesame@localhost/sweeps")
 
 
 def test_importing_the_store_does_not_import_sqlalchemy() -> None:

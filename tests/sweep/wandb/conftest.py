@@ -18,11 +18,11 @@ from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Driver, Outcome, Store
+from metta.sweep.trial import Progress, TrialState
 from metta.sweep.wandb import records
 from metta.sweep.wandb.config import WandbConfig
 from metta.sweep.wandb.project import Project
 from metta.sweep.wandb.worker import Request, Sender, pull
-from metta.sweep.trial import Progress, TrialState
 from tests.support.wandb_server import ENTITY, Run, WandbServer
 
 PATIENCE = 20.0

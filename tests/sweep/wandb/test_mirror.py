@@ -20,11 +20,11 @@ from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Attempt, Driver, Store, SweepExistsError
+from metta.sweep.sweep import SweepLoop
+from metta.sweep.trial import Progress, Trial, TrialSpec
 from metta.sweep.wandb import mirror as mirror_module
 from metta.sweep.wandb.config import WandbConfig, destination
 from metta.sweep.wandb.mirror import WandbError, mirrored, pull, restore, sync, unsent
-from metta.sweep.sweep import SweepLoop
-from metta.sweep.trial import Progress, Trial, TrialSpec
 from tests.support.parabola import Parabola
 from tests.support.processes import children, command_line, descendants
 from tests.support.wandb_server import API_KEY, ENTITY, Run, WandbServer

@@ -12,8 +12,8 @@ import pytest
 
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Driver, Store, SweepExistsError, SweepRecord
-from metta.sweep.wandb import records
 from metta.sweep.trial import Progress, Trial, TrialState
+from metta.sweep.wandb import records
 from tests.support.wandb_server import ENTITY, Request, Run
 from tests.sweep.wandb.conftest import Mirror, RunTrial
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metta.sweep.store.protocol import CurvePoint, SweepRecord
-from metta.sweep.wandb import records
 from metta.sweep.trial import Trial, TrialState
+from metta.sweep.wandb import records
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 JSON = st.recursive(

@@ -14,8 +14,8 @@ import wandb
 
 from metta.sweep.state import read_state
 from metta.sweep.store.protocol import Driver, Outcome, Store
-from metta.sweep.wandb import records
 from metta.sweep.trial import Progress, TrialState
+from metta.sweep.wandb import records
 from tests.support.wandb_server import Request
 from tests.sweep.wandb.conftest import CONFIG, PATIENCE, SEARCH, Mirror, RunTrial
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from metta.common.config import flatten
 from metta.common.errors import UserError
 from metta.sweep import Protein, ProteinConfig
-from metta.sweep.wandb.sweep_file import read_wandb_sweep
-from metta.sweep.program.yaml_file import read_yaml
 from metta.sweep.program.command_sweep import from_file
+from metta.sweep.program.yaml_file import read_yaml
+from metta.sweep.wandb.sweep_file import read_wandb_sweep
 
 BASE: dict[str, Any] = {
     "program": "train.py",

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from metta.common.data_dir import data_dir
+from metta.sweep.trial import Progress, TrialResult
 from metta.sweep.wandb.config import WandbConfig
 from metta.sweep.wandb.training import logged_training
-from metta.sweep.trial import Progress, TrialResult
 from tests.support.wandb_server import ENTITY, Run, WandbServer
 from tests.sweep.wandb.conftest import PATIENCE
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from metta.common.distribution import install_command
 from metta.common.errors import UserError
 from metta.common.plain import strict
 from metta.sweep.analysis.failures import last_line
@@ -44,7 +45,7 @@ def plotly_js() -> bytes:
     """
     found = importlib.util.find_spec("plotly")
     if found is None or not found.submodule_search_locations:
-        raise UserError("plots need plotly; install metta-sweep[dashboard]")
+        raise UserError(f"plots need plotly: {install_command('dashboard')}")
     path = Path(found.submodule_search_locations[0], "package_data", "plotly.min.js")
     return gzip.compress(path.read_bytes(), compresslevel=6, mtime=0)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from metta.common.distribution import install_command
 from metta.common.errors import UserError
 from metta.sweep.report.plots.axes import plain
 from metta.sweep.report.plots.theme import LIGHT, NEUTRAL
@@ -52,7 +53,7 @@ def to_figure(data: Data, title: str) -> Figure:
     try:
         import plotly.graph_objects as go
     except ImportError:
-        raise UserError("plots need plotly; install metta-sweep[dashboard]") from None
+        raise UserError(f"plots need plotly: {install_command('dashboard')}") from None
     figure = go.Figure(data)
     height = figure.layout.height + TITLE_HEIGHT
     figure.update_layout(template=LIGHT, title={"text": plain(title)}, margin={"t": TITLE_HEIGHT}, height=height)

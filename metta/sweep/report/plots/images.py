@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from metta.common.distribution import install_command
 from metta.common.errors import UserError
 from metta.sweep.report import plots
 from metta.sweep.state import SweepState
@@ -27,7 +28,7 @@ def write_images(sweep: SweepState, folder: Path) -> list[Path]:
         import kaleido
         from choreographer.errors import ChromeNotFoundError
     except ImportError:
-        raise UserError("PNG files need kaleido; install metta-sweep[dashboard]") from None
+        raise UserError(f"PNG files need kaleido: {install_command('dashboard')}") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         jobs = [
