@@ -1,8 +1,10 @@
 """Processes that end with their parent: the parent holds the other end of a pipe, which closes when it ends.
 
-As a program, ``python -I -S parent.py COMMAND...`` runs a command in this process's group, and kills the whole group
-when standard input closes. The exit status is the command's, 128 plus the signal's number if a signal ended it, or 127
-if it could not be started. Only the standard library is imported, because ``-S`` hides all other packages.
+As a program, ``python -I -S parent.py COMMAND...`` runs a command in this process's group. When the command ends, or
+standard input closes, it ends everything that the command started: on Linux every descendant, because orphans become
+children of this process (a "child subreaper"), and elsewhere the process group. The exit status is the command's; 128
+and the signal's number if a signal ended it, 127 if it could not be started. Only the standard library is
+imported, because ``-S`` hides all other packages.
 """
 
 from __future__ import annotations
@@ -12,8 +14,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+_KILL_SECONDS = 10.0
+_POLL_SECONDS = 0.01
 
 
 def kill_group() -> None:
@@ -40,14 +47,86 @@ def when_parent_ends(wait: Callable[[], object], act: Callable[[], object] = kil
 def main(command: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # the command receives them too, and does not inherit handlers
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as it may be inherited, it would hide exit statuses
+    _adopt_orphans()
     try:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     except OSError as error:
         print(f"{command[0]}: {error.strerror}", file=sys.stderr)
         return 127
-    when_parent_ends(_read_input)
-    status = child.wait()
-    return status if status >= 0 else 128 - status
+    abandoned = threading.Event()
+
+    def abandon() -> None:
+        abandoned.set()
+        _kill_descendants()
+        kill_group()
+
+    when_parent_ends(_read_input, abandon)
+    status = _wait(child.pid)
+    while status is None or abandoned.is_set():
+        time.sleep(1.0)  # the other thread ends this process, once nothing is left below it
+    _kill_descendants()
+    return status
+
+
+def _adopt_orphans() -> None:
+    """Make this process the parent of every descendant whose own parent ends. Only Linux can."""
+    if not sys.platform.startswith("linux"):
+        return
+    with suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _wait(pid: int) -> int | None:
+    """The exit status of a child. Orphans that were adopted and have ended are reaped on the way.
+
+    None if the other thread reaped it.
+    """
+    while True:
+        try:
+            ended, status = os.waitpid(-1, 0)
+        except ChildProcessError:
+            return None
+        if ended == pid:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def _kill_descendants() -> None:
+    """Kill every process below this one, those in sessions of their own among them. Nothing outside Linux.
+
+    A killed process leaves its children to this one, so the tree is walked again until it is empty. One that the system
+    does not let go (it waits for a disk or a device) is left after some seconds.
+    """
+    deadline = time.monotonic() + _KILL_SECONDS
+    while (below := _descendants(os.getpid())) and time.monotonic() < deadline:
+        for pid in below:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_POLL_SECONDS)
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _descendants(root: int) -> list[int]:
+    """The processes below `root` that have not ended, as /proc shows them."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
+        with suppress(OSError, ValueError):
+            with open(f"/proc/{int(name)}/stat", "rb") as file:
+                state, parent = file.read().rpartition(b")")[2].split()[:2]  # a name may hold spaces and brackets
+            if state != b"Z":
+                children.setdefault(int(parent), []).append(int(name))
+    below: list[int] = []
+    left = [root]
+    while left:
+        found = children.get(left.pop(), [])
+        below += found
+        left += found
+    return below
 
 
 def _read_input() -> None:

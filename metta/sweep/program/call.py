@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import json
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +16,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator
 
-from metta.common.config import Config, flatten, unflatten
+from metta.common.config import Config, unflatten
 from metta.common.distribution import install_command
 from metta.common.errors import UserError, nearest
+from metta.sweep.program.metrics import KINDS
+from metta.sweep.program.metrics.patterns import check_patterns
+from metta.sweep.program.metrics.row import number
+from metta.sweep.program.metrics.take import TakeName
 
 _MACRO = re.compile(r"\$\{([^{}]+)\}")
 _ALL_ARGUMENTS = (
@@ -34,6 +39,7 @@ _ALL_ARGUMENTS = (
 _SPREAD = frozenset(_ALL_ARGUMENTS[:6])
 """Macros that expand to any number of arguments, so each must be a word of its own."""
 _OTHERS = ("env", "interpreter", "program", "run_dir", "seed", "trial")
+_OUTPUT = ("auto", "stdout")
 
 
 class Program(Config):
@@ -43,8 +49,16 @@ class Program(Config):
         command: the program and its arguments, as text or as a list. It may contain the macros below.
         program: the file that ``${program}`` stands for.
         environment: variables besides those that it inherits. The values may contain macros.
-        metrics: where to find the metrics: "stdout" (the last line that is JSON and holds the metric), "wandb" (the
-            run's W&B summary), or the path of a JSON file that the program writes: ``${run_dir}/metrics.json``.
+        metrics: where to find the metrics. "auto": in the output, else in files that appear in the run's folder or the
+            working folder. "stdout": on lines of the output that are JSON. A kind of file ("tensorboard", "csv", "npz",
+            "wandb", "json"), found in the same folders. The path of a file, with macros and wildcards:
+            ``${run_dir}/metrics.json``. Or a pattern for each metric in the output: ``{acc: 'acc ([0-9.]+)'}``.
+        take: which of the metric's values is the score: the last, the largest, the smallest or their mean.
+        window: of so many last values; by default of all.
+        total: the step at which a whole run ends: a number, or the path of the hyperparameter that is it. By default
+            what the program says, or else what the longest trial came to.
+        cwd: the folder in which the program runs, by default this process's. It may contain macros: ``${run_dir}``
+            gives each trial a folder of its own. Words of the command that are files here then become absolute.
         style: how hyperparameters are written: "plain" (``--optimizer.lr=0.1 --nesterov=true``), or "wandb", as
             W&B's agent does (``--optimizer={'lr': 0.1} --nesterov=True``).
         names: for "wandb", the parameters at the top level of W&B's file. A dot in such a name is part of the name, as
@@ -61,7 +75,11 @@ class Program(Config):
     command: list[str] = Field(min_length=1)
     program: str | None = None
     environment: dict[str, str] = {}
-    metrics: str = "stdout"
+    metrics: str | dict[str, str] = "auto"
+    take: TakeName = "last"
+    window: int | None = Field(default=None, ge=1)
+    total: int | str | None = None
+    cwd: str | None = None
     style: Literal["plain", "wandb"] = "plain"
     names: list[str] = []
 
@@ -74,16 +92,33 @@ class Program(Config):
             return value
         return [str(word) if isinstance(word, int | float) else word for word in value]
 
-    def check(self, paths: Sequence[str], searched: Sequence[str]) -> None:
-        """Check that every macro is known and that every hyperparameter reaches the program.
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of files in which metrics are looked for."""
+        if isinstance(self.metrics, dict) or self.metrics == "stdout":
+            return []
+        return [self.metrics] if self.metrics in KINDS else list(KINDS) if self.metrics == "auto" else []
+
+    @property
+    def metrics_path(self) -> str | None:
+        """The file of metrics that was named, before its macros are filled in."""
+        named = isinstance(self.metrics, str) and self.metrics not in (*_OUTPUT, *KINDS)
+        return str(self.metrics) if named else None
+
+    def check(self, paths: Sequence[str], searched: Sequence[str], metric: str | None = None) -> None:
+        """Check that every macro is known, that every hyperparameter reaches the program, and where metrics come from.
 
         Args:
             paths: of all hyperparameters, the fixed ones among them.
             searched: of those that are searched.
+            metric: the score.
 
         Raises:
-            UserError: a macro is unknown, or a hyperparameter does not reach the program.
+            UserError: a macro is unknown, a hyperparameter does not reach the program, or metrics cannot come as asked.
         """
+        self._check_metrics(metric)
+        if isinstance(self.total, str) and self.total not in paths:
+            raise UserError(f"total: there is no hyperparameter {self.total!r}; {nearest(self.total, paths)}")
         if self.metrics == "wandb" and importlib.util.find_spec("wandb") is None:
             raise UserError(f"metrics: wandb needs the package wandb: {install_command('wandb')}")
         used: set[str] = set()
@@ -93,7 +128,7 @@ class Program(Config):
             for name in found:
                 if name in _SPREAD and word != f"${{{name}}}":
                     raise UserError(f"command: ${{{name}}} stands for several arguments, so not within {word!r}")
-        for text in [*self.environment.values(), self.metrics]:
+        for text in [*self.environment.values(), self.metrics_path or "", self.cwd or ""]:
             used.update(_MACRO.findall(text))
         known = [*_ALL_ARGUMENTS, *_OTHERS, *paths]
         for name in used:
@@ -105,6 +140,21 @@ class Program(Config):
         if missing and self.style == "plain" and not used & set(_ALL_ARGUMENTS):
             raise UserError(
                 f"nothing gives {', '.join(missing)} to the program; add ${{args}} or ${{{missing[0]}}} to the command"
+            )
+
+    def _check_metrics(self, metric: str | None) -> None:
+        if self.window is not None and self.take == "last":
+            raise UserError("metric: a window goes with take: max, min or mean; take: last is one value")
+        if isinstance(self.metrics, dict):
+            check_patterns(self.metrics)
+            if metric is not None and metric not in self.metrics:
+                raise UserError(
+                    f"metrics: there is no pattern for the metric {metric!r}; {nearest(metric, self.metrics)}"
+                )
+        elif (path := self.metrics_path) is not None and re.fullmatch(r"[\w-]+", path):
+            known = [*_OUTPUT, *KINDS]
+            raise UserError(
+                f"metrics: {path!r} is no source; {nearest(path, known)}; or a file as ./{path}, or patterns"
             )
 
 
@@ -130,7 +180,18 @@ class Call:
         for word in self.program.command:
             whole = _MACRO.fullmatch(word)
             words += self._spread(whole[1]) if whole and whole[1] in _SPREAD else [self.fill(word)]
-        return words
+        return words if self.program.cwd is None else [_absolute(word) for word in words]
+
+    @property
+    def cwd(self) -> Path:
+        """The folder in which the program runs."""
+        return Path.cwd() if self.program.cwd is None else Path.cwd() / self.fill(self.program.cwd)
+
+    @property
+    def total(self) -> float | None:
+        """The step at which a whole run ends, where it is known."""
+        total = self.params[self.program.total] if isinstance(self.program.total, str) else self.program.total
+        return number(total)
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """All variables of the program: those inherited, its own, and METTA_TRIAL, METTA_SEED and METTA_RUN_DIR."""
@@ -139,14 +200,21 @@ class Call:
             variables["PYTHONPATH"] = variables.pop("METTA_PYTHONPATH")
             if not variables["PYTHONPATH"]:
                 del variables["PYTHONPATH"]
+        if self.program.cwd is not None:  # so that `python -m` finds what it finds here
+            variables["PYTHONPATH"] = os.pathsep.join([os.getcwd(), *filter(None, [variables.get("PYTHONPATH")])])
         variables |= {"METTA_TRIAL": str(self.trial), "METTA_SEED": str(self.seed), "METTA_RUN_DIR": str(self.run_dir)}
         if self.program.metrics == "wandb":
             variables |= {"WANDB_DIR": str(self.run_dir), "WANDB_SWEEP_PARAM_PATH": str(self._wandb_config())}
         return variables | {name: self.fill(text) for name, text in self.program.environment.items()}
 
-    def fill(self, text: str) -> str:
-        """Replace the macros in a text by their values."""
-        return _MACRO.sub(lambda match: self._value(match[1]), text)
+    def fill(self, text: str, change: Callable[[str], str] = str) -> str:
+        """Replace the macros in a text by their values, each as `change` makes it."""
+        return _MACRO.sub(lambda match: change(self._value(match[1])), text)
+
+    def metrics_glob(self) -> str | None:
+        """The file of metrics that was named, as a pattern for `glob`; None if none was."""
+        path = self.program.metrics_path
+        return None if path is None else os.path.join(glob.escape(str(self.cwd)), self.fill(path, glob.escape))
 
     def _value(self, name: str) -> str:
         if name in self.params:
@@ -225,9 +293,6 @@ class Call:
         return self._file("wandb-config.yaml", f"wandb_version: 1\n\n{yaml.safe_dump(values, sort_keys=False)}")
 
 
-def read_metrics(value: Any) -> dict[str, float]:
-    """The numbers in JSON data, by dotted name. Everything else is skipped."""
-    if not isinstance(value, Mapping):
-        return {}
-    flat = flatten({str(name): each for name, each in value.items()})
-    return {name: float(each) for name, each in flat.items() if isinstance(each, int | float)}
+def _absolute(word: str) -> str:
+    """The absolute path of a word that is a file here; any other word as it is."""
+    return str(Path(word).absolute()) if word and not word.startswith("-") and Path(word).is_file() else word

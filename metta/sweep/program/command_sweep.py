@@ -7,19 +7,25 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from metta.common.config import flatten
 from metta.common.entry_point import EntryPoint, installed_command
-from metta.common.errors import UserError
+from metta.common.errors import UserError, nearest
 from metta.sweep.abstract_sweep import AbstractSweep, assemble
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.program.call import Program
+from metta.sweep.program.existence import check_exists
 from metta.sweep.program.trial import CommandTrial
 from metta.sweep.program.yaml_file import read_yaml
 from metta.sweep.protein_config import ParameterConfig
+from metta.sweep.result import SweepResult
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.trial import TrialSpec
 from metta.sweep.wandb.sweep_file import is_wandb_sweep, read_wandb_sweep
+
+_METRIC_KEYS = ("name", "goal", "take", "window")
 
 
 class CommandSweep(AbstractSweep):
@@ -34,7 +40,7 @@ class CommandSweep(AbstractSweep):
     def definition(self) -> SweepDefinition:
         leaves = flatten(self.sweep.protein.parameters)
         searched = [path for path, leaf in leaves.items() if isinstance(leaf, ParameterConfig)]
-        self.program.check(list(leaves), searched)
+        self.program.check(list(leaves), searched, self.sweep.protein.metric)
         tool_class = f"{CommandTrial.__module__}:{CommandTrial.__name__}"
         return self.define(tool_class, {"program": self.program.model_dump(mode="json")})
 
@@ -44,9 +50,27 @@ class CommandSweep(AbstractSweep):
             "params": attempt.params,
             "seed": seed,
             "metric": definition.protein.metric,
+            "watched": definition.watched_metric,
             "timeout": definition.trial_timeout,
         }
         return TrialSpec(attempt.number, attempt.attempt, definition.tool_class, tool, [], str(run_dir))
+
+    def run(self, console: Console | None = None, exclusive: bool = True, outcome: bool = True) -> SweepResult:
+        self.definition()
+        if self.executor != "ray":  # whose workers may have what is missing here
+            check_exists(self.program)
+        self._check_apart()
+        return super().run(console, exclusive, outcome)
+
+    def _check_apart(self) -> None:
+        """Refuse trials at once that would all write the file of metrics that was named."""
+        at_once = self.executor in ("local", "ray") if self.num_workers is None else self.num_workers > 1
+        path, cwd = self.program.metrics_path, self.program.cwd
+        if at_once and path is not None and cwd is None and "${run_dir}" not in path and "${trial}" not in path:
+            raise UserError(
+                f"metrics: trials that run at once would all write {path}; let each have a folder of its own with "
+                "cwd: ${run_dir}, or use ${run_dir} in the path"
+            )
 
     def rebuilt_by(self) -> EntryPoint:
         """The fields, because on another machine the file may be missing or different."""
@@ -101,6 +125,7 @@ def from_file(file: str, name: str | None = None, num_trials: int | None = None)
         raise UserError(f"{file}: how many trials? give {key}{misspelt} in the file, or --num-trials N")
     if fields.pop("random_search", False):
         fields["settings"] = {"num_random_samples": fields["num_trials"], "seed_with_search_center": False}
+    _split_metric(fields, file)
     own = {key: fields.pop(key) for key in list(fields) if key in Program.model_fields}
     if "command" not in own:
         raise UserError(f"{file}: 'command' is missing: how to call the program, such as: python train.py ${{args}}")
@@ -109,6 +134,22 @@ def from_file(file: str, name: str | None = None, num_trials: int | None = None)
         named = re.sub(r"[^\w.-]+", "-", str(named or Path(file).stem))
     sweep_name = name or named
     return assemble(CommandSweep, {**fields, "program": own, "sweep_name": sweep_name}, file)
+
+
+def _split_metric(fields: dict[str, Any], file: str) -> None:
+    """Take ``metric: {name: loss, goal: minimize, take: mean, window: 50}`` apart into fields of their own."""
+    metric = fields.get("metric")
+    if not isinstance(metric, dict):
+        return
+    for key in metric:
+        if key not in _METRIC_KEYS:
+            raise UserError(f"{file}: there is no metric.{key}; {nearest(str(key), _METRIC_KEYS)}")
+        if key != "name" and key in fields:
+            raise UserError(f"{file}: {key} is given twice, the second time as metric.{key}")
+    if "name" not in metric:
+        raise UserError(f"{file}: metric.name is missing: the metric that is the score")
+    fields["metric"] = metric["name"]
+    fields.update({key: value for key, value in metric.items() if key != "name"})
 
 
 def _refuse_wandb_parameters(parameters: Any, where: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import selectors
 import signal
 import subprocess
 import sys
+import termios
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,9 +21,14 @@ from pathlib import Path
 from metta.common import parent
 
 LONGEST_LINE = 1_000_000  # bytes; a longer line is not read as metrics
+TOO_LONG = b"a line that was too long"
 TERMINATION_SECONDS = 5.0
 """How long a program may take to end after SIGTERM, before SIGKILL."""
+_END_SECONDS = 15.0
+"""How long the supervisor of a program may take to kill what is left of it."""
 _POLL_SECONDS = 0.5
+_READ_BYTES = 1 << 18
+_LINE_END = re.compile(rb"[\r\n]")
 
 
 class Ending(Enum):
@@ -56,8 +65,9 @@ def run_process(
     environment: Mapping[str, str],
     output: Path,
     errors: Path,
-    on_line: Callable[[bytes], bool],
+    on_lines: Callable[[Sequence[bytes]], bool],
     timeout: float | None,
+    cwd: Path | None = None,
 ) -> Exit:
     """Run a program to its end, and leave none of its processes behind, whatever happens.
 
@@ -65,8 +75,11 @@ def run_process(
         command: program and arguments.
         environment: all of its variables.
         output, errors: files that its standard output and error are appended to.
-        on_line: called with each line of its standard output; answers whether to continue.
+        on_lines: called with the lines of its standard output as they come, without their ends, and with none at
+            intervals while none comes; answers whether to continue. A carriage return ends a line too. In place of
+            what is longer than `LONGEST_LINE` there is `TOO_LONG`.
         timeout: seconds that it may run.
+        cwd: the folder that it runs in; by default that of this process.
     """
     with output.open("ab") as log, errors.open("ab") as error_log:
         process = subprocess.Popen(
@@ -75,72 +88,110 @@ def run_process(
             stdout=subprocess.PIPE,
             stderr=error_log,
             env=dict(environment),
+            cwd=cwd,
             start_new_session=True,
         )
         started = time.monotonic()
+        lines = _Lines()
         try:
             ending = Ending.EXITED
-            for line in _lines(process):
-                log.write(line)
-                log.flush()
-                if line and ending is Ending.EXITED and not on_line(line):
+            for data in _output(process):
+                if data:
+                    log.write(data)
+                    log.flush()
+                if not on_lines(lines.add(data)):
                     ending = Ending.STOPPED
-                elif ending is Ending.EXITED and timeout is not None and time.monotonic() - started > timeout:
+                elif timeout is not None and time.monotonic() - started > timeout:
                     ending = Ending.TIMED_OUT
                 if ending is not Ending.EXITED:
                     _terminate(process)
+                    _end(process)
                     break
+            if ending is Ending.EXITED and (rest := lines.rest()):
+                on_lines([rest])
             status = process.wait()
             return Exit(status, ending, time.monotonic() - started)
         finally:
-            _signal(process, signal.SIGKILL)
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+            _end(process)
 
 
-def _lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """Lines of its output as they come, and b"" at intervals while none comes, until it has ended."""
+class _Lines:
+    """Cuts output into lines."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._skipping = False
+
+    def add(self, data: bytes) -> list[bytes]:
+        """The lines that `data` completes."""
+        if not data:
+            return []
+        *whole, self._rest = _LINE_END.split(self._rest + data)
+        if whole and self._skipping:
+            whole[0], self._skipping = TOO_LONG, False
+        if self._skipping or len(self._rest) > LONGEST_LINE:
+            self._rest, self._skipping = b"", True
+        return whole
+
+    def rest(self) -> bytes:
+        """What came after the last line end."""
+        return TOO_LONG if self._skipping else self._rest
+
+
+def _output(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """Its output as it comes, and b"" at intervals while none comes, until the program has ended.
+
+    What it wrote before it ended is read to its end, and nothing that others go on to write into the same pipe.
+    """
     assert process.stdout is not None
     descriptor = process.stdout.fileno()
     os.set_blocking(descriptor, False)
-    rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
-        while True:
-            ended = process.poll() is not None
-            read = b""
-            if selector.select(0.0 if ended else _POLL_SECONDS):
-                read = os.read(descriptor, 65536)
-                if not read:  # it closed its output
-                    break
-            *whole, rest = (rest + read).split(b"\n")
-            for line in whole:
-                yield line + b"\n"
-            if len(rest) > LONGEST_LINE:
-                yield rest
-                rest = b""
-            if not read:
-                if ended:
-                    break
+        while process.poll() is None:
+            if not selector.select(_POLL_SECONDS):
                 yield b""
-    if rest:
-        yield rest
+            elif data := os.read(descriptor, _READ_BYTES):
+                yield data
+            else:  # it closed its output
+                break
     while process.poll() is None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_SECONDS)
         yield b""
+    with suppress(BlockingIOError):
+        left = _bytes_waiting(descriptor)
+        while left > 0 and (data := os.read(descriptor, min(left, _READ_BYTES))):
+            left -= len(data)
+            yield data
+
+
+def _bytes_waiting(descriptor: int) -> int:
+    """How many bytes can be read from a pipe at once."""
+    count = array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    return count[0]
 
 
 def _terminate(process: subprocess.Popen[bytes]) -> None:
+    """Ask the program to end, and give it some seconds for that."""
     _signal(process, signal.SIGTERM)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(TERMINATION_SECONDS)
-    except subprocess.TimeoutExpired:
-        _signal(process, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End everything that is left. `metta.common.parent` does it when its standard input closes."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_END_SECONDS)
+    _signal(process, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)

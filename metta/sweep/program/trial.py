@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shutil import which
 
-from metta.common.errors import nearest
-from metta.sweep.program.call import Call, Program, read_metrics
-from metta.sweep.program.process import Ending, run_process
+from metta.common.data_dir import data_dir
+from metta.sweep.program.call import Call, Program
+from metta.sweep.program.errors import MetricMissingError, ProgramNotFoundError
+from metta.sweep.program.metrics.files import MetricFiles
+from metta.sweep.program.metrics.folder_use import FolderUse
+from metta.sweep.program.metrics.missing import ambiguous, missing, shown_path
+from metta.sweep.program.metrics.patterns import Patterns
+from metta.sweep.program.metrics.reading import FileReader, LineReader
+from metta.sweep.program.metrics.row import Row
+from metta.sweep.program.metrics.take import Take
+from metta.sweep.program.process import Ending, Exit, run_process
 from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
-from metta.sweep.wandb.run_file import read_summary, run_files
 
 TAIL_LINES = 20
+_TAIL_BYTES = 64_000
+EAGER_REPORTS = 1000
+"""So many reports go out as they come, later ones at most once in `REPORT_SECONDS`."""
+REPORT_SECONDS = 0.1
+_NO_SUCH_COMMAND = 127
 
 
 class CommandTrial:
@@ -21,106 +35,215 @@ class CommandTrial:
 
     @classmethod
     def run_trial(cls, spec: TrialSpec, report: Report) -> TrialResult:
-        """Run one attempt; see `metta.sweep.trial.RunTrial`."""
+        """Run one attempt; see `metta.sweep.trial.RunTrial`.
+
+        The error of a trial that says nothing about its hyperparameters begins with the name of its class:
+        `ProgramNotFoundError` or `MetricMissingError`.
+        """
         run_dir = Path(spec.run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         program = Program.model_validate(spec.tool["program"])
         call = Call(program, spec.tool["params"], spec.tool["seed"], spec.number, run_dir)
-        return _Run(call, spec.tool["metric"], spec.tool["timeout"], report).result()
+        metric = spec.tool["metric"]
+        run = _Run(call, metric, spec.tool.get("watched", metric), spec.tool["timeout"], report)
+        try:
+            return run.result()
+        except (ProgramNotFoundError, MetricMissingError) as error:
+            return TrialResult(run.so_far(), run.seconds, error=f"{type(error).__name__}: {error}")
+        finally:
+            run.end()
 
 
 class _Run:
-    def __init__(self, call: Call, metric: str, timeout: float | None, report: Report) -> None:
+    def __init__(self, call: Call, metric: str, watched: str, timeout: float | None, report: Report) -> None:
+        call.cwd.mkdir(parents=True, exist_ok=True)
+        program = call.program
         self._call = call
         self._metric = metric
         self._timeout = timeout
-        self._report = report
-        self._started = time.monotonic()
-        self._lines = 0
-        self._last: dict[str, float] = {}
-        self._scored: dict[str, float] = {}
-        self._old_runs = run_files(call.run_dir)
+        self._curve = _Curve(report, call.total)
+        self._output = call.run_dir / "stdout.log"
+        self._errors = _Log(call.run_dir / "stderr.log")
+        self._printed = _Log(self._output)
+        self._lines: LineReader | None = None
+        self._files: FileReader | None = None
+        self._use = FolderUse(call.cwd)
+        self.seconds = 0.0
+
+        def take() -> Take:
+            return Take(program.take, program.window)
+
+        patterns = Patterns(program.metrics) if isinstance(program.metrics, dict) else None
+        if patterns is not None or program.metrics in ("auto", "stdout"):
+            self._lines = LineReader(metric, take, patterns)
+        if program.kinds or program.metrics_path is not None:
+            self._files = FileReader(self._metric_files(), metric, take, {metric, watched})
+
+    def _metric_files(self) -> MetricFiles:
+        call = self._call
+        if (pattern := call.metrics_glob()) is not None:
+            return MetricFiles([], [], [pattern])
+        run_dir, cwd = call.run_dir.resolve(), call.cwd.resolve()
+        folders = [run_dir] if cwd == run_dir or run_dir in cwd.parents else [run_dir, cwd]
+        own = [run_dir / name for name in ("hyperparameters.json", "stdout.log", "stderr.log")]
+        return MetricFiles(folders, call.program.kinds, passed_over={*own, run_dir.parent, data_dir().resolve()})
+
+    def end(self) -> None:
+        self._use.end()
 
     def result(self) -> TrialResult:
         call = self._call
-        file = self._metrics_file()
-        if file is not None:
-            file.unlink(missing_ok=True)
-        errors = call.run_dir / "stderr.log"
-        before = errors.stat().st_size if errors.exists() else 0
         command, environment = call.command(), call.environment(os.environ)
-        end = run_process(command, environment, call.run_dir / "stdout.log", errors, self._read_line, self._timeout)
+        if which(command[0], path=environment.get("PATH")) is None and not (call.cwd / command[0]).is_file():
+            raise ProgramNotFoundError(f"there is no program {command[0]!r}")
+        end = run_process(command, environment, self._output, self._errors.path, self._read, self._timeout, call.cwd)
+        self.seconds = end.seconds
+        self._read([], final=True)
         if end.ending is Ending.TIMED_OUT:
             error = f"it ran longer than trial_timeout={self._timeout:g} seconds and was ended"
-            return TrialResult(self._scored or self._last, end.seconds, error=error)
+            return TrialResult(self.so_far(), end.seconds, error=error)
         if end.ending is Ending.STOPPED:
-            return TrialResult(self._scored or self._last, end.seconds, stopped=True)
+            return TrialResult(self.so_far(), end.seconds, stopped=True)
         if end.status != 0:
-            error = f"{end.describe()}; its errors are in {errors}\n{_tail(errors, before)}".rstrip()
-            return TrialResult(self._scored or self._last, end.seconds, error=error)
-        metrics, where = self._final(file)
-        if self._metric in metrics:
-            return TrialResult(metrics, end.seconds)
-        problem = f"{where} has no number {self._metric!r}; {nearest(self._metric, metrics)}" if metrics else where
-        return TrialResult(metrics, end.seconds, error=problem)
+            return TrialResult(self.so_far(), end.seconds, error=self._failure(end))
+        return TrialResult(self._measured(), end.seconds)
 
-    def _read_line(self, line: bytes) -> bool:
-        """Read a line of output. A JSON object is progress."""
-        metrics = _parse(line)
-        if not metrics:
-            return True
-        self._last = metrics
-        if self._metric in metrics:
-            self._scored = metrics
-        self._lines += 1
-        step = metrics.get("step", float(self._lines))
-        seconds = time.monotonic() - self._started
-        return self._report(Progress(int(step) if abs(step) < 2**62 else self._lines, None, seconds, metrics))
+    def _failure(self, end: Exit) -> str:
+        """What the program's exit status and the end of its errors say."""
+        tail = self._errors.tail()
+        error = f"{end.describe()}; its errors are in {self._errors.path}\n{tail}".rstrip()
+        if end.status == _NO_SUCH_COMMAND or "can't open file" in tail.rpartition("\n")[2]:
+            raise ProgramNotFoundError(error)
+        return error
 
-    def _metrics_file(self) -> Path | None:
-        where = self._call.program.metrics
-        return None if where in ("stdout", "wandb") else Path(self._call.fill(where))
+    def _read(self, lines: Sequence[bytes], final: bool = False) -> bool:
+        """Read what is new in the output and in files, and report it. Answers whether to continue."""
+        if self._lines is not None:
+            self._offer(self._lines.rows(lines))
+            if isinstance(self._call.program.metrics, dict):
+                self._offer(self._lines.rows(self._errors.new_lines(final)))
+        if self._files is not None and (final or self._files.files.due) and not self._printed_metric():
+            rows = list(self._files.rows())
+            if self._files.folder is not None and self._is_own(self._files.folder):
+                self._offer(rows)
+        if final or not lines:
+            self._curve.flush()
+        return self._curve.goes_on
 
-    def _final(self, file: Path | None) -> tuple[dict[str, float], str]:
-        """The metrics at the end, and where they were found, or why there are none."""
-        if file is not None:
-            metrics = _file_metrics(file)
-            return metrics, f"the file {file}" if metrics else f"the program wrote no JSON object to {file}"
-        if self._call.program.metrics == "wandb":
-            runs = run_files(self._call.run_dir) - self._old_runs
-            if not runs:
-                where = self._call.run_dir / "wandb"
-                return {}, f"the program left no W&B run in {where}: did it call wandb.init, or is WANDB_MODE=disabled?"
-            metrics = read_metrics(read_summary(max(runs, key=lambda path: path.stat().st_mtime)))
-            return metrics, "its W&B summary" if metrics else "its W&B summary is empty"
-        if self._last:
-            return self._scored or self._last, "the last line of JSON in its output"
-        return {}, f"no line of its output is a JSON object; one with {self._metric!r} is expected"
+    def _offer(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._curve.offer(row)
+
+    def _printed_metric(self) -> bool:
+        return self._lines is not None and self._metric in self._lines.scored
+
+    def so_far(self) -> dict[str, float]:
+        """What was measured of a run that did not come to its end."""
+        if self._lines is not None and self._lines.last:
+            return self._lines.scored or self._lines.last
+        folders = self._files.sources() if self._files is not None else []
+        return self._files.result(folders[0]) if self._files is not None and len(folders) == 1 else {}
+
+    def _measured(self) -> dict[str, float]:
+        """The metrics of a whole run."""
+        if self._lines is not None and self._printed_metric():
+            return self._lines.scored
+        folders = self._files.sources() if self._files is not None else []
+        if self._files is None or not folders:
+            text = f"{self._printed.tail()}\n{self._errors.tail()}"
+            raise MetricMissingError(missing(self._metric, self._lines, self._files, self._where(), text))
+        if len(folders) > 1 and all(path.suffix == ".wandb" for files in folders for path in files):
+            folders = [max(folders, key=lambda files: files[-1].stat().st_mtime)]  # the run that ended last
+        if len(folders) > 1:
+            raise MetricMissingError(ambiguous(self._metric, folders))
+        if not self._is_own(folders[0][0].parent):
+            raise MetricMissingError(
+                f"other programs ran in {self._call.cwd} at the same time, so {shown_path(folders[0][0])} may be "
+                "theirs. Write in the sweep's file: cwd: ${run_dir}"
+            )
+        return self._files.result(folders[0])
+
+    def _is_own(self, folder: Path) -> bool:
+        """Whether no other trial can have written in a folder."""
+        run_dir, folder = self._call.run_dir.resolve(), folder.resolve()
+        named = self._call.program.metrics_path or ""
+        return folder == run_dir or run_dir in folder.parents or "${trial}" in named or self._use.alone
+
+    def _where(self) -> str:
+        """What was read, in words."""
+        program = self._call.program
+        if program.metrics == "stdout":
+            return "its output: no line of it is a JSON object"
+        if isinstance(program.metrics, dict):
+            return "its output: no line of it fits the pattern"
+        if (path := program.metrics_path) is not None:
+            return f"{self._call.fill(path)}: the program wrote no numbers there"
+        if program.metrics == "wandb":
+            left = "the program left no W&B run (did it call wandb.init, or is WANDB_MODE=disabled?)"
+            return f"{self._call.run_dir}: {left}"
+        files = f"no file of {' or '.join(program.kinds)} appeared in {self._call.cwd} or in the trial's folder"
+        if program.metrics == "auto":
+            return f"its output, of which no line is a JSON object, nor in files: {files}"
+        return f"files: {files}"
 
 
-def _parse(line: bytes) -> dict[str, float]:
-    """The numbers of a line that is a JSON object; nothing for any other line."""
-    if not line.lstrip().startswith(b"{"):
-        return {}
-    try:
-        return read_metrics(json.loads(line))
-    except (ValueError, RecursionError):
-        return {}
+class _Curve:
+    """Reports rows as progress: the first ones all, later ones as often as anybody looks."""
+
+    def __init__(self, report: Report, total: float | None) -> None:
+        self._report = report
+        self._total = total
+        self._started = time.monotonic()
+        self._reported_at = -math.inf
+        self._count = 0
+        self._row: Row | None = None
+        self.goes_on = True
+
+    def offer(self, row: Row) -> None:
+        self._row = row
+        self._count += 1
+        if self._count <= EAGER_REPORTS or time.monotonic() - self._reported_at >= REPORT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Report the last row, unless that was done."""
+        if self._row is None:
+            return
+        row, self._row = self._row, None
+        self._reported_at = time.monotonic()
+        total = self._total if self._total is not None else row.total
+        step, seconds = _whole(row.step, self._count), self._reported_at - self._started
+        progress = Progress(step, None if total is None else _whole(total, 0) or None, seconds, row.values)
+        self.goes_on = self._report(progress) and self.goes_on
 
 
-def _file_metrics(file: Path) -> dict[str, float]:
-    """The metrics in a file of JSON, or in the last line of one of JSON lines."""
-    if not file.exists():
-        return {}
-    data = file.read_bytes()
-    whole = _parse(data.replace(b"\n", b" "))
-    return whole or next((metrics for line in reversed(data.splitlines()) if (metrics := _parse(line))), {})
+def _whole(value: float | None, otherwise: int) -> int:
+    """A step as a whole number, if it is one that a store can hold."""
+    return int(value) if value is not None and abs(value) < 2**62 else otherwise
 
 
-def _tail(path: Path, start: int) -> str:
-    """The last lines that were written to a file from byte `start` on."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(start, size - 64_000))
-        text = file.read().decode("utf-8", "replace")
-    return "\n".join(text.splitlines()[-TAIL_LINES:])
+class _Log:
+    """A file that output is appended to, from where it ended when this was made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._start = path.stat().st_size if path.exists() else 0
+        self._read = self._start
+
+    def new_lines(self, final: bool = False) -> list[bytes]:
+        """The whole lines that came since the last call; with `final` also one without an end."""
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            data = file.read()
+        whole = data if final else data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return whole.replace(b"\r", b"\n").splitlines()
+
+    def tail(self) -> str:
+        """The last lines."""
+        if not self.path.exists():
+            return ""
+        with self.path.open("rb") as file:
+            file.seek(max(self._start, self.path.stat().st_size - _TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+        return "\n".join(text.splitlines()[-TAIL_LINES:])

@@ -1,12 +1,11 @@
-"""What a W&B run left on disk: its summary, whether it was online or offline."""
+"""What a W&B run left on disk, whether it was online or offline: its summary and its history."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import struct
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from metta.common.config import unflatten
@@ -17,27 +16,49 @@ _BLOCK = 32_768
 _WHOLE, _FIRST, _LAST = 1, 2, 4
 
 
-def run_files(folder: Path) -> set[Path]:
-    """The files of the runs that were started with WANDB_DIR=`folder`."""
-    return set((folder / "wandb").glob("*run-*/run-*.wandb"))
-
-
-def read_summary(path: Path) -> dict[str, Any]:
+def parse_summary(data: bytes) -> dict[str, Any]:
     """The summary of the run in a ``.wandb`` file, nested.
 
     Such a file is a log of protocol buffers in LevelDB's log format. What is cut off at its end is left out.
+
+    Args:
+        data: all of the file.
     """
-    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
     summary: dict[str, Any] = {}
-    for data in _records(path.read_bytes()):
-        record = messages.Record()
-        record.ParseFromString(data)
-        for item in record.summary.update:
-            summary[".".join(item.nested_key) or item.key] = json.loads(item.value_json)
+    for record in _messages(data):
+        summary.update(_items(record.summary.update))
         for item in record.summary.remove:
-            summary.pop(".".join(item.nested_key) or item.key, None)
-    nested = {key for key in summary if any(other.startswith(f"{key}.") for other in summary)}
-    return unflatten({key: value for key, value in summary.items() if key not in nested})
+            summary.pop(_key(item), None)
+    return _nested(summary)
+
+
+def parse_history(data: bytes) -> Iterator[dict[str, Any]]:
+    """What the run in a ``.wandb`` file logged, step by step, nested."""
+    for record in _messages(data):
+        if record.HasField("history"):
+            yield _nested(_items(record.history.item))
+
+
+def _messages(data: bytes) -> Iterator[Any]:
+    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
+    for each in _records(data):
+        record = messages.Record()
+        record.ParseFromString(each)
+        yield record
+
+
+def _items(items: Iterable[Any]) -> dict[str, Any]:
+    return {_key(item): json.loads(item.value_json) for item in items}
+
+
+def _key(item: Any) -> str:
+    return ".".join(item.nested_key) or str(item.key)
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """Nested values; a value beside others that are nested in it is left out."""
+    nested = {key for key in flat if any(other.startswith(f"{key}.") for other in flat)}
+    return unflatten({key: value for key, value in flat.items() if key not in nested})
 
 
 def _records(data: bytes) -> Iterator[bytes]:

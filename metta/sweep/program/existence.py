@@ -1,0 +1,68 @@
+"""Whether the program of a sweep exists here, and the file that an interpreter or launcher is to run."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from shutil import which
+
+from metta.common.errors import nearest
+from metta.sweep.program.call import Program
+from metta.sweep.program.errors import ProgramNotFoundError
+
+_RUNNERS = re.compile(
+    r"env|python[\d.]*|pypy[\d.]*|(ba|da|z|k|fi)?sh|uv|uvx|torchrun|accelerate|deepspeed|ipython|Rscript|julia|node|perl|ruby|lua"
+)
+"""Programs that run a file on this machine. Of any other, such as ssh or docker, nobody knows where its files are."""
+_SCRIPT = re.compile(r"[^-=$][^=$]*\.(py|sh|bash|R|jl|js|mjs|pl|rb|lua)")
+_CODE = ("-c", "-m", "-e", "--module", "--command")
+
+
+def check_exists(program: Program) -> None:
+    """Check that a program can be started here.
+
+    Raises:
+        ProgramNotFoundError: it does not exist, or the file that it is to run does not; with the nearest name.
+    """
+    macros = {"${env}": "/usr/bin/env", "${interpreter}": "python", "${program}": program.program or ""}
+    words = [macros.get(word, word) for word in program.command]
+    first, *rest = words
+    if "$" not in first and not _is_program(first, program.environment.get("PATH")):
+        raise ProgramNotFoundError(_nothing_called(first, "program"))
+    if not _RUNNERS.fullmatch(Path(first).name):
+        return
+    for word in rest:
+        if word in _CODE:
+            return
+        if _SCRIPT.fullmatch(word):
+            if not (_folder(program) / word).is_file() and not Path(word).is_file():
+                raise ProgramNotFoundError(_nothing_called(word, "file"))
+            return
+
+
+def _folder(program: Program) -> Path:
+    known = program.cwd is not None and "$" not in program.cwd
+    return Path(program.cwd) if known and program.cwd is not None else Path()
+
+
+def _is_program(word: str, path: str | None) -> bool:
+    return which(word, path=path) is not None
+
+
+def _nothing_called(word: str, what: str) -> str:
+    """That a program or file does not exist, with what has a similar name."""
+    path = Path(word)
+    if what == "program" and os.sep not in word:
+        if path.is_file():
+            return f"there is no program {word!r}; the file of that name is run with ./{word}, or with its interpreter"
+        known = {name for folder in os.get_exec_path() if os.path.isdir(folder) for name in os.listdir(folder)}
+        close = nearest(word, sorted(known), limit=0).partition("?")
+        return f"there is no program {word!r}" + (f"; {close[0]}?" if close[1] else "")
+    if path.is_file():
+        return f"{word} cannot be run: it is not executable (chmod +x {word})"
+    folder = path.parent
+    if not folder.is_dir():
+        return f"there is no {what} {word}: there is no folder {folder}"
+    same = sorted(each.name for each in folder.iterdir() if each.is_file() and not each.name.startswith("."))
+    return f"there is no {what} {word} in {folder.absolute()}; {nearest(path.name, same)}"

@@ -1,0 +1,53 @@
+"""Metrics of a program, from wherever it leaves them: its output, or files of a logger.
+
+Each module that reads a kind of file has ``parse(data) -> list[Row]``; `KINDS` names them. `files` finds the files of a
+run, and `reading` puts all sources together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+from metta.sweep.program.metrics import csv_file, json_file, npz_file, tensorboard, wandb_run
+from metta.sweep.program.metrics.row import Row
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Attributes:
+        patterns: names of files of this kind that are found by themselves.
+        suffixes: endings of the names of those that are named.
+        parse: reads all of such a file.
+    """
+
+    patterns: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    parse: Callable[[bytes], list[Row]]
+
+
+KINDS = {
+    "tensorboard": Kind(("*tfevents*",), ("tfevents",), tensorboard.parse),
+    "csv": Kind(("*.csv", "*.tsv", "progress.txt"), (".csv", ".tsv", ".txt"), csv_file.parse),
+    "npz": Kind(("evaluations.npz",), (".npz",), npz_file.parse),
+    "wandb": Kind(("run-*.wandb",), (".wandb",), wandb_run.parse),
+    "json": Kind(("*.json", "*.jsonl", "*.ndjson"), (".json", ".jsonl", ".ndjson"), json_file.parse),
+}
+"""Files that metrics are read from, by name. Where two hold the same metric, the first counts."""
+
+
+def kind_found(name: str) -> str | None:
+    """The kind of a file that was found, by its name; None for a file without metrics."""
+    return next(
+        (kind for kind, each in KINDS.items() if any(fnmatch(name, pattern) for pattern in each.patterns)), None
+    )
+
+
+def kind_named(path: str) -> str:
+    """The kind of a file that somebody named; JSON where its ending says nothing."""
+    name = path.rpartition("/")[2]
+    found = (kind for kind, each in KINDS.items() if any(suffix in name for suffix in each.suffixes))
+    return kind_found(name) or next(found, "json")

@@ -1,0 +1,49 @@
+"""CSV files of loggers: a line of names and lines of numbers, among them Stable-Baselines3's monitor files."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from metta.sweep.program.metrics.row import Row, number
+
+_MONITOR = ["r", "l", "t"]
+
+
+def parse(data: bytes) -> list[Row]:
+    """A row for each whole line below the names; empty cells and text are left out.
+
+    The step is a column that a logger names so (see `STEPS`), else the number of the line. In a monitor file, whose
+    columns are reward, length and time of each episode, it is the sum of the lengths.
+
+    Args:
+        data: all of the file. Its last line counts once it has its end.
+    """
+    text = data[: data.rfind(b"\n") + 1].decode("utf-8-sig", "replace").replace("\0", "")
+    lines = [line for line in io.StringIO(text, newline="") if not line.startswith("#")]
+    if not lines:
+        return []
+    delimiter = max(",\t;", key=lines[0].count)
+    try:
+        names, *cells = csv.reader(lines, delimiter=delimiter)
+    except (csv.Error, ValueError):
+        return []
+    names = [name.strip() for name in names]
+    rows: list[Row] = []
+    length = 0.0
+    for count, line in enumerate(cells, start=1):
+        values = {name: read for name, cell in zip(names, line, strict=False) if (read := _cell(cell)) is not None}
+        row = Row.of(values)
+        length += values.get("l", 0.0)
+        step = length if names[:3] == _MONITOR else row.step if row.step is not None else float(count)
+        if values:
+            rows.append(Row(values, step, row.total))
+    return rows
+
+
+def _cell(text: str) -> float | None:
+    """The number in a cell: also NaN and infinities, which loggers write as text."""
+    if (read := number(text)) is not None:
+        return read
+    plain = text.strip().lower().lstrip("+-")
+    return float(text) if plain in ("nan", "inf", "infinity") else None

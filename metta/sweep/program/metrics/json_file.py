@@ -1,0 +1,27 @@
+"""Files of JSON: one object, a list of objects, or an object on each line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from metta.sweep.program.metrics.json_text import parse_line, row_of
+from metta.sweep.program.metrics.row import Row, number
+
+_HISTORY = "log_history"  # of trainer_state.json, which Hugging Face's Trainer writes
+
+
+def parse(data: bytes) -> list[Row]:
+    """A row for each object; of an object with a list ``log_history``, for each object of that."""
+    try:
+        value: Any = json.JSONDecoder(parse_int=float).decode(data.decode("utf-8-sig", "replace").strip())
+    except (ValueError, RecursionError):
+        objects = [parse_line(line) for line in data.splitlines()]
+        return [row for each in objects if each is not None and (row := row_of(each)).values]
+    total = None
+    if isinstance(value, Mapping) and isinstance(value.get(_HISTORY), list):
+        total, value = number(value.get("max_steps")), value[_HISTORY]
+    objects = value if isinstance(value, list) else [value]
+    rows = [row_of(each) for each in objects if isinstance(each, Mapping)]
+    return [Row(row.values, row.step, row.total if row.total is not None else total) for row in rows if row.values]

@@ -1,0 +1,165 @@
+"""All that a program measured, put together: its output and its files, and which of them has the metric."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from metta.sweep.program.metrics import KINDS
+from metta.sweep.program.metrics.files import MetricFile, MetricFiles
+from metta.sweep.program.metrics.json_text import parse_line, refusal, row_of
+from metta.sweep.program.metrics.patterns import Patterns
+from metta.sweep.program.metrics.row import Row
+from metta.sweep.program.metrics.take import Take
+
+MakeTake = Callable[[], Take]
+
+
+class LineReader:
+    """The metrics on lines of output: JSON objects, or what patterns find.
+
+    Args:
+        metric: the one that is the score.
+        take: makes what takes the score out of the metric's values.
+        patterns: None reads JSON.
+
+    Attributes:
+        scored: the numbers on the last line that has the metric, with the score; by patterns, the last of every number.
+        last: the numbers on the last line that has any.
+        names: every name that had a number.
+        problem: why the last line that names the metric does not give it.
+    """
+
+    def __init__(self, metric: str, take: MakeTake, patterns: Patterns | None = None) -> None:
+        self._metric = metric
+        self._take = take()
+        self._patterns = patterns
+        leaf = metric.rpartition(".")[2]
+        self._leaf = leaf.encode()
+        self._quoted = {json.dumps(name).encode() for name in (metric, leaf)}
+        self._lines = 0
+        self.scored: dict[str, float] = {}
+        self.last: dict[str, float] = {}
+        self.names: dict[str, None] = {}
+        self.problem: str | None = None
+
+    def rows(self, lines: Sequence[bytes]) -> Iterator[Row]:
+        """The row of each line that has numbers, with the score so far in place of the metric."""
+        for line in lines:
+            row = self._json_row(line) if self._patterns is None else self._patterns.row(line)
+            if row is None or not row.values:
+                continue
+            self._lines += 1
+            values = row.values
+            if self._patterns is not None:
+                values = {**self.last, **values}
+            self.last = values
+            if not self.names.keys() >= values.keys():
+                self.names.update(dict.fromkeys(values))
+            if self._metric in row.values:
+                self._take.add(row.values[self._metric])
+                self.scored = values = {**values, self._metric: self._take.value}
+            row.values = values
+            if row.step is None:
+                row.step = float(self._lines)
+            yield row
+
+    def _json_row(self, line: bytes) -> Row | None:
+        data = parse_line(line)
+        if data is None:
+            if self._leaf in line:
+                self.problem = refusal(line, None, self._metric) or self.problem
+            return None
+        row = row_of(data)
+        if self._metric not in row.values or sum(map(line.count, self._quoted)) > 1:
+            problem = refusal(line, data, self._metric) if self._leaf in line else None
+            if problem is not None:
+                self.problem = problem
+                row.values.pop(self._metric, None)
+        return row
+
+
+class FileReader:
+    """The metrics in files.
+
+    Args:
+        files: where they are.
+        metric, take: as for `LineReader`.
+        watched: the metrics whose rows are worth reporting while the program runs.
+
+    Attributes:
+        names: every name that had a number, by file.
+    """
+
+    def __init__(self, files: MetricFiles, metric: str, take: MakeTake, watched: set[str]) -> None:
+        self.files = files
+        self.names: dict[Path, dict[str, None]] = {}
+        self._metric = metric
+        self._watched = watched
+        self._make_take = take
+        self._take = take()
+        self._source: tuple[str, Path] | None = None
+        self._step = 0.0
+        self._last: dict[Path, dict[str, float]] = {}
+        self._series: dict[Path, list[tuple[float, float]]] = {}
+        self._kinds: dict[Path, str] = {}
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the file is from which rows come."""
+        return None if self._source is None else self._source[1]
+
+    def rows(self) -> Iterator[Row]:
+        """New rows that hold a watched metric, from the first source in which it appeared, in the order of their steps.
+
+        A row of an earlier step than one that was given counts, and is not given.
+        """
+        found = [(file, row) for file, rows in self.files.look() for row in self._kept(file, rows)]
+        if self._source is None:
+            having = [file for file, row in found if self._watched & row.values.keys()]
+            if not having:
+                return
+            first = min(having, key=lambda file: list(KINDS).index(file.kind))
+            self._source = first.kind, first.path.parent
+        chosen = [(file, row) for file, row in found if (file.kind, file.path.parent) == self._source]
+        values: dict[str, float] = {}
+        for _, row in sorted(chosen, key=lambda each: each[1].step or 0.0):
+            values.update(row.values)
+            if self._metric in row.values:
+                self._take.add(row.values[self._metric])
+                values[self._metric] = self._take.value
+            step = row.step or 0.0
+            if self._watched & row.values.keys() and step >= self._step:
+                self._step = step
+                yield Row(dict(values), row.step, row.total)
+
+    def _kept(self, file: MetricFile, rows: Sequence[Row]) -> Sequence[Row]:
+        """Note what a file holds."""
+        self._kinds[file.path] = file.kind
+        names, last = self.names.setdefault(file.path, {}), self._last.setdefault(file.path, {})
+        series = self._series.setdefault(file.path, [])
+        for row in rows:
+            names.update(dict.fromkeys(row.values))
+            last.update(row.values)
+            if self._metric in row.values:
+                series.append((float(len(series)) if row.step is None else row.step, row.values[self._metric]))
+        return rows
+
+    def sources(self) -> list[list[Path]]:
+        """The files that hold the metric: of the first kind that does, a list for each folder."""
+        having = [path for path, series in self._series.items() if series]
+        kind = min((self._kinds[path] for path in having), key=list(KINDS).index, default=None)
+        folders: dict[Path, list[Path]] = {}
+        for path in having:
+            if self._kinds[path] == kind:
+                folders.setdefault(path.parent, []).append(path)
+        return list(folders.values())
+
+    def result(self, files: Sequence[Path]) -> dict[str, float]:
+        """The last of every number in files of one folder, with the score, which is taken in the order of steps."""
+        take = self._make_take()
+        for _, value in sorted((each for path in files for each in self._series[path]), key=lambda each: each[0]):
+            take.add(value)
+        values = {name: value for path in files for name, value in self._last[path].items()}
+        return {**values, self._metric: take.value}
