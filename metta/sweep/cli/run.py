@@ -19,9 +19,19 @@ TITLE = "sweep any program"
 
 def register(commands: Commands) -> None:
     parser = commands.add(run, "run")
-    parser.add_argument("file", help="YAML: the program, its metric and its parameters; W&B's form will do")
+    parser.add_argument("file", help="a sweep's file in YAML, ours or W&B's; or a script or command, with --search")
+    parser.add_argument(
+        "--search",
+        action="append",
+        default=[],
+        metavar="NAME=RANGE",
+        help="of a program without a file: lr=1e-5..1e-1:log, batch=16..512:pow2, layers=1..8, opt=adam,sgd, epochs=10",
+    )
+    parser.add_argument("--metric", metavar="NAME:GOAL", help="of a program without a file: loss:min, accuracy:max")
     parser.add_argument("--name", help="the sweep's name; the same name goes on with it (default: the file's)")
-    parser.add_argument("--num-trials", metavar="N", help="in place of the file's; more than before extend the sweep")
+    parser.add_argument(
+        "--num-trials", "--trials", metavar="N", help="in place of the file's; more than before extend the sweep"
+    )
     parser.add_argument(
         "--overrides",
         nargs="+",
@@ -33,12 +43,17 @@ def register(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Sweep a program in any language, as described by a YAML file.
+    """Sweep a program in any language, as described by a YAML file or by options.
 
-    The program gets its hyperparameters by arguments, variables or a file, and prints its metrics as JSON, writes them
-    to a file or logs them to W&B. A sweep file of W&B is read as it is.
+    The program gets its hyperparameters by arguments, variables or a file, and prints its metrics, or leaves them in
+    files of TensorBoard, CSV, NumPy, JSON or W&B. A sweep file of W&B is read as it is.
+
+    Without a file: metta-sweep run train.py --search lr=1e-5..1e-1:log --metric loss:min --trials 30. The file that
+    this stands for is written into the current folder.
     """
     from metta.common.entry_point import EntryPoint
+
+    _write_file(options)
 
     chosen = {"name": options.name, "num_trials": options.num_trials}
     entry_point = EntryPoint(
@@ -57,3 +72,19 @@ def run(options: argparse.Namespace) -> int:
     result = sweep.run(Console(stderr=True))
     print(json.dumps(sweep_as_json(result.state), indent=2, allow_nan=False))
     return 0
+
+
+def _write_file(options: argparse.Namespace) -> None:
+    """Where a program was given in place of a sweep's file, write the file and take it."""
+    from metta.common.errors import UserError
+    from metta.sweep.cli.command import notice
+    from metta.sweep.cli.search import is_sweep_file, sweep_fields, write_sweep_file
+
+    if is_sweep_file(options.file):
+        if options.search or options.metric:
+            raise UserError(f"--search and --metric go with a program; {options.file} has its own")
+        return
+    fields = sweep_fields(options.file, options.search, options.metric, options.num_trials)
+    path = write_sweep_file(fields, options.file, options.name)
+    notice(f"the sweep is described in {path}; run it again, or change it and run: metta-sweep run {path}")
+    options.file, options.name, options.num_trials = str(path), None, None

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,7 @@ def test_a_program_that_runs_too_long_is_ended_with_all_that_it_started(
 def test_a_program_that_is_told_to_stop_gets_time_to_end(tmp_path: Path) -> None:
     script = "trap 'echo saved > saved; exit 0' TERM; echo '{}'; sleep 1000 & wait"
     log = tmp_path / "log"
-    end = run_process(["sh", "-c", script], os.environ, log, log, lambda line: False, None)
+    end = run_process(["sh", "-c", script], os.environ, log, log, lambda lines: False, None)
     assert end.ending is Ending.STOPPED
     assert (tmp_path / "saved").exists()
 
@@ -199,9 +200,53 @@ def test_a_program_that_is_told_to_stop_gets_time_to_end(tmp_path: Path) -> None
 def test_what_a_program_leaves_running_ends_with_it(tmp_path: Path) -> None:
     log = tmp_path / "log"
     script = "sleep 1000 & echo $! > pid"
-    end = run_process(["sh", "-c", script], os.environ, log, log, lambda line: True, None)
+    end = run_process(["sh", "-c", script], os.environ, log, log, lambda lines: True, None)
     assert (end.ending, end.status) == (Ending.EXITED, 0)
     until(lambda: not alive(int((tmp_path / "pid").read_text())))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere orphans cannot be adopted")
+def test_what_a_program_leaves_in_a_session_of_its_own_ends_with_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = "setsid sh -c 'echo $$ > one; (setsid sh -c \"echo \\$\\$ > two; sleep 1000\" &); sleep 1000' & "
+    end = run_process(
+        ["sh", "-c", script + "until [ -s one -a -s two ]; do sleep 0.01; done"],
+        os.environ,
+        log,
+        log,
+        lambda lines: True,
+        None,
+    )
+    assert end.status == 0
+    assert not any(alive(int(Path(name).read_text())) for name in ("one", "two"))
+
+
+def test_a_child_that_goes_on_printing_does_not_hold_the_trial(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    lines: list[bytes] = []
+
+    def keep(new: Sequence[bytes]) -> bool:
+        lines.extend(new)
+        return True
+
+    end = run_process(["sh", "-c", "yes & echo; echo last"], os.environ, log, log, keep, None)
+    assert end.status == 0
+    assert b"last" in lines
+
+
+def test_a_progress_bar_hides_no_result() -> None:
+    assert run("printf '\\r 50%%|##  |\\r100%%|####|\\r{\"score\": 0.25}\\n'", num_trials=1).best_score == 0.25
+
+
+def test_many_lines_make_a_curve_of_bounded_size() -> None:
+    script = 'i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo "{\\"step\\": $i, \\"score\\": $i}"; done'
+    result = run(script, num_trials=1)
+    with closing(open_store(result.store)) as store:
+        steps = [point.step for point in store.curve("sweep", 0)]
+    assert result.best_score == 3000
+    assert steps[:1000] == list(range(1, 1001))
+    assert len(steps) < 3000
+    assert steps[-1] == 3000
 
 
 def test_a_program_ends_with_the_process_that_ran_it(tmp_path: Path) -> None:
@@ -209,7 +254,8 @@ def test_a_program_ends_with_the_process_that_ran_it(tmp_path: Path) -> None:
         "import os, pathlib, sys; sys.path.insert(0, sys.argv[1])\n"
         "from metta.sweep.program.process import run_process\n"
         "log = pathlib.Path('log')\n"
-        "run_process(['sh', '-c', 'echo $$ > pid.new; mv pid.new pid; sleep 1000'], os.environ, log, log, bool, None)\n"
+        "command = ['sh', '-c', 'echo $$ > pid.new; mv pid.new pid; sleep 1000']\n"
+        "run_process(command, os.environ, log, log, lambda lines: True, None)\n"
     )
     runner = subprocess.Popen([sys.executable, "-c", code, str(ROOT)])
     until((tmp_path / "pid").exists)

@@ -58,7 +58,7 @@ def _loaded(text: str) -> Any:
 
 def _as_json(text: str) -> str:
     """JSON for what Python shows of a dict of numbers and plain text."""
-    text = _WRAPPED.sub(r"\1", text)
+    text = _WRAPPED.sub(lambda match: re.sub(r"\.$", ".0", match[1]), text)  # tensor(1.)
     for pattern, replacement in _PYTHON:
         text = pattern.sub(replacement, text)
     return text

@@ -1,0 +1,78 @@
+"""A sweep of a program that is described on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from metta.common.errors import UserError
+from metta.sweep.cli import main as metta_sweep
+from metta.sweep.cli.search import parse_search
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("lr=1e-5..1e-1:log", {"min": 1e-5, "max": 0.1, "distribution": "log_normal"}),
+        ("n=1..1000:log", {"min": 1, "max": 1000, "distribution": "int_log_normal"}),
+        ("n=1..8", {"min": 1, "max": 8, "distribution": "int_uniform"}),
+        ("n=1..8:float", {"min": 1, "max": 8, "distribution": "uniform"}),
+        ("p=0.1..0.9:logit", {"min": 0.1, "max": 0.9, "distribution": "logit_normal"}),
+        ("x=-1.5..1", {"min": -1.5, "max": 1, "distribution": "uniform"}),
+        ("b=16..512:pow2", {"min": 16, "max": 512, "distribution": "uniform_pow2"}),
+        ("opt=adam,sgd", {"choices": ["adam", "sgd"]}),
+        ("k=1,2", {"choices": [1, 2]}),
+        ("epochs=10", 10),
+    ],
+)
+def test_a_range_on_the_command_line(text: str, expected: Any) -> None:
+    assert parse_search(text) == (text.partition("=")[0], expected)
+
+
+@pytest.mark.parametrize("text", ["lr", "lr=", "=1..2", "lr=a..b", "lr=1..2:lgo", "lr=true..2"])
+def test_what_is_no_range_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--search"):
+        parse_search(text)
+
+
+def test_no_file_is_needed_and_one_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("train.sh").write_text('echo "{\\"loss\\": ${1#--x=}}"')
+    words = ["run", "train.sh", "--search", "x=0.5..2.5", "--metric", "loss:min", "--overrides", "write_report=false"]
+    assert metta_sweep([*words, "--trials", "2"]) == 0
+    shown = capsys.readouterr()
+    assert "train.sweep.yaml" in shown.err
+    assert "train: 2 completed of 2" in shown.out
+    assert yaml.safe_load(Path("train.sweep.yaml").read_text())["command"] == "sh train.sh ${args}"
+    assert metta_sweep([*words, "--trials", "3"]) == 0
+    assert "train: 3 completed of 3" in capsys.readouterr().out
+    assert metta_sweep(["run", "train.sweep.yaml", "--overrides", "write_report=false"]) == 0
+    words[3] = "y=1..2"
+    assert metta_sweep([*words, "--trials", "3"]) == 2
+    assert "train.sweep.yaml describes another sweep" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["trian.sh", "--search", "x=1..2", "--metric", "loss:min", "--trials", "2"], "did you mean 'train.sh'"),
+        (["train.sh"], "what is searched? add, for example: --search lr="),
+        (["train.sh", "--search", "x=1..2"], "add --metric NAME:min or --metric NAME:max"),
+        (["train.sh", "--search", "x=1..2", "--metric", "loss"], "loss:max or loss:min"),
+        (["train.sh", "--search", "x=1..2", "--metric", "loss:mni"], "expected NAME:min or NAME:max"),
+        (["train.sh", "--search", "x=1..2", "--metric", "loss:min"], "how many trials? add --trials N"),
+        (["a.yaml", "--search", "x=1..2"], "a.yaml has its own"),
+    ],
+)
+def test_what_is_missing_is_said(words: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("train.sh").write_text("true")
+    assert metta_sweep(["run", *words]) == 2
+    assert why in capsys.readouterr().err
