@@ -56,10 +56,11 @@ def import_(options: argparse.Namespace) -> None:
         names = _import_store(options)
         say(options, f"{len(names)} sweeps copied: {', '.join(names)}", sweeps=names)
     elif suffix(options.file) == ".json":
-        record, histories = read_sweep(options.file, options.name)  # before a store is made for it
+        exported = read_sweep(options.file, options.name)  # before a store is made for it
         with opened(options, create=True) as store:
-            store.import_sweep(record, histories)
-            say(options, f"sweep {record.name!r} is in {store.url}", sweep=record.name)
+            store.import_sweep(*exported)
+            name = exported[0].name
+            say(options, f"sweep {name!r} is in {store.url}", sweep=name)
     elif options.name is None:
         raise UserError(f"{options.file} is a table of trials; say which sweep gets them: --name NAME")
     else:

@@ -129,12 +129,14 @@ class StoredDecision:
         kind: "stop" or "go on".
         reason: in words, with the numbers.
         details: what it was decided from; `seen` is how many points of each trial's curve were known, by number.
+        at: when, in seconds since 1970; the store's clock says it of a new one.
     """
 
     number: int
     kind: str
     reason: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -358,8 +360,10 @@ class Store(Protocol):
         """
         ...
 
-    def import_sweep(self, record: SweepRecord, trials: Iterable[TrialHistory]) -> None:
-        """Create a sweep that was begun elsewhere, with its trials as they are: all of it or nothing.
+    def import_sweep(
+        self, record: SweepRecord, trials: Iterable[TrialHistory], decisions: Iterable[StoredDecision] = ()
+    ) -> None:
+        """Create a sweep that was begun elsewhere, with its trials and decisions as they are: all of it or nothing.
 
         The trials keep their numbers, which ascend from 0 or more, with gaps where somebody deleted a row by hand. None
         is running: one that was is queued again. Raises SweepExistsError.

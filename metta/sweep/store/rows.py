@@ -241,7 +241,7 @@ def read_curve_point(row: AnyRow) -> CurvePoint:
 
 def read_decision(row: AnyRow) -> StoredDecision:
     details = _object("details", encoding.read(row.details), [])
-    return StoredDecision(as_step(row.number), str(row.kind), str(row.reason), details)
+    return StoredDecision(as_step(row.number), str(row.kind), str(row.reason), details, readable_number(row.at))
 
 
 def read_progress(row: AnyRow) -> Progress:

@@ -81,6 +81,7 @@ _MOST_ATTEMPTS = 1000
 """A copy keeps so many of a trial's attempts; after more, somebody edited the count."""
 
 _LARGEST_COUNT = 2**31 - 1
+_LONGEST_KIND = 20
 
 _QUICK_COLUMNS = (sweeps.c.id, sweeps.c.revision, sweeps.c.paused)
 
@@ -587,9 +588,8 @@ class SqlStore:
 
     def record_decision(self, sweep: str, decision: StoredDecision) -> None:
         def operation(connection: Connection, again: bool) -> None:
-            values = {**vars(decision), "details": dict(decision.details)}
-            sweep_id = self._find_sweep(connection, sweep).id
-            connection.execute(insert(decisions).values(sweep_id=sweep_id, at=now(), **values))
+            row = _decision_row(self._find_sweep(connection, sweep).id, decision)
+            connection.execute(insert(decisions).values(row | {"at": now() if decision.at is None else decision.at}))
 
         self._database.write(operation)
 
@@ -642,8 +642,10 @@ class SqlStore:
 
         return self._database.read(operation)
 
-    def import_sweep(self, record: SweepRecord, histories: Iterable[TrialHistory]) -> None:
-        origin, kept = _new_id(), list(histories)
+    def import_sweep(
+        self, record: SweepRecord, histories: Iterable[TrialHistory], decided: Iterable[StoredDecision] = ()
+    ) -> None:
+        origin, kept, decided = _new_id(), list(histories), list(decided)
         numbers = [history.trial.number for history in kept]
         if numbers != sorted(set(numbers)) or min(numbers, default=0) < 0:
             raise ValueError("the numbers of imported trials must be 0 or more, and ascend")
@@ -662,7 +664,9 @@ class SqlStore:
                 sweep_id = connection.execute(created).scalar_one()
             except IntegrityError:  # another process created it since we looked
                 raise self._sweep_exists(record.name) from None
-            for table, rows in _imported_rows(sweep_id, origin, kept).items():
+            imported = _imported_rows(sweep_id, origin, kept)
+            imported[decisions] = [_decision_row(sweep_id, decision) for decision in decided]
+            for table, rows in imported.items():
                 if rows:
                     connection.execute(insert(table), rows)
 
@@ -923,6 +927,17 @@ def _imported_rows(sweep_id: int, origin: str, histories: Sequence[TrialHistory]
             }
             rows[curve_points].append(values | {"token": tokens[_attempt_of(point)], "origin": origin})
     return rows
+
+
+def _decision_row(sweep_id: int, decision: StoredDecision) -> dict[str, Any]:
+    return {
+        "sweep_id": sweep_id,
+        "number": max(-_LARGEST_COUNT, min(decision.number, _LARGEST_COUNT)),
+        "kind": decision.kind[:_LONGEST_KIND],
+        "reason": decision.reason,
+        "details": dict(decision.details),
+        "at": as_float(decision.at or 0.0),
+    }
 
 
 def _attempts_of(history: TrialHistory) -> list[int]:

@@ -16,12 +16,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from metta.sweep.store import encoding
 from metta.sweep.store.files import TransferError, is_store, is_url, read_text, suffix
-from metta.sweep.store.protocol import Outcome, Store, SweepRecord, TrialHistory
+from metta.sweep.store.protocol import Outcome, Store, StoredDecision, SweepRecord, TrialHistory
 from metta.sweep.store.tables import TableRow, read_table, rows, write_csv, write_parquet
 from metta.sweep.trial import TrialState
 
 __all__ = [
     "Check",
+    "ExportedSweep",
     "TableRow",
     "TransferError",
     "copy_sweep",
@@ -38,6 +39,9 @@ __all__ = [
 Check = Callable[[Mapping[str, Any], Outcome | None], str | None]
 """Says in words why nothing can be learnt from these hyperparameters and this outcome (None: the trial is queued)."""
 
+ExportedSweep = tuple[SweepRecord, list[TrialHistory], list[StoredDecision]]
+"""A sweep, its trials and what was decided of them, as `Store.import_sweep` takes them."""
+
 _FORMAT = "metta-sweep 1"
 
 
@@ -50,8 +54,8 @@ def copy_sweep(source: Store, target: Store, name: str, new_name: str | None = N
         SweepNotFoundError: `source` has no such sweep.
         SweepExistsError: `target` has a sweep of that name.
     """
-    record = source.sweep(name)
-    target.import_sweep(_renamed(record, new_name), source.histories(name))
+    record, decisions = source.sweep(name), source.decisions(name)  # before the curves that they were made from
+    target.import_sweep(_renamed(record, new_name), source.histories(name), decisions)
     if new_name in (None, name):
         for mirror in source.mirrors(name):
             target.set_mirrored(name, mirror, source.mirrored(name, mirror))
@@ -60,7 +64,7 @@ def copy_sweep(source: Store, target: Store, name: str, new_name: str | None = N
 def export_sweep(store: Store, name: str, path: Path) -> int:
     """Write a sweep to a file and return the number of its trials. The suffix tells the format.
 
-    ``.json`` holds the whole sweep, learning curves included, and `import_sweep` makes the sweep from it again.
+    ``.json`` holds the whole sweep with curves and decisions, and `import_sweep` makes the sweep from it again.
     ``.csv`` and ``.parquet`` hold the table of `rows`, for other programs and for `import_trials`.
 
     Raises:
@@ -70,10 +74,10 @@ def export_sweep(store: Store, name: str, path: Path) -> int:
     kind = path.suffix.lower()
     if kind != ".json" and kind not in tables:
         raise TransferError(f"{path}: the file's name must end in {', '.join(('.json', *tables))}")
-    record, histories = store.sweep(name), store.histories(name)
+    record, decisions, histories = store.sweep(name), store.decisions(name), store.histories(name)
     try:
         if kind == ".json":
-            _write_json(path, record, histories)
+            _write_json(path, record, histories, decisions)
         else:
             tables[kind](path, [history.trial for history in histories])
     except OSError as error:
@@ -81,8 +85,10 @@ def export_sweep(store: Store, name: str, path: Path) -> int:
     return len(histories)
 
 
-def read_sweep(place: str | Path, new_name: str | None = None) -> tuple[SweepRecord, list[TrialHistory]]:
+def read_sweep(place: str | Path, new_name: str | None = None) -> ExportedSweep:
     """Read a sweep from a ``.json`` file of `export_sweep`, for `Store.import_sweep`, under its own or a new name.
+
+    A file of an earlier version, which has no decisions, is read as well.
 
     Raises:
         TransferError: the file cannot be read, or was not written by `export_sweep`.
@@ -93,12 +99,13 @@ def read_sweep(place: str | Path, new_name: str | None = None) -> tuple[SweepRec
             raise TransferError(f"{place}: its format is {whole['format']!r}, not {_FORMAT!r}")
         record = _record_adapter.validate_python(whole["sweep"])
         histories = _histories_adapter.validate_python(whole["trials"])
+        decisions = _decisions_adapter.validate_python(whole.get("decisions", []))
     except ValidationError as error:
         raise TransferError(f"{place}: not a sweep exported as JSON: {_first_fault(error)}") from None
     except (json.JSONDecodeError, LookupError, TypeError, ValueError, RecursionError):
         raise TransferError(f"{place}: not a sweep exported as JSON") from None
     _check_numbers(place, [history.trial.number for history in histories])
-    return _renamed(record, new_name), [_waiting(history) for history in histories]
+    return _renamed(record, new_name), [_waiting(history) for history in histories], decisions
 
 
 def import_trials(
@@ -128,13 +135,17 @@ def _renamed(record: SweepRecord, new_name: str | None) -> SweepRecord:
 
 _record_adapter = TypeAdapter(SweepRecord)
 _histories_adapter = TypeAdapter(list[TrialHistory])
+_decisions_adapter = TypeAdapter(list[StoredDecision])
 
 
-def _write_json(path: Path, record: SweepRecord, histories: list[TrialHistory]) -> None:
+def _write_json(
+    path: Path, record: SweepRecord, histories: list[TrialHistory], decisions: list[StoredDecision]
+) -> None:
     whole = {
         "format": _FORMAT,
         "sweep": _record_adapter.dump_python(record, exclude={"damage"}),
         "trials": _histories_adapter.dump_python(histories, exclude={"__all__": {"trial": {"damage"}}}),
+        "decisions": _decisions_adapter.dump_python(decisions),
     }
     path.write_text(encoding.dumps(_with_text_dates(whole)) + "\n")
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from metta.sweep.store import encoding, open_store
-from metta.sweep.store.protocol import Driver, Outcome, Store
+from metta.sweep.store.protocol import Driver, Outcome, Store, StoredDecision
 from metta.sweep.store.transfer import copy_sweep, export_sweep, import_trials, read_sweep
 from metta.sweep.trial import Progress, Trial, TrialState
 
@@ -140,6 +140,17 @@ def test_a_row_that_was_deleted_leaves_a_gap(store: Store, driver: Driver, edit:
             assert repr(copy.trials(name)) == repr(store.trials("arena"))
             assert copy.curve(name, 3) == store.curve("arena", 3)
             assert copy.enqueue(name, {}) == 5
+
+
+def test_a_decision_that_was_edited_is_copied_as_it_reads(
+    store: Store, driver: Driver, edit: Edit, tmp_path: Path
+) -> None:
+    ended(store, driver)
+    store.record_decision("arena", StoredDecision(0, "stop", "3rd of 3"))
+    edit("UPDATE metta_decisions SET details = '[1]', number = -7, at = -1")
+    with closing(open_store(f"sqlite:///{tmp_path}/copy.sqlite")) as copy:
+        copy_sweep(store, copy, "arena")
+        assert copy.decisions("arena") == store.decisions("arena") == [StoredDecision(-7, "stop", "3rd of 3", {}, -1.0)]
 
 
 def test_a_trial_that_is_deleted_while_it_runs_ends_as_stale(store: Store, driver: Driver, edit: Edit) -> None:

@@ -23,7 +23,14 @@ from metta.common.errors import UserError
 from metta.sweep import load_sweep
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.store import open_store
-from metta.sweep.store.protocol import Outcome, Store, StoreError, SweepExistsError, SweepNotFoundError
+from metta.sweep.store.protocol import (
+    Outcome,
+    Store,
+    StoredDecision,
+    StoreError,
+    SweepExistsError,
+    SweepNotFoundError,
+)
 from metta.sweep.store.transfer import TransferError, copy_sweep, export_sweep, import_trials, read_sweep
 from metta.sweep.trial import Progress, Trial, TrialState
 
@@ -192,6 +199,44 @@ def _comparable(trial: Trial, of_floats: bool) -> str:
 
 def _exact(value: Any) -> Any:
     return float(value) if type(value) is int and abs(value) <= 2**53 else value
+
+
+decisions = st.builds(
+    StoredDecision,
+    number=st.integers(0, 4),
+    kind=st.sampled_from(["stop", "go on", "repeat"]),
+    reason=any_text,
+    details=st.dictionaries(any_text, values, max_size=2),
+    at=st.floats(0, 2e9),
+)
+
+
+@given(decided=st.lists(decisions, max_size=4))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_decisions_are_the_same_after_a_copy_and_in_json(
+    sweep: Store, other: Store, tmp_path: Path, decided: list[StoredDecision]
+) -> None:
+    for decision in decided:
+        sweep.record_decision("arena", decision)
+    copy_sweep(sweep, other, "arena", "copied")
+    export_sweep(sweep, "arena", tmp_path / "arena.json")
+    other.import_sweep(*read_sweep(tmp_path / "arena.json", "read"))
+    stored = sweep.decisions("arena")
+    assert len(stored) >= len(decided)
+    for name in ("copied", "read"):
+        assert repr(other.decisions(name)) == repr(stored)
+        other.remove_sweep(name)
+
+
+def test_json_of_a_version_without_decisions_is_read(sweep: Store, other: Store, tmp_path: Path) -> None:
+    path = tmp_path / "arena.json"
+    export_sweep(sweep, "arena", path)
+    whole = json.loads(path.read_text())
+    del whole["decisions"]
+    path.write_text(json.dumps(whole))
+    other.import_sweep(*read_sweep(path))
+    assert other.decisions("arena") == []
+    assert ended(other) == ended(sweep)
 
 
 @pytest.mark.parametrize(
