@@ -1,4 +1,4 @@
-"""Protein as a sampler of Optuna, and sweeps and studies made of each other."""
+"""Protein as a sampler and a pruner of Optuna."""
 
 from __future__ import annotations
 
@@ -6,30 +6,38 @@ import logging
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, get_args
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.samplers._base import _process_constraints_after_trial
 from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from metta.common.errors import UserError
+from metta.common.errors import UserError, nearest
+from metta.sweep.interop.optuna_protein import (
+    DECISIONS_ATTRIBUTE,
+    DURATION,
+    MIN_SHARE,
+    SUGGESTION_ATTRIBUTE,
+    Parameter,
+    StudyProtein,
+    Watching,
+    cost_of,
+    curve_of,
+    whole_run,
+)
 from metta.sweep.protein import Protein
+from metta.sweep.protein.types import Rule
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig, ProteinSettings
 
-SUGGESTION_ATTRIBUTE = "protein"
-"""System attribute of a trial: what Protein suggested and said of it."""
-DURATION = "duration"
 MAX_PROTEINS = 32
+MARGIN = 1e-6
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +53,10 @@ class ProteinSampler(BaseSampler):
     one, one whose range changes, and all of the very first trial) is searched by itself, by a Protein of that one
     parameter.
 
-    A pruned trial counts with its last reported value and its cost so far; one that failed, or was pruned before it
-    reported anything, as a failure.
+    A pruned trial is neither a failure nor a score of a whole run. Once there is one that reported, whoever pruned it,
+    the sampler learns from learning curves: from where a trial was pruned, and from how far such values told the end of
+    those that completed. A trial is a failure if it failed, if it was pruned before it reported anything, or if it
+    violates a constraint.
 
     Args:
         seed: of all random draws; drawn once if left out.
@@ -55,6 +65,16 @@ class ProteinSampler(BaseSampler):
         max_cost: what all trials together may cost. With it, the first trials are cheap ones, and the last look for
             the best value that what is left can pay for. Without it, cost does not matter.
         settings: how to search.
+        num_trials: how many trials there will be at most, where that is known. Without `max_cost`, `ProteinPruner` then
+            prunes fewer, because what is saved is not spent on more trials.
+        margin: the share of a range of real numbers, on its scale, that is kept free at either end. Programs often take
+            the ends of a range for exclusive. With 0, values may lie exactly on them. Whole numbers, and numbers with a
+            step, are not concerned.
+        constraints_func: answers for a trial with numbers that are at most 0 where the trial meets its constraints, as
+            in Optuna's samplers. Constraints that the objective itself sets count as well.
+
+    Raises:
+        UserError: a margin that is not at least 0 and below a half.
 
     Example:
         >>> import optuna
@@ -70,14 +90,21 @@ class ProteinSampler(BaseSampler):
         cost: str = DURATION,
         max_cost: float | None = None,
         settings: ProteinSettings | None = None,
+        num_trials: int | None = None,
+        margin: float = MARGIN,
+        constraints_func: Callable[[FrozenTrial], Sequence[float]] | None = None,
     ) -> None:
+        if not 0 <= margin < 0.5:
+            raise UserError(f"margin must be at least 0 and below 0.5, not {margin}")
         any_space = ProteinConfig(
             metric="value", parameters={"x": ParameterConfig(min=0, max=1, distribution="uniform")}
         )
-        self._seed = Protein(any_space, seed, max_cost=max_cost).seed
+        self._seed = Protein(any_space, seed, num_trials, max_cost).seed
         self._cost = cost
-        self._max_cost = max_cost
+        self._max_cost, self._num_trials = max_cost, num_trials
         self._settings = settings or ProteinSettings()
+        self._margin = margin
+        self._constraints_func = constraints_func
         self._memory: _Memory | None = None
         self._lock = threading.RLock()
 
@@ -116,16 +143,52 @@ class ProteinSampler(BaseSampler):
             params, _ = self._suggest(study, trial, {param_name: param_distribution}, seed)
         return params[param_name]
 
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        if self._constraints_func is not None:
+            _process_constraints_after_trial(self._constraints_func, study, trial, state)
+
+    def prunes(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether `ProteinPruner` prunes a running trial. What is decided at a rung is kept with the trial.
+
+        So each rung is decided once, and whoever asks again is given the same answer.
+        """
+        self._raise_error_if_multi_objective(study)
+        decisions = trial.system_attrs.get(DECISIONS_ATTRIBUTE, [])
+        if decisions and not decisions[-1]["go_on"]:
+            return True
+        with self._lock:
+            space = self.infer_relative_search_space(study, trial)
+            curve = curve_of(trial)
+            if not space or not curve:
+                return False
+            protein = self._protein_for(study, space, self._seed)
+            decision = protein.decide(trial, decisions[-1]["step"] if decisions else 0)
+        if decision is None or decision.share is None:
+            return False
+        decisions = [*decisions, {"step": curve[-1][0], **asdict(decision)}]
+        study._storage.set_trial_system_attr(trial._trial_id, DECISIONS_ATTRIBUTE, decisions)
+        return not decision.go_on
+
     def _suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution], seed: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        protein = self._remember(study).protein_for(space, lambda: self._protein_of(study, space, seed))
-        protein.tell(study.get_trials(deepcopy=False))
-        return protein.suggest(trial.number)
+        return self._protein_for(study, space, seed).suggest(trial.number)
 
-    def _protein_of(self, study: Study, space: Mapping[str, BaseDistribution], seed: int) -> _StudyProtein:
+    def _protein_for(self, study: Study, space: Mapping[str, BaseDistribution], seed: int) -> StudyProtein:
+        """Protein over these parameters, with all trials of the study as they now are."""
+        trials, pruner = study.get_trials(deepcopy=False), study.pruner
+        watching = _watching(trials, pruner if isinstance(pruner, ProteinPruner) else None)
+        key = repr((space, watching))
+        protein = self._remember(study).protein_for(key, lambda: self._protein_of(study, space, seed, watching))
+        protein.tell(trials)
+        return protein
+
+    def _protein_of(
+        self, study: Study, space: Mapping[str, BaseDistribution], seed: int, watching: Watching
+    ) -> StudyProtein:
         parameters = {
-            name: _Parameter.of(f"p{i}", distribution) for i, (name, distribution) in enumerate(space.items())
+            name: Parameter.of(f"p{i}", distribution, self._margin)
+            for i, (name, distribution) in enumerate(space.items())
         }
         config = ProteinConfig(
             metric="value",
@@ -133,9 +196,15 @@ class ProteinSampler(BaseSampler):
             parameters={parameter.key: parameter.config for parameter in parameters.values()},
             settings=self._settings,
         )
-        return _StudyProtein(
-            parameters, Protein(config, seed, max_cost=self._max_cost), lambda trial: cost_of(trial, self._cost)
+        protein = Protein(
+            config,
+            seed,
+            self._num_trials,
+            self._max_cost,
+            early_stopping=watching.rule,
+            min_share=watching.min_share,
         )
+        return StudyProtein(parameters, protein, watching, lambda trial: cost_of(trial, self._cost))
 
     def _remember(self, study: Study) -> _Memory:
         """What is known of this study; a sampler may go from one study to another."""
@@ -157,158 +226,67 @@ class ProteinSampler(BaseSampler):
             )
 
 
-def cost_of(trial: FrozenTrial, cost: str = DURATION) -> float | None:
-    """What a finished trial cost: its duration in seconds, or the user attribute of that name.
+class ProteinPruner(BasePruner):
+    """Prunes the trials of a study that `ProteinSampler` samples, with the same model.
 
-    Returns:
-        None for a trial that did not complete and has no cost.
-
-    Raises:
-        UserError: a completed trial without a cost, or a cost that is not a number of at least 0.
-    """
-    if cost == DURATION:
-        value = None if trial.duration is None else trial.duration.total_seconds()
-    else:
-        value = trial.user_attrs.get(cost)
-    if value is None and trial.state is not TrialState.COMPLETE:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        found = "has none" if value is None else f"has {value!r}"
-        where = "a duration" if cost == DURATION else f"the user attribute {cost!r}, a number of at least 0"
-        raise UserError(f"trial {trial.number} costs {where}, but it {found}")
-    return float(value)
-
-
-@dataclass(frozen=True)
-class _Parameter:
-    """A parameter of Optuna as one of Protein.
-
-    Attributes:
-        key: its name there; Optuna's own may hold dots.
-        distribution: of Optuna.
-        config: a category is its index, and a number with a step counts the steps above the lowest.
-    """
-
-    key: str
-    distribution: BaseDistribution
-    config: ParameterConfig
-
-    @classmethod
-    def of(cls, key: str, distribution: BaseDistribution) -> _Parameter:
-        match distribution:
-            case CategoricalDistribution(choices=choices):
-                config = ParameterConfig(choices=list(range(len(choices))), distribution="categorical")
-            case IntDistribution(low=low, high=high) | FloatDistribution(low=low, high=high) if distribution.log:
-                whole = isinstance(distribution, IntDistribution)
-                config = ParameterConfig(min=low, max=high, distribution="int_log_normal" if whole else "log_normal")
-            case IntDistribution() | FloatDistribution() if step := _step(distribution):
-                steps = round((distribution.high - distribution.low) / step)
-                config = ParameterConfig(min=0, max=steps, distribution="int_uniform")
-            case IntDistribution(low=low, high=high):
-                config = ParameterConfig(min=low, max=high, distribution="int_uniform")
-            case FloatDistribution(low=low, high=high):
-                config = ParameterConfig(min=low, max=high, distribution="uniform")
-            case _:
-                raise UserError(f"{type(distribution).__name__} is not a distribution that Protein supports")
-        return cls(key, distribution, config)
-
-    def to_protein(self, value: Any) -> Any:
-        """Raises ValueError for what is none of the choices."""
-        match self.distribution:
-            case CategoricalDistribution():
-                return int(self.distribution.to_internal_repr(value))
-            case IntDistribution() | FloatDistribution() if step := _step(self.distribution):
-                return (value - self.distribution.low) / step
-        return value
-
-    def from_protein(self, value: Any) -> Any:
-        match self.distribution:
-            case IntDistribution() | FloatDistribution() if step := _step(self.distribution):
-                value = min(self.distribution.low + value * step, self.distribution.high)
-        return self.distribution.to_external_repr(value)
-
-
-def _step(distribution: IntDistribution | FloatDistribution) -> float | None:
-    """The step that values are counted in, or None where Protein has the values themselves."""
-    if isinstance(distribution, IntDistribution) and distribution.step == 1:
-        return None
-    return distribution.step
-
-
-class _StudyProtein:
-    """Protein over some parameters of a study, which is given each trial under its own number.
+    Trials are compared at shares of a whole run, with the rules of `metta.sweep.protein.stopping`. "protein" learns how
+    well an early value tells the end, and keeps the more of the trials the less it tells. Nothing is pruned before a
+    first trial has completed.
 
     Args:
-        parameters: by Optuna's name.
-        protein: searches them by their keys, and knows nothing yet.
-        cost: what a finished trial cost.
+        rule: "protein", "asha", "hyperband" or "median".
+        min_share: no trial is pruned before this share of a whole run.
+        total_steps: how many steps a whole run reports; those of the longest completed trial if left out.
+
+    Raises:
+        UserError: another rule, or a number that is out of range.
+
+    Example:
+        >>> import optuna
+        >>> def objective(trial):
+        ...     x = trial.suggest_float("x", -10, 10)
+        ...     for step in range(10):
+        ...         trial.report((x - 2) ** 2 + 10 - step, step)
+        ...         if trial.should_prune():
+        ...             raise optuna.TrialPruned
+        ...     return (x - 2) ** 2
+        >>> study = optuna.create_study(sampler=ProteinSampler(seed=0), pruner=ProteinPruner())
+        >>> study.optimize(objective, n_trials=30)
+        >>> any(trial.state is TrialState.PRUNED for trial in study.trials)
+        True
     """
 
-    def __init__(
-        self, parameters: Mapping[str, _Parameter], protein: Protein, cost: Callable[[FrozenTrial], float | None]
-    ) -> None:
-        self._parameters = parameters
-        self._protein = protein
-        self._cost = cost
-        self._finished: set[int] = set()
-        self._outstanding: set[int] = set()
-        self._silent: list[int] = []
+    def __init__(self, rule: Rule = "protein", min_share: float = MIN_SHARE, total_steps: int | None = None) -> None:
+        rules = [name for name in get_args(Rule) if name != "off"]
+        if rule not in rules:
+            raise UserError(f"rule: {rule!r} is not supported; {nearest(rule, rules)}")
+        if not 0 < min_share < 1:
+            raise UserError(f"min_share must lie between 0 and 1, not {min_share}")
+        if total_steps is not None and total_steps < 1:
+            raise UserError(f"total_steps must be at least 1, not {total_steps}")
+        self.rule: Rule = rule
+        self.min_share = min_share
+        self.total_steps = total_steps
 
-    def tell(self, trials: Iterable[FrozenTrial]) -> None:
-        """Give it all trials of the study as they now are, in the order of their numbers."""
-        self._silent = []
-        for trial in trials:
-            if trial.number in self._finished or trial.state is TrialState.WAITING:
-                continue
-            params, info = self._params(trial)
-            if trial.state.is_finished():
-                self._finished.add(trial.number)
-                self._finish(trial, params, info)
-            elif params is None:
-                self._silent.append(trial.number)
-            else:
-                self._suggested(trial.number, params, info)
-
-    def suggest(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Suggest for a trial, in Optuna's names and values.
-
-        An earlier trial that runs and has said nothing may be at this very point in another process. So what it
-        would be suggested is taken as said.
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """
-        for silent in self._silent:
-            if silent < number and silent not in self._outstanding:
-                self._suggested(silent, *self._protein.suggest())
-        params, info = self._protein.suggest()
-        info["number"] = number
-        self._suggested(number, params, info)
-        return {name: p.from_protein(params[p.key]) for name, p in self._parameters.items()}, info
+        Raises:
+            UserError: the study has another sampler.
+        """
+        if not isinstance(study.sampler, ProteinSampler):
+            found = type(study.sampler).__name__
+            raise UserError(f"ProteinPruner asks the study's sampler: it must be a ProteinSampler, not {found}")
+        return study.sampler.prunes(study, trial)
 
-    def _suggested(self, number: int, params: Mapping[str, Any], info: Mapping[str, Any]) -> None:
-        self._protein.suggested(number, params, info)
-        self._outstanding.add(number)
 
-    def _finish(self, trial: FrozenTrial, params: Mapping[str, Any] | None, info: Mapping[str, Any]) -> None:
-        if trial.number in self._outstanding:
-            self._outstanding.remove(trial.number)
-            if params is None:
-                self._protein.forget(trial.number)
-        if params is None:
-            return
-        cost, score = self._cost(trial), trial.value
-        failed = trial.state is TrialState.FAIL or score is None
-        self._protein.observe(params, score, cost, is_failure=failed, number=trial.number, info=info)
-
-    def _params(self, trial: FrozenTrial) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-        """The trial's parameters as Protein has them, None if it lacks one, and what was said of them."""
-        info = dict(trial.system_attrs.get(SUGGESTION_ATTRIBUTE, {}))
-        suggested = info.pop("params", {})
-        known = {**suggested, **trial.system_attrs.get("fixed_params", {}), **trial.params}
-        if suggested.keys() != self._parameters.keys():
-            info = {}
-        try:
-            return {p.key: p.to_protein(known[name]) for name, p in self._parameters.items()}, info
-        except (KeyError, ValueError):
-            return None, info
+def _watching(trials: Sequence[FrozenTrial], pruner: ProteinPruner | None) -> Watching:
+    """How the curves of a study are looked at: not at all before one shows what is pruned, or could be."""
+    reported = [trial for trial in trials if trial.state.is_finished() and trial.intermediate_values]
+    if not any(pruner or trial.state is TrialState.PRUNED for trial in reported):
+        return Watching()
+    if pruner is None:
+        return Watching("protein", MIN_SHARE, whole_run(reported))
+    return Watching(pruner.rule, pruner.min_share, pruner.total_steps or whole_run(reported))
 
 
 @dataclass
@@ -317,18 +295,17 @@ class _Memory:
 
     Attributes:
         space: the parameters that every finished trial has.
-        proteins: by search space, those used last.
+        proteins: by search space and how curves are looked at, those used last.
         said: parameters that the log has mentioned.
     """
 
     storage: BaseStorage
     study_id: int
     space: IntersectionSearchSpace = field(default_factory=lambda: IntersectionSearchSpace(include_pruned=True))
-    proteins: OrderedDict[str, _StudyProtein] = field(default_factory=OrderedDict)
+    proteins: OrderedDict[str, StudyProtein] = field(default_factory=OrderedDict)
     said: set[str] = field(default_factory=set)
 
-    def protein_for(self, space: Mapping[str, BaseDistribution], make: Callable[[], _StudyProtein]) -> _StudyProtein:
-        key = repr(space)
+    def protein_for(self, key: str, make: Callable[[], StudyProtein]) -> StudyProtein:
         protein = self.proteins.pop(key, None) or make()
         self.proteins[key] = protein
         if len(self.proteins) > MAX_PROTEINS:

@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,9 +21,10 @@ from optuna.trial import TrialState as OptunaState
 from metta.common.config import flatten
 from metta.common.errors import UserError, nearest
 from metta.sweep.abstract_sweep import AbstractSweep
+from metta.sweep.curve import Point, whole_curve
 from metta.sweep.definition import SweepDefinition, open_sweep
 from metta.sweep.distributions import KINDS
-from metta.sweep.interop.optuna import DURATION, cost_of
+from metta.sweep.interop.optuna_protein import DURATION, cost_of, curve_of, whole_run
 from metta.sweep.observations import ObservationReader
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.store import open_store
@@ -50,6 +52,9 @@ def import_study(
     The sweep is made if the store has none of that name. What was imported before is passed over, so a study that
     goes on can be imported again. So are trials that failed before they had all their parameters.
 
+    Intermediate values become learning curves of the metric that the sweep watches: its score, or what stands for it
+    while a trial trains. A pruned trial is pruned here too: it has no score, but a share of a whole run.
+
     Args:
         study: of one objective, in the direction of the sweep's goal.
         sweep: any kind of sweep, before it is run.
@@ -65,11 +70,22 @@ def import_study(
     """
     definition = sweep.definition()
     _check_direction(study, definition)
-    outcomes = _outcomes(study, definition, cost, names or {})
+    imported = _imported(study, definition, cost, names or {})
     with closing(open_store(sweep.store)) as store:
         open_sweep(store, sweep.sweep_name, definition, sweep.stored_entry_point(), sweep.on_change)
         known = {trial.artefacts.get(ARTEFACT) for trial in store.trials(sweep.sweep_name)}
-        return store.append(sweep.sweep_name, [each for each in outcomes if each[1].artefacts[ARTEFACT] not in known])
+        new = [each for each in imported if each.outcome.artefacts[ARTEFACT] not in known]
+        curves = {place: each.curve for place, each in enumerate(new)}
+        return store.append(sweep.sweep_name, [(each.params, each.outcome) for each in new], curves)
+
+
+@dataclass(frozen=True)
+class _Imported:
+    """A trial of a study as the sweep gets it."""
+
+    params: dict[str, Any]
+    outcome: Outcome
+    curve: list[CurvePoint]
 
 
 def _check_direction(study: Study, definition: SweepDefinition) -> None:
@@ -83,15 +99,13 @@ def _check_direction(study: Study, definition: SweepDefinition) -> None:
         )
 
 
-def _outcomes(
-    study: Study, definition: SweepDefinition, cost: str, names: Mapping[str, str]
-) -> list[tuple[dict[str, Any], Outcome]]:
-    """Parameters and outcomes of the finished trials that the sweep can learn from, each checked."""
-    reader = ObservationReader(definition)
-    outcomes = []
-    for trial in study.get_trials(deepcopy=False, states=tuple(_STATES)):
+def _imported(study: Study, definition: SweepDefinition, cost: str, names: Mapping[str, str]) -> list[_Imported]:
+    """The finished trials that the sweep can learn from, each checked."""
+    reader, trials = ObservationReader(definition), study.get_trials(deepcopy=False, states=tuple(_STATES))
+    imported, total = [], whole_run(trials)
+    for trial in trials:
         params = {names.get(name, name): value for name, value in trial.params.items()}
-        outcome = _outcome(study, trial, definition, cost)
+        outcome = _outcome(study, trial, definition, cost, total)
         unknown = next((path for path in params if path not in reader.paths), None)
         refusal = reader.refusal(params, outcome)
         if unknown is not None:
@@ -99,13 +113,28 @@ def _outcomes(
         if refusal and outcome.state is TrialState.COMPLETED:
             raise UserError(f"study {study.study_name!r}, trial {trial.number}: {refusal}")
         if refusal is None:
-            outcomes.append((params, outcome))
-    return outcomes
+            imported.append(_Imported(params, outcome, _curve(trial, definition.watched_metric)))
+    return imported
 
 
-def _outcome(study: Study, trial: FrozenTrial, definition: SweepDefinition, cost: str) -> Outcome:
+def _curve(trial: FrozenTrial, metric: str) -> list[CurvePoint]:
+    seconds = trial.duration.total_seconds() if trial.duration else 0.0
+    return [CurvePoint(1, int(step), spent, {metric: value}) for step, spent, value in curve_of(trial, seconds)]
+
+
+def _outcome(study: Study, trial: FrozenTrial, definition: SweepDefinition, cost: str, total: float | None) -> Outcome:
+    """How a trial ended.
+
+    Args:
+        total: steps of a whole run, if any has shown them.
+    """
     metric = definition.protein.metric
     score, state, error = trial.value, _STATES[trial.state], None
+    stopped, share = None, 1.0 if state is TrialState.COMPLETED else None
+    if state is TrialState.PRUNED:
+        curve = curve_of(trial)
+        share = min(1.0, curve[-1][0] / total) if curve and total else None
+        score, stopped = None, f"trial {trial.number} of study {study.study_name!r} was pruned"
     if state is TrialState.COMPLETED and score is not None and not math.isfinite(score):
         state, error = TrialState.FAILED, f"the score {metric} is {score}"
     elif state is TrialState.FAILED:
@@ -119,6 +148,8 @@ def _outcome(study: Study, trial: FrozenTrial, definition: SweepDefinition, cost
         artefacts={ARTEFACT: f"optuna:{study.study_name}/{trial.number}"},
         error=error,
         cost_metric=definition.cost_metric,
+        stopped=stopped,
+        share=share,
     )
 
 
@@ -128,8 +159,10 @@ def _outcome(study: Study, trial: FrozenTrial, definition: SweepDefinition, cost
 def export_study(sweep: LoadedSweep, storage: str | BaseStorage | None = None, study_name: str | None = None) -> Study:
     """Make an Optuna study of a sweep's ended trials, for Optuna's plots, importances and dashboard.
 
-    Each trial has its learning curve as intermediate values, and `cost`, `attempts`, `number` (in the sweep), `error`
-    and its metrics (as ``metrics.NAME``) as user attributes. Ranges are wide enough for all trials; powers of two
+    Each trial has its learning curve as intermediate values, and `cost`, `attempts`, `number` (in the sweep), `error`,
+    `stopped`, `share` and its metrics (as ``metrics.NAME``) as user attributes. The curve is that of the metric that
+    the sweep watches: its score, or what stands for it while a trial trains. A pruned trial is pruned there, and has no
+    value. Ranges are wide enough for all trials; powers of two
     become whole numbers on a log scale, and choices that are lists or mappings become JSON text.
 
     Args:
@@ -156,8 +189,10 @@ def export_study(sweep: LoadedSweep, storage: str | BaseStorage | None = None, s
         for path, config in flatten(definition.protein.parameters).items()
         if isinstance(config, ParameterConfig)
     }
+    curves = sweep.store.curves(sweep.record.name)
     for trial in trials:
-        study.add_trial(_frozen(trial, space, definition.protein.metric, sweep.curve(trial.number)))
+        points = whole_curve(curves.get(trial.number, []), definition.watched_metric, definition.cost_metric)
+        study.add_trial(_frozen(trial, space, points))
     return study
 
 
@@ -181,9 +216,7 @@ def _scalar(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def _frozen(
-    trial: Trial, space: Mapping[str, BaseDistribution], metric: str, curve: Sequence[CurvePoint]
-) -> FrozenTrial:
+def _frozen(trial: Trial, space: Mapping[str, BaseDistribution], curve: Sequence[Point]) -> FrozenTrial:
     ended = trial.ended_at or trial.started_at or trial.created_at
     assert ended is not None
     attributes = {
@@ -191,6 +224,8 @@ def _frozen(
         "cost": trial.cost,
         "attempts": trial.attempts,
         "error": trial.error,
+        "stopped": trial.stopped,
+        "share": trial.share,
         **{f"metrics.{name}": value for name, value in trial.metrics.items()},
     }
     params = {path: _scalar(value) for path, value in trial.params.items() if path in space}
@@ -198,14 +233,14 @@ def _frozen(
         number=-1,
         trial_id=-1,
         state=_OPTUNA_STATES[trial.state],
-        value=None if trial.state is TrialState.FAILED else trial.score,
+        value=trial.score if trial.state is TrialState.COMPLETED else None,
         datetime_start=_local(trial.started_at or ended),
         datetime_complete=_local(ended),
         params=params,
         distributions={path: space[path] for path in params},
         user_attrs={name: value for name, value in attributes.items() if value is not None},
         system_attrs={},
-        intermediate_values={point.step: point.metrics[metric] for point in curve if metric in point.metrics},
+        intermediate_values={int(step): value for step, _, value in curve if step >= 0},
     )
 
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from ray import cloudpickle
 from ray.tune.search import UNDEFINED_METRIC_MODE, UNDEFINED_SEARCH_SPACE
-from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Quantized, Uniform
+from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Normal, Quantized, Uniform
 from ray.tune.search.searcher import Searcher
 from ray.tune.search.variant_generator import assign_value, parse_spec_vars
 
-from metta.common.errors import UserError
+from metta.common.errors import UserError, nearest
+from metta.common.plain import plain, plain_float
+from metta.sweep.distributions import Distribution
 from metta.sweep.protein import Protein
+from metta.sweep.protein.types import Rule
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig, ProteinSettings
+
+STEP = "training_iteration"
+"""The result that counts the results of a trial."""
+REACH = 3.0
+"""Standard deviations from the mean of a normal distribution to the bounds between which it is searched."""
 
 log = logging.getLogger(__name__)
 
@@ -26,22 +36,26 @@ log = logging.getLogger(__name__)
 class ProteinSearch(Searcher):
     """Suggests with Protein, the cost-aware optimiser, for experiments with one metric.
 
-    A trial counts with the last result that Tune has of it, also where a scheduler such as ASHA stopped it: with the
-    metric then and the cost so far. A trial that ended in an error, or without the metric, counts as a failure, until
-    Tune tries it again (`Tuner.restore` with `resume_errored` or `restart_errored`) and it ends otherwise.
-    Trials that run are taken into account, so that concurrent ones differ.
+    A trial that came to its end counts with the last result that Tune has of it. One that a scheduler such as ASHA
+    stopped before is neither a failure nor a score of a whole run: it teaches with its learning curve, by how far such
+    values told the end of those that went on. A whole run has as many results as the longest trial.
 
-    Its state is saved as JSON beside Tune's own.
+    A trial that ended in an error, without the metric, or with one that is no finite number, counts as a failure, until
+    Tune tries it again (`Tuner.restore` with `resume_errored` or `restart_errored`) and it ends otherwise. A cost that
+    is no finite number of at least 0 is unknown. Running trials are taken into account, so that concurrent ones differ.
+
+    Its state is saved as JSON beside Tune's own; choices that JSON cannot hold are pickled in it.
 
     Args:
         space: Tune's search space, nested as the configuration is, fixed values among it; Tune's `param_space` if left
-            out. `uniform`, `loguniform`, `randint`, `lograndint`, their quantised forms and `choice` are possible.
+            out. `uniform`, `loguniform`, `randint`, `lograndint`, `randn`, their quantised forms and `choice` are
+            possible. `randn` has no bounds; it is searched up to three standard deviations from its mean.
         metric, mode: what is searched for; those of Tune's `TuneConfig` if left out.
         cost: the result that is a trial's cost.
         seed: of all random draws; drawn once if left out.
         max_cost: what all trials together may cost. With it, the first trials are cheap ones, and the last look for
             the best score that what is left can pay for. Without it, cost does not matter.
-        points_to_evaluate: configurations to begin with; each has a value for every parameter that is searched.
+        points_to_evaluate: configurations to begin with. What one leaves out is suggested.
         settings: how to search.
 
     Example:
@@ -80,6 +94,8 @@ class ProteinSearch(Searcher):
         self._space = _Space.of(space) if space else None
         self._trials: dict[str, _Trial] = {}
         self._protein: Protein | None = None
+        self._watching = _Watching()
+        self._check_points()
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any
@@ -89,7 +105,14 @@ class ProteinSearch(Searcher):
         self._space = self._space or _Space.of(config)
         self._metric = metric or self._metric
         self._mode = mode or self._mode
+        self._check_points()
         return True
+
+    def _check_points(self) -> None:
+        if self._space is not None:
+            for point in self._points_to_evaluate:
+                self._space.check_names(point)
+                self._space.given(point)
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """The configuration of a new trial.
@@ -99,19 +122,26 @@ class ProteinSearch(Searcher):
         """
         space, protein = self._ready()
         number = len(self._trials)
+        params, info = protein.suggest()
         if number < len(self._points_to_evaluate):
-            params, info = space.params(self._points_to_evaluate[number]), {"source": "points to evaluate"}
+            given = space.given(self._points_to_evaluate[number])
+            params, info = {**params, **given}, {"source": "points to evaluate"}
+            protein.forget(number)
             protein.suggested(number, params, info)
-        else:
-            params, info = protein.suggest()
         self._trials[trial_id] = _Trial(number, params, info)
         return space.config(params)
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Learn from an ended trial that Tune tries again: when Tune limits concurrency, it reports no end."""
+        """Note a point of the learning curve.
+
+        Tune may try an ended trial again. When it limits concurrency, it does not report the end of that.
+        """
         trial = self._trials.get(trial_id)
         tried_again = self._restarted(trial_id, result) if trial is None else trial.ended
-        if tried_again and str(self._metric) in result:
+        if trial_id not in self._trials or str(self._metric) not in result:
+            return
+        self._show(trial_id, result)
+        if tried_again:
             self._learn(trial_id, result, error=False)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
@@ -126,17 +156,44 @@ class ProteinSearch(Searcher):
         else:
             log.warning("trial %s was not suggested here, so nothing is learnt from it", trial_id)
 
+    def _show(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Append a result to a trial's learning curve. Where the trial does earlier steps again, they are replaced."""
+        step, value = _number(result.get(STEP)), _number(result.get(str(self._metric)))
+        if step is None or value is None:
+            return
+        trial = self._trials[trial_id]
+        trial.curve = [point for point in trial.curve if point[0] < step]
+        trial.curve.append((step, _cost(result.get(self._cost)) or 0.0, value))
+
     def _learn(self, trial_id: str, result: Mapping[str, Any], error: bool) -> None:
+        """
+        A trial that ends by itself ends after its last result, which was shown before. One that is stopped is stopped
+        at a result that was not, or, where it was paused, without one.
+        """
         trial, protein = self._trials[trial_id], self._ready()[1]
-        score, cost = result.get(str(self._metric)), result.get(self._cost)
-        if score is not None and cost is None:
+        metric = str(self._metric)
+        if result.get(metric) is not None and result.get(self._cost) is None:
             raise UserError(f"trial {trial_id} costs {self._cost!r}, which its results do not have")
-        if score is None and not error:
-            log.warning("trial %s ended without %r: it counts as a failure", trial_id, self._metric)
-        trial.ended, trial.failed = True, error or score is None
-        trial.score = None if score is None or math.isnan(score) else float(score)
-        trial.cost = None if cost is None else float(cost)
-        _tell(protein, trial)
+        shown = trial.curve[-1][0] if trial.curve else None
+        trial.stopped = not error and (result.get(STEP) != shown if result else shown is not None)
+        if result:
+            self._show(trial_id, result)
+            trial.score, trial.cost = _number(result.get(metric)), _cost(result.get(self._cost))
+        elif trial.curve:
+            _, trial.cost, trial.score = trial.curve[-1]
+        trial.ended, trial.failed = True, error or trial.score is None
+        self._warn(trial_id, trial, result, error)
+        self._tell(protein, trial)
+
+    def _warn(self, trial_id: str, trial: _Trial, result: Mapping[str, Any], error: bool) -> None:
+        value, cost = result.get(str(self._metric)), result.get(self._cost)
+        if trial.failed and not error:
+            without = f"without {self._metric!r}" if value is None else f"with {self._metric!r} = {value!r}"
+            log.warning("trial %s ended %s: it counts as a failure", trial_id, without)
+        if trial.cost is None and cost is not None:
+            log.warning(
+                "trial %s: %r = %r is no finite number of at least 0: it has no cost", trial_id, self._cost, cost
+            )
 
     def _restarted(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Replace a failed trial by the one that Tune restarted it as: under another id, but with the same
@@ -171,13 +228,13 @@ class ProteinSearch(Searcher):
         """
         try:
             state = json.loads(Path(checkpoint_path).read_text())
-            trials = {trial_id: _Trial(**trial) for trial_id, trial in state["trials"].items()}
+            trials = {trial_id: _Trial.restored(trial) for trial_id, trial in state["trials"].items()}
             seed, described = int(state["seed"]), state["parameters"]
             space = self._space or _Space.restored(described)
             metric, mode = self._metric or state["metric"], self._mode or state["mode"]
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             raise UserError(f"{checkpoint_path}: not a saved ProteinSearch") from None
-        if space.described() != described:
+        if not space.matches(described):
             raise UserError(f"{checkpoint_path}: saved with another search space: {described}")
         self._space, self._metric, self._mode = space, metric, mode
         self._seed, self._trials, self._protein = seed, trials, None
@@ -189,22 +246,49 @@ class ProteinSearch(Searcher):
             raise UserError(UNDEFINED_SEARCH_SPACE.format(cls=name, space="space"))
         if not self._metric or not self._mode:
             raise UserError(UNDEFINED_METRIC_MODE.format(cls=name, metric=self._metric, mode=self._mode))
-        if self._protein is None:
+        watching = _Watching.of(self._trials.values())
+        if self._protein is None or watching != self._watching:
+            self._watching = watching
             config = ProteinConfig(
                 metric=self._metric,
                 goal="maximize" if self._mode == "max" else "minimize",
                 parameters=self._space.configs,
                 settings=self._settings,
             )
-            self._protein = Protein(config, self._seed, max_cost=self._max_cost)
+            rule: Rule = "off" if watching.total is None else "protein"
+            self._protein = Protein(config, self._seed, max_cost=self._max_cost, early_stopping=rule)
+            self._seed = self._protein.seed
             for trial in self._trials.values():
-                _tell(self._protein, trial)
+                self._tell(self._protein, trial)
         return self._space, self._protein
+
+    def _tell(self, protein: Protein, trial: _Trial) -> None:
+        if not trial.ended:
+            protein.suggested(trial.number, trial.params, trial.info)
+            return
+        total = self._watching.total
+        stopped = trial.stopped and total is not None and trial.steps < total
+        protein.observe(
+            trial.params,
+            None if stopped else trial.score,
+            trial.cost,
+            trial.failed,
+            number=trial.number,
+            info=trial.info,
+            curve=trial.curve,
+            total_steps=total if stopped else None,
+            stopped=stopped,
+        )
 
 
 @dataclass
 class _Trial:
-    """A trial as Protein learns it, in JSON's types."""
+    """A trial as Protein learns it, in JSON's types.
+
+    Attributes:
+        stopped: it did not end by itself. It is a whole run all the same if no trial went on for longer.
+        curve: what it reported: step, cost until then, value.
+    """
 
     number: int
     params: dict[str, Any]
@@ -213,13 +297,53 @@ class _Trial:
     failed: bool = False
     score: float | None = None
     cost: float | None = None
+    stopped: bool = False
+    curve: list[tuple[float, float, float]] = field(default_factory=list)
+
+    @property
+    def steps(self) -> float:
+        return self.curve[-1][0] if self.curve else 0.0
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any]) -> _Trial:
+        """A saved trial. Earlier versions saved scores and costs as they came."""
+        names = {each.name for each in fields(cls)}
+        trial = cls(**{name: value for name, value in saved.items() if name in names})
+        trial.curve = [(step, cost, value) for step, cost, value in trial.curve]
+        trial.score, trial.cost = _number(trial.score), _cost(trial.cost)
+        trial.failed = trial.failed or (trial.ended and trial.score is None)
+        return trial
 
 
-def _tell(protein: Protein, trial: _Trial) -> None:
-    if trial.ended:
-        protein.observe(trial.params, trial.score, trial.cost, trial.failed, number=trial.number, info=trial.info)
-    else:
-        protein.suggested(trial.number, trial.params, trial.info)
+@dataclass(frozen=True)
+class _Watching:
+    """How learning curves are looked at.
+
+    Attributes:
+        total: results of a whole run; None while no trial was stopped early, because then curves teach nothing.
+    """
+
+    total: float | None = None
+
+    @classmethod
+    def of(cls, trials: Collection[_Trial]) -> _Watching:
+        longest = max((trial.steps for trial in trials), default=0.0)
+        early = (trial.ended and trial.stopped and not trial.failed and trial.steps < longest for trial in trials)
+        return cls(longest if any(early) else None)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number as a float, of whatever library; None for anything else."""
+    try:
+        number = plain_float(value)
+    except TypeError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _cost(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and number >= 0 else None
 
 
 @dataclass(frozen=True)
@@ -276,19 +400,19 @@ class _Space:
         """The space of a description, without fixed values: those Tune has kept itself.
 
         Raises:
-            UserError: it has categories that are not in JSON's types.
+            UserError: it has categories that could not be saved.
         """
         spec: dict[str, Any] = {}
         parameters = []
         for each in described:
-            path = tuple(each["path"])
-            if each["categories"] is None:
+            path, categories = tuple(each["path"]), _loaded(each)
+            if categories is None:
                 raise UserError(f"{_name(path)}: its categories {each['names']} were not saved; give the search space")
             node = spec
             for key in path[:-1]:
                 node = node.setdefault(key, {})
             config = ParameterConfig.model_validate(each["config"])
-            parameters.append(_Parameter(path, config, each["step"], each["categories"]))
+            parameters.append(_Parameter(path, config, each["step"], categories))
         return cls(spec, parameters)
 
     @property
@@ -296,17 +420,25 @@ class _Space:
         return {key: parameter.config for key, parameter in self._parameters.items()}
 
     def described(self) -> list[dict[str, Any]]:
-        """The parameters in JSON's types; categories that are not of these are named only."""
+        """The parameters in JSON's types; categories that are not of these are pickled, if they can be."""
         return [
             {
                 "path": list(parameter.path),
                 "config": parameter.config.model_dump(mode="json"),
                 "step": parameter.step,
-                "categories": parameter.categories if _is_json(parameter.categories) else None,
                 "names": [repr(category) for category in parameter.categories],
+                **_saved(parameter.categories),
             }
             for parameter in self._parameters.values()
         ]
+
+    def matches(self, described: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether a description is one of this space. Categories of other types than JSON's are only counted."""
+        mine, other = (
+            [[each[name] for name in ("path", "config", "step", "categories")] for each in space]
+            for space in (self.described(), described)
+        )
+        return mine == other
 
     def config(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """A configuration for Tune."""
@@ -321,16 +453,65 @@ class _Space:
         Raises:
             UserError: one is missing, or is none of its categories.
         """
+        params = self.given(config)
+        if missing := self._parameters.keys() - params.keys():
+            raise UserError(f"{_name(self._parameters[min(missing)].path)} is missing in {dict(config)}")
+        return params
+
+    def given(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters for Protein that a point to evaluate has.
+
+        Raises:
+            UserError: a value that Protein cannot place, or a name that the space does not have.
+        """
         params = {}
         for key, parameter in self._parameters.items():
+            where = f"points_to_evaluate: {_name(parameter.path)}"
             try:
-                params[key] = parameter.to_protein(_at(config, parameter.path))
-            except LookupError:
-                raise UserError(f"points_to_evaluate: {_name(parameter.path)} is missing in {dict(config)}") from None
+                value = _at(point, parameter.path)
+            except (LookupError, TypeError):
+                continue
+            try:
+                params[key] = plain(parameter.to_protein(value))
             except ValueError:
-                where = f"points_to_evaluate: {_name(parameter.path)}"
-                raise UserError(f"{where}: {_at(config, parameter.path)!r} is none of {parameter.categories}") from None
+                raise UserError(f"{where}: {value!r} is none of {parameter.categories}") from None
+            except TypeError:
+                raise UserError(f"{where}: {value!r} is not a number") from None
         return params
+
+    def check_names(self, point: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            UserError: a point to evaluate has a name that the space does not have.
+        """
+        known = [_name(path) for path in _paths(self._spec)]
+        for path in _paths(point):
+            if (name := _name(path)) not in known:
+                raise UserError(f"points_to_evaluate: {name} is not in the search space; {nearest(name, known)}")
+
+
+def _paths(node: Mapping[Any, Any], above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _paths(value, (*above, key))
+        else:
+            yield (*above, key)
+
+
+def _saved(categories: list[Any]) -> dict[str, Any]:
+    """Categories as JSON holds them: themselves, or pickled; neither where they cannot be pickled."""
+    if _is_json(categories):
+        return {"categories": categories}
+    try:
+        return {"categories": None, "pickled": base64.b64encode(cloudpickle.dumps(categories)).decode()}  # type: ignore[no-untyped-call]
+    except Exception:  # whatever a class of the user's own raises
+        return {"categories": None}
+
+
+def _loaded(described: Mapping[str, Any]) -> list[Any] | None:
+    if described["categories"] is None and "pickled" in described:
+        return list(cloudpickle.loads(base64.b64decode(described["pickled"])))
+    return None if described["categories"] is None else list(described["categories"])
 
 
 def _is_json(value: Any) -> bool:
@@ -368,21 +549,43 @@ def _parameter(path: tuple[Any, ...], domain: Domain) -> _Parameter:
     sampler: Any = domain.get_sampler()  # type: ignore[no-untyped-call]
     quantum = None
     if isinstance(sampler, Quantized):
-        sampler, quantum = sampler.sampler, sampler.q
-    log_scale = isinstance(sampler, LogUniform)
+        sampler, quantum = sampler.sampler, plain(sampler.q)
     if isinstance(domain, Categorical):
-        choices: list[Any] = list(range(len(domain.categories)))
-        return _Parameter(
-            path, ParameterConfig(choices=choices, distribution="categorical"), categories=domain.categories
-        )
-    if not isinstance(domain, Float | Integer) or not isinstance(sampler, Uniform | LogUniform):
+        return _choice(path, list(domain.categories))
+    if not isinstance(domain, Float | Integer) or not isinstance(sampler, Uniform | LogUniform | Normal):
         raise UserError(f"{_name(path)}: {type(domain).__name__} {domain.domain_str} cannot be searched")
+    lower, upper, mean = domain.lower, domain.upper, None
+    if isinstance(sampler, Normal):
+        lower, upper, mean = sampler.mean - REACH * sampler.sd, sampler.mean + REACH * sampler.sd, sampler.mean
+        log.info("%s has no bounds: it is searched from %g to %g", _name(path), lower, upper)
+    log_scale = isinstance(sampler, LogUniform)
     if isinstance(domain, Float) and quantum is None:
-        distribution: Literal["log_normal", "uniform"] = "log_normal" if log_scale else "uniform"
-        return _Parameter(path, ParameterConfig(min=domain.lower, max=domain.upper, distribution=distribution))
+        return _ranged(path, domain, lower, upper, "log_normal" if log_scale else "uniform", mean)
     step = quantum or 1
     excluded = 1 if isinstance(domain, Integer) and step == 1 else 0
-    low = math.ceil(round(domain.lower / step, 9))
-    high = math.floor(round((domain.upper - excluded) / step, 9))
-    config = ParameterConfig(min=low, max=high, distribution="int_log_normal" if log_scale else "int_uniform")
-    return _Parameter(path, config, step)
+    low = math.ceil(round(lower / step, 9))
+    high = math.floor(round((upper - excluded) / step, 9))
+    middle = None if mean is None else min(max(round(mean / step), low), high)
+    return _ranged(path, domain, low, high, "int_log_normal" if log_scale else "int_uniform", middle, step)
+
+
+def _ranged(
+    path: tuple[Any, ...],
+    domain: Domain,
+    low: float,
+    high: float,
+    distribution: Distribution,
+    mean: float | None,
+    step: float | None = None,
+) -> _Parameter:
+    """A range of numbers; one that has a single number is a choice of that."""
+    if low > high:
+        raise UserError(f"{_name(path)}: there is no value in its range")
+    if low == high:
+        return _choice(path, [domain.cast(low * step if step else low)])  # type: ignore[no-untyped-call]
+    return _Parameter(path, ParameterConfig(min=low, max=high, distribution=distribution, mean=mean), step)
+
+
+def _choice(path: tuple[Any, ...], categories: list[Any]) -> _Parameter:
+    indices: list[Any] = list(range(len(categories)))
+    return _Parameter(path, ParameterConfig(choices=indices, distribution="categorical"), categories=categories)

@@ -301,10 +301,16 @@ class Store(Protocol):
         """Add a finished trial that was not run here, under the next number, and return that number."""
         ...
 
-    def append(self, sweep: str, rows: Sequence[tuple[Mapping[str, Any], Outcome | None]]) -> list[int]:
+    def append(
+        self,
+        sweep: str,
+        rows: Sequence[tuple[Mapping[str, Any], Outcome | None]],
+        curves: Mapping[int, Sequence[CurvePoint]] | None = None,
+    ) -> list[int]:
         """Add trials, each with how it ended, or queued where that is None, under the next numbers; return these.
 
-        All are added, or none. An outcome may be queued where it is dropped: a trial that nobody is to run.
+        All are added, or none. An outcome may be queued where it is dropped: a trial that nobody is to run. `curves`
+        are learning curves of trials that ended, by their place in `rows`.
         """
         ...
 

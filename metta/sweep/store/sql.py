@@ -470,17 +470,25 @@ class SqlStore:
     def add(self, sweep: str, params: Mapping[str, Any], outcome: Outcome) -> int:
         return self.append(sweep, [(params, outcome)])[0]
 
-    def append(self, sweep: str, rows: Sequence[tuple[Mapping[str, Any], Outcome | None]]) -> list[int]:
+    def append(
+        self,
+        sweep: str,
+        rows: Sequence[tuple[Mapping[str, Any], Outcome | None]],
+        curves: Mapping[int, Sequence[CurvePoint]] | None = None,
+    ) -> list[int]:
         for _, outcome in rows:
             waits = outcome is None or (outcome.state is TrialState.QUEUED and outcome.dropped is not None)
             if outcome is not None and not outcome.state.ended and not waits:
                 raise ValueError(f"an added trial is completed, failed or pruned, not {outcome.state}")
-        return self._append(sweep, [(params, {}, outcome) for params, outcome in rows])
+        return self._append(sweep, [(params, {}, outcome) for params, outcome in rows], curves)
 
     def _append(
-        self, sweep: str, new: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Outcome | None]]
+        self,
+        sweep: str,
+        new: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Outcome | None]],
+        curves: Mapping[int, Sequence[CurvePoint]] | None = None,
     ) -> list[int]:
-        """Add trials: the params of each, its suggestion, and how it ended if it has."""
+        """Add trials: the params of each, its suggestion, how it ended if it has, and curves by the place in `new`."""
         origin = _new_id()
 
         def operation(connection: Connection, again: bool) -> list[int]:
@@ -502,6 +510,8 @@ class SqlStore:
             for statement, values_of_each in ((_APPEND_QUEUED, queued), (_APPEND_ENDED, ended)):
                 if values_of_each:
                     connection.execute(statement, values_of_each)
+            for place, curve in (curves or {}).items():
+                _insert_curve(connection, row.id, first + place, origin, curve)
             return list(range(first, first + len(new)))
 
         if not new:
@@ -919,14 +929,23 @@ def _imported_rows(sweep_id: int, origin: str, histories: Sequence[TrialHistory]
             rows[attempts].append(
                 values | key | {"seconds": as_float(history.seconds_lost) if attempt == 1 and not ended else 0.0}
             )
-        for point in history.curve:
-            values = {
-                "step": as_step(point.step),
-                "seconds": as_float(point.seconds),
-                "metrics": as_floats(point.metrics),
-            }
-            rows[curve_points].append(values | {"token": tokens[_attempt_of(point)], "origin": origin})
+        rows[curve_points] += [_point_row(point, tokens[_attempt_of(point)], origin) for point in history.curve]
     return rows
+
+
+def _point_row(point: CurvePoint, token: str, origin: str) -> dict[str, Any]:
+    values = {"step": as_step(point.step), "seconds": as_float(point.seconds), "metrics": as_floats(point.metrics)}
+    return values | {"token": token, "origin": origin}
+
+
+def _insert_curve(connection: Connection, sweep_id: int, number: int, origin: str, curve: Sequence[CurvePoint]) -> None:
+    """The curve of an added trial, as that of one attempt that has ended."""
+    if not curve:
+        return
+    token, seconds = _new_id(), as_float(curve[-1].seconds)
+    attempt = {"token": token, "sweep_id": sweep_id, "number": number, "attempt": 1}
+    connection.execute(insert(attempts).values(**attempt, state=_ENDED, seconds=seconds))
+    connection.execute(insert(curve_points), [_point_row(point, token, origin) for point in curve])
 
 
 def _decision_row(sweep_id: int, decision: StoredDecision) -> dict[str, Any]:

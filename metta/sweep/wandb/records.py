@@ -98,6 +98,8 @@ def trial_summary(trial: Trial, text: str) -> dict[str, Any]:
         summary["dropped"] = trial.dropped or True
     if trial.stopped is not None:
         summary["stopped"] = trial.stopped
+    if trial.state is TrialState.PRUNED and trial.share is not None:
+        summary["share"] = trial.share
     if trial.error:
         summary["error"] = trial.error.strip().rpartition("\n")[2][:1000]
     return {**summary, KEY: {"trial": text, "digest": digest(text)}}

@@ -16,9 +16,10 @@ from metta.sweep.interop.optuna import ProteinSampler
 from metta.sweep.interop.optuna_study import export_study, import_study
 from metta.sweep.store import open_store
 from metta.sweep.store.loaded import LoadedSweep, load_sweep
+from metta.sweep.store.transfer import copy_sweep
 from metta.sweep.trial import TrialState
 from tests.support.functions import parabola
-from tests.support.made_sweep import LEARNING_RATE, make_sweep
+from tests.support.made_sweep import LEARNING_RATE, TOTAL_TIMESTEPS, make_sweep
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -57,6 +58,8 @@ def test_a_sweep_learns_from_a_study_and_goes_on(tmp_path: Path, monkeypatch: py
     assert [trial.score for trial in imported[:3]] == [trial.value for trial in study.trials[:3]]
     assert [trial.cost for trial in imported] == [2.0, 3.0, 4.0, 5.0]
     assert [trial.state for trial in imported] == [TrialState.COMPLETED] * 3 + [TrialState.PRUNED]
+    assert imported[3].score is None
+    assert imported[3].stopped == "trial 3 of study 'old' was pruned"
     assert len(new) == 2
     assert new[0].suggestion["source"] != "search centre"
 
@@ -112,7 +115,7 @@ def test_a_sweep_becomes_a_study(made: LoadedSweep) -> None:
     assert best.ended_at
     assert best.started_at
     assert study.best_trial.duration == best.ended_at - best.started_at
-    assert len(study.best_trial.intermediate_values) == 0  # the curve has the reward, not the score
+    assert list(study.best_trial.intermediate_values)[-1] == TOTAL_TIMESTEPS  # of the reward, which it watches
     assert {trial.state.name for trial in study.trials} == {"COMPLETE", "FAIL", "PRUNED"}
     space = study.best_trial.distributions
     assert space[LEARNING_RATE] == FloatDistribution(1e-5, 1e-2, log=True)
@@ -133,3 +136,66 @@ def test_optuna_reads_the_study_again_and_goes_on(made: LoadedSweep, tmp_path: P
     assert max(importances, key=importances.__getitem__) == LEARNING_RATE
     with pytest.raises(UserError, match="there is a study 'mine' already"):
         export_study(made, storage, "mine")
+
+
+# ---- Pruned trials, in both directions
+
+
+def pruned_study(direction: Literal["maximize", "minimize"]) -> Study:
+    """Trials of 10 steps, of which every other one is pruned after 4."""
+    study = optuna.create_study(direction=direction, study_name="pruned", sampler=optuna.samplers.RandomSampler(seed=0))
+    sign = 1.0 if direction == "maximize" else -1.0
+
+    def objective(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0, 1)
+        trial.set_user_attr("epochs", 4 if trial.number % 2 else 10)
+        for step in range(1, 11):
+            trial.report(sign * step * (1 - (x - 0.7) ** 2), step)
+            if trial.number % 2 and step == 4:
+                raise optuna.TrialPruned
+        return sign * 10 * (1 - (x - 0.7) ** 2)
+
+    study.optimize(objective, n_trials=12)
+    return study
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_pruned_trial_is_pruned_in_the_sweep_and_in_a_study_of_the_sweep(
+    tmp_path: Path, direction: Literal["maximize", "minimize"]
+) -> None:
+    study = pruned_study(direction)
+    sweep = make_sweep_of(tmp_path, goal=direction, early_stopping="protein")
+    import_study(study, sweep, cost="epochs")
+    loaded = load_sweep(sweep.store, "new")
+    trials = loaded.trials()
+    assert [(trial.state, trial.share, trial.cost) for trial in trials] == [
+        (TrialState.COMPLETED, 1.0, 10.0),
+        (TrialState.PRUNED, 0.4, 4.0),
+    ] * 6
+    assert [trial.score is None for trial in trials] == [trial.state is TrialState.PRUNED for trial in trials]
+    seen = loaded.state().learner.protein
+    assert [each.stopped for each in seen.observations] == [False, True] * 6
+    assert not any(each.is_failure for each in seen.observations)
+    assert [(run.curve.share, run.curve.values[-1]) for run in seen._known_runs().runs] == [
+        (
+            trial.share,
+            (1 if direction == "maximize" else -1) * theirs.intermediate_values[max(theirs.intermediate_values)],
+        )
+        for trial, theirs in zip(trials, study.trials, strict=True)
+    ]
+    back = export_study(loaded)
+    for ours, theirs in zip(back.trials, study.trials, strict=True):
+        assert ours.state is theirs.state
+        assert ours.intermediate_values == pytest.approx(theirs.intermediate_values)
+        assert ours.value == (theirs.value if theirs.state is optuna.trial.TrialState.COMPLETE else None)
+
+
+def test_an_imported_curve_is_kept_when_the_sweep_is_copied(tmp_path: Path) -> None:
+    sweep = make_sweep_of(tmp_path)
+    import_study(pruned_study("maximize"), sweep)
+    loaded = load_sweep(sweep.store, "new")
+    other = open_store(f"sqlite:///{tmp_path}/other.sqlite")
+    copy_sweep(loaded.store, other, "new")
+    assert other.curves("new") == loaded.store.curves("new")
+    assert [len(curve) for curve in other.curves("new").values()] == [10, 4] * 6
+    other.close()

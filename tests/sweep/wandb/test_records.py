@@ -65,6 +65,21 @@ def test_what_is_shown_of_a_trial_is_plain_json(trial: Trial) -> None:
     }
 
 
+def test_a_pruned_trial_is_shown_neither_as_a_failure_nor_with_a_score() -> None:
+    trial = Trial(3, TrialState.PRUNED, {}, cost=2.0, metrics={"reward": 0.5}, stopped="9th of 9", share=0.3)
+    summary = records.trial_summary(trial, records.encode_trial(trial))
+    del summary[records.KEY]
+    assert summary == {
+        "reward": 0.5,
+        "state": "pruned",
+        "attempts": 0,
+        "cost": 2.0,
+        "stopped": "9th of 9",
+        "share": 0.3,
+    }
+    assert records.decode_trial(records.encode_trial(trial)) == trial
+
+
 @given(DATA, st.none() | DATA, MOMENTS)
 def test_a_sweep_is_read_back_as_it_was(config: dict[str, Any], entry: dict[str, Any] | None, time: datetime) -> None:
     record = SweepRecord("arena", config, entry, time)
