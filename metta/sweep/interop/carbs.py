@@ -49,6 +49,9 @@ def from_carbs(params: Iterable[Any]) -> dict[str, ParameterConfig]:
     CARBS need not be installed: what counts are the attributes `name`, `search_center` and `space`, and of the space
     the name of its class (`LinearSpace`, `LogSpace`, `LogitSpace`) and `min`, `max`, `scale`, `is_integer`, `base`.
 
+    Where a space has a `rounding_factor`, the bounds and the centre are multiples of it. CARBS suggests multiples only;
+    here numbers between them are suggested too, and the log says so: round them in the training code.
+
     CARBS searches without bounds where none are given. Protein has bounds; a missing one is put two scales away from
     the search centre, and the log says where.
 
@@ -78,15 +81,13 @@ def _converted(param: Any) -> ParameterConfig:
     kind = next((_KINDS[each] for each in names if each in _KINDS), None)
     if kind is None:
         raise UserError(f"{name}: {names[0]} is none of {', '.join(_KINDS)}")
-    if getattr(space, "rounding_factor", 1) != 1:
-        raise UserError(
-            f"{name}: rounding_factor={space.rounding_factor} is not there; search the number of such steps, and "
-            "multiply it in the training code"
-        )
     if space.is_integer and kind.whole is None:
         raise UserError(f"{name}: whole numbers have no logit scale")
     base = getattr(space, "base", 10)
-    low, high, middle = _bounds(name, kind, space, centre, base)
+    factor = getattr(space, "rounding_factor", 1)
+    low, high, middle = (_multiple(end, factor) for end in _bounds(name, kind, space, centre, base))
+    if factor != 1:
+        log.warning("%s: numbers between multiples of %s are suggested too; round them in training", name, factor)
     width = (kind.warp(high, base) - kind.warp(low, base)) / space.scale
     try:
         return ParameterConfig(
@@ -120,6 +121,11 @@ def _bounds(name: str, kind: _Kind, space: Any, centre: float, base: float) -> t
         high = _rounded(kind.unwarp(middle + reach, base), space.is_integer)
         log.warning("%s: CARBS has no upper bound, so it is searched up to %g", name, high)
     return low, high, float(centre)
+
+
+def _multiple(value: float, factor: int) -> float:
+    """The nearest multiple of a rounding factor, other than 0."""
+    return value if factor == 1 else float(factor * (round(value / factor) or 1))
 
 
 def _is_bound(kind: _Kind, value: float) -> bool:

@@ -14,21 +14,28 @@ from pydantic import ValidationError
 
 from metta.common.config import reasons
 from metta.common.errors import UserError, nearest
+from metta.sweep.interop.ranges import mended_range
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig, ProteinSettings
 
 _PASSED_OVER = {
-    "downsample",
-    "early_stop_quantile",
-    "gpus",
-    "match_enemy_hidden_size",
-    "match_enemy_model_path",
-    "match_enemy_num_layers",
-    "match_num_games",
-    "max_runs",
-    "metric_distribution",
-    "prune_pareto",
-    "use_gpu",
+    "downsample": "every result that a trial reports is a point of its learning curve",
+    "early_stop_quantile": "give the sweep early_stopping='protein' or 'median'",
+    "gpus": "give the sweep num_workers",
+    "match_enemy_hidden_size": "of the evaluation",
+    "match_enemy_model_path": "of the evaluation",
+    "match_enemy_num_layers": "of the evaluation",
+    "match_num_games": "of the evaluation",
+    "max_cost": "give the sweep max_cost",
+    "max_runs": "give the sweep num_trials",
+    "max_score": "scores have no limits here",
+    "metric_distribution": "scores are ranked where curves are learnt from",
+    "name": "give the sweep a name",
+    "prune_pareto": "within max_cost, trials cost what the rest of the budget allows",
+    "use_gpu": "the optimiser takes milliseconds without",
 }
+"""Settings of PufferLib that say nothing of the search space, and what takes their place."""
+_READ = ("method", "metric", "goal", "max_suggestion_cost", "sweep_only")
+_OF_WANDB = {"log_uniform_values": "log_normal"}
 _WHOLE = {"uniform": "int_uniform", "log_normal": "int_log_normal"}
 
 log = logging.getLogger(__name__)
@@ -37,35 +44,51 @@ log = logging.getLogger(__name__)
 def read_pufferlib(*paths: Path | str, whole: Collection[str] = ()) -> ProteinConfig:
     """Read the ``[sweep]`` sections of PufferLib's ini files, later files over earlier ones. See `from_pufferlib`.
 
+    The files of PufferLib 2 to 5 can be read: its ``default.ini``, and that of an environment. ``[base]`` may have the
+    `max_suggestion_cost`.
+
     Raises:
         UserError: a file that cannot be read, or a space that cannot be searched.
     """
-    parser = configparser.ConfigParser(interpolation=None)
-    for path in paths:
-        try:
-            with open(path, encoding="utf-8") as file:
-                parser.read_file(file)
-        except (OSError, configparser.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read as an ini file: {error}") from None
     sweep: dict[str, Any] = {}
-    for section in parser.sections():
+    for path in paths:
+        _read_file(path, sweep)
+    if not sweep:
+        raise UserError(f"{', '.join(map(str, paths))}: there is no [sweep] section")
+    return from_pufferlib(sweep, whole)
+
+
+def _read_file(path: Path | str, sweep: dict[str, Any]) -> None:
+    """Put the sections of a file into the nested mapping that earlier files made. A section replaces a plain value."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with open(path, encoding="utf-8") as file:
+            parser.read_file(file)
+    except (OSError, configparser.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as an ini file: {error}") from None
+    if parser.has_section("base"):
+        sweep |= {
+            name: _value(text) for name, text in parser["base"].items() if name in ("max_suggestion_cost", "max_cost")
+        }
+    for section in sorted(parser.sections(), key=lambda name: name.count(".")):
         first, *groups = section.split(".")
         if first != "sweep":
             continue
         node = sweep
         for group in groups:
-            node = node.setdefault(group, {})
+            if not isinstance(node.get(group), dict):
+                node[group] = {}
+            node = node[group]
         node |= {name: _value(text) for name, text in parser[section].items()}
-    if not sweep:
-        raise UserError(f"{', '.join(map(str, paths))}: there is no [sweep] section")
-    return from_pufferlib(sweep, whole)
 
 
 def from_pufferlib(sweep: Mapping[str, Any], whole: Collection[str] = ()) -> ProteinConfig:
     """Convert a sweep configuration of PufferLib: its `sweep` mapping, with spaces nested in it.
 
     A `scale` there is half the width of a step on a range of 2, and here a share of the range, so it is halved; "auto"
-    stays "auto", and "time" is a factor of two in either direction. Where `mean` is left out, the middle is the centre.
+    stays "auto", and "time" is a factor of two in either direction. Where `mean` is left out, the middle is the centre;
+    one that lies outside by rounding is the bound. `metric` may be a mapping with `name` and `goal`. Spaces of W&B's
+    form, below `parameters`, are read as well. The log names what is passed over.
 
     Args:
         sweep: as PufferLib reads it from its ini files.
@@ -76,51 +99,86 @@ def from_pufferlib(sweep: Mapping[str, Any], whole: Collection[str] = ()) -> Pro
     """
     method = str(sweep.get("method", "Protein"))
     if method.lower() != "protein":
-        raise UserError(f"sweep.method: {method!r} is not there; Protein is")
+        raise UserError(f"sweep.method: {method!r} is not supported; supported: Protein")
     only = [name.strip() for name in str(sweep.get("sweep_only", "")).split(",") if name.strip()]
     spaces: dict[str, ParameterConfig] = {}
+    passed_over = []
     for name, value in sweep.items():
+        if name == "metric":
+            continue
         if isinstance(value, Mapping):
             spaces |= _spaces(value, name, set(whole), only)
         elif name in _PASSED_OVER:
-            log.info("sweep.%s belongs to PufferLib's trainer or optimiser, and is passed over", name)
-        elif name not in ("method", "metric", "goal", "max_suggestion_cost", "sweep_only"):
-            raise UserError(f"sweep.{name}: unknown; {nearest(name, _PASSED_OVER)}")
+            passed_over.append(f"{name} ({_PASSED_OVER[name]})")
+        elif name not in _READ:
+            raise UserError(f"sweep.{name}: unknown; {nearest(name, [*_PASSED_OVER, *_READ])}")
+    if passed_over:
+        log.warning("of [sweep] is passed over: %s", "; ".join(passed_over))
     if unknown := set(whole) - spaces.keys():
         raise UserError(f"whole: no parameter {min(unknown)!r}; {nearest(min(unknown), spaces)}")
-    for required in ("metric", "goal"):
-        if required not in sweep:
-            raise UserError(f"sweep.{required} is missing")
+    metric, goal = _metric(sweep)
     try:
         settings = ProteinSettings(max_suggestion_cost=sweep.get("max_suggestion_cost"))
-        return ProteinConfig(metric=sweep["metric"], goal=sweep["goal"], parameters=spaces, settings=settings)
+        return ProteinConfig(metric=metric, goal=goal, parameters=spaces, settings=settings)
     except ValidationError as error:
         raise UserError(f"sweep: {reasons(error.errors(include_url=False))}") from None
 
 
+def _metric(sweep: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Name and goal of the metric: of its own section, or plain."""
+    plain = {"name": sweep.get("metric"), "goal": sweep.get("goal")}
+    section = plain["name"]
+    named = {**plain, "name": None, **section} if isinstance(section, Mapping) else plain
+    metric, goal = named["name"], named["goal"]
+    if metric is None:
+        raise UserError("sweep.metric is missing")
+    if goal is None:
+        raise UserError("sweep.goal is missing")
+    return metric, goal
+
+
 def _spaces(node: Mapping[str, Any], path: str, whole: set[str], only: list[str]) -> dict[str, ParameterConfig]:
-    if "distribution" not in node:
+    if not _is_space(node):
         below: dict[str, ParameterConfig] = {}
         for name, value in node.items():
             if not isinstance(value, Mapping):
-                raise UserError(f"sweep.{path}.{name}: {value!r} is not a search space; it lacks a distribution")
+                raise UserError(f"sweep.{path}.{name}: {value!r} is not a search space")
             below |= _spaces(value, f"{path}.{name}", whole, only)
         return below
     if only and not any(name in path.rpartition(".")[2] for name in only):
         return {}
-    fields = {name: value for name, value in node.items() if name not in ("distribution", "scale")}
-    distribution = node["distribution"]
+    path = path.removeprefix("parameters.").replace(".parameters.", ".")
+    if "values" in node:
+        return {path: _choices(node["values"], path)}
+    if "distribution" not in node:
+        raise UserError(
+            f"sweep.{path}: it lacks a distribution, without which PufferLib does not search it either; add one, such "
+            "as distribution = uniform"
+        )
     try:
-        scale = _scale(node.get("scale", "auto"), fields["min"], fields["max"])
+        fields = mended_range(path, {name: value for name, value in node.items() if name != "scale"})
+        fields["distribution"] = _OF_WANDB.get(fields["distribution"], fields["distribution"])
+        fields["scale"] = _scale(node.get("scale", "auto"), fields["min"], fields["max"])
         if path in whole:
-            distribution = _WHOLE.get(distribution, distribution)
-        return {path: ParameterConfig.model_validate({**fields, "distribution": distribution, "scale": scale})}
+            fields["distribution"] = _WHOLE.get(fields["distribution"], fields["distribution"])
+        return {path: ParameterConfig.model_validate(fields)}
     except KeyError as error:
         raise UserError(f"sweep.{path}: {error} is missing") from None
     except ValidationError as error:
         raise UserError(f"sweep.{path}: {reasons(error.errors(include_url=False))}") from None
     except (TypeError, ValueError):
         raise UserError(f"sweep.{path}: {dict(node)} is not a range") from None
+
+
+def _is_space(node: Mapping[str, Any]) -> bool:
+    return "distribution" in node or "values" in node or ("min" in node and "max" in node)
+
+
+def _choices(values: Any, path: str) -> ParameterConfig:
+    try:
+        return ParameterConfig(choices=values, distribution="categorical")
+    except ValidationError as error:
+        raise UserError(f"sweep.{path}: {reasons(error.errors(include_url=False))}") from None
 
 
 def _scale(scale: Any, low: float, high: float) -> Any:

@@ -1,7 +1,8 @@
-"""The search spaces of PufferLib and CARBS."""
+"""The search spaces of PufferLib, CARBS and Metta."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 from metta.common.config import flatten
 from metta.common.errors import UserError
 from metta.sweep.interop.carbs import from_carbs
+from metta.sweep.interop.metta import SP, Distribution, from_metta
+from metta.sweep.interop.metta import make_sweep as make_metta_sweep
 from metta.sweep.interop.pufferlib import from_pufferlib, read_pufferlib
 from metta.sweep.protein import Protein
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
+from tests.support.functions import parabola
 
 BASE = """
 [train]
@@ -72,6 +76,83 @@ def test_the_files_of_pufferlib(tmp_path: Path) -> None:
     assert isinstance(params["train"]["total_timesteps"], int)
 
 
+def read_text(tmp_path: Path, *texts: str) -> ProteinConfig:
+    paths = [tmp_path / f"{i}.ini" for i in range(len(texts))]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text)
+    return read_pufferlib(*paths)
+
+
+SPACE = "\n[sweep.train.x]\ndistribution = {}\nmin = {}\nmax = {}\nmean = {}\nscale = auto\n"
+METRIC = "[sweep]\nmetric = score\ngoal = maximize\n"
+SECTION = "[sweep]\nname = sweep\n[sweep.metric]\nname = reward\ngoal = minimize\nmin = 0\nmax = None\n"
+
+
+@pytest.mark.parametrize("name", ["uniform", "log_normal", "logit_normal", "uniform_pow2"])
+@pytest.mark.parametrize(("low", "high"), [(0.1, 0.99), (0.6, 0.995), (0.5, 0.999)])
+@pytest.mark.parametrize("off", [0, 1e-16, -1e-16, 2e-11, -2e-11])
+def test_a_mean_outside_by_rounding_is_the_bound(
+    tmp_path: Path, name: str, low: float, high: float, off: float
+) -> None:
+    if name == "uniform_pow2":
+        low, high = 2.0, 64.0
+    for bound in (low, high):
+        config = read_text(tmp_path, METRIC + SPACE.format(name, low, high, repr(bound * (1 + off))))
+        mean = config.parameters["train"]["x"].mean
+        assert low <= mean <= high
+        assert mean == pytest.approx(bound)
+
+
+def test_a_mean_that_lies_outside_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"sweep.train.x: mean \(0.59\) lies outside 0.6..0.9"):
+        read_text(tmp_path, METRIC + SPACE.format("logit_normal", 0.6, 0.9, 0.59))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([METRIC], ("score", "maximize")),
+        ([SECTION], ("reward", "minimize")),
+        ([METRIC, SECTION], ("reward", "minimize")),
+        ([SECTION, METRIC], ("score", "maximize")),
+        ([METRIC.replace("\n", "\n\n") + SECTION.replace("[sweep]\nname = sweep\n", "")], ("reward", "minimize")),
+        ([METRIC, "[sweep.metric]\nname = perf\n"], ("perf", "minimize")),
+    ],
+)
+def test_a_section_for_the_metric_comes_before_a_plain_one(
+    tmp_path: Path, files: list[str], expected: tuple[str, str]
+) -> None:
+    if files[-1].endswith("perf\n"):
+        files = [files[0].replace("maximize", "minimize"), files[1]]
+    config = read_text(tmp_path, *files[:-1], files[-1] + SPACE.format("uniform", 0, 1, 0.5))
+    assert (config.metric, config.goal) == expected
+
+
+def test_the_largest_cost_may_stand_in_base(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    base = "[base]\nenv_name = x\nmax_suggestion_cost = 3600\nmax_cost = 9000\n"
+    space = SPACE.format("uniform", 0, 1, 0.5)
+    assert read_text(tmp_path, base + METRIC + space).settings.max_suggestion_cost == 3600
+    assert "max_cost (give the sweep max_cost)" in caplog.text
+    of_environment = "[sweep]\nmax_suggestion_cost = 7200\n"
+    assert read_text(tmp_path, base + METRIC + space, of_environment).settings.max_suggestion_cost == 7200
+
+
+def test_what_is_passed_over_is_named_with_what_takes_its_place(caplog: pytest.LogCaptureFixture) -> None:
+    from_pufferlib(make_sweep(downsample=5, early_stop_quantile=0.3, prune_pareto=True, max_runs=1200))
+    for name in ("downsample (", "early_stop_quantile (give the sweep early_stopping", "prune_pareto (", "num_trials"):
+        assert name in caplog.text
+
+
+def test_spaces_of_the_older_form_are_read(tmp_path: Path) -> None:
+    text = SECTION + (
+        "[sweep.parameters.train.parameters.steps]\ndistribution = log_uniform_values\nmin = 1_000\nmax = 100_000\n"
+        "[sweep.parameters.train.parameters.batch_size]\nvalues = [4096, 8192]\n"
+    )
+    parameters = read_text(tmp_path, text).parameters
+    assert parameters["train"]["steps"].distribution == "log_normal"
+    assert parameters["train"]["batch_size"].choices == [4096, 8192]
+
+
 def test_sweep_only_is_kept() -> None:
     sweep = make_sweep(sweep_only="clip, lr")
     sweep["train"]["gamma"] = {"distribution": "uniform", "min": 0, "max": 1, "scale": "auto"}
@@ -81,11 +162,12 @@ def test_sweep_only_is_kept() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"method": "ParetoGenetic"}, "sweep.method: 'ParetoGenetic' is not there"),
+        ({"method": "ParetoGenetic"}, "sweep.method: 'ParetoGenetic' is not supported; supported: Protein"),
         ({"max_run": 3}, "sweep.max_run: unknown.*max_runs"),
         ({"goal": "up"}, "sweep: .*goal"),
         ({"a": {"b": 3}}, "sweep.a.b: 3 is not a search space"),
         ({"a": {"distribution": "uniform", "min": 3}}, "sweep.a: 'max' is missing"),
+        ({"a": {"min": 0, "max": 1}}, "sweep.a: it lacks a distribution"),
         ({"a": {"distribution": "gauss", "min": 0, "max": 1, "scale": 1}}, "sweep.a: distribution"),
         ({"a": {"distribution": "log_normal", "min": 0, "max": 1, "scale": 1}}, "sweep.a: .*log scale needs min above"),
         ({"a": {"distribution": "log_normal", "min": "x", "max": 1, "scale": "time"}}, "sweep.a: .* is not a range"),
@@ -192,7 +274,6 @@ def test_a_bound_that_carbs_has_not_is_told(caplog: pytest.LogCaptureFixture) ->
     ("space", "centre", "reason"),
     [
         (ChoiceSpace(), 0, "x: ChoiceSpace is none of LinearSpace"),
-        (LinearSpace(rounding_factor=8), 8, "x: rounding_factor=8"),
         (LogSpace(), 0.0, "x: the search centre 0.0 has no place in a LogSpace"),
         (LogSpace(min=1, max=2), 5.0, "x: mean .* is outside"),
         (LogitSpace(), 1.0, "x: the search centre"),
@@ -206,3 +287,71 @@ def test_what_of_carbs_cannot_be_done_is_named(space: Any, centre: float, reason
 def test_carbs_names_are_unique() -> None:
     with pytest.raises(UserError, match="x: given twice"):
         from_carbs([Param("x", LogSpace(), 1.0)] * 2)
+
+
+def test_bounds_and_centre_of_carbs_are_multiples_of_its_rounding_factor(caplog: pytest.LogCaptureFixture) -> None:
+    space = LinearSpace(100e6, inf, 104e6, True, rounding_factor=10_000_000)
+    config = from_carbs([Param("steps", space, 150_000_000)])["steps"]
+    assert (config.min, config.mean, config.max) == (100e6, 150e6, 360e6)
+    assert "steps: numbers between multiples of 10000000 are suggested too" in caplog.text
+
+
+# ---- Metta
+
+
+def test_presets_and_parameters_of_metta() -> None:
+    space: list[Mapping[str, Any]] = [
+        SP.LEARNING_RATE,
+        SP.PPO_CLIP_COEF,
+        SP.param("trainer.total_timesteps", Distribution.INT_UNIFORM, min=5e8, max=2e9, search_center=7.5e8),
+        SP.categorical("trainer.optimizer.type", ["adam", "muon"]),
+        {"trainer.losses.ppo_critic.vf_coef": {"min": 0.1, "max": 1.0, "distribution": "uniform", "scale": "auto"}},
+        {"trainer.batch_size": [4096, 8192]},
+        {"trainer.seed": 3},
+    ]
+    converted = from_metta(space)
+    assert converted["trainer.optimizer.learning_rate"].mean == 1e-3
+    assert converted["trainer.total_timesteps"].mean == 7.5e8
+    assert converted["trainer.optimizer.type"].choices == ["adam", "muon"]
+    assert converted["trainer.ppo.vf_coef"].max == 1.0
+    assert converted["trainer.batch_size"].choices == [4096, 8192]
+    assert converted["trainer.seed"] == 3
+    params, _ = Protein(ProteinConfig(metric="score", parameters=converted), seed=0).suggest()
+    assert params["trainer"]["total_timesteps"] == 750_000_000
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 0.9), (0.1, 1), (0, 1), (0.0, 1.0)])
+def test_a_logit_scale_at_0_and_1(low: float, high: float) -> None:
+    config = SP.param("x", Distribution.LOGIT_NORMAL, min=low, max=high)["x"]
+    assert (config.min, config.max) == (low or 1e-6, high if high < 1 else 1 - 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("space", "reason"),
+    [
+        ([{"x": [1]}, {"x": [2]}], "x: given twice"),
+        ({"trainer.advantage.gae_lambda": [1], "trainer.ppo.gae_lambda": [2]}, "trainer.ppo.gae_lambda: given twice"),
+        ({"x": {"min": 2, "max": 1, "distribution": "uniform"}}, r"x: min \(2\) must be below max \(1\)"),
+        ({"x": {"min": "a", "max": 1, "distribution": "uniform"}}, "x: .* is not a range"),
+        ({"x": []}, "x: a categorical parameter needs choices"),
+    ],
+)
+def test_what_of_metta_cannot_be_searched_is_named(space: Any, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        from_metta(space)
+
+
+def test_make_sweep_of_metta_gives_what_a_sweep_is_made_with() -> None:
+    recipe = "tests.support.functions"
+    fields = make_metta_sweep("arena", recipe, "parabola", "", "score", [SP.ADAM_EPS], max_trials=3, goal="minimize")
+    assert fields["sweep"].num_trials == 3
+    assert (fields["sweep"].protein.metric, fields["sweep"].protein.goal) == ("score", "minimize")
+    assert fields["train_tool_factory"] is parabola
+    for wrong, reason in [
+        ({"recipe": "no.such"}, "recipe: No module named 'no'"),
+        ({"train_entrypoint": "parabol"}, "has no function 'parabol'; did you mean 'parabola'"),
+        ({"eval_entrypoint": "parabola"}, "must return simulations when called without arguments"),
+    ]:
+        given: dict[str, Any] = {"recipe": recipe, "train_entrypoint": "parabola", "eval_entrypoint": "", **wrong}
+        with pytest.raises(UserError, match=reason):
+            make_metta_sweep("arena", metric_key="score", search_space=[SP.ADAM_EPS], **given)

@@ -1,0 +1,203 @@
+"""Sweeps of Metta AI's repository: its presets, its parameters, and what its `make_sweep` is given.
+
+Scripts there name parameters where its trainer has them. Those that the trainer here has elsewhere are renamed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from metta.common.config import reasons
+from metta.common.errors import UserError, nearest
+from metta.sweep.interop.ranges import mended_range
+from metta.sweep.protein_config import ParameterConfig, ProteinConfig
+from metta.sweep.sweep_config import SweepConfig
+
+Space = Mapping[str, Any]
+
+RENAMED = {
+    "trainer.losses.ppo_actor.clip_coef": "trainer.ppo.clip_coef",
+    "trainer.losses.ppo_actor.ent_coef": "trainer.ppo.ent_coef",
+    "trainer.losses.ppo_critic.vf_coef": "trainer.ppo.vf_coef",
+    "trainer.losses.ppo.clip_coef": "trainer.ppo.clip_coef",
+    "trainer.losses.ppo.ent_coef": "trainer.ppo.ent_coef",
+    "trainer.losses.ppo.vf_coef": "trainer.ppo.vf_coef",
+    "trainer.losses.ppo.gae_lambda": "trainer.ppo.gae_lambda",
+    "trainer.advantage.gae_lambda": "trainer.ppo.gae_lambda",
+    "trainer.advantage.gamma": "trainer.ppo.gamma",
+}
+"""Hyperparameters of its trainer by the paths that they have in the trainer here."""
+
+
+class Distribution(StrEnum):
+    """The distributions of its `SP.param`."""
+
+    UNIFORM = "uniform"
+    INT_UNIFORM = "int_uniform"
+    UNIFORM_POW2 = "uniform_pow2"
+    LOG_NORMAL = "log_normal"
+    LOGIT_NORMAL = "logit_normal"
+
+
+def _preset(
+    path: str, low: float, high: float, distribution: Distribution, centre: float
+) -> dict[str, ParameterConfig]:
+    return {path: ParameterConfig(min=low, max=high, distribution=distribution.value, mean=centre)}
+
+
+class SweepParameters:
+    """Its builders of parameters and its presets, each a search space of one parameter."""
+
+    LEARNING_RATE = _preset("trainer.optimizer.learning_rate", 1e-5, 1e-2, Distribution.LOG_NORMAL, 1e-3)
+    ADAM_EPS = _preset("trainer.optimizer.eps", 1e-8, 1e-4, Distribution.LOG_NORMAL, 1e-6)
+    PPO_CLIP_COEF = _preset("trainer.ppo.clip_coef", 0.05, 0.3, Distribution.UNIFORM, 0.2)
+    PPO_ENT_COEF = _preset("trainer.ppo.ent_coef", 1e-4, 0.03, Distribution.LOG_NORMAL, 0.01)
+    PPO_GAE_LAMBDA = _preset("trainer.ppo.gae_lambda", 0.8, 0.99, Distribution.UNIFORM, 0.95)
+    PPO_VF_COEF = _preset("trainer.ppo.vf_coef", 0.1, 1.0, Distribution.UNIFORM, 0.5)
+
+    @staticmethod
+    def param(
+        name: str,
+        distribution: str,
+        min: float,
+        max: float,
+        search_center: float | None = None,
+        scale: float | Literal["auto"] = "auto",
+    ) -> dict[str, ParameterConfig]:
+        """A range of numbers. Without a search centre, it is the middle of the range on its scale."""
+        fields = {"distribution": str(distribution), "min": min, "max": max, "mean": search_center, "scale": scale}
+        return {name: _range(name, fields)}
+
+    @staticmethod
+    def categorical(name: str, choices: Sequence[Any]) -> dict[str, ParameterConfig]:
+        return {name: _choices(name, choices)}
+
+
+SP = SweepParameters
+
+
+def from_metta(search_space: Space | Iterable[Space]) -> dict[str, ParameterConfig | Any]:
+    """Convert a search space: a mapping of dotted paths, or a list of such mappings as its presets are.
+
+    Its package need not be installed. A range is what has `min`, `max` and `distribution`, as attributes or keys; a
+    choice is what has `choices`, or a list as in its `grid_search`; anything else is a fixed value. A logit scale has
+    no place for 0 and 1, so bounds there are moved inside by a millionth, as it does itself.
+
+    Raises:
+        UserError: a range that cannot be searched, or a parameter that is there twice.
+
+    Example:
+        >>> from_metta([SP.LEARNING_RATE, {"trainer.gamma": {"min": 0.9, "max": 1, "distribution": "logit_normal"}}])[
+        ...     "trainer.gamma"
+        ... ].max
+        0.999999
+    """
+    spaces = [search_space] if isinstance(search_space, Mapping) else search_space
+    converted: dict[str, Any] = {}
+    for space in spaces:
+        for path, value in space.items():
+            path = RENAMED.get(path, path)
+            if path in converted:
+                raise UserError(f"{path}: given twice")
+            converted[path] = _converted(path, value)
+    return converted
+
+
+def make_sweep(
+    name: str,
+    recipe: str,
+    train_entrypoint: str,
+    eval_entrypoint: str,
+    metric_key: str,
+    search_space: Space | Iterable[Space],
+    cost_key: str | None = None,
+    max_trials: int = 10,
+    num_parallel_trials: int = 1,
+    goal: Literal["maximize", "minimize"] = "maximize",
+) -> dict[str, Any]:
+    """What a `SweepTool` is made with, from what Metta's `make_sweep` is given: ``SweepTool(**make_sweep(...))``.
+
+    Args:
+        name: of the sweep.
+        recipe: a module, such as ``"experiments.arena"``.
+        train_entrypoint: its function that makes a training Tool for a run's name.
+        eval_entrypoint: its function, without arguments, that returns the simulations that a trial is evaluated on, or
+            a Tool that has them; "" for those of the training Tool.
+        metric_key: the metric. ``evaluator/eval_arena/score`` is ``arena`` here.
+        search_space: see `from_metta`.
+        cost_key: the metric that is a trial's cost; the seconds of training if left out.
+        max_trials: trials in all.
+        num_parallel_trials: trials at once.
+        goal: whether a larger or a smaller metric is better.
+
+    Raises:
+        UserError: no such module or function, or a search space that cannot be searched.
+    """
+    protein = ProteinConfig(metric=metric_key, goal=goal, parameters=from_metta(search_space))
+    return {
+        "sweep_name": name,
+        "sweep": SweepConfig(
+            num_trials=max_trials, protein=protein, evaluation_simulations=_simulations(recipe, eval_entrypoint)
+        ),
+        "train_tool_factory": _entry_point(recipe, train_entrypoint),
+        "cost_metric": cost_key or "seconds",
+        "num_workers": num_parallel_trials,
+    }
+
+
+def _simulations(recipe: str, entry_point: str) -> Any:
+    if not entry_point:
+        return None
+    function = _entry_point(recipe, entry_point)
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise UserError(
+            f"{recipe}.{entry_point} must return simulations when called without arguments: {error}"
+        ) from None
+    made = function()
+    return getattr(made, "simulations", made)
+
+
+def _entry_point(recipe: str, name: str) -> Any:
+    try:
+        module = importlib.import_module(recipe)
+    except ModuleNotFoundError as error:
+        raise UserError(f"recipe: {error}") from None
+    if not callable(found := getattr(module, name, None)):
+        functions = [each for each, value in vars(module).items() if callable(value)]
+        raise UserError(f"{recipe} has no function {name!r}; {nearest(name, functions)}")
+    return found
+
+
+def _converted(path: str, value: Any) -> Any:
+    if isinstance(value, ParameterConfig):
+        return value
+    fields = value.model_dump() if isinstance(value, BaseModel) else value
+    if isinstance(fields, Mapping) and "choices" in fields:
+        return _choices(path, fields["choices"])
+    if isinstance(fields, Mapping) and {"min", "max", "distribution"} <= fields.keys():
+        return _range(path, fields)
+    return _choices(path, value) if isinstance(value, list | tuple) else value
+
+
+def _range(path: str, fields: Mapping[str, Any]) -> ParameterConfig:
+    try:
+        return ParameterConfig.model_validate(mended_range(path, fields))
+    except ValidationError as error:
+        raise UserError(f"{path}: {reasons(error.errors(include_url=False))}") from None
+    except (TypeError, KeyError):
+        raise UserError(f"{path}: {dict(fields)} is not a range") from None
+
+
+def _choices(path: str, choices: Sequence[Any]) -> ParameterConfig:
+    try:
+        return ParameterConfig(choices=list(choices), distribution="categorical")
+    except ValidationError as error:
+        raise UserError(f"{path}: {reasons(error.errors(include_url=False))}") from None
