@@ -176,7 +176,7 @@ def test_a_pruned_trial_is_pruned_in_the_sweep_and_in_a_study_of_the_sweep(
     seen = loaded.state().learner.protein
     assert [each.stopped for each in seen.observations] == [False, True] * 6
     assert not any(each.is_failure for each in seen.observations)
-    assert [(run.curve.share, run.curve.values[-1]) for run in seen._known_runs().runs] == [
+    assert [(curve.share, curve.values[-1]) for trial in seen._trials.values() if (curve := trial.curve)] == [
         (
             trial.share,
             (1 if direction == "maximize" else -1) * theirs.intermediate_values[max(theirs.intermediate_values)],

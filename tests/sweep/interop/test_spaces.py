@@ -104,7 +104,7 @@ def test_a_mean_outside_by_rounding_is_the_bound(
 
 
 def test_a_mean_that_lies_outside_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"sweep.train.x: mean \(0.59\) lies outside 0.6..0.9"):
+    with pytest.raises(UserError, match=r"sweep.train.x: mean \(0.59\) is outside 0.6..0.9"):
         read_text(tmp_path, METRIC + SPACE.format("logit_normal", 0.6, 0.9, 0.59))
 
 
