@@ -109,6 +109,14 @@ def faults(kills: int) -> list[Fault]:
             "server's disk full for 10 s", "PostgreSQL", lambda folder: scenarios.server_disk_full(folder, 10.0, 100)
         ),
         Fault("file locked for 30 s", "SQLite", lambda folder: scenarios.locked(folder, 30.0, 100)),
+        Fault("file moved away for 10 s", "SQLite", lambda folder: scenarios.moved(folder, 10.0, 100)),
+        Fault("file replaced by an older copy", "SQLite", lambda folder: scenarios.replaced(folder, 100)),
+        Fault(
+            "file removed for good, drivers stopped 5 s later",
+            "SQLite",
+            lambda folder: scenarios.removed(folder, 5.0, 100),
+        ),
+        Fault("SIGTERM, 20 times", "SQLite", lambda folder: scenarios.preempted(folder, 20, 100)),
         Fault("file read-only for 10 s", "SQLite", lambda folder: scenarios.read_only(folder, 10.0, 100)),
         Fault("file truncated, then put back", "SQLite", lambda folder: scenarios.truncated(folder, 100)),
         Fault("not a database", "SQLite", scenarios.not_a_database),
@@ -133,7 +141,9 @@ def line(fault: Fault, outcome: Outcome, seconds: float) -> str:
         cells = [f"{verdict.ended} / {verdict.asked}{failed}", *map(str, (verdict.repeated, verdict.lost))]
         cells.append(str(verdict.duplicated))
         said = said or next(iter(verdict.messages), None)
-    told = re.sub(r"(store )\S+?:( |$)", r"\1URL: ", said).replace("|", "/") if said else "nothing: no trial was hurt"
+    told = "nothing: no trial was hurt"
+    if said:
+        told = re.sub(r"\S*/journal-\S+", "JOURNAL", re.sub(r"(store )\S+?:( |$)", r"\1URL: ", said)).replace("|", "/")
     return f"| {fault.name} | {fault.database} | {' | '.join(cells)} | {seconds:.0f} | {told} |"
 
 

@@ -15,8 +15,10 @@ from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.local import LocalExecutor
 from metta.sweep.executor.protocol import Executor
 from metta.sweep.executor.resources import Share
+from metta.sweep.signals import stops_are_interrupts
 from metta.sweep.state import SweepState
 from metta.sweep.store import open_store, process
+from metta.sweep.store.journal import bring_in_journals
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.sweep import SweepLoop
 from metta.sweep.trial import Progress, Trial, TrialSpec
@@ -59,7 +61,11 @@ def drive(
     if machine is not None:
         process._boot = lambda: machine  # type: ignore[assignment]
     try:
-        store = open_store(url, create=False)
+        runs = ledger.parent / "runs"
+        folder = runs / str(os.getpid())
+        folder.mkdir(parents=True, exist_ok=True)
+        store = open_store(url)
+        bring_in_journals(store, SWEEP, runs, lambda message: print(message, file=sys.stderr, flush=True))
         definition = SweepDefinition.model_validate(store.sweep(SWEEP).config)
         executor: Executor = LocalExecutor([Share(threads=1)] * num_workers) if num_workers else InlineExecutor()
 
@@ -67,13 +73,15 @@ def drive(
             return replace(prepare_parabola(definition, attempt), run_dir=str(ledger.parent / f"{attempt.number}"))
 
         view = LedgerView(ledger)
-        loop = SweepLoop(SWEEP, definition, store, executor, prepare, view, exclusive=False)
+        loop = SweepLoop(SWEEP, definition, store, executor, prepare, view, exclusive=False, folder=folder)
         mirror = mirrored(url, SWEEP, WandbConfig(project=project), view.notice) if project else nullcontext()
-        with closing(executor), mirror:
+        with stops_are_interrupts(), closing(executor), mirror:
             loop.run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -155,14 +155,14 @@ class FaultySweep:
         command = [sys.executable, "-m", module, self._drivers_url, str(self._ledger), *arguments]
         self._drivers[slot] = _Command(command, environment, self._log)
 
-    def kill(self, slot: int) -> bool:
-        """kill -9; returns whether the driver still ran."""
+    def kill(self, slot: int, by: signal.Signals = signal.SIGKILL) -> bool:
+        """End a driver by a signal; returns whether it still ran."""
         driver = self._drivers[slot]
         if driver is None or driver.pid is None:
             return False
         ran = driver.exitcode is None
         if ran:
-            os.kill(driver.pid, signal.SIGKILL)
+            os.kill(driver.pid, by)
         driver.join()
         self._drivers[slot] = None
         return ran

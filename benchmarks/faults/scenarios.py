@@ -77,6 +77,60 @@ def locked(folder: Path, seconds: float, num_trials: int) -> Verdict:
         return sweep.verdict()
 
 
+def moved(folder: Path, seconds: float, num_trials: int) -> Verdict:
+    """The file is moved away for so long, and then back."""
+    path, aside = folder / "store.sqlite", folder / "aside"
+    with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.3) as sweep:
+        sweep.start()
+        sweep.wait_for(num_trials // 4)
+        path.rename(aside)
+        time.sleep(seconds)
+        aside.rename(path)
+        sweep.finish()
+        return sweep.verdict()
+
+
+def replaced(folder: Path, num_trials: int) -> Verdict:
+    """A copy of the file that was made a while ago takes its place, as when somebody restores a backup."""
+    path, copy = folder / "store.sqlite", folder / "copy.sqlite"
+    with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.3) as sweep:
+        sweep.start()
+        sweep.wait_for(num_trials // 4)
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        sweep.wait_for(num_trials // 2)
+        copy.replace(path)
+        sweep.finish()
+        return sweep.verdict()
+
+
+def removed(folder: Path, seconds: float, num_trials: int) -> Verdict:
+    """The file is removed for good. After so long the drivers are asked to stop, and then started again."""
+    path = folder / "store.sqlite"
+    with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.3) as sweep:
+        sweep.start()
+        sweep.wait_for(num_trials // 4)
+        for file in folder.glob("store.sqlite*"):
+            file.unlink()
+        time.sleep(seconds)
+        for slot in range(4):
+            sweep.kill(slot, signal.SIGTERM)
+        sweep.finish()
+        return sweep.verdict()
+
+
+def preempted(folder: Path, times: int, num_trials: int) -> Verdict:
+    """A cluster ends a driver by SIGTERM again and again, and starts it in its place."""
+    generator = random.Random(0)
+    with FaultySweep(f"sqlite:///{folder}/store.sqlite", folder, num_trials, seconds=0.3) as sweep:
+        for count in range(times):
+            sweep.start()
+            sweep.wait_for((count + 1) * num_trials // (times + 2))
+            sweep.kill(generator.randrange(4), signal.SIGTERM)
+        sweep.finish()
+        return sweep.verdict()
+
+
 def disk_full(folder: Path, seconds: float, num_trials: int) -> Verdict:
     """The file system of the store has no byte left for so long."""
     with (

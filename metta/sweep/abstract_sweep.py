@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from rich.console import Console
 from rich.markup import escape
 from sqlalchemy.engine import make_url
 
 from metta.common.config import Config, reasons
-from metta.common.data_dir import default_store_url
+from metta.common.data_dir import default_store_url, resolved_store_url
 from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError, nearest
 from metta.common.tool import Tool
@@ -35,8 +34,9 @@ from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.sweep import TooManyFailuresError
 from metta.sweep.sweep_config import SweepConfig
+from metta.sweep.sweep_name import name_problem, normalised
 from metta.sweep.traits import ToolTraits
-from metta.sweep.trial import TrialSpec
+from metta.sweep.trial import TrialSpec, TrialState
 from metta.sweep.wandb.config import WandbConfig
 
 
@@ -79,6 +79,16 @@ class AbstractSweep(Tool):
     wandb: WandbConfig = Field(default_factory=WandbConfig)
     on_change: OnChange = "refuse"
     write_report: bool = True
+
+    @field_validator("sweep_name")
+    @classmethod
+    def _normalise_name(cls, name: str) -> str:
+        return normalised(name)
+
+    @field_validator("store")
+    @classmethod
+    def _resolve_store(cls, url: str) -> str:
+        return resolved_store_url(url)
 
     @abstractmethod
     def definition(self) -> SweepDefinition:
@@ -124,7 +134,8 @@ class AbstractSweep(Tool):
             return None
         overrides = dict(self._entry_point.overrides)
         if "store" in overrides:
-            overrides["store"] = make_url(self.store).render_as_string(hide_password=True)
+            sqlite = self.store.startswith("sqlite")  # its path is no URL, and holds no password
+            overrides["store"] = self.store if sqlite else make_url(self.store).render_as_string(hide_password=True)
         return self._entry_point.model_copy(update={"overrides": overrides}).command()
 
     def invoke(self) -> int:
@@ -138,7 +149,7 @@ class AbstractSweep(Tool):
         """Run the sweep for a person, and return an exit status."""
         console = Console()
         try:
-            self.run(console, exclusive)
+            result = self.run(console, exclusive)
         except TooManyFailuresError as error:
             console.print(escape(str(error)), style="red", highlight=False)
             return 1
@@ -148,7 +159,7 @@ class AbstractSweep(Tool):
             message = f"\nstopped; every trial that ended is kept. To resume, {how}"
             console.print(message, markup=False, highlight=False, soft_wrap=True)
             return 130
-        return 0
+        return exit_status(result.state)
 
     def run(self, console: Console | None = None, exclusive: bool = True, outcome: bool = True) -> SweepResult:
         """Run the sweep to its end and return what was found.
@@ -182,8 +193,8 @@ class AbstractSweep(Tool):
 
     def check_name(self) -> None:
         """Raise UserError unless the sweep's name is a valid folder name."""
-        if not re.fullmatch(r"[\w.-]{1,100}", self.sweep_name) or self.sweep_name.startswith("."):
-            raise UserError(f"sweep_name {self.sweep_name!r}: only letters, digits, '.', '_' and '-' are allowed")
+        if problem := name_problem(self.sweep_name):
+            raise UserError(f"sweep_name {self.sweep_name!r}: {problem}")
 
     def define(self, tool_class: str, tool: dict[str, Any], **more: Any) -> SweepDefinition:
         """The definition of this sweep.
@@ -221,6 +232,11 @@ class AbstractSweep(Tool):
                 f"early_stopping={self.sweep.early_stopping} compares single runs, so it does not support "
                 f"seeds_per_trial={seeds}; seeds_per_trial=auto repeats promising configurations instead"
             )
+
+
+def exit_status(state: SweepState) -> int:
+    """0 where a trial of the sweep has completed, else 1; see docs/command.md."""
+    return 0 if state.counts[TrialState.COMPLETED] else 1
 
 
 AnySweep = TypeVar("AnySweep", bound=AbstractSweep)

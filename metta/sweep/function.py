@@ -23,6 +23,7 @@ from metta.sweep.abstract_sweep import AbstractSweep, assemble
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.protocol import Executor
+from metta.sweep.mishaps import MISHAP
 from metta.sweep.observations import own_values
 from metta.sweep.protein_config import ProteinSettings
 from metta.sweep.result import SweepResult
@@ -213,7 +214,7 @@ def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
     else:
         metrics = numbers(returned if isinstance(returned, Mapping) else {metric: returned})
     stopped = trial.stopped and not trial._ignored  # a function that ignored the stop has completed
-    missing = None if metric in metrics or stopped else f"it returned no {metric!r}; {nearest(metric, metrics)}"
+    missing = None if metric in metrics or stopped else f"{MISHAP}it returned no {metric!r}; {nearest(metric, metrics)}"
     return TrialResult(metrics, trial.seconds, trial.artefacts, error=missing, stopped=stopped)
 
 

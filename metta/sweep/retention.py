@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from metta.common import shared_files
+from metta.common.data_dir import data_dir
 from metta.sweep.state import SweepState
+from metta.sweep.store.protocol import SweepRecord
 from metta.sweep.trial import Trial
 
 LOW_DISK_BYTES = 2 * 2**30
@@ -80,6 +82,16 @@ class Retention:
         for uri in trial.artefacts.values():
             if folder is not None and uri.startswith(f"{folder}/"):
                 shared_files.remove(uri)
+
+
+def sweeps_folder(name: str) -> Path:
+    """Where every sweep of that name keeps its runs."""
+    return data_dir() / "sweeps" / name
+
+
+def sweep_folder(record: SweepRecord) -> Path:
+    """The sweep's folder; its time of creation keeps it apart from an earlier sweep of the same name."""
+    return sweeps_folder(record.name) / f"{record.created_at:%Y%m%d-%H%M%S}"
 
 
 def trial_folder(root: Path, number: int) -> Path:

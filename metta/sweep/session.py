@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
-from metta.common.data_dir import data_dir
 from metta.common.errors import UserError
 from metta.sweep.definition import SweepDefinition, open_sweep
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.protocol import Executor
+from metta.sweep.executor.surroundings import default_surroundings
+from metta.sweep.report.commands import retry_commands
 from metta.sweep.result import SweepResult
-from metta.sweep.retention import Retention, trial_folder
+from metta.sweep.retention import Retention, sweep_folder, sweeps_folder, trial_folder
+from metta.sweep.signals import first_interrupt, stops_are_interrupts
 from metta.sweep.state import SweepState, read_state
 from metta.sweep.store import open_store
+from metta.sweep.store.journal import bring_in_journals
 from metta.sweep.store.protocol import Attempt, Store
 from metta.sweep.sweep import SweepLoop, SweepView
 from metta.sweep.trial import TrialSpec
@@ -93,18 +93,22 @@ class Session:
         sweep, view, name = self._sweep, self._view, self._sweep.sweep_name
         definition = sweep.definition()
         mirror = destination(sweep.wandb).sentence
-        with _terminated_is_interrupted(), closing(sweep.open_executor()) as executor:
+        root = sweeps_folder(name)
+        with stops_are_interrupts(), closing(sweep.open_executor()) as executor, default_surroundings():
+            with closing(open_store(sweep.store)) as store:
+                bring_in_journals(store, name, root, view.notice)
             restore(sweep.store, name, sweep.wandb, view.notice)
             with closing(open_store(sweep.store)) as store:
                 open_sweep(store, name, definition, sweep.stored_entry_point(), sweep.on_change)
                 state = read_state(store, name)
-                folder = _sweep_folder(state)
+                folder = sweep_folder(state.record)
+                folder.mkdir(parents=True, exist_ok=True)
                 view.begins(Opening(state, executor.resources, folder, mirror))
                 with mirrored(sweep.store, name, sweep.wandb, view.notice):
                     self._drive(store, state, executor, folder)
                 state = read_state(store, name)
                 if self._outcome:
-                    view.ends(state, sweep.next_commands(state))
+                    view.ends(state, sweep.next_commands(state) | retry_commands(state))
                     self._write_report(store, state, folder)
         return SweepResult(sweep.store, state)
 
@@ -133,11 +137,12 @@ class Session:
                 view,
                 self._exclusive,
                 lambda state: apply(retention.trial_ended, state),
+                folder,
             )
             if isinstance(executor, InlineExecutor):
                 ended = loop.run()
             else:
-                with _first_interrupt(loop.finish):
+                with first_interrupt(loop.finish):
                     ended = loop.run()
             apply(retention.sweep_ended, ended)
 
@@ -166,44 +171,3 @@ def _with_seeds(sweep: AbstractSweep, definition: SweepDefinition, attempt: Atte
     seeds = [trial_seed(definition.seed or 0, attempt.number, repeat) for repeat in range(definition.seeds)]
     first, *others = [sweep.prepare(definition, attempt, seed, run_dir) for seed in seeds]
     return replace(first, repeats=[spec.tool for spec in others])
-
-
-def _sweep_folder(state: SweepState) -> Path:
-    """The sweep's folder, with its time of creation, because an earlier sweep may have had the same name."""
-    return data_dir().absolute() / "sweeps" / state.name / f"{state.record.created_at:%Y%m%d-%H%M%S}"
-
-
-@contextmanager
-def _terminated_is_interrupted() -> Iterator[None]:
-    """Treat SIGTERM, with which clusters end a job, as Ctrl-C."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with _handler(signal.SIGTERM, interrupt):
-        yield
-
-
-@contextmanager
-def _first_interrupt(action: Callable[[], None]) -> Iterator[None]:
-    """Call `action` at the first Ctrl-C; the second one raises KeyboardInterrupt."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        action()
-
-    with _handler(signal.SIGINT, interrupt):
-        yield
-
-
-@contextmanager
-def _handler(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle a signal, if this is the main thread; Python allows handlers in no other thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, previous)

@@ -152,10 +152,16 @@ class SweepState:
     def dropped(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.dropped is not None]
 
-    @property
+    @cached_property
     def counted(self) -> int:
-        """The number of trials that count towards `num_trials`: those that ended and were not dropped."""
-        return sum(count for state, count in self.counts.items() if state.ended)
+        """The number of trials that count towards `num_trials`: ended, not by a mishap, and not dropped."""
+        return sum(trial.counted for trial in self.trials)
+
+    @cached_property
+    def mishaps(self) -> dict[int, str]:
+        """Why trials failed that say nothing about their hyperparameters, by number."""
+        mishaps = (trial for trial in self.trials if trial.mishap and trial.dropped is None)
+        return {trial.number: ((trial.error or "").strip().splitlines() or [""])[-1] for trial in mishaps}
 
     @property
     def complete(self) -> bool:
@@ -239,14 +245,18 @@ class SweepState:
 
     @cached_property
     def remarks(self) -> list[str]:
-        """One line about the trials that are not learnt from, and one about those without a known cost."""
+        """A line for the trials that are not learnt from, one for unknown costs, and one for mishaps."""
         costs = {}
         for number in self.unpriced:
             remark = self.reader.read(self.by_number[number]).remark
             if remark is not None:
                 costs[number] = remark
         counted = " and counted at the median cost" if self.definition.max_cost is not None else ""
-        lines = [problems_text(self.problems), problems_text(costs, f"kept without a cost{counted}")]
+        lines = [
+            problems_text(self.problems),
+            problems_text(costs, f"kept without a cost{counted}"),
+            problems_text(self.mishaps, "neither learnt from nor counted, and run again by the same command"),
+        ]
         return [line for line in lines if line]
 
     # ---- ranking

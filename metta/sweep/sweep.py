@@ -9,20 +9,28 @@ from __future__ import annotations
 import math
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 from metta.common.errors import UserError
+from metta.sweep.analysis.failures import last_line, log_end
 from metta.sweep.curve import Point, whole_curve
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.early_stopping import EarlyStopping
 from metta.sweep.executor.protocol import Executor, Finished
+from metta.sweep.mishaps import MISHAP, is_over, trouble
 from metta.sweep.observations import Learner, ObservationReader, problems_text
 from metta.sweep.protein.types import Decision
 from metta.sweep.ranking import measured
+from metta.sweep.recorder import Recorder
+from metta.sweep.report.commands import metta_sweep_command
+from metta.sweep.retention import trial_folder
 from metta.sweep.state import SweepState
+from metta.sweep.store.journal import Journal
 from metta.sweep.store.protocol import (
     Attempt,
     CurvePoint,
@@ -33,18 +41,23 @@ from metta.sweep.store.protocol import (
     StaleAttemptError,
     Store,
     StoreError,
+    StoreMissingError,
+    StoreReplacedError,
+    TrialStateError,
 )
 from metta.sweep.trial import Progress, Report, Trial, TrialResult, TrialSpec, TrialState
 
 LEASE_SECONDS = 60.0
 MAX_FAILURES_IN_A_ROW = 5
+MAX_MISHAPS_IN_A_ROW = 3
+"""Where some trial has succeeded; before that, the first mishap stops the sweep."""
+LONGEST_WAIT_SECONDS = 60.0
+"""How long to wait at most before it is tried again whether a trial can run."""
+LEAVE_SECONDS = 2.0
+"""How long a driver that ends waits for its lease to be renewed for the last time."""
 GRACE_SECONDS = 10.0
 """How long a trial that ran out of time may take to stop, before its worker is killed."""
 POLL_SECONDS = 1.0
-PROGRESS_SECONDS = 2.0
-"""How often a trial's progress is saved, at most."""
-SAVES_PER_SECOND = 2.0
-"""How often the progress of any trial is saved, at most: with many trials at once, each is saved less often."""
 
 
 class SweepBusyError(UserError):
@@ -53,6 +66,10 @@ class SweepBusyError(UserError):
 
 class TooManyFailuresError(UserError):
     """Several trials failed in a row, so the next one probably would too: the sweep stops and says why."""
+
+
+class MishapError(TooManyFailuresError):
+    """Trials fail for a reason that says nothing about their hyperparameters, and that somebody has to mend."""
 
 
 class SweepView(Protocol):
@@ -68,15 +85,37 @@ class SweepView(Protocol):
 
 
 @dataclass
+class _Trouble:
+    """Why no trial starts: runs cannot write into their folders.
+
+    Attributes:
+        run_dir: of the run that could not.
+        seconds: how long to wait before the next try.
+        until: when that is over, by the monotonic clock.
+        waits: whether it is waited for; False while a trial is tried again.
+    """
+
+    run_dir: str
+    seconds: float
+    until: float
+    waits: bool = True
+
+
+@dataclass
 class _Running:
-    """An attempt that this driver runs."""
+    """An attempt that this driver runs.
+
+    Attributes:
+        seconds_before: spent in earlier attempts of the trial.
+        submitted: whether the executor has it.
+    """
 
     attempt: Attempt
     started_at: float = field(default_factory=time.monotonic)
     spec: TrialSpec | None = None
     seconds: float = 0.0
-    unsaved: list[Progress] = field(default_factory=list)
-    saved_at: float = 0.0
+    seconds_before: float = 0.0
+    submitted: bool = False
     last: Progress | None = None
     stop: Decision | None = None
 
@@ -93,6 +132,7 @@ class SweepLoop:
         view: where to show what happens.
         exclusive: whether to refuse to work beside other drivers.
         on_trial_end: called with the sweep as it then is each time that a trial has ended.
+        folder: where to keep what the store does not take; without one it is kept in memory only.
     """
 
     def __init__(
@@ -105,6 +145,7 @@ class SweepLoop:
         view: SweepView,
         exclusive: bool = True,
         on_trial_end: Callable[[SweepState], None] = lambda state: None,
+        folder: Path | None = None,
     ) -> None:
         self._name = name
         self._definition = definition
@@ -116,6 +157,10 @@ class SweepLoop:
         self._on_trial_end = on_trial_end
         self._stops_at = math.inf
         self._sweep = store.sweep(name)
+        journal = Journal(folder, store.url, self._sweep)
+        self._recorder = Recorder(store, self._sweep, journal, view.notice)
+        self._driver: Driver
+        self._left_clocks_at = time.monotonic()
         self._reader = ObservationReader(definition)
         self._learner = Learner(definition, self._reader)
         self._trials: dict[int, Trial] = {}
@@ -126,7 +171,10 @@ class SweepLoop:
         self._said_no_cost = False
         self._stopping = EarlyStopping(definition, self._learner.protein) if definition.learns_from_curves else None
         self._running: dict[int, _Running] = {}
-        self._failures_in_a_row = 0
+        self._handed_back = True
+        self._failures_in_a_row = self._mishaps_in_a_row = 0
+        self._folder = folder
+        self._trouble: _Trouble | None = None
         self._finishing = False
         self._instruction = Instruction.RUN
         self._polled_at = -math.inf
@@ -138,14 +186,17 @@ class SweepLoop:
         Raises:
             SweepBusyError: another driver is alive, and this one is exclusive.
             TooManyFailuresError: five trials failed in a row.
+            MishapError: trials fail for a reason that says nothing about their hyperparameters.
             KeyboardInterrupt: `finish` was called or the store says to stop, and the sweep is not complete.
         """
         if self._definition.max_hours is not None:
             self._stops_at = time.monotonic() + 3600.0 * self._definition.max_hours
-        with self._lease() as driver:
+        with self._lease():
             try:
-                while not self._complete():
-                    self._step(driver)
+                self._retry_mishaps()
+                while self._goes_on():
+                    pass
+                self._recorder.bring_in_leftovers()
             except BaseException as error:
                 self._give_up(type(error).__name__)
                 raise
@@ -167,18 +218,32 @@ class SweepLoop:
         self._finishing = True
         self._view.notice(f"finishing {len(self._running)} running trials; Ctrl-C once more cancels them")
 
-    def _step(self, driver: Driver) -> None:
+    def _goes_on(self) -> bool:
+        """Do one step, unless the sweep is complete."""
+        try:
+            if self._complete():
+                return False
+            self._step()
+        except StoreReplacedError as error:
+            self._view.notice(f"{error}; what is known of the sweep is brought into it")
+            self._reunite()
+        return True
+
+    def _step(self) -> None:
         """Start an attempt if a slot is free, and record one that has ended.
 
         One of each, so that each suggestion uses all that is known.
         """
-        self._poll_commands(driver)
+        self._poll_commands()
         finishing = self._finishing or self._instruction is Instruction.STOP
-        may_start = not finishing and self._instruction is Instruction.RUN and not self._budget_is_spent()
-        started = may_start and len(self._running) < self._executor.slots and self._start_one(driver)
+        running = not finishing and self._instruction is Instruction.RUN
+        may_start = running and not self._budget_is_spent() and not self._in_trouble()
+        started = may_start and len(self._running) < self._executor.slots and self._start_one()
         if self._running:
             more = started and len(self._running) < self._executor.slots
+            self._leave_out_own_time()
             finished = self._executor.wait(0.0 if more else POLL_SECONDS)
+            self._left_clocks_at = time.monotonic()
             if finished is not None:
                 self._record(finished)
             self._end_overdue()
@@ -187,12 +252,19 @@ class SweepLoop:
         else:
             time.sleep(POLL_SECONDS)
 
-    def _poll_commands(self, driver: Driver) -> None:
+    def _leave_out_own_time(self) -> None:
+        """Do not count against a trial what this driver itself took, as when it waited for the store."""
+        now = time.monotonic()
+        for running in self._running.values():
+            running.started_at = min(now, running.started_at + now - self._left_clocks_at)
+
+    def _poll_commands(self) -> None:
         """Read from the store, at intervals, what another terminal asks of this driver."""
         if time.monotonic() - self._polled_at < POLL_SECONDS:
             return
         self._polled_at = time.monotonic()
-        before, self._instruction = self._instruction, self._store.instruction(driver)
+        before, self._instruction = self._instruction, self._store.instruction(self._driver)
+        self._recorder.bring_in_leftovers()
         if self._instruction is not before:
             running = f"{len(self._running)} running {'trial' if len(self._running) == 1 else 'trials'}"
             self._view.notice(
@@ -204,12 +276,12 @@ class SweepLoop:
             )
 
     @contextmanager
-    def _lease(self) -> Iterator[Driver]:
+    def _lease(self) -> Iterator[None]:
         """Hold the right to drive the sweep, renewed from a separate thread, because a trial may compute for long."""
-        driver = self._store.join(self._name, LEASE_SECONDS)
-        others = [other for other in self._store.drivers(self._name) if other.alive and other.id != driver.id]
+        self._driver = self._store.join(self._name, LEASE_SECONDS)
+        others = [other for other in self._store.drivers(self._name) if other.alive and other.id != self._driver.id]
         if others and self._exclusive:
-            self._store.leave(driver)
+            self._store.leave(self._driver)
             raise SweepBusyError(
                 f"sweep {self._name!r} is being run already, by process {others[0].pid} on {others[0].host}\n"
                 f"see it with: metta-sweep show {self._name}, or work beside it with: metta-sweep work {self._name}"
@@ -219,22 +291,33 @@ class SweepLoop:
         def renew() -> None:
             while not stop.wait(LEASE_SECONDS / 4):
                 try:
-                    self._store.heartbeat(driver)
+                    self._store.heartbeat(self._driver)
+                except (StoreMissingError, StoreReplacedError):  # the loop sees to it
+                    pass
                 except StoreError as error:
                     self._view.notice(f"the store did not answer, trying again: {error}")
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()
         try:
-            yield driver
+            yield
         finally:
             stop.set()
-            thread.join()
-            self._store.leave(driver)
+            thread.join(LEAVE_SECONDS)
+            self._recorder.progress.close()
+            if self._handed_back:
+                self._store.leave(self._driver)
 
     def _complete(self) -> bool:
         self._sync()
-        return len(self._counted) >= self._definition.num_trials or (self._budget_is_spent() and not self._running)
+        if len(self._counted) >= self._definition.num_trials:
+            return True
+        return not self._running and (self._budget_is_spent() or self._only_mishaps_are_left())
+
+    def _only_mishaps_are_left(self) -> bool:
+        """Whether every trial has ended that the sweep may have, some of them by mishaps."""
+        trials = [trial for trial in self._trials.values() if trial.dropped is None]
+        return len(trials) >= self._definition.num_trials and all(trial.state.ended for trial in trials)
 
     def _budget_is_spent(self) -> bool:
         """Whether no further trial may start, because the cost or time budget is exhausted."""
@@ -271,12 +354,12 @@ class SweepLoop:
             self._stopping.ended_whole(curve[-1][0])
         return curve
 
-    def _start_one(self, driver: Driver) -> bool:
+    def _start_one(self) -> bool:
         """Start an attempt, unless nothing is left to start."""
-        attempt = self._next_attempt(driver)
+        attempt = self._next_attempt()
         if attempt is None:
             return False
-        running = self._running[attempt.number] = _Running(attempt, saved_at=time.monotonic())
+        running = self._running[attempt.number] = _Running(attempt)
         try:
             running.spec = self._prepared(attempt)
         except UserError as error:
@@ -286,10 +369,57 @@ class SweepLoop:
             points = self._store.curve(self._name, attempt.number) if attempt.attempt > 1 else []
             watched = whole_curve(points, self._definition.watched_metric, self._definition.cost_metric)
             self._stopping.begin(attempt.number, watched)
+        if attempt.attempt > 1:
+            running.seconds_before = self._store.seconds_lost(self._name, attempt.number)
         self._view.started(attempt)
+        self._recorder.progress.begin(attempt)
         running.started_at = time.monotonic()
-        self._executor.submit(running.spec, self._report_for(attempt.number))
+        running.submitted = True
+        try:
+            self._executor.submit(running.spec, self._report_for(attempt.number))
+        except OSError:  # the disk of the runs is full or away, or too many files are open
+            self._record(Finished(running.spec, TrialResult({}, 0.0, error=traceback.format_exc())))
         return True
+
+    def _retry_mishaps(self) -> None:
+        """Queue again what failed for a reason that somebody may have mended since."""
+        self._sync()
+        for trial in list(self._trials.values()):
+            if trial.mishap and trial.dropped is None:
+                with suppress(TrialStateError):  # another driver did it first
+                    self._store.retry(self._name, trial.number)
+
+    def _in_trouble(self) -> bool:
+        """Whether no trial may start now, because it could not write into the folder of its run."""
+        if self._folder is not None and not self._folder.is_dir():
+            self._wait_out(f"the folder of the runs, {self._folder}, is away")
+        trouble = self._trouble
+        if trouble is None or time.monotonic() < trouble.until:
+            return trouble is not None and trouble.waits
+        if not is_over(trouble.run_dir):
+            trouble.until = time.monotonic() + POLL_SECONDS
+            return True
+        if trouble.waits:
+            self._view.notice("the runs can be written again; going on")
+            trouble.waits = False
+        return False
+
+    def _wait_out(self, what: str, run_dir: str = "") -> None:
+        """Start nothing for a while; longer each time until a trial ends without trouble."""
+        before = self._trouble
+        seconds = POLL_SECONDS if before is None else min(2 * before.seconds, LONGEST_WAIT_SECONDS)
+        if before is None or not before.waits:
+            self._view.notice(f"{what}; no trial starts until that is over")
+            run_dir = run_dir or str(self._folder / "any" if self._folder else "")
+            self._trouble = _Trouble(run_dir, seconds, time.monotonic() + seconds)
+
+    def _hand_back_in_trouble(self, running: _Running, what: str) -> None:
+        """An attempt failed for want of room, files or its folder: run the trial again when that is over."""
+        number = running.attempt.number
+        self._recorder.give_back(running.attempt, what, running.seconds, self._trials[number])
+        self._forget(number)
+        self._sync()
+        self._wait_out(f"trial {number} could not run: {what}", running.spec.run_dir if running.spec else "")
 
     def _prepared(self, attempt: Attempt) -> TrialSpec:
         """What a worker needs for an attempt.
@@ -306,7 +436,7 @@ class SweepLoop:
         """Record an attempt that cannot be run as failed."""
         number = running.attempt.number
         outcome = Outcome(TrialState.FAILED, error=reason)
-        trial = self._persist(number, lambda: self._store.end(running.attempt, outcome))
+        trial = self._recorder.end(running.attempt, outcome, self._trials[number])
         self._forget(number)
         self._sync()
         self._view.ended(trial, self.state)
@@ -317,17 +447,17 @@ class SweepLoop:
         if self._stopping is not None:
             self._stopping.end(number)
 
-    def _next_attempt(self, driver: Driver) -> Attempt | None:
+    def _next_attempt(self) -> Attempt | None:
         """Claim a queued trial, or make a new one while the sweep may have more."""
         self._release_lost()
         while True:
-            attempt = self._store.claim(driver)
+            attempt = self._store.claim(self._driver)
             self._sync()
             if attempt is not None or self._planned() >= self._definition.num_trials:
                 return attempt
             params, suggestion = self._learner.suggest()
             try:
-                attempt = self._store.start(driver, max(self._trials, default=-1) + 1, params, suggestion)
+                attempt = self._store.start(self._driver, max(self._trials, default=-1) + 1, params, suggestion)
                 self._sync()
                 return attempt
             except NumberTakenError:
@@ -343,24 +473,18 @@ class SweepLoop:
             return
         self._released_at = time.monotonic()
         for number in self._store.release_lost(self._name):
-            self._view.notice(f"trial {number} lost its driver and is tried again")
+            self._view.notice(
+                f"trial {number} lost its driver and is tried again: the process ended while it ran (killed, out of "
+                "memory, or os._exit in the trial), or was cut off from the store"
+            )
 
     def _report_for(self, number: int) -> Report:
         def report(progress: Progress) -> bool:
             running = self._running[number]
             running.seconds, running.last = progress.seconds, progress
-            running.unsaved.append(progress)
             self._view.progressed(number, progress)
-            on_time = self._seconds_overdue(running) < 0 and not self._stops(running, progress)
-            if time.monotonic() - running.saved_at < max(PROGRESS_SECONDS, len(self._running) / SAVES_PER_SECOND):
-                return on_time
-            try:
-                self._save_progress(running)
-            except StoreError as error:
-                self._view.notice(f"progress of trial {number} waits for the store: {error}")
-            except StaleAttemptError:
-                return False
-            return on_time
+            ours = self._recorder.progress.report(running.attempt, progress)
+            return ours and self._seconds_overdue(running) < 0 and not self._stops(running, progress)
 
         return report
 
@@ -374,10 +498,7 @@ class SweepLoop:
         decision = self._stopping.ask(number, progress)
         if decision is None or decision.share is None:
             return False
-        try:
-            self._store.record_decision(self._name, self._stopping.stored(number, decision))
-        except StoreError as error:
-            self._view.notice(f"what was decided of trial {number} is not recorded: {error}")
+        self._recorder.progress.decided(self._stopping.stored(number, decision))
         running.stop = None if decision.go_on else decision
         return running.stop is not None
 
@@ -397,28 +518,29 @@ class SweepLoop:
     def _timeout_error(self, what: str) -> str:
         return f"it ran longer than trial_timeout={self._definition.trial_timeout:g} seconds and {what}"
 
-    def _save_progress(self, running: _Running) -> None:
-        running.saved_at = time.monotonic()
-        if running.unsaved:
-            self._store.record_progress(running.attempt, running.unsaved)
-            running.unsaved = []
-
     def _record(self, finished: Finished) -> None:
         number = finished.spec.number
         running = self._running[number]
+        attempt, before = running.attempt, self._trials[number]
         try:
-            self._persist(number, lambda: self._save_progress(running))
             if finished.result is None:
                 reason = finished.lost or "its worker died"
-                trial = self._persist(number, lambda: self._store.lose(running.attempt, reason, running.seconds))
+                trial = self._recorder.lose(attempt, reason, running.seconds, before)
+            elif finished.result.error and (what := trouble(finished.result.error, finished.spec.run_dir)):
+                self._hand_back_in_trouble(running, what)
+                return
             else:
-                outcome = self._outcome_of(finished, running)
-                trial = self._persist(number, lambda: self._store.end(running.attempt, outcome))
+                trial = self._recorder.end(attempt, self._outcome_of(finished, running), before)
         except StaleAttemptError:
             self._forget(number)
             self._view.notice(f"trial {number} was taken over by another driver; this attempt is not recorded")
             return
-        self._forget(number)
+        self._ended(trial)
+
+    def _ended(self, trial: Trial) -> None:
+        """An attempt that ran here is over, and the store holds how it went."""
+        self._trouble = None
+        self._forget(trial.number)
         self._sync()
         self._view.ended(trial, self.state)
         self._notice_cost(trial)
@@ -436,18 +558,6 @@ class SweepLoop:
         )
         self._view.notice(f"trial {trial.number} keeps its score and has no cost: {remark}{budget}")
 
-    def _persist(self, number: int, write: Callable[[], Any]) -> Any:
-        """Write again until it succeeds: a finished trial survives a full disk or an unavailable database."""
-        noticed = False
-        while True:
-            try:
-                return write()
-            except StoreError as error:
-                if not noticed:
-                    self._view.notice(f"trial {number} ended but cannot be recorded yet; still trying: {error}")
-                noticed = True
-                time.sleep(POLL_SECONDS)
-
     def _outcome_of(self, finished: Finished, running: _Running) -> Outcome:
         """What the attempt's result means for the sweep."""
         result = finished.result
@@ -456,14 +566,14 @@ class SweepLoop:
         seconds = max(result.cost, running.seconds)
         score = measured(result.metrics, metric)
         if cost_metric == "seconds":
-            cost: float | None = seconds + self._store.seconds_lost(self._name, finished.spec.number)
+            cost: float | None = seconds + running.seconds_before
         else:
             cost = result.metrics.get(cost_metric)
         error = result.error
         if error is None and result.stopped and self._seconds_overdue(running) >= 0:
             error = self._timeout_error("was stopped")
         elif error is None and score is None and not result.stopped:
-            error = f"the run did not measure {metric!r}"
+            error = f"{MISHAP}the run did not measure {metric!r}"
         elif error is None and score is not None and not math.isfinite(score):
             error = f"the score {metric} is {score}"
         state = TrialState.FAILED if error else TrialState.PRUNED if result.stopped else TrialState.COMPLETED
@@ -477,22 +587,72 @@ class SweepLoop:
         return Outcome(state, score, cost, seconds, metrics, result.artefacts, error, cost_metric, None, stopped, share)
 
     def _count_failures(self, trial: Trial) -> None:
+        if trial.mishap:
+            self._count_mishap(trial)
+            return
+        self._mishaps_in_a_row = 0
         if trial.state is not TrialState.FAILED:
             self._failures_in_a_row = 0
             return
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            reason = (trial.error or "").strip().splitlines() or ["unknown"]
             raise TooManyFailuresError(
-                f"{MAX_FAILURES_IN_A_ROW} trials failed in a row, so the sweep stopped. The last: {reason[-1]}"
+                f"{MAX_FAILURES_IN_A_ROW} trials failed in a row, so the sweep stopped. {self._last_failure(trial)}"
             )
 
+    def _count_mishap(self, trial: Trial) -> None:
+        self._mishaps_in_a_row += 1
+        succeeded = any(each.counted and each.state is not TrialState.FAILED for each in self._trials.values())
+        if self._mishaps_in_a_row >= (MAX_MISHAPS_IN_A_ROW if succeeded else 1):
+            many = (
+                f"{self._mishaps_in_a_row} trials in a row" if self._mishaps_in_a_row > 1 else f"trial {trial.number}"
+            )
+            raise MishapError(
+                f"{many} failed for a reason that says nothing about the hyperparameters, so the sweep stopped. "
+                f"{self._last_failure(trial)}\nonce that is mended, the same command runs the trial again"
+            )
+
+    def _last_failure(self, trial: Trial) -> str:
+        """What is known of a failure, and what to do about it."""
+        reason = last_line(trial.error)
+        folder = None if self._folder is None else trial_folder(self._folder, trial.number)
+        lines = [f"The last: {reason}"]
+        if folder is not None:
+            lines += [f"its folder: {folder}", *log_end(folder)]
+        retry = metta_sweep_command(self._store.url, "retry", self._name, "--failed")
+        return "\n".join([*lines, f"queue the failed trials again with:\n  {retry}"])
+
     def _give_up(self, reason: str) -> None:
-        """End the running attempts and record them as lost, so that the next driver tries them again."""
-        for running in self._running.values():
-            self._executor.cancel(running.attempt.number)
-            try:
-                self._store.lose(running.attempt, reason, running.seconds)
-            except (StoreError, StaleAttemptError) as error:
-                self._view.notice(f"trial {running.attempt.number} could not be given back: {error}")
+        """End the running attempts and hand their trials back, so that the next driver goes on with them."""
+        for number in self._running:
+            self._executor.cancel(number)
+        held = [(each.attempt, each.seconds, self._trials[number]) for number, each in self._running.items()]
+        self._handed_back = self._recorder.hand_back(held, reason)
         self._running.clear()
+
+    def _reunite(self) -> None:
+        """Go on with the store that has taken the place of the former one, as if it had been there all the time."""
+        self._store.reopen()
+        self._recorder.bring_in([trial for trial in self._trials.values() if trial.state is not TrialState.RUNNING])
+        known = self._driver.id in [driver.id for driver in self._store.drivers(self._name)]
+        if not known:
+            self._driver = self._store.join(self._name, LEASE_SECONDS)
+        self._revision = -1
+        stored = {trial.number: trial for trial in self._store.trials(self._name)}
+        for number, running in list(self._running.items()):
+            trial = stored.get(number)
+            if trial is not None and trial.state.ended:
+                self._ended(trial)
+            elif not running.submitted:
+                self._forget(number)
+            elif trial is None or not known:
+                self._claim_again(running)
+
+    def _claim_again(self, running: _Running) -> None:
+        """Hold a trial that runs here under this driver, where the store knows nothing of it."""
+        number = running.attempt.number
+        self._recorder.bring_in([replace(self._trials[number], state=TrialState.QUEUED)])
+        attempt = self._store.claim(self._driver, number)
+        if attempt is not None:
+            self._recorder.progress.goes_on_as(running.attempt, attempt)
+            running.attempt = attempt

@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from metta.sweep.mishaps import is_mishap
+
 
 class TrialState(StrEnum):
     """States of a trial. `queued` trials wait to start; the last three states are final."""
@@ -151,6 +153,11 @@ class Trial:
     damage: tuple[str, ...] = ()
 
     @property
+    def mishap(self) -> bool:
+        """Whether it failed for a reason that says nothing about its hyperparameters; see `metta.sweep.mishaps`."""
+        return self.state is TrialState.FAILED and is_mishap(self.error)
+
+    @property
     def counted(self) -> bool:
-        """Whether it counts among `num_trials`: it ended, and nobody dropped it."""
-        return self.state.ended and self.dropped is None
+        """Whether it counts among `num_trials`: it ended, not by a mishap, and nobody dropped it."""
+        return self.state.ended and self.dropped is None and not self.mishap

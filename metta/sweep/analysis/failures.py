@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metta.sweep.trial import Trial, TrialState
 
 if TYPE_CHECKING:
     from metta.sweep.state import SweepState
+
+LOG_LINES = 5
 
 LONGEST_REASON = 300
 """Characters of a reason; longer ones are cut."""
@@ -40,6 +43,18 @@ def failure_reasons(state: SweepState) -> list[FailureReason]:
         groups.setdefault(_NUMBER.sub("#", last_line(trial.error)[:LONGEST_REASON]), []).append(trial)
     ordered = sorted(groups.values(), key=len, reverse=True)
     return [FailureReason(last_line(trials[-1].error)[:LONGEST_REASON], trials) for trials in ordered]
+
+
+def log_end(folder: Path, lines: int = LOG_LINES) -> list[str]:
+    """The last lines of the log that a run wrote last, below its path; none where it wrote nothing."""
+    logs = [(path.stat().st_mtime, path) for path in folder.glob("*.log") if path.stat().st_size]
+    if not logs:
+        return []
+    path = max(logs)[1]
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 16_384))
+        text = file.read().decode("utf-8", "replace")
+    return [f"the end of {path}:", *(f"  {line}" for line in text.splitlines()[-lines:])]
 
 
 def last_line(error: str | None) -> str:

@@ -16,14 +16,15 @@ from metta.common.distribution import version
 from metta.common.errors import UserError
 from metta.common.logging import quiet_terminal
 from metta.sweep.cli import browse, completion, control, init, look, move, run
-from metta.sweep.cli.command import Commands
+from metta.sweep.cli.command import SWEEPS, Commands
+from metta.sweep.sweep_name import normalised
 
 GROUPS = (init, run, look, browse, control, move, completion)
 """Modules with a TITLE and a `register(commands)`, in the order of the help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 2 for a mistake in the command, or a sweep's own."""
+    """Run one command and return its exit status; docs/command.md has the table."""
     parser = make_parser()
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         argcomplete.autocomplete(parser)
     options = parser.parse_args(arguments)
     quiet_terminal()
+    for argument in SWEEPS:
+        if isinstance(name := getattr(options, argument, None), str):
+            setattr(options, argument, normalised(name))
     gc.set_threshold(50_000)  # what is read stays until the end, so Python need not look for garbage in it
     try:
         return int(options.command(options) or 0)

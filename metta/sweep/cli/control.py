@@ -27,9 +27,9 @@ def register(commands: Commands) -> None:
     commands.add(pause, "pause", "name")
     commands.add(resume, "resume", "name")
     commands.add(stop, "stop", "name")
-    commands.add(retry, "retry", "name").add_argument(
-        "numbers", nargs="+", type=int, metavar="NUMBER", help="numbers of failed trials"
-    )
+    retried = commands.add(retry, "retry", "name")
+    retried.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="numbers of failed trials")
+    retried.add_argument("--failed", action="store_true", help="every failed trial")
     dropped = commands.add(drop, "drop", "name")
     dropped.add_argument("numbers", nargs="+", type=int, metavar="NUMBER", help="numbers of trials")
     dropped.add_argument("--reason", default="", metavar="TEXT", help="why, for those who look at the sweep")
@@ -95,14 +95,27 @@ def retry(options: argparse.Namespace) -> None:
 
     What they have cost so far still counts.
     """
+    from metta.sweep.observations import numbers_text
+
+    if bool(options.numbers) is options.failed:
+        raise UserError("which trials? give their numbers, or --failed for every failed one")
     with opened(options) as store:
-        for number in options.numbers:
+        numbers = _failed(store, options.name) if options.failed else options.numbers
+        for number in numbers:
             store.retry(options.name, number)
         drivers = _alive(store, options.name)
-        command = "" if drivers else _command(store, options.name)
-    several = len(options.numbers) > 1
-    message = f"trial{'s' * several} {', '.join(map(str, options.numbers))} {'are' if several else 'is'} queued again"
-    say(options, message + command, numbers=options.numbers, drivers=drivers)
+        command = "" if drivers or not numbers else _command(store, options.name)
+    several = len(numbers) > 1
+    message = f"trial{'s' * several} {numbers_text(numbers)} {'are' if several else 'is'} queued again"
+    say(options, message + command if numbers else "no trial has failed", numbers=numbers, drivers=drivers)
+
+
+def _failed(store: Store, name: str) -> list[int]:
+    """Numbers of the failed trials that nobody dropped."""
+    from metta.sweep.trial import TrialState
+
+    failed = store.trials(name, states=[TrialState.FAILED])
+    return [trial.number for trial in failed if trial.dropped is None]
 
 
 def work(options: argparse.Namespace) -> int:
@@ -117,11 +130,12 @@ def work(options: argparse.Namespace) -> int:
         return sweep.work()
     from rich.console import Console
 
+    from metta.sweep.abstract_sweep import exit_status
     from metta.sweep.report.json_data import sweep_as_json
 
     result = sweep.run(Console(stderr=True), exclusive=False)
     print(json.dumps(sweep_as_json(result.state), indent=2, allow_nan=False))
-    return 0
+    return exit_status(result.state)
 
 
 def confirm(options: argparse.Namespace) -> None:

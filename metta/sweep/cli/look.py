@@ -97,7 +97,7 @@ def trial(options: argparse.Namespace) -> None:
 
     And the command that repeats it.
     """
-    from metta.sweep.report.commands import metta_sweep_command, retrain_command
+    from metta.sweep.report.commands import metta_sweep_command, retrain_command, retry_commands
     from metta.sweep.report.json_data import trial_with_curve_as_json
     from metta.sweep.report.terminal.trial_view import print_trial
     from metta.sweep.state import read_state
@@ -114,6 +114,7 @@ def trial(options: argparse.Namespace) -> None:
         commands["run it on fresh seeds"] = confirm
     elif chosen.state is TrialState.FAILED:
         commands["queue it again"] = metta_sweep_command(state.store_url, "retry", options.name, number)
+        commands |= retry_commands(state)
     if options.json:
         print(json.dumps(trial_with_curve_as_json(chosen, curve, commands), indent=2, allow_nan=False))
     else:

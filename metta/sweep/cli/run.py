@@ -67,11 +67,12 @@ def run(options: argparse.Namespace) -> int:
         return sweep.invoke()
     from rich.console import Console
 
+    from metta.sweep.abstract_sweep import exit_status
     from metta.sweep.report.json_data import sweep_as_json
 
     result = sweep.run(Console(stderr=True))
     print(json.dumps(sweep_as_json(result.state), indent=2, allow_nan=False))
-    return 0
+    return exit_status(result.state)
 
 
 def _write_file(options: argparse.Namespace) -> None:

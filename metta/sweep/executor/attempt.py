@@ -13,6 +13,7 @@ from typing import cast
 
 from metta.sweep.executor.messages import from_json, to_json
 from metta.sweep.executor.repeats import run_repeats
+from metta.sweep.executor.surroundings import kept
 from metta.sweep.trial import Report, RunTrial, TrialResult, TrialSpec
 
 
@@ -25,17 +26,21 @@ def load_run_trial(tool_class: str) -> RunTrial:
 def run_attempt(spec: TrialSpec, report: Report, load: Callable[[str], RunTrial] = load_run_trial) -> TrialResult:
     """Run the trial as its Tool's class does, and turn an exception into a result that carries its traceback."""
     try:
-        run_trial = load(spec.tool_class)
-        return run_repeats(run_trial, spec, report) if spec.repeats else run_trial(spec, report)
-    except Exception:
+        with kept():
+            run_trial = load(spec.tool_class)
+            return run_repeats(run_trial, spec, report) if spec.repeats else run_trial(spec, report)
+    except (Exception, SystemExit, GeneratorExit):  # SystemExit: a script's main() that did not like its arguments
         return _failure()
 
 
 def run_attempt_apart(spec_json: str | bytes, report: Report) -> str:
     """Run an attempt in a process of its own: from JSON to JSON, with its output in the log of the run."""
     spec = from_json(TrialSpec, spec_json)
-    with _output_to(log_path(spec)):
-        result = run_attempt(spec, report)
+    try:
+        with _output_to(log_path(spec)):
+            result = run_attempt(spec, report)
+    except OSError:  # the disk of the runs is full, or away
+        result = _failure()
     try:
         return to_json(result)
     except (TypeError, ValueError):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from metta.sweep.executor.attempt import load_run_trial, run_attempt
 from metta.sweep.executor.protocol import Finished
+from metta.sweep.executor.surroundings import Surroundings, kept
 from metta.sweep.trial import Report, RunTrial, TrialSpec
 
 
@@ -21,6 +22,7 @@ class InlineExecutor:
 
     def __init__(self, load: Callable[[str], RunTrial] = load_run_trial) -> None:
         self._load = load
+        self._surroundings = Surroundings.now()
         self._submitted: list[tuple[TrialSpec, Report]] = []
 
     def submit(self, spec: TrialSpec, report: Report) -> None:
@@ -30,7 +32,9 @@ class InlineExecutor:
         if not self._submitted:
             return None
         spec, report = self._submitted.pop(0)
-        return Finished(spec, run_attempt(spec, report, self._load))
+        with kept():
+            self._surroundings.restore()  # a trial runs as the user's script would run it
+            return Finished(spec, run_attempt(spec, report, self._load))
 
     def cancel(self, number: int) -> None:
         self._submitted = [(spec, report) for spec, report in self._submitted if spec.number != number]

@@ -11,7 +11,7 @@ from metta.sweep.definition import SweepDefinition, built_from_fields
 from metta.sweep.report.format import about_text
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import SweepRecord
-from metta.sweep.trial import Trial
+from metta.sweep.trial import Trial, TrialState
 
 SEE_ALL = "see every trial"
 
@@ -33,8 +33,14 @@ def next_commands(state: SweepState) -> dict[str, str]:
     if best is not None:
         retrain = retrain_command(record.name, store_url, state.definition, best.number, seed=1)
         commands |= {f"retrain trial {best.number} on another seed": retrain} if retrain else {}
-    commands[SEE_ALL] = metta_sweep_command(store_url, "show", record.name)
-    return commands
+    return commands | retry_commands(state) | {SEE_ALL: metta_sweep_command(store_url, "show", record.name)}
+
+
+def retry_commands(state: SweepState) -> dict[str, str]:
+    """The command that queues the failed trials again, by its purpose; nothing where none failed."""
+    if not state.with_state(TrialState.FAILED):
+        return {}
+    return {"queue the failed trials again": metta_sweep_command(state.store_url, "retry", state.name, "--failed")}
 
 
 def widen_command(conclusions: Conclusions) -> tuple[str, str] | None:

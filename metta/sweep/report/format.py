@@ -124,8 +124,10 @@ def score_text(trial: Trial) -> str:
 
 
 def state_text(trial: Trial) -> str:
-    """The trial's state, or that it was dropped."""
-    return str(trial.state) if trial.dropped is None else "dropped"
+    """The trial's state, or that it was dropped, or failed by a mishap."""
+    if trial.dropped is not None:
+        return "dropped"
+    return "mishap" if trial.mishap else str(trial.state)
 
 
 def ranking_text(state: SweepState, trial: Trial) -> str:

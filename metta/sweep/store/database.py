@@ -1,6 +1,9 @@
 """One SQL database: opened with clear refusals, and its transactions retried while a fault may pass.
 
 SQLite runs in WAL mode with synchronous=FULL: a transaction that has returned survives `kill -9` and a power cut.
+
+A transaction counts only when it reached the database that the URL names now: `place` says which one that is. A file
+that was removed, moved or replaced takes what is written through open connections, and nobody would see it again.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import logging
 import math
 import os
 import re
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable
@@ -17,13 +21,15 @@ from contextlib import suppress
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
 
 from metta.common.distribution import install_command
-from metta.sweep.store import encoding
-from metta.sweep.store.protocol import StoreError
+from metta.sweep.store import encoding, place
+from metta.sweep.store.place import Moved, Place
+from metta.sweep.store.protocol import StoreError, StoreMissingError, StoreReplacedError
 from metta.sweep.store.schema import SCHEMA_VERSION, VERSION_TABLE, metadata
 
 T = TypeVar("T")
@@ -31,7 +37,9 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 300.0
 """How long a transaction is retried while the database is locked, full or away."""
 
-_BUSY_SECONDS = 5.0
+_BUSY_SECONDS = 1.0
+"""How long SQLite itself waits for a lock. No signal reaches Python meanwhile, so the rest is waited for here."""
+
 _LONGEST_WAIT = 5.0
 _CREATION_LOCK = 7_310_558_221_914_007_541  # any number that others do not use
 _EXAMPLES = "sqlite:///path/to/file.sqlite or postgresql+psycopg://user@host/database"
@@ -54,77 +62,155 @@ class Database:
         url: an SQLAlchemy URL of SQLite or PostgreSQL.
         create: make the database's tables (and SQLite's file and folder) where they are missing.
 
+    Attributes:
+        troubled_at: when a transaction last had to wait for the database, by the monotonic clock.
+        patience: seconds for which a transaction is retried, where that is less than PATIENCE_SECONDS.
+        salvage: called with an open connection to a database that the URL no longer names, before that is closed.
+            Where it is set, another database in its place raises StoreReplacedError until `reopen`.
+
     Raises:
         StoreError: it cannot be used; the message is one line, without any password.
     """
 
     def __init__(self, url: str, create: bool = True) -> None:
         self.troubled_at = -math.inf
-        """When a transaction last had to wait for the database, by the monotonic clock."""
+        self.patience = math.inf
+        self.salvage: Callable[[Connection], object] | None = None
+        self._place: Place | None = None
+        self._path: Path | None = None
+        self._write_ahead: place.File | None = None
+        self._opened = self._warned = False
         self._url = _parse(url)
         self.url = _without_secrets(self._url)
         if self._url.get_backend_name() == "sqlite":
-            path = _sqlite_path(self._url)
-            _check_sqlite_file(path, self.url, create)
-            if not path.exists():
-                self._create_sqlite_file(path)
-            self._url = self._url.set(database=str(path))
+            self._path = _sqlite_path(self._url)
+            _check_sqlite_file(self._path, self.url, create)
+            if not self._path.exists():
+                self._create_sqlite_file(self._path)
+            self._url = self._url.set(database=str(self._path))
         self._engine = self._new_engine(self._url)
         try:
             self._open(create)
         except BaseException:
             self.close()
             raise
+        self._opened = True
 
     def read(self, operation: Callable[[Connection], T]) -> T:
         """Run `operation` in a transaction that changes nothing and sees the store as of one moment."""
         return self._run(lambda again: self._transact(operation, write=False))
 
-    def write(self, operation: Callable[[Connection, bool], T]) -> T:
+    def write(self, operation: Callable[[Connection, bool], T], patience: float = math.inf) -> T:
         """Run `operation(connection, again)` in one transaction.
 
         A commit may have taken place although its answer was lost: where `again` is true, the operation looks first
         whether its work is done.
+
+        Args:
+            patience: seconds for which it is retried, where that is less than usual.
         """
-        return self._run(lambda again: self._transact(lambda connection: operation(connection, again), write=True))
+        return self._run(
+            lambda again: self._transact(lambda connection: operation(connection, again), write=True), patience
+        )
+
+    def reopen(self) -> None:
+        """Go on with the database that is in the place of the former one, and make its tables where they are missing.
+
+        Raises:
+            StoreError: it cannot be used.
+        """
+        self._opened = False
+        self._engine.dispose()
+        if self._path is not None:
+            _check_sqlite_file(self._path, self.url, create=False)
+        self._place = None
+        self._open(create=True)
+        self._opened = True
 
     def close(self) -> None:
         self._engine.dispose()
 
     def _transact(self, operation: Callable[[Connection], T], write: bool) -> T:
         with self._engine.connect() as connection:
+            self._check_place(connection)
             connection.execution_options(metta_write=write)
             if not write and self._engine.dialect.name == "postgresql":  # SQLite shows one moment to every transaction
                 connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
-                return operation(connection)
+                result = operation(connection)
+            if write:
+                self._check_place(connection)
+                self._write_ahead = place.log_of(self._path)
+            return result
 
-    def _run(self, transaction: Callable[[bool], T]) -> T:
+    def _check_place(self, connection: Connection) -> None:
+        """
+        Raises:
+            Moved: the URL names no database any more, or another one than the connection leads to.
+            StoreReplacedError: it names another one than before, and that matters.
+        """
+        held: Place = connection.info["place"]
+        named = held if self._path is None else place.of_file(self._path)
+        if held != named:
+            self._save_what_is_left(connection)
+            connection.invalidate()
+            self._engine.dispose()
+            raise Moved("the file was removed or moved" if named is None else "the file was replaced")
+        if self._place is not None and held != self._place and self.salvage is not None:
+            raise StoreReplacedError(f"store {self.url}: another database has taken its place")
+        self._place = held
+
+    def _save_what_is_left(self, connection: Connection) -> None:
+        """Let somebody read, through a connection that is still open, what was in the file that is gone."""
+        if self.salvage is None or connection.info["place"] != self._place:
+            return
+        try:
+            self.salvage(connection)
+        except (SQLAlchemyError, StoreError, OSError) as error:
+            _log.warning("store %s: what was in it could not be kept: %s", self.url, error)
+        connection.rollback()
+
+    def _run(self, transaction: Callable[[bool], T], patience: float = math.inf) -> T:
         start = time.monotonic()
-        wait, again, warned = 0.05, False, False
+        wait, again = 0.05, False
         while True:
             try:
                 result = transaction(again)
-                if warned:
+                if self._warned:
+                    self._warned = False
                     _log.warning("store %s: it answers again, after %.0f s", self.url, time.monotonic() - start)
                 return result
+            except Moved as error:
+                self._wait(str(error), StoreMissingError, start, patience)
             except DBAPIError as error:
-                self.troubled_at = time.monotonic()
-                waited = self.troubled_at - start
-                reason = self._explain(error)
-                if not _may_pass(error):
-                    raise StoreError(f"store {self.url}: {reason}") from None
-                if waited >= PATIENCE_SECONDS:
-                    raise StoreError(f"store {self.url}: {reason}; gave up after {waited:.0f} s") from None
-                if waited >= 1.0 and not warned:
-                    warned = True
-                    _log.warning("store %s: %s; trying again for %.0f s", self.url, reason, PATIENCE_SECONDS)
+                kind = self._kind(error)
+                if kind is None:
+                    raise StoreError(f"store {self.url}: {self._explain(error)}") from None
+                self._wait(self._explain(error), kind, start, patience)
             except StatementError as error:  # the values do not fit
                 raise (error.orig or error) from None
             except (OverflowError, UnicodeEncodeError) as error:
                 raise StoreError(f"store {self.url}: a value does not fit: {error}") from None
             time.sleep(wait)
-            wait, again = min(2 * wait, _LONGEST_WAIT), True
+            wait, again = min(2 * wait, _LONGEST_WAIT, max(0.05, self.patience)), True
+
+    def _kind(self, error: DBAPIError) -> type[StoreError] | None:
+        """What to raise if the trouble does not pass; None for what waiting does not mend."""
+        gone = self._path is not None and not self._path.exists()
+        if self._opened and (gone or getattr(error.orig, "sqlstate", None) == _NO_SUCH_DATABASE):
+            return StoreMissingError
+        opening = self._opened and _sqlite_error(error) == "SQLITE_CANTOPEN"  # too many open files, a folder away
+        return StoreError if opening or _may_pass(error) else None
+
+    def _wait(self, reason: str, kind: type[StoreError], start: float, patience: float) -> None:
+        """Say once that the store is in trouble, and raise when that has been waited for long enough."""
+        self.troubled_at = time.monotonic()
+        waited, longest = self.troubled_at - start, min(PATIENCE_SECONDS, self.patience, patience)
+        if waited >= longest:
+            raise kind(f"store {self.url}: {reason}; gave up after {waited:.0f} s") from None
+        if waited >= 1.0 and not self._warned:
+            self._warned = True
+            _log.warning("store %s: %s; trying again for %.0f s", self.url, reason, longest)
 
     def _explain(self, error: DBAPIError) -> str:
         message = " ".join(str(error.orig).split())
@@ -135,18 +221,16 @@ class Database:
     # ---- opening
 
     def _new_engine(self, url: URL) -> Engine:
-        arguments: dict[str, Any] = {"timeout": _BUSY_SECONDS}
-        isolation = None
+        options: dict[str, Any] = {"creator": lambda: self._connect_sqlite(Path(str(url.database)))}
         if url.get_backend_name() == "postgresql":
             arguments = {key: value for key, value in _POSTGRESQL_ARGUMENTS.items() if key not in url.query}
-            isolation = "READ COMMITTED"
+            options = {"connect_args": arguments, "isolation_level": "READ COMMITTED"}
         try:
             engine = create_engine(
                 url,
-                connect_args=arguments,
                 json_serializer=encoding.dumps,
                 json_deserializer=_as_text,  # `rows` reads it, and forgives what stands there
-                **({"isolation_level": isolation} if isolation else {}),
+                **options,
             )
         except (ArgumentError, ImportError, TypeError, ValueError) as error:
             raise StoreError(f"store {self.url}: {error}") from None
@@ -156,6 +240,21 @@ class Database:
         else:
             event.listen(engine, "connect", _set_up_postgresql)
         return engine
+
+    def _connect_sqlite(self, path: Path) -> sqlite3.Connection:
+        """Open the file that is there, and make none: one that somebody removed must not come back empty."""
+        before = place.of_file(path)
+        if before is None:
+            raise Moved("the file was removed or moved")
+        if self._place not in (None, before):
+            place.remove_stale_log(path, self._write_ahead)
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=rw", uri=True, timeout=_BUSY_SECONDS, check_same_thread=False
+        )
+        if place.of_file(path) != before:
+            connection.close()
+            raise Moved("the file was replaced")
+        return connection
 
     def _open(self, create: bool) -> None:
         """Check that the schema is ours and as new as this code, or make it so."""
@@ -208,6 +307,7 @@ class Database:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         engine = self._new_engine(self._url.set(database=str(temporary)))
         try:
+            temporary.touch()
             with engine.connect() as connection:
                 connection.execution_options(metta_write=True)
                 with connection.begin():
@@ -237,6 +337,11 @@ def _create_schema(connection: Connection) -> None:
 
 
 def _parse(url: str) -> URL:
+    scheme, separator, path = url.partition(":///")
+    if separator and scheme in ("sqlite", "sqlite+pysqlite") and path and "?" not in Path(path).name:
+        parsed = URL.create(scheme, database=path)  # as it stands: a folder's name may hold %, ? and #
+        if path != ":memory:":
+            return parsed
     try:
         parsed = make_url(url)
         port = parsed.port
@@ -300,7 +405,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _set_up_sqlite(connection: Any, _record: Any) -> None:
+def _set_up_sqlite(connection: Any, record: Any) -> None:
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    record.info["place"] = place.of_file(Path(path))
     connection.isolation_level = None  # transactions begin where `_begin_sqlite` says
     connection.text_factory = methodcaller("decode", "utf-8", "replace")  # whatever somebody cut by hand
     for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=250"):
@@ -312,8 +419,9 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _set_up_postgresql(connection: Any, _record: Any) -> None:
+def _set_up_postgresql(connection: Any, record: Any) -> None:
     """A driver that hangs in the middle of a transaction must not stop the others for long."""
+    record.info["place"] = place.of_server(connection)
     connection.execute("SET idle_in_transaction_session_timeout = '30s'")
     connection.commit()
 
@@ -330,6 +438,7 @@ _SQLITE_REASONS = {
     "SQLITE_READONLY": "the file is read-only",
 }
 _SQLITE_MAY_PASS = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR"}
+_NO_SUCH_DATABASE = "3D000"
 _POSTGRESQL_MAY_PASS = re.compile("08...|57P..|53...|40001|40P01|55P03|25P03")
 """Connections, shutdown and start, resources, serialization, deadlock, locks: see PostgreSQL's appendix A."""
 

@@ -7,7 +7,8 @@ anything of that trial. When a driver's lease runs out, or its process is seen t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -22,6 +23,14 @@ MAX_ATTEMPTS = 3
 
 class StoreError(UserError):
     """The store cannot be used: a wrong URL, a refused login, a missing driver, a damaged or newer file."""
+
+
+class StoreMissingError(StoreError):
+    """The store that was there is gone, and did not come back: its file was removed or moved, its database dropped."""
+
+
+class StoreReplacedError(StoreError):
+    """Another database has taken the place of the store that a driver works with."""
 
 
 class SweepExistsError(StoreError):
@@ -155,11 +164,13 @@ class TrialHistory:
 
     Attributes:
         seconds_lost: see `Store.seconds_lost`.
+        holder: of a trial that runs: the token of its attempt, and its driver as stored; None elsewhere.
     """
 
     trial: Trial
     curve: Sequence[CurvePoint] = ()
     seconds_lost: float = 0.0
+    holder: Mapping[str, Any] | None = None
 
 
 class Store(Protocol):
@@ -176,6 +187,24 @@ class Store(Protocol):
     @property
     def url(self) -> str:
         """Where the store is, without any password."""
+        ...
+
+    def hurry(self, seconds: float) -> None:
+        """From now on wait no longer than this for a database that is away, because the process is to end."""
+        ...
+
+    def guard(self, sweep: str, salvage: Callable[[SweepRecord, list[TrialHistory]], object]) -> None:
+        """Take care that nothing of a sweep is lost if the store is removed, moved or replaced while a driver runs it.
+
+        From then on a store in another's place raises StoreReplacedError, until `reopen`.
+
+        Args:
+            salvage: called with all that is kept of the sweep, if the store is gone while it can still be read.
+        """
+        ...
+
+    def reopen(self) -> None:
+        """Go on with the database that has taken the place of the former one."""
         ...
 
     def sweeps(self) -> list[SweepRecord]: ...
@@ -247,20 +276,34 @@ class Store(Protocol):
         """
         ...
 
-    def record_progress(self, attempt: Attempt, progress: Sequence[Progress]) -> None:
-        """Append to the learning curve. Raises StaleAttemptError."""
+    def record_progress(self, attempt: Attempt, progress: Sequence[Progress], patience: float = math.inf) -> None:
+        """Append to the learning curve. Raises StaleAttemptError.
+
+        Args:
+            patience: seconds to wait at most for a store that is away.
+        """
         ...
 
-    def end(self, attempt: Attempt, outcome: Outcome) -> Trial:
+    def end(self, attempt: Attempt, outcome: Outcome, patience: float = math.inf) -> Trial:
         """Record how the attempt ended. The trial's cost is `outcome.cost`. Raises StaleAttemptError.
+
+        Args:
+            patience: seconds to wait at most for a store that is away.
 
         After a StoreError nobody knows whether it was recorded: the same call on the same store may be repeated. So
         with `lose`.
         """
         ...
 
-    def lose(self, attempt: Attempt, reason: str, seconds: float = 0.0) -> Trial:
+    def lose(self, attempt: Attempt, reason: str, seconds: float = 0.0, patience: float = math.inf) -> Trial:
         """Give the attempt up: the trial is queued again, or failed after MAX_ATTEMPTS. Raises StaleAttemptError."""
+        ...
+
+    def hand_back(self, attempt: Attempt, reason: str, seconds: float = 0.0, patience: float = math.inf) -> Trial:
+        """Queue the trial again because its driver was asked to stop. It does not count as a loss.
+
+        Raises StaleAttemptError.
+        """
         ...
 
     def release_lost(self, sweep: str) -> list[int]:
@@ -276,7 +319,7 @@ class Store(Protocol):
         ...
 
     def retry(self, sweep: str, number: int) -> Trial:
-        """Queue a failed trial again under its number. What it spent so far counts as lost.
+        """Queue a failed trial again under its number. What it spent so far counts as lost, but not that of a mishap.
 
         Raises TrialStateError: there is no such trial, it did not fail, or it is dropped.
         """
@@ -328,8 +371,8 @@ class Store(Protocol):
             states: only trials in one of these.
             changed_since: only trials that changed after this revision.
             numbers: only these.
-            brief: the names of the metrics that are read; suggestion, artefacts and error are then left out. For
-                sweeps of very many trials.
+            brief: the names of the metrics that are read; suggestion and artefacts are then left out. For sweeps of
+                very many trials.
         """
         ...
 
@@ -347,8 +390,12 @@ class Store(Protocol):
         """The learning curves of all trials that have one, by number."""
         ...
 
-    def record_decision(self, sweep: str, decision: StoredDecision) -> None:
-        """Keep what was decided of a trial while it ran."""
+    def record_decision(self, sweep: str, decision: StoredDecision, patience: float = math.inf) -> None:
+        """Keep what was decided of a trial while it ran.
+
+        Args:
+            patience: seconds to wait at most for a store that is away.
+        """
         ...
 
     def decisions(self, sweep: str) -> list[StoredDecision]:
@@ -373,6 +420,17 @@ class Store(Protocol):
 
         The trials keep their numbers, which ascend from 0 or more, with gaps where somebody deleted a row by hand. None
         is running: one that was is queued again. Raises SweepExistsError.
+        """
+        ...
+
+    def bring_in(self, record: SweepRecord, histories: Iterable[TrialHistory]) -> list[int]:
+        """Add what is known elsewhere of the same sweep, and return the numbers of the trials that this changed.
+
+        A sweep that is missing is made. A trial that is missing is added. One that is said to have ended, or to wait
+        again, ends or waits here too if it is in the same attempt here. What has ended here, or went on since, stays. A
+        missing trial that runs elsewhere goes on running, under the driver that holds it; without a holder it waits.
+
+        Raises SweepExistsError: the sweep of that name is another one.
         """
         ...
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Text, literal, null, type_coerce
+from sqlalchemy import ColumnElement, Text, case, literal, null, type_coerce
 
 from metta.sweep.store import encoding
 from metta.sweep.store.encoding import Unreadable
@@ -52,8 +52,8 @@ TRIAL_COLUMNS: tuple[ColumnElement[Any], ...] = (
 BRIEF_COLUMNS = tuple(
     literal("{}", Text).label(column.name)
     if column.name in ("suggestion", "artefacts")
-    else null().label(column.name)
-    if column.name == "error"
+    else case((trials.c.state.in_([TrialState.COMPLETED, TrialState.PRUNED]), null()), else_=column).label(column.name)
+    if column.name == "error"  # of a failure it says whether that counts
     else column
     for column in TRIAL_COLUMNS
 )

@@ -74,8 +74,8 @@ from metta.sweep.trial import Progress, Trial, TrialState
 if TYPE_CHECKING:
     AnyRow = Row[*tuple[Any, ...]]
 
-_RUNNING, _ENDED, _LOST = "running", "ended", "lost"
-"""States of an attempt."""
+_RUNNING, _ENDED, _LOST, _RETURNED = "running", "ended", "lost", "returned"
+"""States of an attempt. One that was returned is like one that was lost, but nobody counts it."""
 
 _MOST_ATTEMPTS = 1000
 """A copy keeps so many of a trial's attempts; after more, somebody edited the count."""
@@ -137,6 +137,21 @@ class SqlStore:
 
     def close(self) -> None:
         self._database.close()
+
+    def hurry(self, seconds: float) -> None:
+        self._database.patience = seconds
+
+    def guard(self, sweep: str, salvage: Callable[[SweepRecord, list[TrialHistory]], object]) -> None:
+        def read(connection: Connection) -> None:
+            record = read_sweep_record(self._find_sweep(connection, sweep, *sweeps.c))
+            holders = _holders(connection, self._find_sweep(connection, sweep).id)
+            histories = self._histories(connection, sweep, running=TrialState.RUNNING)
+            salvage(record, [replace(each, holder=holders.get(each.trial.number)) for each in histories])
+
+        self._database.salvage = read
+
+    def reopen(self) -> None:
+        self._database.reopen()
 
     # ---- sweeps
 
@@ -331,7 +346,7 @@ class SqlStore:
             return None
         return self._database.write(operation)
 
-    def record_progress(self, attempt: Attempt, progress: Sequence[Progress]) -> None:
+    def record_progress(self, attempt: Attempt, progress: Sequence[Progress], patience: float = math.inf) -> None:
         origin = _new_id()
         points = [
             {
@@ -360,9 +375,9 @@ class SqlStore:
                 connection.execute(update(attempts).where(held).values(total=total))
 
         if points:
-            self._database.write(operation)
+            self._database.write(operation, patience)
 
-    def end(self, attempt: Attempt, outcome: Outcome) -> Trial:
+    def end(self, attempt: Attempt, outcome: Outcome, patience: float = math.inf) -> Trial:
         if not outcome.state.ended:
             raise ValueError(f"an attempt ends as completed, failed or pruned, not as {outcome.state}")
 
@@ -379,26 +394,32 @@ class SqlStore:
                 raise _stale(attempt)
             return read_trial(row)
 
-        return self._record(attempt, operation)
+        return self._record(attempt, operation, patience)
 
-    def lose(self, attempt: Attempt, reason: str, seconds: float = 0.0) -> Trial:
+    def lose(self, attempt: Attempt, reason: str, seconds: float = 0.0, patience: float = math.inf) -> Trial:
+        return self._give_up(attempt, reason, seconds, _LOST, patience)
+
+    def hand_back(self, attempt: Attempt, reason: str, seconds: float = 0.0, patience: float = math.inf) -> Trial:
+        return self._give_up(attempt, reason, seconds, _RETURNED, patience)
+
+    def _give_up(self, attempt: Attempt, reason: str, seconds: float, state: str, patience: float = math.inf) -> Trial:
         def operation(connection: Connection, again: bool) -> Trial:
             sweep = self._touch(connection, attempt.sweep)
             held = and_(attempts.c.token == attempt.token, attempts.c.state == _RUNNING)
             row = connection.execute(select(attempts).where(held)).one_or_none()
             if row is not None:
-                _give_up(connection, row, reason, as_float(seconds), sweep.revision)
-            elif not (again and _attempt_state(connection, attempt) == _LOST):
+                _give_up(connection, row, reason, as_float(seconds), sweep.revision, state)
+            elif not (again and _attempt_state(connection, attempt) == state):
                 raise _stale(attempt)
             return _read_trial(connection, sweep.id, attempt)
 
-        return self._record(attempt, operation)
+        return self._record(attempt, operation, patience)
 
-    def _record(self, attempt: Attempt, operation: Callable[[Connection, bool], Trial]) -> Trial:
+    def _record(self, attempt: Attempt, operation: Callable[[Connection, bool], Trial], patience: float) -> Trial:
         """Write how an attempt went. A caller may repeat the call after an error that says the store is unavailable."""
         unsure = attempt.token in self._unsure
         try:
-            trial = self._database.write(lambda connection, again: operation(connection, again or unsure))
+            trial = self._database.write(lambda connection, again: operation(connection, again or unsure), patience)
         except StoreError:
             self._unsure.add(attempt.token)
             raise
@@ -459,7 +480,8 @@ class SqlStore:
             if not done:
                 _check_retry(sweep, number, trial)
                 ended = attempts.c.sweep_id == row.id, attempts.c.number == number, attempts.c.state == _ENDED
-                connection.execute(update(attempts).where(*ended).values(state=_LOST, reason="retried"))
+                spent = {"seconds": 0.0} if trial is not None and trial.mishap else {}
+                connection.execute(update(attempts).where(*ended).values(state=_RETURNED, reason="retried", **spent))
                 fresh = dict.fromkeys(("score", "cost", "cost_metric", "error", "ended_at", "stopped", "share"))
                 values = {"state": TrialState.QUEUED, "metrics": {}, "artefacts": {}, "revision": row.revision}
                 connection.execute(update(trials).where(*this).values(**fresh | values))
@@ -577,7 +599,8 @@ class SqlStore:
     def seconds_lost(self, sweep: str, number: int) -> float:
         def operation(connection: Connection) -> float:
             sweep_id = self._find_sweep(connection, sweep).id
-            lost = attempts.c.sweep_id == sweep_id, attempts.c.number == number, attempts.c.state == _LOST
+            mine = attempts.c.sweep_id == sweep_id, attempts.c.number == number
+            lost = *mine, attempts.c.state.in_((_LOST, _RETURNED))
             return readable_number(connection.scalar(select(func.sum(attempts.c.seconds)).where(*lost)))
 
         return self._database.read(operation)
@@ -596,12 +619,12 @@ class SqlStore:
 
         return self._database.read(operation)
 
-    def record_decision(self, sweep: str, decision: StoredDecision) -> None:
+    def record_decision(self, sweep: str, decision: StoredDecision, patience: float = math.inf) -> None:
         def operation(connection: Connection, again: bool) -> None:
             row = _decision_row(self._find_sweep(connection, sweep).id, decision)
             connection.execute(insert(decisions).values(row | {"at": now() if decision.at is None else decision.at}))
 
-        self._database.write(operation)
+        self._database.write(operation, patience)
 
     def decisions(self, sweep: str) -> list[StoredDecision]:
         def operation(connection: Connection) -> list[StoredDecision]:
@@ -630,27 +653,29 @@ class SqlStore:
     # ---- copies
 
     def histories(self, sweep: str) -> list[TrialHistory]:
-        def operation(connection: Connection) -> list[TrialHistory]:
-            sweep_id = self._find_sweep(connection, sweep).id
-            query = select(*TRIAL_COLUMNS).where(trials.c.sweep_id == sweep_id).order_by(trials.c.number)
-            rows = read_trials(connection.execute(query))
-            curves = _all_curves(connection, sweep_id)
-            lost: defaultdict[int, float] = defaultdict(float)
-            given_up = attempts.c.sweep_id == sweep_id, attempts.c.state != _ENDED
-            for attempt in connection.execute(select(attempts).where(*given_up)).all():
-                shown = (point.seconds for point in curves[attempt.number] if point.attempt == attempt.attempt)
-                seconds = readable_number(attempt.seconds)
-                lost[attempt.number] += seconds if attempt.state == _LOST else max(shown, default=0.0)
-            return [
-                TrialHistory(
-                    replace(trial, state=TrialState.QUEUED) if trial.state is TrialState.RUNNING else trial,
-                    curves[trial.number],
-                    lost[trial.number],
-                )
-                for trial in rows
-            ]
+        return self._database.read(lambda connection: self._histories(connection, sweep))
 
-        return self._database.read(operation)
+    def _histories(
+        self, connection: Connection, sweep: str, running: TrialState = TrialState.QUEUED
+    ) -> list[TrialHistory]:
+        sweep_id = self._find_sweep(connection, sweep).id
+        query = select(*TRIAL_COLUMNS).where(trials.c.sweep_id == sweep_id).order_by(trials.c.number)
+        rows = read_trials(connection.execute(query))
+        curves = _all_curves(connection, sweep_id)
+        lost: defaultdict[int, float] = defaultdict(float)
+        given_up = attempts.c.sweep_id == sweep_id, attempts.c.state != _ENDED
+        for attempt in connection.execute(select(attempts).where(*given_up)).all():
+            shown = (point.seconds for point in curves[attempt.number] if point.attempt == attempt.attempt)
+            seconds = readable_number(attempt.seconds)
+            lost[attempt.number] += max(shown, default=0.0) if attempt.state == _RUNNING else seconds
+        return [
+            TrialHistory(
+                replace(trial, state=running) if trial.state is TrialState.RUNNING else trial,
+                curves[trial.number],
+                lost[trial.number],
+            )
+            for trial in rows
+        ]
 
     def import_sweep(
         self, record: SweepRecord, histories: Iterable[TrialHistory], decided: Iterable[StoredDecision] = ()
@@ -681,6 +706,30 @@ class SqlStore:
                     connection.execute(insert(table), rows)
 
         self._database.write(operation)
+
+    def bring_in(self, record: SweepRecord, histories: Iterable[TrialHistory]) -> list[int]:
+        kept = list(histories)
+
+        def operation(connection: Connection, again: bool) -> list[int]:
+            existing = connection.execute(select(sweeps).where(sweeps.c.name == record.name)).one_or_none()
+            if existing is None:
+                values = {name: value for name, value in vars(record).items() if name != "damage"}
+                connection.execute(insert(sweeps).values(**values, origin=_new_id(), revision=0))
+            elif read_sweep_record(existing).created_at != record.created_at:
+                raise self._sweep_exists(record.name)
+            sweep = self._touch(connection, record.name)
+            stored = select(*TRIAL_COLUMNS).where(trials.c.sweep_id == sweep.id)
+            there = {trial.number: trial for trial in read_trials(connection.execute(stored))}
+            missing = [_waiting(history) for history in kept if history.trial.number not in there]
+            _add_drivers(connection, sweep.id, missing)
+            for table, rows in _imported_rows(sweep.id, _new_id(), missing, sweep.revision).items():
+                if rows:
+                    connection.execute(insert(table), rows)
+            ended = [history for history in kept if history.trial.number in there]
+            changed = [each for each in ended if _catch_up(connection, sweep, there[each.trial.number], each)]
+            return sorted(history.trial.number for history in [*missing, *changed])
+
+        return self._database.write(operation) if kept else []
 
     def mirrors(self, sweep: str) -> list[str]:
         def operation(connection: Connection) -> list[str]:
@@ -892,19 +941,21 @@ def _attempt_state(connection: Connection, attempt: Attempt) -> str | None:
     return connection.scalar(select(attempts.c.state).where(attempts.c.token == attempt.token))
 
 
-def _give_up(connection: Connection, attempt: AnyRow, reason: str, seconds: float, revision: int) -> None:
-    """Record a running attempt as lost. It took at least as long as its learning curve shows."""
+def _give_up(
+    connection: Connection, attempt: AnyRow, reason: str, seconds: float, revision: int, state: str = _LOST
+) -> None:
+    """Record a running attempt as lost or returned. It took at least as long as its learning curve shows."""
     shown = connection.scalar(select(func.max(curve_points.c.seconds)).where(curve_points.c.token == attempt.token))
     seconds = max(seconds, readable_number(shown))
     connection.execute(
         update(attempts)
         .where(attempts.c.token == attempt.token)
-        .values(state=_LOST, reason=reason, seconds=seconds, ended_at=now())
+        .values(state=state, reason=reason, seconds=seconds, ended_at=now())
     )
     mine = attempts.c.sweep_id == attempt.sweep_id, attempts.c.number == attempt.number
     losses = connection.scalar(select(func.count()).where(*mine, attempts.c.state == _LOST)) or 0
     values: dict[str, Any] = {"state": TrialState.QUEUED}
-    if losses % MAX_ATTEMPTS == 0:
+    if state == _LOST and losses % MAX_ATTEMPTS == 0:
         error = f"lost {losses} times; the last time: {reason}"
         values = {"state": TrialState.FAILED, "error": error, "ended_at": now()}
     connection.execute(
@@ -914,18 +965,80 @@ def _give_up(connection: Connection, attempt: AnyRow, reason: str, seconds: floa
     )
 
 
-def _imported_rows(sweep_id: int, origin: str, histories: Sequence[TrialHistory]) -> dict[Table, list[dict[str, Any]]]:
+def _holders(connection: Connection, sweep_id: int) -> dict[int, dict[str, Any]]:
+    """The token of each running attempt with the row of its driver, by the trial's number."""
+    held = attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING
+    columns = [column for column in drivers.c if column.name not in (*_sign_of_life(), "sweep_id", "left_at")]
+    query = select(attempts.c.number, attempts.c.token, *columns).join(drivers).where(*held)
+    rows = connection.execute(query).mappings().all()
+    return {row["number"]: {name: value for name, value in row.items() if name != "number"} for row in rows}
+
+
+def _add_drivers(connection: Connection, sweep_id: int, histories: Sequence[TrialHistory]) -> None:
+    """Add the drivers that hold trials, where they are missing."""
+    there = set(connection.scalars(select(drivers.c.id).where(drivers.c.sweep_id == sweep_id)))
+    for history in histories:
+        if history.holder is not None and history.holder["id"] not in there:
+            row = {name: value for name, value in history.holder.items() if name != "token"}
+            connection.execute(insert(drivers).values(**row, sweep_id=sweep_id, **_sign_of_life()))
+            there.add(row["id"])
+
+
+def _waiting(history: TrialHistory) -> TrialHistory:
+    """The same, where nobody runs it."""
+    if history.trial.state is not TrialState.RUNNING or history.holder is not None:
+        return history
+    return replace(history, trial=replace(history.trial, state=TrialState.QUEUED))
+
+
+def _catch_up(connection: Connection, sweep: AnyRow, stored: Trial, history: TrialHistory) -> bool:
+    """Record how an attempt went that runs here according to the store; return whether it did."""
+    known = history.trial
+    if stored.state.ended or stored.attempts != known.attempts or stored.params != known.params:
+        return False
+    if known.state is TrialState.RUNNING or known.state is stored.state:
+        return False
+    this = attempts.c.sweep_id == sweep.id, attempts.c.number == known.number, attempts.c.state == _RUNNING
+    token = connection.scalar(select(attempts.c.token).where(*this))
+    if token is not None:
+        _add_points(connection, token, [point for point in history.curve if point.attempt == known.attempts])
+    state, seconds = (_ENDED, 0.0) if known.state.ended else (_RETURNED, as_float(history.seconds_lost))
+    connection.execute(update(attempts).where(*this).values(state=state, seconds=seconds, ended_at=now()))
+    values = {column.name: getattr(known, column.name) for column in TRIAL_COLUMNS if column.name != "number"}
+    changes = values | _results(known) | {"revision": sweep.revision, "dropped": stored.dropped}
+    connection.execute(
+        update(trials).where(trials.c.sweep_id == sweep.id, trials.c.number == known.number).values(**changes)
+    )
+    return True
+
+
+def _add_points(connection: Connection, token: str, points: Sequence[CurvePoint]) -> None:
+    """Append to the learning curve of an attempt what is not in it yet."""
+    held = select(curve_points.c.step, curve_points.c.seconds).where(curve_points.c.token == token)
+    there = {tuple(row) for row in connection.execute(held).all()}
+    new = [point for point in points if (point.step, point.seconds) not in there]
+    if new:
+        connection.execute(insert(curve_points), [_point_row(point, token, _new_id()) for point in new])
+
+
+def _imported_rows(
+    sweep_id: int, origin: str, histories: Sequence[TrialHistory], revision: int = 1
+) -> dict[Table, list[dict[str, Any]]]:
     """Rows of trials that ran elsewhere. All their attempts but the last of an ended trial were lost."""
     rows: dict[Table, list[dict[str, Any]]] = {trials: [], attempts: [], curve_points: []}
     for history in histories:
         trial = history.trial
         key = {"sweep_id": sweep_id, "number": trial.number}
         values = {column.name: getattr(trial, column.name) for column in TRIAL_COLUMNS}
-        rows[trials].append(values | key | {"revision": 1, "origin": origin} | _results(trial))
+        rows[trials].append(values | key | {"revision": revision, "origin": origin} | _results(trial))
         tokens = {attempt: _new_id() for attempt in _attempts_of(history)}
+        if history.holder is not None:
+            tokens[trial.attempts] = history.holder["token"]
         for attempt, token in tokens.items():
             ended = trial.state.ended and attempt == max(tokens)
-            values = {"token": token, "attempt": attempt, "state": _ENDED if ended else _LOST}
+            held = history.holder if attempt == trial.attempts else None
+            state = _ENDED if ended else _RUNNING if held else _LOST
+            values = {"token": token, "attempt": attempt, "state": state, "driver_id": held["id"] if held else None}
             rows[attempts].append(
                 values | key | {"seconds": as_float(history.seconds_lost) if attempt == 1 and not ended else 0.0}
             )

@@ -144,17 +144,18 @@ def _write_json(
     whole = {
         "format": _FORMAT,
         "sweep": _record_adapter.dump_python(record, exclude={"damage"}),
-        "trials": _histories_adapter.dump_python(histories, exclude={"__all__": {"trial": {"damage"}}}),
+        "trials": _histories_adapter.dump_python(histories, exclude={"__all__": {"trial": {"damage"}, "holder": True}}),
         "decisions": _decisions_adapter.dump_python(decisions),
     }
-    path.write_text(encoding.dumps(_with_text_dates(whole)) + "\n")
+    path.write_text(encoding.dumps(with_text_dates(whole)) + "\n")
 
 
-def _with_text_dates(value: Any) -> Any:
+def with_text_dates(value: Any) -> Any:
+    """Nested data with each date as text, for JSON."""
     if isinstance(value, Mapping):
-        return {key: _with_text_dates(item) for key, item in value.items()}
+        return {key: with_text_dates(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_with_text_dates(item) for item in value]
+        return [with_text_dates(item) for item in value]
     return value.isoformat() if isinstance(value, datetime) else value
 
 

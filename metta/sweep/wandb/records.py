@@ -100,6 +100,8 @@ def trial_summary(trial: Trial, text: str) -> dict[str, Any]:
         summary["stopped"] = trial.stopped
     if trial.state is TrialState.PRUNED and trial.share is not None:
         summary["share"] = trial.share
+    if trial.mishap:
+        summary["mishap"] = True
     if trial.error:
         summary["error"] = trial.error.strip().rpartition("\n")[2][:1000]
     return {**summary, KEY: {"trial": text, "digest": digest(text)}}

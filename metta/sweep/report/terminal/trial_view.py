@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from metta.common.config import flatten
+from metta.sweep.analysis.failures import log_end
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.report.curves import curve_metric, curve_points
 from metta.sweep.report.format import (
@@ -19,6 +20,7 @@ from metta.sweep.report.format import (
     value_text,
 )
 from metta.sweep.report.terminal.chart import chart
+from metta.sweep.retention import sweep_folder, trial_folder
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import CurvePoint
 from metta.sweep.trial import Trial, TrialState
@@ -69,6 +71,9 @@ def print_trial(
     if trial.error:
         say("error:", "bold red")
         say(trial.error.rstrip(), "red")
+        folder = trial_folder(sweep_folder(state.record), trial.number)
+        if folder.is_dir():
+            say("\n".join([f"its folder: {folder}", *log_end(folder)]))
     for artefact, uri in trial.artefacts.items():
         say(f"{artefact}: {uri}")
     for what, command in commands.items():
@@ -81,6 +86,8 @@ def _remarks(state: SweepState, trial: Trial) -> list[str]:
     reading, lines = state.reader.read(trial), []
     if trial.dropped is not None:
         lines.append(f"dropped{f': {trial.dropped}' if trial.dropped else ''}")
+    if trial.mishap:
+        lines.append("a mishap: it says nothing about the hyperparameters, so it is neither learnt from nor counted")
     if trial.stopped is not None:
         lines.append(f"stopped early: {trial.stopped}")
     if trial.number in state.repeats:

@@ -1,0 +1,110 @@
+"""The only place that decides what a failure says: something about the hyperparameters, or nothing.
+
+Not a number, out of memory and a crash while training may come from the hyperparameters, so the optimiser learns from
+them. A mishap says nothing about them: there is no GPU, no such program or file, a module cannot be imported, or the
+metric was never printed. It is neither learnt from nor counted, and the trial is run again once that is mended. Trouble
+is a mishap that may pass by itself: a full disk, a folder on a network that is away, too many open files. It is waited
+for.
+
+All are recognised by the text that is stored as the error of a trial, so that trials of any store can be judged.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+
+MISHAP = "mishap: "
+"""Begins the error of a trial that failed for a reason that code knows to be a mishap."""
+
+_LINES = 60
+_EXCEPTION = re.compile(r"^(?:[\w.]*\.)?(\w+)(?::\s|$)")
+_MISHAPS = frozenset(
+    {
+        "ModuleNotFoundError",
+        "ImportError",
+        "FileNotFoundError",
+        "NotADirectoryError",
+        "IsADirectoryError",
+        "PermissionError",
+        "ProgramNotFoundError",
+        "MetricMissingError",
+        "ConnectionError",
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+    }
+)
+_MISHAP_TEXTS = re.compile(
+    r"^exit status 12[67]\b"
+    r"|no CUDA-capable device|No CUDA GPUs are available|not compiled with CUDA|Found no NVIDIA driver"
+    r"|CUDA driver version is insufficient|invalid device ordinal|busy or unavailable",
+    re.MULTILINE,
+)
+_TROUBLE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+_TROUBLE = re.compile("|".join(re.escape(os.strerror(number)) for number in _TROUBLE_ERRNOS))
+
+
+@lru_cache(maxsize=4096)
+def is_mishap(error: str | None) -> bool:
+    """Whether a failure says nothing about the hyperparameters.
+
+    Args:
+        error: as stored: a reason, a traceback, or the last lines of a program's output.
+
+    Example:
+        >>> is_mishap("Traceback ...\\nModuleNotFoundError: No module named 'torch'")
+        True
+        >>> is_mishap("the score loss is nan")
+        False
+    """
+    if not error:
+        return False
+    if error.startswith(MISHAP) or _MISHAP_TEXTS.search(error):
+        return True
+    return _last_exception(error) in _MISHAPS or _TROUBLE.search(_end(error)) is not None
+
+
+def trouble(error: str, run_dir: str) -> str | None:
+    """What is to be waited for before a trial that failed is run again; None where waiting does not mend it."""
+    parent = Path(run_dir).parent
+    if run_dir and not _can_be_reached(parent):
+        return f"the folder of the runs, {parent}, is away"
+    if found := _TROUBLE.search(_end(error)):
+        return f"{found[0]} (in {parent})"
+    return None
+
+
+def is_over(run_dir: str) -> bool:
+    """Whether a run can make files in its folder again."""
+    probe = Path(run_dir).parent / f".probe-{os.getpid()}"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(65536))
+            file.flush()
+            os.fsync(file.fileno())
+        probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _can_be_reached(folder: Path) -> bool:
+    try:
+        folder.stat()
+    except OSError:
+        return False
+    return True
+
+
+def _end(error: str) -> str:
+    return "\n".join(error.strip().splitlines()[-_LINES:])
+
+
+def _last_exception(error: str) -> str | None:
+    """The class of the exception that a traceback ends with."""
+    names = [match[1] for line in _end(error).splitlines() if (match := _EXCEPTION.match(line))]
+    exceptions = [name for name in names if name.endswith(("Error", "Exception", "Exit", "Interrupt"))]
+    return exceptions[-1] if exceptions else None

@@ -1,0 +1,68 @@
+"""Signals by which somebody asks a driver to stop. Processes that it forks do not inherit how it handles them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+Handler = Callable[[int, FrameType | None], None]
+
+_before: dict[signal.Signals, Any] = {}
+"""How signals that a driver handles now were handled before."""
+
+
+@contextmanager
+def stops_are_interrupts() -> Iterator[None]:
+    """Treat as Ctrl-C what clusters and terminals send to end a job: SIGTERM, and SIGHUP unless it is ignored."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handler(signal.SIGTERM, interrupt):
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup asks
+            yield
+        else:
+            with _handler(signal.SIGHUP, interrupt):
+                yield
+
+
+@contextmanager
+def first_interrupt(action: Callable[[], None]) -> Iterator[None]:
+    """Do `action` at the first Ctrl-C; the second is a KeyboardInterrupt."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        action()
+
+    with _handler(signal.SIGINT, interrupt):
+        yield
+
+
+@contextmanager
+def _handler(number: signal.Signals, handler: Handler) -> Iterator[None]:
+    """Handle a signal in the main thread. Python allows it in no other, so elsewhere nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(number, handler)
+    _before[number] = previous
+    try:
+        yield
+    finally:
+        del _before[number]
+        signal.signal(number, previous)
+
+
+def _as_before() -> None:
+    """In a forked child: handle signals as they were handled before the driver came."""
+    for number, previous in _before.items():
+        with suppress(ValueError, TypeError):  # a handler that was not set by Python cannot be set again
+            signal.signal(number, previous)
+
+
+os.register_at_fork(after_in_child=_as_before)

@@ -1,0 +1,134 @@
+"""What a driver could not write into its store, kept beside the runs until it can be brought in.
+
+A journal is a file of JSON lines: the sweep, then a line for each trial whose state the store may not hold. Every line
+is on the disk before the driver goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from metta.sweep.store import encoding
+from metta.sweep.store.process import Process, this_process
+from metta.sweep.store.protocol import Store, StoreError, SweepRecord, TrialHistory
+from metta.sweep.store.transfer import with_text_dates
+
+_PATTERN = "journal-*.jsonl"
+_process = TypeAdapter(Process)
+_record = TypeAdapter(SweepRecord)
+_history = TypeAdapter(TrialHistory)
+
+
+class Journal:
+    """Trials that the store may not hold as they are.
+
+    Args:
+        folder: where to keep them; without one they are kept in memory only.
+        store: URL of the store, without any password.
+        record: the sweep.
+    """
+
+    def __init__(self, folder: Path | None, store: str, record: SweepRecord) -> None:
+        process = this_process()
+        self.path = None if folder is None else folder / f"journal-{process.host}-{process.pid}.jsonl"
+        self._head = {
+            "store": store,
+            "process": _process.dump_python(process),
+            "sweep": with_text_dates(_record.dump_python(record, exclude={"damage"})),
+        }
+        self._kept: dict[int, TrialHistory] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def histories(self) -> list[TrialHistory]:
+        """What is kept, by number."""
+        return [history for _, history in sorted(self._kept.items())]
+
+    def keep(self, histories: Iterable[TrialHistory]) -> None:
+        """Keep trials, on the disk before this returns.
+
+        Raises:
+            OSError: the disk does not take them; they are kept in memory.
+        """
+        new = list(histories)
+        for history in new:
+            _merge(self._kept, history)
+        if self.path is None:
+            return
+        lines = [] if self.path.exists() else [encoding.dumps(self._head)]
+        lines += [encoding.dumps({"trial": _plain(history)}) for history in new]
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def drop(self, number: int) -> None:
+        """Forget a trial, because the store holds it now."""
+        self._kept.pop(number, None)
+        if not self._kept:
+            self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._kept.clear()
+        if self.path is not None:
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+
+
+def bring_in_journals(store: Store, sweep: str, root: Path, notice: Callable[[str], None]) -> None:
+    """Bring in what earlier drivers of a sweep could not write into this store.
+
+    Args:
+        root: the folder that holds the folders of the sweep's runs.
+    """
+    for path in sorted(root.glob(f"*/{_PATTERN}")):
+        try:
+            head, histories = _read(path)
+            process = _process.validate_python(head["process"])
+            if head["store"] != store.url or (process.is_here() and not process.has_died()):
+                continue
+            changed = store.bring_in(_record.validate_python(head["sweep"]), histories)
+            path.unlink()
+        except (StoreError, OSError, ValidationError, LookupError, TypeError, ValueError) as error:
+            notice(f"the journal {path} cannot be brought in: {error}")
+            continue
+        if changed:
+            trials = "trial" if len(changed) == 1 else "trials"
+            notice(f"{len(changed)} {trials} of {sweep} brought in from the journal of a driver that lost its store")
+
+
+def _read(path: Path) -> tuple[Mapping[str, Any], list[TrialHistory]]:
+    """The first line of a journal, and its trials. A last line that was cut short is skipped."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    whole = [encoding.loads(line) for line in lines[:-1]]
+    kept: dict[int, TrialHistory] = {}
+    for line in whole[1:]:
+        _merge(kept, _history.validate_python(line["trial"]))
+    if not whole:
+        raise ValueError("it is empty")
+    return whole[0], [history for _, history in sorted(kept.items())]
+
+
+def _merge(kept: dict[int, TrialHistory], history: TrialHistory) -> None:
+    """Take a later word on a trial, with the learning curve as far as either knows it."""
+    before = kept.get(history.trial.number)
+    if before is not None:
+        known = {(point.attempt, point.step, point.seconds) for point in before.curve}
+        new = [point for point in history.curve if (point.attempt, point.step, point.seconds) not in known]
+        seconds = max(before.seconds_lost, history.seconds_lost)
+        history = replace(history, curve=[*before.curve, *new], seconds_lost=seconds)
+    kept[history.trial.number] = history
+
+
+def _plain(history: TrialHistory) -> Any:
+    return with_text_dates(_history.dump_python(history, exclude={"trial": {"damage"}}))
