@@ -22,6 +22,8 @@ MISHAP = "mishap: "
 
 _LINES = 60
 _EXCEPTION = re.compile(r"^(?:[\w.]*\.)?(\w+)(?::\s|$)")
+_OWN = frozenset({"ProgramNotFoundError", "MetricMissingError"})
+"""Of our own, raised by `metta.sweep.program`; what they quote of a program's output says nothing more."""
 _MISHAPS = frozenset(
     {
         "ModuleNotFoundError",
@@ -30,8 +32,6 @@ _MISHAPS = frozenset(
         "NotADirectoryError",
         "IsADirectoryError",
         "PermissionError",
-        "ProgramNotFoundError",
-        "MetricMissingError",
         "ConnectionError",
         "ConnectionRefusedError",
         "ConnectionResetError",
@@ -64,7 +64,10 @@ def is_mishap(error: str | None) -> bool:
         return False
     if error.startswith(MISHAP) or _MISHAP_TEXTS.search(error):
         return True
-    return _last_exception(error) in _MISHAPS or _TROUBLE.search(_end(error)) is not None
+    first = _EXCEPTION.match(error)
+    if first is not None and first[1] in _OWN:
+        return True
+    return _last_exception(error) in _MISHAPS | _OWN or _TROUBLE.search(_end(error)) is not None
 
 
 def trouble(error: str, run_dir: str) -> str | None:

@@ -31,6 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "exit status 1; its errors are in stderr.log\nRuntimeError: No CUDA GPUs are available",
         "mishap: the run did not measure 'loss'",
         "Traceback (most recent call last):\n  ...\nmetta.sweep.program.errors.MetricMissingError: no number",
+        "MetricMissingError: no number 'loss'; the end of its output:\nValueError: quoted",
         "Traceback (most recent call last):\n  ...\nOSError: [Errno 28] No space left on device",
     ],
 )

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from metta.common.entry_point import EntryPoint
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.store import open_store
-from metta.sweep.store.protocol import Store
+from metta.sweep.store.protocol import Outcome, Store
 from metta.sweep.trial import TrialState
 
 ROOT = Path(__file__).parents[3]
@@ -104,3 +105,33 @@ def test_a_failed_trial_is_retried(store: Store, capsys: pytest.CaptureFixture[s
     assert [trial.state for trial in after] == [trial.state for trial in before], "the same x fails again"
     assert metta_sweep(["retry", "q", str(completed)]) == 2
     assert f"trial {completed} is completed; only a failed trial can be retried" in capsys.readouterr().err
+
+
+def test_every_failed_trial_is_queued_again_and_nothing_else(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.create_sweep("q", {})
+    driver = store.join("q")
+    for number, error in enumerate([None, "ValueError: x", "ImportError: y", "ValueError: z"]):
+        state = TrialState.FAILED if error else TrialState.COMPLETED
+        store.end(store.start(driver, number, {}), Outcome(state, error=error))
+    store.drop("q", [3])
+    store.leave(driver)
+    assert "trials 1-2 are queued again" in said(capsys, "retry", "q", "--failed")
+    assert [trial.state.value for trial in store.trials("q")] == ["completed", "queued", "queued", "failed"]
+    assert "no trial has failed" in said(capsys, "retry", "q", "--failed")
+    for words in (["retry", "q"], ["retry", "q", "1", "--failed"]):
+        assert metta_sweep(words) == 2
+
+
+def test_the_exit_status_says_whether_a_trial_has_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
+    file = tmp_path / "s.yaml"
+    space = {"x": {"min": 0, "max": 1, "distribution": "uniform"}}
+    sweep = {"metric": "loss", "num_trials": 2, "parameters": space, "command": ["sh", "-c", "exit 3", "${x}"]}
+    file.write_text(yaml.safe_dump(sweep))
+    assert metta_sweep(["run", str(file), "--overrides", "write_report=false"]) == 1
+    assert "metta-sweep retry s --failed" in capsys.readouterr().out
+    assert metta_sweep(["run", str(file), "--name", "t", "--json"]) == 1
+    file.write_text(yaml.safe_dump(sweep | {"command": ["sh", "-c", "echo '{\"loss\": 1}'", "${x}"]}))
+    assert metta_sweep(["run", str(file), "--name", "u", "--overrides", "write_report=false"]) == 0

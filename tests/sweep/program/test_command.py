@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from metta.sweep import load_sweep
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.definition import open_sweep
 from metta.sweep.program import process
@@ -24,7 +25,7 @@ from metta.sweep.program.process import Ending, run_process
 from metta.sweep.result import SweepResult
 from metta.sweep.session import trial_seed
 from metta.sweep.store import open_store
-from metta.sweep.sweep import TooManyFailuresError
+from metta.sweep.sweep import MishapError, TooManyFailuresError
 from metta.sweep.trial import Trial, TrialState
 from tests.sweep.executor.trials import alive, until
 
@@ -59,7 +60,10 @@ def run(script: str, **fields: Any) -> SweepResult:
 
 
 def failure(script: str, **fields: Any) -> Trial:
-    (trial,) = run(script, num_trials=1, **fields).trials
+    sweep = write(script, num_trials=1, **fields)
+    with suppress(MishapError):  # what says nothing about the hyperparameters stops the sweep
+        sweep.run()
+    (trial,) = load_sweep(sweep.store, sweep.sweep_name).trials()
     assert trial.state is TrialState.FAILED
     return trial
 
