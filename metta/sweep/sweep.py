@@ -246,6 +246,7 @@ class SweepLoop:
             self._left_clocks_at = time.monotonic()
             if finished is not None:
                 self._record(finished)
+            self._leave_out_own_time()
             self._end_overdue()
         elif finishing:
             raise KeyboardInterrupt
@@ -257,6 +258,7 @@ class SweepLoop:
         now = time.monotonic()
         for running in self._running.values():
             running.started_at = min(now, running.started_at + now - self._left_clocks_at)
+        self._left_clocks_at = now
 
     def _poll_commands(self) -> None:
         """Read from the store, at intervals, what another terminal asks of this driver."""
