@@ -42,7 +42,7 @@ class Faulty:
 def drive(
     path: Path, runner: Faulty, num_trials: int = 5, view: SilentView | None = None, **changes: object
 ) -> SweepState:
-    definition: SweepDefinition = parabola_definition(num_trials, **changes)
+    definition: SweepDefinition = parabola_definition(num_trials).model_copy(update=changes)
     folder = path.parent / "runs" / "one"
     folder.mkdir(parents=True, exist_ok=True)
     with closing(open_store(f"sqlite:///{path}")) as store:
