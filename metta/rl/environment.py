@@ -175,22 +175,27 @@ class Environment:
         """Steps done in this episode."""
         return self._running.current_step
 
-    def episode_stats(self) -> dict[str, float]:
+    def episode_stats(self, agents: npt.NDArray[np.bool_] | None = None) -> dict[str, float]:
         """What happened in this episode so far.
+
+        Args:
+            agents: which agents to take the mean over; by default all.
 
         Returns:
             ``reward``: mean over agents of the reward summed over the episode; ``episode_length``: steps; each of the
-            game's agent stats by its name, as the mean over all agents (0 for an agent without it); each of
+            game's agent stats by its name, as the mean over the agents (0 for an agent without it); each of
             its game stats, with ``game/`` before its name.
         """
         game = self._running
-        stats = {"reward": float(game.get_episode_rewards().mean()), "episode_length": float(game.current_step)}
+        chosen = np.arange(self.spec.num_agents) if agents is None else np.flatnonzero(agents)
+        reward = float(game.get_episode_rewards()[chosen].mean())
+        stats = {"reward": reward, "episode_length": float(game.current_step)}
         totals: dict[str, float] = {}
         episode = game.get_episode_stats()
-        for agent in episode["agent"]:
-            for name, value in agent.items():
+        for number in chosen:
+            for name, value in episode["agent"][number].items():
                 totals[name] = totals.get(name, 0.0) + value
-        stats |= {name: total / self.spec.num_agents for name, total in sorted(totals.items())}
+        stats |= {name: total / len(chosen) for name, total in sorted(totals.items())}
         return stats | {f"game/{name}": float(value) for name, value in sorted(episode["game"].items())}
 
     @property

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metta.sim.metrics import AVERAGE, categories
 from metta.sim.simulation_config import SimulationConfig
-from metta.sim.stats import possible_stats
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,21 @@ class SimulationResult:
         simulation: the simulation that was played.
         episodes: the stats of each episode that ended, as `metta.rl.environment.Environment.episode_stats` gives
             them; at least one.
+        seeds: of each of these episodes.
     """
 
     simulation: SimulationConfig
     episodes: list[dict[str, float]]
+    seeds: list[int]
 
     @property
     def score(self) -> Score:
-        values = self._values(self.simulation.score)
-        stderr = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-        return Score(statistics.fmean(values), stderr, len(values))
+        return _mean_of_simulations([self])
+
+    @property
+    def scores(self) -> list[float]:
+        """The score of each episode."""
+        return self._values(self.simulation.score)
 
     def stat(self, name: str) -> float:
         """Mean of a stat over episodes; an episode without the stat counts as 0."""
@@ -56,9 +61,15 @@ class SimulationResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of a policy on several simulations; `metta.sim.metrics` describes the names of its metrics."""
+    """The results of a policy on several simulations; `metta.sim.metrics` describes the names of its metrics.
+
+    Attributes:
+        results: of each simulation.
+        seconds: how long it took. They are no part of a trial's cost.
+    """
 
     results: list[SimulationResult]
+    seconds: float
 
     @property
     def simulation_scores(self) -> dict[str, Score]:
@@ -66,14 +77,17 @@ class Evaluation:
 
     @property
     def category_scores(self) -> dict[str, Score]:
-        scores = self.simulation_scores
+        results = {result.simulation.name: result for result in self.results}
         grouped = categories([result.simulation for result in self.results])
-        return {category: _mean([scores[member.name] for member in members]) for category, members in grouped.items()}
+        return {
+            category: _mean_of_simulations([results[member.name] for member in members])
+            for category, members in grouped.items()
+        }
 
     @property
     def average(self) -> Score:
         """The mean over categories. Each has the same weight, independent of its number of simulations."""
-        return _mean(list(self.category_scores.values()))
+        return _mean_of_categories(list(self.category_scores.values()))
 
     def metrics(self) -> dict[str, float]:
         """Every metric by its name."""
@@ -85,7 +99,7 @@ class Evaluation:
         for result in self.results:
             name = result.simulation.name
             metrics[f"{name}.episodes"] = len(result.episodes)
-            metrics |= {f"{name}/{stat}": result.stat(stat) for stat in possible_stats(result.simulation.env)}
+            metrics |= {f"{name}/{stat}": result.stat(stat) for stat in result.simulation.stats}
         return metrics
 
     def summary(self) -> list[str]:
@@ -93,8 +107,26 @@ class Evaluation:
         return [_summary(result) for result in self.results]
 
 
-def _mean(scores: Sequence[Score]) -> Score:
-    """The mean of independent scores."""
+def _mean_of_simulations(results: Sequence[SimulationResult]) -> Score:
+    """The mean over the simulations of a category, each with the same weight.
+
+    Its variance adds up over seeds, because episodes of one seed are alike: they have the same map, or one like it.
+    """
+    means = [statistics.fmean(result.scores) for result in results]
+    stderr = None
+    if all(len(result.scores) > 1 for result in results):
+        errors = defaultdict[int, float](float)
+        for result, mean in zip(results, means, strict=True):
+            episodes = len(result.scores)
+            share = len(results) * math.sqrt(episodes * (episodes - 1))
+            for seed, score in zip(result.seeds, result.scores, strict=True):
+                errors[seed] += (score - mean) / share
+        stderr = math.hypot(*errors.values())
+    return Score(statistics.fmean(means), stderr, sum(len(result.scores) for result in results))
+
+
+def _mean_of_categories(scores: Sequence[Score]) -> Score:
+    """The mean of the scores of categories, which are independent because they have different seeds."""
     errors = [score.stderr for score in scores if score.stderr is not None]
     return Score(
         mean=statistics.fmean(score.mean for score in scores),

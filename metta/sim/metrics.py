@@ -18,7 +18,6 @@ from collections.abc import Sequence
 
 from metta.common.errors import UserError
 from metta.sim.simulation_config import SimulationConfig
-from metta.sim.stats import possible_stats
 
 AVERAGE = "avg_category_score"
 
@@ -50,5 +49,5 @@ def categories(simulations: Sequence[SimulationConfig]) -> dict[str, list[Simula
 def metric_names(simulations: Sequence[SimulationConfig]) -> list[str]:
     """Every metric that a sweep over these simulations may optimise, scores first."""
     scores = [AVERAGE, *categories(simulations), *(simulation.name for simulation in simulations)]
-    stats = [f"{simulation.name}/{stat}" for simulation in simulations for stat in possible_stats(simulation.env)]
+    stats = [f"{simulation.name}/{stat}" for simulation in simulations for stat in simulation.stats]
     return scores + stats

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mettagrid.config.mettagrid_config import MettaGridConfig
 from mettagrid.map_builder.map_builder import HasSeed
+from mettagrid.renderer.miniscope.symbol import DEFAULT_SYMBOL_MAP
 from mettagrid.renderer.renderer import Renderer
 from mettagrid.simulator.interface import SimulatorEventHandler
 from mettagrid.simulator.simulator import Buffers, Simulation
 
 from metta.rl.environment import TOKEN_DIM
+from metta.sim.symbols import characters
 
 if TYPE_CHECKING:
-    from metta.sim.evaluate import Player
+    from metta.sim.episodes import Player
+
+OF_EVERY_GAME = ("empty", "cursor", "?")
+"""Kinds of mettagrid's terminal that are no objects."""
 
 
 def watch(
@@ -30,7 +35,7 @@ def watch(
         watchers: notified of the start, each step and the end. A `Renderer` among them draws after each step, and a
             person's actions in it replace the policy's.
     """
-    config = _seeded(env, seed)
+    config = _drawable(_seeded(env, seed))
     buffers = _allocate(config)
     simulation = Simulation(config, seed, event_handlers=watchers, buffers=buffers)
     renderers = [watcher for watcher in watchers if isinstance(watcher, Renderer)]
@@ -63,6 +68,17 @@ def _seeded(env: MettaGridConfig, seed: int) -> MettaGridConfig:
     config = env.model_copy(deep=True)
     if isinstance(config.game.map_builder, HasSeed):
         config.game.map_builder.seed = seed
+    return config
+
+
+def _drawable(config: MettaGridConfig) -> MettaGridConfig:
+    """The game with a character for each kind of object, where the game itself has none.
+
+    The terminal's legend lists all kinds that mettagrid has a character for; those that the game lacks get none.
+    """
+    kinds = ["agent", *config.game.objects]
+    absent = dict.fromkeys(set(DEFAULT_SYMBOL_MAP) - {*kinds, *OF_EVERY_GAME}, "")
+    config.game.render.symbols = {**absent, **characters(kinds), **config.game.render.symbols}
     return config
 
 

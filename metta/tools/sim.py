@@ -36,10 +36,12 @@ class SimTool(Tool):
         from metta.rl.environment import EnvironmentSpec
         from metta.rl.player import require_compatible
         from metta.sim.evaluate import evaluate
+        from metta.sim.league import require_opponents
 
         player = load_policy(self.policy_uri)
         for simulation in self.simulations:
             require_compatible(player.spec, EnvironmentSpec.of(simulation.env), f"simulation {simulation.name}")
+            require_opponents(simulation)
         return evaluate(player, self.simulations)
 
     def invoke(self) -> int:

@@ -17,7 +17,7 @@ from metta.sim.simulation_config import SimulationConfig
 from metta.sim.stats import possible_stats
 from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import Report, TrialResult
-from metta.tools.training import TRAINING_METRICS, TrainingTool, progress_reporter
+from metta.tools.training import EVALUATION_SECONDS, TRAINING_METRICS, TrainingTool, progress_reporter
 from metta.tools.traits import IN_GAMES
 from metta.tools.watch import ReplayTool
 
@@ -51,10 +51,12 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
         from metta.rl.environment import EnvironmentSpec
         from metta.rl.player import require_compatible
         from metta.rl.trainer import train
+        from metta.sim.league import require_opponents
 
         spec = EnvironmentSpec.of(self.env)
         for simulation in self.simulations:
             require_compatible(spec, EnvironmentSpec.of(simulation.env), f"simulation {simulation.name}")
+            require_opponents(simulation)
 
         trained = train(self.trainer, self.env, run_dir, progress_reporter(report))
         absent = {f"train/{stat}": 0.0 for stat in _agent_stats(self)}
@@ -63,7 +65,7 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
         if self.simulations and not trained.stopped and leads():
             evaluation = self._evaluate(trained.policy_uri)
             _write_episodes(run_dir / "episodes.json", evaluation)
-            metrics |= evaluation.metrics()
+            metrics |= evaluation.metrics() | {EVALUATION_SECONDS: evaluation.seconds}
             if self.evaluation.gif:
                 artefacts["gif"] = self._draw_episode(trained.policy_uri, run_dir)
         return TrialResult(

@@ -59,6 +59,9 @@ TRAINING_METRICS = (
 )
 """Metrics of every run, besides the stats of its game, ``train/<stat>``; see `metta.rl.trainer.train`."""
 
+EVALUATION_SECONDS = "eval_seconds"
+"""The metric that says how long the evaluation took. These seconds are no part of the cost, which is training alone."""
+
 PLAIN_PROGRESS_SECONDS = 10.0
 """How often a run without a terminal prints its progress."""
 

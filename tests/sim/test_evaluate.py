@@ -1,3 +1,6 @@
+import os
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -6,7 +9,8 @@ import metta.sim.evaluate
 from experiments import arena, navigation
 from metta.common.errors import UserError
 from metta.rl.environment import EnvironmentSpec
-from metta.sim.evaluate import UnfinishedEvaluationError, evaluate, evaluation_seeds
+from metta.sim.evaluate import UnfinishedEvaluationError, evaluate, evaluation_seeds, worthwhile_cores
+from metta.sim.players import PlayerError
 from metta.sim.simulation_config import SimulationConfig
 from metta.sim.stats import possible_stats
 
@@ -35,7 +39,7 @@ class Watcher(RandomPlayer):
         return np.asarray(sums // 7 % self.num_actions, dtype=np.int32)
 
 
-def simulation(name: str = "arena/combat", episodes: int = 4, **settings: float) -> SimulationConfig:
+def simulation(name: str = "arena/combat", episodes: int = 4, **settings: Any) -> SimulationConfig:
     env = arena.make_env(num_agents=6, max_steps=40)
     return SimulationConfig(name=name, env=env, num_episodes=episodes, **settings)
 
@@ -51,7 +55,8 @@ def test_every_episode_has_its_own_seed() -> None:
     assert len(set(seeds)) == 50
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert evaluation_seeds(simulation(episodes=20)) == seeds[:20]
-    assert not set(seeds) & set(evaluation_seeds(simulation("arena/basic", episodes=50)))
+    assert evaluation_seeds(simulation("arena/basic", episodes=50)) == seeds, "a category has the same maps"
+    assert not set(seeds) & set(evaluation_seeds(simulation("other/combat", episodes=50)))
     episodes = evaluate(Watcher(), [simulation()]).results[0].episodes
     assert len({episode["cell.visited"] for episode in episodes}) == 4, "the maps differ"
 
@@ -63,6 +68,37 @@ def test_the_number_of_environments_side_by_side_does_not_matter(monkeypatch: py
     in_pairs = Watcher()
     assert evaluate(in_pairs, [simulation()]).results == results
     assert (set(together.asked), set(in_pairs.asked)) == ({24}, {12})
+
+
+@pytest.mark.parametrize("opponents", [[], ["random"]])
+def test_the_number_of_cores_does_not_matter(monkeypatch: pytest.MonkeyPatch, opponents: list[str]) -> None:
+    monkeypatch.setattr(metta.sim.evaluate, "AGENTS_TOGETHER", 6)
+    two = [simulation(episodes=5, opponents=opponents), simulation("other/combat", episodes=2)]
+    alone, together = (evaluate(RandomPlayer(), two, cores) for cores in (1, 3))
+    assert alone.results == together.results
+    assert alone.seconds > 0
+
+
+class Failing(RandomPlayer):
+    """Fails in every process but the one that it was made in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.home = os.getpid()
+
+    def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+        assert os.getpid() == self.home, "far from home"
+        return super().act(observations)
+
+
+def test_a_process_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metta.sim.evaluate, "AGENTS_TOGETHER", 6)
+    with pytest.raises(PlayerError, match="far from home"):
+        evaluate(Failing(), [simulation()], cores=2)
+
+
+def test_a_short_evaluation_starts_no_processes() -> None:
+    assert worthwhile_cores([simulation()]) == 1
 
 
 def test_an_episode_that_ends_early_is_not_stepped_again() -> None:
