@@ -6,18 +6,30 @@
               ├────────────────────────┴────> lasery ──> laser
               └─────────────────────────────> armory ──> armor
 
-An agent uses a station by moving into it. In combat it attacks another agent by moving into it: this costs a laser and
-takes the other's ore and batteries, unless the other has an armor, which is used up instead.
+An agent uses a station by moving into it. In combat it attacks another agent by moving into it, which costs a laser.
+A hit is worth `BOUNTY` hearts, takes the other's ore and batteries, and stuns it: for `STUN_STEPS` steps it can use
+no station, cannot attack, and cannot be hit again. An agent that has an armor is not hit: the armor is used up instead,
+and is worth `PARRY` hearts. So in combat lasers and armors are other ways to hearts. Without combat both are useless.
+
+Agents see each other's inventories and who is stunned, and not whether there is combat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 from mettagrid.config.action_config import ActionsConfig, ChangeVibeActionConfig
-from mettagrid.config.filter import actorHas, targetHas
-from mettagrid.config.game_value import stat
+from mettagrid.config.filter import (
+    GameValueFilter,
+    HandlerTarget,
+    actorHas,
+    actorVibe,
+    targetHas,
+    targetVibe,
+)
+from mettagrid.config.game_value import SumGameValue, stat, val
 from mettagrid.config.handler_config import FirstMatch, Handler
 from mettagrid.config.mettagrid_config import (
     AgentConfig,
@@ -28,7 +40,19 @@ from mettagrid.config.mettagrid_config import (
     ResourceLimitsConfig,
     WallConfig,
 )
-from mettagrid.config.mutation import logActorAgentStat, updateActor, updateTarget, withdraw
+from mettagrid.config.mutation import (
+    AnyMutation,
+    ChangeVibeMutation,
+    EntityTarget,
+    StatsEntity,
+    StatsMutation,
+    StatsTarget,
+    logActorAgentStat,
+    logTargetAgentStat,
+    updateActor,
+    updateTarget,
+    withdraw,
+)
 from mettagrid.config.obs_config import GlobalObsConfig, ObsConfig
 from mettagrid.config.reward_config import reward
 from mettagrid.map_builder.random_map import RandomMapBuilderConfig
@@ -40,26 +64,52 @@ from metta.tools.watch import PlayTool, ReplayTool
 
 RESOURCES = ["ore", "battery", "heart", "laser", "armor"]
 SHAPING = {"ore": 0.1, "battery": 0.5}
+COMBAT_SHAPING = {**SHAPING, "laser": 0.5}
 """Default reward for each unit gained of the resources that lead to a heart, whose reward is 1."""
 
 WIDTH = HEIGHT = 25
 WINDOW, CELLS_IN_SIGHT = 9, 57  # an agent sees a disc with the window's diameter
 CARRY_LIMIT = 5
 STATIONS = {"mine": 20, "generator": 15, "altar": 15, "lasery": 4, "armory": 4}
-WALLS = 10
+LASER, LASER_IN_COMBAT = {"ore": 1, "battery": 1}, {"ore": 1}
+"""What a laser is made of."""
+SCARCE_MINES = 5
+WALLS, MANY_WALLS = 10, 90
+
+EPISODES = 32
+"""Episodes of each simulation."""
+OPPONENTS = ("random", "miners", "fighters")
+"""Whom a policy meets in the league: agents that act at random, that were trained without combat, and with it."""
+
+BOUNTY, PARRY = 5, 2
+"""Hearts for a hit, and for an attack that one's armor stopped."""
+STUN_STEPS = 5
+"""Steps for which an agent that was hit cannot move, and cannot be hit again."""
+AWAKE, STUNNED = "default", "junction"
+"""Vibes of mettagrid, which other agents see."""
 
 
 def make_env(
-    num_agents: int = 24, combat: bool = True, shaping: Mapping[str, float] = SHAPING, max_steps: int = 200
+    num_agents: int = 24,
+    combat: bool = True,
+    shaping: Mapping[str, float] | None = None,
+    max_steps: int = 200,
+    mines: int = STATIONS["mine"],
+    walls: int = WALLS,
 ) -> MettaGridConfig:
     """Build the arena.
 
     Args:
         num_agents: agents on the map of 25 by 25.
         combat: whether moving into another agent attacks it.
-        shaping: reward for each unit gained of a resource other than hearts; if empty, only hearts are rewarded.
+        shaping: reward for each unit gained of a resource other than hearts; if empty, only hearts are rewarded. By
+            default `COMBAT_SHAPING` or `SHAPING`.
         max_steps: length of an episode, which ends by truncation.
+        mines: mines on the map; the numbers of other stations are `STATIONS`.
+        walls: cells that are walls, besides the border.
     """
+    if shaping is None:
+        shaping = COMBAT_SHAPING if combat else SHAPING
     rewards = {resource: reward(stat(f"{resource}.gained"), weight=weight) for resource, weight in shaping.items()}
     return MettaGridConfig(
         label="arena/combat" if combat else "arena/basic",
@@ -84,14 +134,15 @@ def make_env(
                 ),
                 rewards={"heart": reward(stat("heart.gained")), **rewards},
                 on_use_handler=_attack() if combat else None,
+                on_tick=_recover() if combat else None,
             ),
             objects={
                 "wall": WallConfig(),
-                "mine": _station("mine", takes={}, gives={"ore": 1}),
-                "generator": _station("generator", takes={"ore": 1}, gives={"battery": 1}),
-                "altar": _station("altar", takes={"battery": 1}, gives={"heart": 1}),
-                "lasery": _station("lasery", takes={"ore": 1, "battery": 1}, gives={"laser": 1}),
-                "armory": _station("armory", takes={"ore": 1}, gives={"armor": 1}),
+                "mine": _station("mine", combat, takes={}, gives={"ore": 1}),
+                "generator": _station("generator", combat, takes={"ore": 1}, gives={"battery": 1}),
+                "altar": _station("altar", combat, takes={"battery": 1}, gives={"heart": 1}),
+                "lasery": _station("lasery", combat, takes=LASER_IN_COMBAT if combat else LASER, gives={"laser": 1}),
+                "armory": _station("armory", combat, takes={"ore": 1}, gives={"armor": 1}),
             },
             map_builder=RandomMapBuilderConfig(
                 seed=0,
@@ -99,7 +150,7 @@ def make_env(
                 height=HEIGHT,
                 border_width=1,
                 agents=num_agents,
-                objects={**STATIONS, "wall": WALLS},
+                objects={**STATIONS, "mine": mines, "wall": walls},
             ),
         ),
     )
@@ -107,63 +158,131 @@ def make_env(
 
 def simulations() -> list[SimulationConfig]:
     """What a policy of the arena is evaluated on; the score is the mean number of hearts that an agent gained."""
-    return [
-        SimulationConfig(name="arena/basic", env=make_env(combat=False), num_episodes=16),
-        SimulationConfig(name="arena/combat", env=make_env(combat=True), num_episodes=16),
-    ]
+    return [SETTINGS["basic"](), SETTINGS["combat"]()]
 
 
-def train(run_name: str = "arena") -> TrainTool:
-    """Train on the arena with combat."""
-    return TrainTool(run_name=run_name, env=make_env(), simulations=simulations())
+def _setting(name: str, **settings: Any) -> Callable[[], SimulationConfig]:
+    return lambda: SimulationConfig(name=f"arena/{name}", env=make_env(**settings), num_episodes=EPISODES)
 
 
-def evaluate(policy_uri: str) -> SimTool:
-    """Evaluate a policy that was trained on the arena."""
-    return SimTool(policy_uri=policy_uri, simulations=simulations())
+def league(opponents: Sequence[str] = OPPONENTS) -> SimulationConfig:
+    """Matches in combat, twelve agents against twelve; the score is the share of matches that were won.
+
+    Args:
+        opponents: see `SimulationConfig`.
+    """
+    return SimulationConfig(
+        name="arena/league",
+        env=make_env(combat=True, shaping={}),
+        num_episodes=EPISODES,
+        score="win",
+        opponents=list(opponents),
+    )
 
 
-def play(policy_uri: str | None = None, combat: bool = True, seed: int = 0) -> PlayTool:
+SETTINGS: dict[str, Callable[[], SimulationConfig]] = {
+    "basic": _setting("basic", combat=False),
+    "combat": _setting("combat", combat=True),
+    "scarce": _setting("scarce", combat=False, mines=SCARCE_MINES),
+    "walls": _setting("walls", combat=False, walls=MANY_WALLS),
+    "league": league,
+}
+"""Makes each simulation of the arena, by its name without ``arena/``."""
+
+Setting = Literal["basic", "combat", "scarce", "walls", "league"]
+
+
+def train(run_name: str = "arena", combat: bool = False) -> TrainTool:
+    """Train on the arena, and evaluate with and without combat.
+
+    Args:
+        run_name: the run's name.
+        combat: whether agents attack each other in training.
+    """
+    return TrainTool(run_name=run_name, env=make_env(combat=combat), simulations=simulations())
+
+
+def evaluate(policy_uri: str, settings: Sequence[Setting] = ("basic", "combat", "scarce", "walls")) -> SimTool:
+    """Evaluate a policy that was trained on the arena.
+
+    Args:
+        policy_uri: a checkpoint's folder, as printed by the training.
+        settings: what it plays. "league" gives a share of matches won, the others hearts.
+    """
+    return SimTool(policy_uri=policy_uri, simulations=[SETTINGS[setting]() for setting in settings])
+
+
+def play(policy_uri: str | None = None, setting: Setting = "combat", seed: int = 0) -> PlayTool:
     """Show an episode in the terminal, by default with an untrained policy."""
-    return PlayTool(simulation=_simulation(combat), policy_uri=policy_uri, seed=seed)
+    return PlayTool(simulation=SETTINGS[setting](), policy_uri=policy_uri, seed=seed)
 
 
 def replay(
-    to: Path = Path("arena.gif"), policy_uri: str | None = None, combat: bool = True, seed: int = 0
+    to: Path = Path("arena.gif"), policy_uri: str | None = None, setting: Setting = "combat", seed: int = 0
 ) -> ReplayTool:
     """Write an episode as an animation (``.gif``) or as a replay for mettagrid's viewer (``.json.z``)."""
-    return ReplayTool(simulation=_simulation(combat), policy_uri=policy_uri, seed=seed, to=to)
+    return ReplayTool(simulation=SETTINGS[setting](), policy_uri=policy_uri, seed=seed, to=to)
 
 
-def _simulation(combat: bool) -> SimulationConfig:
-    basic, with_combat = simulations()
-    return with_combat if combat else basic
-
-
-def _station(name: str, takes: dict[str, int], gives: dict[str, int]) -> GridObjectConfig:
-    """An object that takes resources from its user and gives others in return."""
+def _station(name: str, combat: bool, takes: dict[str, int], gives: dict[str, int]) -> GridObjectConfig:
+    """An object that takes resources from its user and gives others in return. Stunned agents cannot use it."""
     deltas = {**{resource: -amount for resource, amount in takes.items()}, **gives}
-    return GridObjectConfig(
-        name=name,
-        on_use_handler=Handler(filters=[actorHas(takes)] if takes else [], mutations=[updateActor(deltas)]),
-    )
+    filters = [*([actorVibe(AWAKE)] if combat else []), *([actorHas(takes)] if takes else [])]
+    return GridObjectConfig(name=name, on_use_handler=Handler(filters=filters, mutations=[updateActor(deltas)]))
 
 
 def _attack() -> FirstMatch:
     """What moving into another agent does. mettagrid 0.26.22 ignores its own attack action and attack mutation."""
     shoot = updateActor({"laser": -1})
+    ready = [actorVibe(AWAKE), actorHas({"laser": 1}), targetVibe(AWAKE)]
     return FirstMatch(
         handlers=[
             Handler(
                 name="blocked",
-                filters=[actorHas({"laser": 1}), targetHas({"armor": 1})],
-                mutations=[shoot, updateTarget({"armor": -1}), logActorAgentStat("attack.blocked")],
+                filters=[*ready, targetHas({"armor": 1})],
+                mutations=[
+                    shoot,
+                    updateTarget({"armor": -1, "heart": PARRY}),
+                    logActorAgentStat("attack.blocked"),
+                    logTargetAgentStat("defence.blocked"),
+                ],
             ),
             Handler(
                 name="hit",
-                filters=[actorHas({"laser": 1})],
-                mutations=[shoot, withdraw({"ore": -1, "battery": -1}), logActorAgentStat("attack.hit")],
+                filters=ready,
+                mutations=[
+                    shoot,
+                    withdraw({"ore": -1, "battery": -1}),
+                    updateActor({"heart": BOUNTY}),
+                    logActorAgentStat("attack.hit"),
+                    *_stun(),
+                ],
             ),
+        ]
+    )
+
+
+def _stun() -> list[AnyMutation]:
+    """What makes the target unable to move for `STUN_STEPS` steps; see `_recover`."""
+    until = SumGameValue(values=[stat("stunned.steps"), val(STUN_STEPS)])
+    return [
+        ChangeVibeMutation(target=EntityTarget.TARGET, vibe_name=STUNNED),
+        StatsMutation(stat="stunned.until", target=StatsTarget.AGENT, entity=StatsEntity.TARGET, source=until),
+    ]
+
+
+def _recover() -> FirstMatch:
+    """What each step does to an agent that is stunned: it counts the step, and the last one frees the agent."""
+    stunned = actorVibe(STUNNED)
+    over = GameValueFilter(target=HandlerTarget.ACTOR, value=stat("stunned.steps"), min=stat("stunned.until"))
+    return FirstMatch(
+        handlers=[
+            Handler(
+                name="recover",
+                filters=[stunned, over],
+                mutations=[ChangeVibeMutation(target=EntityTarget.ACTOR, vibe_name=AWAKE)],
+            ),
+            Handler(name="stunned", filters=[stunned], mutations=[logActorAgentStat("stunned.steps")]),
         ]
     )
 

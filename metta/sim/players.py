@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,8 @@ class Players:
 
     def __init__(self, player: Player, cores: int) -> None:
         self._player = player
-        self._others = [_PlayerProcess(player, number) for number in range(1, cores)]
+        pickled = pickle.dumps(player) if cores > 1 else b""  # by value: torch would share each tensor as a file
+        self._others = [_PlayerProcess(pickled, number) for number in range(1, cores)]
 
     def __enter__(self) -> Self:
         return self
@@ -60,11 +62,11 @@ class Players:
 class _PlayerProcess:
     """Another process that plays, and the pipe to it."""
 
-    def __init__(self, player: Player, number: int) -> None:
+    def __init__(self, pickled: bytes, number: int) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["metta.rl.trainer"])
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, player), name=f"player-{number}", daemon=True)
+        self._process = context.Process(target=_work, args=(theirs, pickled), name=f"player-{number}", daemon=True)
         with interrupts_blocked(), theirs:  # Ctrl-C at the terminal also reaches it; only this process handles that
             self._process.start()
 
@@ -90,9 +92,10 @@ class _PlayerProcess:
         self._process.join()
 
 
-def _work(connection: Connection, player: Player) -> None:
+def _work(connection: Connection, pickled: bytes) -> None:
     """Main function of another process: play what comes through the pipe until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    player: Player = pickle.loads(pickled)  # of the process that started this one
     for groups, deadline in _received(connection):
         try:
             connection.send([play(player, group, deadline) for group in groups])

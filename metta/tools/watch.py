@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from mettagrid.simulator.interface import SimulatorEventHandler
 
     from metta.rl.player import PolicyPlayer
+    from metta.sim.episodes import Player
 
 
 class WatchTool(Tool):
     """Plays one episode of a simulation for people to watch.
 
     Attributes:
-        simulation: the game to play.
+        simulation: the game to play; if it has opponents, against the first of them.
         policy_uri: the checkpoint's folder, for example ``file:///runs/mine/checkpoints/000061``; by default an
             untrained policy plays.
         seed: seed of the episode; the same seed gives the same map.
@@ -38,9 +39,14 @@ class WatchTool(Tool):
         Raises:
             UserError: there is no such policy, or it cannot play the game.
         """
+        from metta.rl.environment import EnvironmentSpec
+        from metta.sim.league import TeamPlayer, matches
         from metta.sim.watch import watch
 
-        return watch(self._player(), self.simulation.env, self.seed, [watcher])
+        player: Player = self._player()
+        if match := matches(self.simulation)[:1]:
+            player = TeamPlayer(player, match, EnvironmentSpec.of(self.simulation.env))
+        return watch(player, self.simulation.env, self.seed, [watcher])
 
     def _player(self) -> PolicyPlayer:
         import torch

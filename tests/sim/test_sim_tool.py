@@ -6,8 +6,10 @@ from experiments import arena, navigation
 from metta.common.errors import UserError
 from metta.rl import checkpoint
 from metta.rl.adam import Adam
+from metta.rl.checkpoint import load_policy
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.trainer_config import OptimizerConfig
+from metta.sim.evaluate import evaluate
 from metta.sim.simulation_config import SimulationConfig
 from metta.tools.sim import SimTool
 
@@ -29,6 +31,12 @@ def test_a_stored_policy_gets_the_same_evaluation_each_time(policy_uri: str) -> 
     assert metrics == tool.evaluate().metrics()
     assert metrics["arena/one.episodes"] == 2
     assert metrics["arena/one/cell.visited"] > 0
+
+
+def test_a_stored_policy_gets_the_same_evaluation_on_any_number_of_cores(policy_uri: str) -> None:
+    simulations = [SimulationConfig(name="arena/one", env=ENV, num_episodes=100)]  # two parts
+    one, two = (evaluate(load_policy(policy_uri), simulations, cores) for cores in (1, 2))
+    assert one.results == two.results
 
 
 def test_it_prints_every_score_with_its_episodes(policy_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
