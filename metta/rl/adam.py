@@ -34,8 +34,12 @@ class Adam:
         self._moments = {name: torch.zeros_like(self._weights) for name in ("exp_avg", "exp_avg_sq")}
 
     @torch.no_grad()
-    def step(self, gradient: Tensor) -> None:
-        """Change the weights by their gradient: that of all parameters, flattened and concatenated."""
+    def step(self, gradient: Tensor, skip: Tensor | None = None) -> None:
+        """Change the weights by their gradient: that of all parameters, flattened and concatenated.
+
+        Args:
+            skip: if it is 1, nothing changes; so that whether to step is decided on a GPU without waiting for it.
+        """
         adam(
             [self._weights],
             [gradient],
@@ -44,6 +48,7 @@ class Adam:
             [],
             [self._steps],
             fused=True,
+            found_inf=skip,
             decoupled_weight_decay=self._config.type == "adamw",
             amsgrad=False,
             beta1=self._config.beta1,

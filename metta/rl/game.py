@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import torch
 from mettagrid.config.mettagrid_config import MettaGridConfig
 
 from metta.rl.checkpoint import make_policy
@@ -22,6 +21,10 @@ from metta.rl.vector_environment import VectorEnvironment
 
 if TYPE_CHECKING:
     from dataclasses import Field
+
+
+_ACTIONS = 1
+"""Sets the seed of an environment's actions apart from that of its episodes."""
 
 
 class Spec(Protocol):
@@ -41,9 +44,7 @@ class Collector(Protocol):
         """Mean reward of an agent's step in the last batch."""
         ...
 
-    def collect(
-        self, policy: Any, config: PPOConfig, generator: torch.Generator
-    ) -> tuple[Batch, list[dict[str, float]]]:
+    def collect(self, policy: Any, config: PPOConfig) -> tuple[Batch, list[dict[str, float]]]:
         """Play, and estimate the advantage of every action by generalised advantage estimation.
 
         Returns:
@@ -65,7 +66,7 @@ class Game(Protocol):
     def collector(
         self, num_environments: int, horizon: int, num_workers: int, seed: Sequence[int], ranks: Ranks
     ) -> AbstractContextManager[Collector]:
-        """Plays this rank's part of the environments, `horizon` steps for each batch. The seed fixes all episodes."""
+        """Plays this rank's part of the environments, `horizon` steps for each batch. The seed fixes what happens."""
         ...
 
 
@@ -98,4 +99,5 @@ class MettagridGame:
     ) -> Iterator[Collector]:
         part = ranks.part(num_environments)
         with VectorEnvironment(self._config, num_environments, num_workers, seed, part) as environments:
-            yield MettagridCollector(environments, Vocabulary(self.spec), horizon)
+            seeds = [[*seed, number, _ACTIONS] for number in part]
+            yield MettagridCollector(environments, Vocabulary(self.spec), horizon, seeds)

@@ -8,7 +8,7 @@ import torch
 
 from metta.common.errors import UserError
 from metta.rl.environment import EnvironmentSpec
-from metta.rl.policy import Policy, sample
+from metta.rl.policy import Policy, actor_of
 from metta.rl.threads import torch_threads
 from metta.rl.tokens import Vocabulary
 
@@ -27,12 +27,10 @@ class PolicyPlayer:
 
     def __init__(self, policy: Policy, spec: EnvironmentSpec) -> None:
         self.spec = spec
-        self._policy = policy
         self._vocabulary = Vocabulary(spec)
         self._device = policy.device
-        with torch.no_grad():
-            self._embeddings = policy.embeddings()
-        self._generator = torch.Generator(self._device)
+        self._actor = actor_of(policy)
+        self._generator = torch.Generator()
 
     def reset(self, num_agents: int, seed: int) -> None:
         """Begin an episode of `num_agents` agents; the seed fixes the actions that are drawn."""
@@ -42,8 +40,9 @@ class PolicyPlayer:
     def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
         """Draw the actions (int32 [agents]) of agents with the observations uint8 [agents, tokens, 3]."""
         with torch_threads(1):  # with a few hundred agents, threads wait for each other longer than they compute
-            logits, _ = self._policy(self._vocabulary.encode(observations).to(self._device), self._embeddings)
-            return sample(logits, self._generator).to(torch.int32).cpu().numpy()
+            uniforms = torch.rand(len(observations), generator=self._generator).to(self._device)
+            actions, _, _ = self._actor.act(self._vocabulary.encode(observations).to(self._device), uniforms)
+            return actions.cpu().numpy()
 
 
 def require_compatible(trained: EnvironmentSpec, played: EnvironmentSpec, name: str) -> None:

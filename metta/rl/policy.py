@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metta.rl.kernel import KernelNetwork, Unavailable, kernel
 from metta.rl.tokens import NUM_DIRECTIONS, TokenBatch, Vocabulary, sum_embeddings
 
 TYPICAL_TOKENS = 32
@@ -89,6 +90,63 @@ def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
     return layer
 
 
-def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw an action (int64 [batch]) from each row of logits."""
-    return torch.multinomial(functional.softmax(logits, dim=-1), 1, generator=generator).squeeze(-1)
+class Actor:
+    """A policy that plays, with its weights as they are now."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._embeddings = policy.embeddings()
+
+    def act(self, tokens: TokenBatch, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw actions.
+
+        Args:
+            tokens: the observations.
+            uniforms: float32 [batch] in [0, 1); they decide the actions.
+
+        Returns:
+            actions (int32), their log-probabilities, and the values, [batch] each.
+        """
+        logits, values = self._policy(tokens, self._embeddings)
+        log_probs = functional.log_softmax(logits, dim=-1)
+        actions = sample(log_probs, uniforms)
+        return actions.to(torch.int32), log_probs.gather(1, actions[:, None]).squeeze(1), values
+
+    def values(self, tokens: TokenBatch) -> Tensor:
+        """Values [batch] of observations."""
+        values: Tensor = self._policy(tokens, self._embeddings)[1]
+        return values
+
+
+def sample(log_probs: Tensor, uniforms: Tensor) -> Tensor:
+    """Draw an action (int64 [batch]) from each row: the first whose cumulative probability exceeds the number."""
+    reached = log_probs.exp().cumsum(dim=-1) <= uniforms[:, None]
+    return reached.sum(dim=-1).clamp(max=log_probs.shape[1] - 1)
+
+
+@torch.no_grad()
+def actor_of(policy: Policy) -> Actor | KernelNetwork:
+    """The fastest way to play with a policy here."""
+    return kernel_network_of(policy) or Actor(policy)
+
+
+def kernel_network_of(policy: ActorCritic, threads: int = 1) -> KernelNetwork | None:
+    """The compiled twin of a policy, or None if it has none, is not on the CPU, or the kernel is unavailable.
+
+    Args:
+        threads: the most that compute a gradient.
+    """
+    return KernelNetwork(policy, threads) if isinstance(policy, Policy) and not why_plain(policy) else None
+
+
+def why_plain(policy: ActorCritic) -> str | None:
+    """Why the compiled kernel does not compute this policy, or None if it does."""
+    if not isinstance(policy, Policy):
+        return "the compiled kernel knows only the policy of mettagrid"
+    if policy.device.type != "cpu":
+        return f"on {policy.device}"
+    try:
+        kernel()
+    except Unavailable as error:
+        return f"slower than the compiled kernel, which is unavailable: {error}"
+    return None

@@ -13,9 +13,13 @@ from torch import Tensor
 
 from metta.rl.policy import ActorCritic
 from metta.rl.ranks import Ranks
+from metta.rl.tokens import to_device
 from metta.rl.trainer_config import PPOConfig
 
 ALONE = Ranks()
+
+MEASURES = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
+"""What is measured of a minibatch."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -25,24 +29,22 @@ class TrainingDiverged(RuntimeError):
 class Observations(Protocol):
     """A sequence of observations."""
 
-    def select(self, indices: Tensor) -> Observations: ...
-
-    def split(self, number: int) -> Sequence[Observations]:
-        """Cut it into adjoining parts, as `torch.Tensor.tensor_split` does."""
+    def select(self, indices: Tensor) -> Observations:
+        """Those at `indices` (int64 [selected], in the memory of this process)."""
         ...
 
 
 class Optimizer(Protocol):
     """Changes a policy's parameters."""
 
-    def step(self, gradient: Tensor) -> None:
-        """Change them by their gradient: that of all parameters, flattened and concatenated."""
+    def step(self, gradient: Tensor, skip: Tensor) -> None:
+        """Change them by their gradient: that of all parameters, flattened and concatenated. If `skip` is 1, don't."""
         ...
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Experience to learn from, in order of step and then agent.
+    """Experience to learn from, in order of environment, then step, then agent.
 
     Attributes:
         observations: in the form that the policy reads.
@@ -64,20 +66,16 @@ class Batch:
         return len(self.actions)
 
     def select(self, indices: Tensor) -> Batch:
+        """The samples at `indices` (int64 [selected], in the memory of this process)."""
+        there = to_device(indices, self.actions.device)
         return Batch(
             self.observations.select(indices),
-            self.actions[indices],
-            self.log_probs[indices],
-            self.values[indices],
-            self.advantages[indices],
-            self.returns[indices],
+            self.actions[there],
+            self.log_probs[there],
+            self.values[there],
+            self.advantages[there],
+            self.returns[there],
         )
-
-    def split(self, number: int) -> list[Batch]:
-        """Cut it into adjoining parts whose sizes differ by at most one."""
-        tensors = (self.actions, self.log_probs, self.values, self.advantages, self.returns)
-        parts = zip(*(tensor.tensor_split(number) for tensor in tensors), strict=True)
-        return [Batch(seen, *part) for seen, part in zip(self.observations.split(number), parts, strict=True)]
 
 
 def generalized_advantages(
@@ -108,21 +106,26 @@ def generalized_advantages(
     return advantages
 
 
-def normalized_advantages(minibatches: Sequence[Tensor], ranks: Ranks) -> list[Tensor]:
-    """Advantage normalisation over each minibatch with the parts of all ranks, in one collective."""
-    moments = [torch.stack([part.mean(), part.square().mean()]) for part in (each.double() for each in minibatches)]
-    means, squares = ranks.average(torch.stack(moments)).unbind(dim=1)
+def normalized_advantages(parts: Sequence[Tensor], sizes: Sequence[float], ranks: Ranks) -> list[Tensor]:
+    """Advantage normalisation over each minibatch, in one collective.
+
+    Args:
+        parts: the advantages of this rank's part of each minibatch.
+        sizes: of each minibatch, as the mean over ranks.
+    """
+    sums = torch.stack([torch.stack([part.sum(), part.square().sum()]) for part in (each.double() for each in parts)])
+    means, squares = ranks.average(sums / sums.new_tensor(sizes)[:, None]).unbind(dim=1)
     deviations = (squares - means.square()).clamp(min=0).sqrt()
     return [
         ((advantages - mean) / (deviation + 1e-8)).float()
-        for advantages, mean, deviation in zip(minibatches, means, deviations, strict=True)
+        for advantages, mean, deviation in zip(parts, means, deviations, strict=True)
     ]
 
 
 @torch.no_grad()
 def ppo_loss(
-    log_probs: Tensor, entropies: Tensor, values: Tensor, batch: Batch, config: PPOConfig
-) -> tuple[list[Tensor], dict[str, Tensor]]:
+    log_probs: Tensor, entropies: Tensor, values: Tensor, batch: Batch, size: float, config: PPOConfig
+) -> tuple[list[Tensor], Tensor]:
     """The loss of a minibatch whose advantages are normalised.
 
     Its derivatives are written out, because autograd would take as long for its many small operations on a CPU as for
@@ -133,30 +136,31 @@ def ppo_loss(
         entropies: [batch], of the current policy's distributions over actions.
         values: [batch], as currently estimated.
         batch: the experience.
+        size: what sums over the batch are divided by: its length, if it is a whole minibatch.
         config: clips and weights.
 
     Returns:
-        the derivatives of the loss with respect to `log_probs`, `entropies` and `values`, and measures to monitor.
+        the derivatives of the loss with respect to `log_probs`, `entropies` and `values`, and what `MEASURES` names.
     """
-    size = len(batch)
     log_ratio = log_probs - batch.log_probs
     ratio = log_ratio.exp()
 
     # Clipped surrogate objective (equation 7), to be maximised. d ratio / d log_probs = ratio.
     surrogate = ratio * batch.advantages
     clipped_surrogate = ratio.clamp(1 - config.clip_coef, 1 + config.clip_coef) * batch.advantages
-    policy_loss = -torch.min(surrogate, clipped_surrogate).mean()
+    policy_loss = -torch.min(surrogate, clipped_surrogate).sum() / size
     policy_slope = torch.where(surrogate <= clipped_surrogate, surrogate, 0.0) / -size
 
-    # Clipped value loss: a value that moved further than the clip gains nothing by moving further.
+    # Clipped value loss: a value that moved further than the clip gains nothing by moving further. Clamping the value
+    # and not its change leaves a value within the clip as it is to the bit, so that its slope is not lost in a tie.
     error = values - batch.returns
-    clipped_values = batch.values + (values - batch.values).clamp(-config.clip_coef, config.clip_coef)
+    clipped_values = values.clamp(batch.values - config.clip_coef, batch.values + config.clip_coef)
     square, clipped_square = error.square(), (clipped_values - batch.returns).square()
-    value_loss = 0.5 * torch.max(square, clipped_square).mean()
+    value_loss = 0.5 * torch.max(square, clipped_square).sum() / size
     value_slope = torch.where(square >= clipped_square, error, 0.0) * (config.vf_coef / size)
 
     # Entropy bonus (equation 9).
-    entropy = entropies.mean()
+    entropy = entropies.sum() / size
     entropy_slope = torch.full_like(entropies, -config.ent_coef / size)
 
     measures = {
@@ -164,14 +168,54 @@ def ppo_loss(
         "policy_loss": policy_loss,
         "value_loss": value_loss,
         "entropy": entropy,
-        "approx_kl": ((ratio - 1) - log_ratio).mean(),
-        "clip_fraction": ((ratio - 1).abs() > config.clip_coef).float().mean(),
+        "approx_kl": ((ratio - 1) - log_ratio).sum() / size,
+        "clip_fraction": ((ratio - 1).abs() > config.clip_coef).sum() / size,
     }
-    return [policy_slope, entropy_slope, value_slope], measures
+    return [policy_slope, entropy_slope, value_slope], torch.stack([measures[name] for name in MEASURES])
+
+
+class Learner(Protocol):
+    """Computes gradients of the loss."""
+
+    def loss_gradient(
+        self, batch: Batch, indices: Tensor, advantages: Tensor, size: float, config: PPOConfig
+    ) -> Tensor:
+        """The gradient of the loss of a minibatch.
+
+        Args:
+            batch: the experience.
+            indices: int64 [minibatch], which samples of the batch are in the minibatch.
+            advantages: [minibatch], normalised.
+            size: what sums over the minibatch are divided by.
+
+        Returns:
+            the gradients of all parameters, flattened and concatenated, and after them what `MEASURES` names.
+        """
+        ...
+
+
+class AutogradLearner:
+    """Computes gradients of any policy by PyTorch."""
+
+    def __init__(self, policy: ActorCritic) -> None:
+        self._policy = policy
+        self._parameters = list(policy.parameters())
+
+    def loss_gradient(
+        self, batch: Batch, indices: Tensor, advantages: Tensor, size: float, config: PPOConfig
+    ) -> Tensor:
+        """See `Learner`."""
+        minibatch = replace(batch.select(indices), advantages=advantages)
+        evaluated = self._policy.evaluate(minibatch.observations, minibatch.actions)
+        slopes, measures = ppo_loss(*evaluated, minibatch, size, config)
+        # The gradient of a sum, because given several derivatives autograd imports sympy, which takes seconds.
+        products = [output @ slope for output, slope in zip(evaluated, slopes, strict=True)]
+        gradients = torch.autograd.grad(torch.stack(products).sum(), self._parameters)
+        return torch.cat([*(part.flatten() for part in gradients), measures])
 
 
 def update(
-    policy: ActorCritic,
+    learner: Learner,
     optimizer: Optimizer,
     batch: Batch,
     config: PPOConfig,
@@ -182,51 +226,64 @@ def update(
     """Learn from a batch: `config.update_epochs` passes in shuffled minibatches, whose sizes differ by at most one.
 
     Args:
-        batch: this rank's part of the batch; all parts have equal weight, even if their sizes differ a little.
-        generator: shuffles this rank's part.
-        ranks: the ranks that learn together. Each contributes a part to every minibatch.
+        learner: of the policy that the optimizer changes.
+        batch: this rank's part of the batch, which is the parts of all ranks, one after the other.
+        generator: shuffles the batch, on all ranks alike, so that a minibatch does not depend on their number.
+        ranks: the ranks that learn together. Each computes its part of every minibatch.
 
     Returns:
-        the mean over all minibatches of what `ppo_loss` measures, of ``grad_norm`` (before clipping), and
+        the mean over all minibatches of `MEASURES`, of ``grad_norm`` (before clipping), and
         ``explained_variance`` of the returns by the values.
 
     Raises:
         TrainingDiverged: a loss or gradient is not finite. The policy stays as it was before that minibatch.
     """
-    parameters = list(policy.parameters())
-    totals: dict[str, float] = {}
+    first, total = ranks.position(len(batch))
+    measured: list[Tensor] = []
+    diverged = torch.zeros((), device=batch.returns.device)
     for _ in range(config.update_epochs):
-        shuffled = batch.select(torch.randperm(len(batch), generator=generator).to(batch.actions.device))
-        minibatches = shuffled.split(num_minibatches)
-        advantages = normalized_advantages([minibatch.advantages for minibatch in minibatches], ranks)
-        for minibatch, normalized in zip(minibatches, advantages, strict=True):
-            evaluated = policy.evaluate(minibatch.observations, minibatch.actions)
-            slopes, measures = ppo_loss(*evaluated, replace(minibatch, advantages=normalized), config)
-            # The gradient of a sum, because given several derivatives autograd imports sympy, which takes seconds.
-            products = [output @ slope for output, slope in zip(evaluated, slopes, strict=True)]
-            gradients = torch.autograd.grad(torch.stack(products).sum(), parameters)
-            averaged = ranks.average(torch.cat([part.flatten() for part in (*gradients, *measures.values())]))
-            gradient, measured = averaged[: -len(measures)], averaged[-len(measures) :]
+        minibatches = torch.randperm(total, generator=generator).tensor_split(num_minibatches)
+        sizes = [len(minibatch) / ranks.size for minibatch in minibatches]
+        parts = [_within(minibatch, first, len(batch)) for minibatch in minibatches]
+        advantages = normalized_advantages(_at(batch.advantages, parts), sizes, ranks)
+        for part, normalized, size in zip(parts, advantages, sizes, strict=True):
+            averaged = ranks.average(learner.loss_gradient(batch, part, normalized, size, config))
+            gradient, measures = averaged[: -len(MEASURES)], averaged[-len(MEASURES) :]
             grad_norm = gradient.norm()
             gradient *= (config.max_grad_norm / (grad_norm + 1e-6)).clamp(max=1)
-            values = {**dict(zip(measures, measured.tolist(), strict=True)), "grad_norm": float(grad_norm)}
-            _require_finite(values)
-            optimizer.step(gradient)
-            for name, value in values.items():
-                totals[name] = totals.get(name, 0.0) + value
-    means = {name: total / (config.update_epochs * num_minibatches) for name, total in totals.items()}
-    return means | {"explained_variance": _explained_variance(batch, ranks)}
+            measured.append(torch.cat([measures, grad_norm[None]]))
+            diverged = torch.maximum(diverged, (~measured[-1].isfinite().all()).float())
+            optimizer.step(gradient, skip=diverged)
+    values = torch.stack(measured).cpu()  # the first time that this waits for a GPU
+    _require_finite(values)
+    means = dict(zip((*MEASURES, "grad_norm"), values.mean(dim=0).tolist(), strict=True))
+    return means | {"explained_variance": _explained_variance(batch, total / ranks.size, ranks)}
 
 
-def _explained_variance(batch: Batch, ranks: Ranks) -> float:
+def _within(indices: Tensor, first: int, number: int) -> Tensor:
+    """Those indices of the whole batch that are in this rank's part, as indices of the part."""
+    return indices[(indices >= first) & (indices < first + number)] - first
+
+
+def _at(values: Tensor, parts: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The values at the indices of each part."""
+    chosen = values[to_device(torch.cat(list(parts)), values.device)]
+    return torch.split(chosen, [len(part) for part in parts])
+
+
+def _explained_variance(batch: Batch, size: float, ranks: Ranks) -> float:
     """The fraction of the variance of the returns that the values predict."""
     samples = torch.stack([batch.returns, batch.returns - batch.values]).double()
-    means, squares = ranks.average(torch.stack([samples.mean(dim=1), samples.square().mean(dim=1)]))
+    sums = torch.stack([samples.sum(dim=1), samples.square().sum(dim=1)])
+    means, squares = ranks.average(sums / size)
     variance, unexplained = (squares - means.square()).tolist()
     return 1 - unexplained / variance if variance > 0 else 0.0
 
 
-def _require_finite(measures: dict[str, float]) -> None:
-    wrong = [f"{name} is {value}" for name, value in measures.items() if not np.isfinite(value)]
-    if wrong:
+def _require_finite(measured: Tensor) -> None:
+    """Check what was measured in each minibatch: [minibatches, measures]."""
+    diverged = ~measured.isfinite().all(dim=1)
+    if diverged.any():
+        first = dict(zip((*MEASURES, "grad_norm"), measured[int(diverged.int().argmax())].tolist(), strict=True))
+        wrong = [f"{name} is {value}" for name, value in first.items() if not np.isfinite(value)]
         raise TrainingDiverged(f"training diverged: {', '.join(wrong)}; a lower learning rate may help")

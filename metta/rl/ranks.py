@@ -86,6 +86,15 @@ class Ranks:
                     self.shared.average(values.view(-1), self.rank, COLLECTIVE_SECONDS, self.others_live)
         return values
 
+    def position(self, number: int) -> tuple[int, int]:
+        """Where the `number` items of this rank begin among those of all ranks, and how many there are."""
+        if self.size == 1:
+            return 0, number
+        numbers = torch.zeros(self.size)
+        numbers[self.rank] = number
+        numbers = (self.average(numbers) * self.size).round().to(torch.int64)
+        return int(numbers[: self.rank].sum()), int(numbers.sum())
+
     def any(self, condition: bool) -> bool:
         """Whether the condition holds on any rank. Faster than `broadcast`, for checks in every update."""
         return self.average(torch.tensor([float(condition)])).item() > 0

@@ -2,74 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from metta.rl.policy import Policy, sample
+from metta.rl.kernel import KernelNetwork
+from metta.rl.policy import Actor, Policy, actor_of
 from metta.rl.ppo import Batch, generalized_advantages
-from metta.rl.tokens import TokenBatch, Vocabulary
+from metta.rl.tokens import TokenBatch, Vocabulary, to_device
 from metta.rl.trainer_config import PPOConfig
 from metta.rl.vector_environment import VectorEnvironment
 
 
 class MettagridCollector:
-    """Plays `horizon` steps in every environment per batch. Each batch continues where the last one stopped."""
+    """Plays `horizon` steps in every environment per batch. Each batch continues where the last one stopped.
 
-    def __init__(self, environments: VectorEnvironment, vocabulary: Vocabulary, horizon: int) -> None:
+    Actions are drawn from a stream of random numbers for each environment, so that they do not depend on the ranks and
+    workers that the environments are divided among.
+
+    Args:
+        environments: of this rank.
+        vocabulary: of the environments.
+        horizon: steps of each environment per batch.
+        seeds: fixes the actions in each environment.
+    """
+
+    def __init__(
+        self, environments: VectorEnvironment, vocabulary: Vocabulary, horizon: int, seeds: Sequence[Sequence[int]]
+    ) -> None:
         self._environments = environments
         self._vocabulary = vocabulary
         self._horizon = horizon
+        self._generators = [np.random.default_rng(seed) for seed in seeds]
         self.reward_per_step = 0.0
 
     @torch.no_grad()
-    def collect(
-        self, policy: Policy, config: PPOConfig, generator: torch.Generator
-    ) -> tuple[Batch, list[dict[str, float]]]:
+    def collect(self, policy: Policy, config: PPOConfig) -> tuple[Batch, list[dict[str, float]]]:
         """Play, and estimate the advantage of every action; see `metta.rl.game.Collector`."""
-        embeddings = policy.embeddings()
+        actor = actor_of(policy)
         environments, arrays = self._environments, self._environments.arrays
         shape = (self._horizon, environments.num_environments, environments.spec.num_agents)
         trajectory = _Trajectory.allocate(shape, policy.device)
+        uniforms = to_device(self._uniforms(), policy.device)
         episodes: list[dict[str, float]] = []
 
         for step in range(self._horizon + 1):
             for group in environments.groups:
                 episodes += environments.receive(group)
-                if step > 0:
-                    self._record_outcome(trajectory, step - 1, group, policy, embeddings)
                 observed = self._encode(arrays.observations[group], policy.device)
-                logits, values = policy(observed, embeddings)
-                trajectory.values[step, group] = values.view(trajectory.values[step, group].shape)
+                if step > 0:
+                    self._record_outcome(trajectory, step - 1, group, actor)
                 if step == self._horizon:  # only the value of the state after the last action is needed
+                    trajectory.values[step, group] = actor.values(observed).view(-1, shape[2])
                     continue
-                actions = sample(logits, generator)
-                group_shape = trajectory.actions[step, group].shape
-                arrays.actions[group] = actions.view(group_shape).cpu().numpy()
+                actions, log_probs, values = actor.act(observed, uniforms[step, group].flatten())
+                arrays.actions[group] = actions.cpu().numpy().reshape(-1, shape[2])
                 environments.send(group)  # the rest is computed while workers step
                 trajectory.tokens.append(observed)
-                trajectory.actions[step, group] = actions.view(group_shape)
-                log_probs = functional.log_softmax(logits, dim=-1).gather(1, actions[:, None])
-                trajectory.log_probs[step, group] = log_probs.view(group_shape)
+                trajectory.actions[step, group] = actions.view(-1, shape[2])
+                trajectory.log_probs[step, group] = log_probs.view(-1, shape[2])
+                trajectory.values[step, group] = values.view(-1, shape[2])
 
         self.reward_per_step = float(trajectory.rewards.mean())
         return trajectory.batch(config), episodes
 
-    def _record_outcome(
-        self, trajectory: _Trajectory, step: int, group: slice, policy: Policy, embeddings: Tensor
-    ) -> None:
+    def _uniforms(self) -> Tensor:
+        """Random numbers in [0, 1) for the next batch: [steps, environments, agents]."""
+        shape = (self._horizon, self._environments.spec.num_agents)
+        drawn = [generator.random(shape, dtype=np.float32) for generator in self._generators]
+        return torch.from_numpy(np.stack(drawn, axis=1))
+
+    def _record_outcome(self, trajectory: _Trajectory, step: int, group: slice, actor: Actor | KernelNetwork) -> None:
         """Record what followed the actions of a step, with the value of the last state where an episode was cut off."""
         arrays = self._environments.arrays
         trajectory.rewards[step, group] = arrays.rewards[group]
         trajectory.terminals[step, group] = arrays.terminals[group]
         trajectory.truncations[step, group] = arrays.truncations[group]
         for truncated in group.start + np.flatnonzero(arrays.truncations[group].any(axis=1)):
-            final = self._encode(arrays.final_observations[truncated], policy.device)
-            _, trajectory.final_values[step, truncated] = policy(final, embeddings)
+            final = self._encode(arrays.final_observations[truncated], trajectory.values.device)
+            trajectory.final_values[step, truncated] = actor.values(final)
 
     def _encode(self, observations: npt.NDArray[np.uint8], device: torch.device) -> TokenBatch:
         return self._vocabulary.encode(observations.reshape(-1, *observations.shape[-2:])).to(device)
@@ -122,11 +137,12 @@ class _Trajectory:
             config.gamma,
             config.gae_lambda,
         )
+        by_environment = torch.arange(advantages.size).view(advantages.shape).transpose(0, 1).flatten()
         return Batch(
-            observations=TokenBatch.concatenate(self.tokens),
-            actions=self.actions.flatten(),
-            log_probs=self.log_probs.flatten(),
-            values=self.values[:-1].flatten(),
-            advantages=torch.from_numpy(advantages).to(device).flatten(),
-            returns=torch.from_numpy(advantages + values[:-1]).to(device).flatten(),
+            observations=TokenBatch.concatenate(self.tokens).select(by_environment),
+            actions=self.actions.transpose(0, 1).flatten(),
+            log_probs=self.log_probs.transpose(0, 1).flatten(),
+            values=self.values[:-1].transpose(0, 1).flatten(),
+            advantages=to_device(torch.from_numpy(advantages).transpose(0, 1).flatten(), device),
+            returns=to_device(torch.from_numpy(advantages + values[:-1]).transpose(0, 1).flatten(), device),
         )

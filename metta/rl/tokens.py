@@ -7,8 +7,7 @@ over tokens is much cheaper.
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metta.rl.environment import EMPTY, GLOBAL_LOCATION, TOKEN_DIM, EnvironmentSpec
+from metta.rl.kernel import Kernel, Unavailable, kernel
 
 IGNORED_FEATURES = ("agent_id",)
 """Features that are hidden from policies, because agents get new numbers in each episode."""
@@ -40,44 +40,64 @@ class TokenBatch:
         rows: int32 [tokens], rows of the embedding table.
         weights: float32 [tokens], the factor of each row in the sum.
         offsets: int32 [batch + 1]; observation i has the tokens offsets[i] to offsets[i + 1].
+        host_offsets: the same in the memory of this process, so that sizes are known without waiting for a GPU.
     """
 
     rows: Tensor
     weights: Tensor
     offsets: Tensor
+    host_offsets: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    def __post_init__(self) -> None:
+        if len(self.host_offsets) == 0:
+            object.__setattr__(self, "host_offsets", self.offsets.cpu())
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def to(self, device: torch.device) -> TokenBatch:
-        return TokenBatch(self.rows.to(device), self.weights.to(device), self.offsets.to(device))
+        """Copy it to a device, in one copy that does not wait."""
+        if device == self.rows.device:
+            return self
+        joined = torch.cat([self.rows, self.weights.view(torch.int32), self.offsets])
+        there = to_device(joined, device)
+        rows, weights, offsets = torch.split(there, [len(self.rows), len(self.rows), len(self.offsets)])
+        return TokenBatch(rows, weights.view(torch.float32), offsets, self.host_offsets)
 
     def select(self, indices: Tensor) -> TokenBatch:
-        """The observations at `indices` (int64 [selected])."""
-        starts = self.offsets[indices]
-        lengths = self.offsets[indices + 1] - starts
-        offsets = _offsets(lengths)
-        tokens = torch.repeat_interleave(starts - offsets[:-1], lengths)
-        tokens += torch.arange(len(tokens), dtype=torch.int32, device=tokens.device)
-        return TokenBatch(self.rows[tokens], self.weights[tokens], offsets)
-
-    def split(self, number: int) -> list[TokenBatch]:
-        """Cut it into adjoining parts whose sizes differ by at most one."""
-        sizes = [len(part) for part in self.offsets[1:].tensor_split(number)]
-        bounds = list(itertools.accumulate(sizes, initial=0))
-        starts = self.offsets[bounds].tolist()
-        return [
-            TokenBatch(self.rows[start:stop], self.weights[start:stop], self.offsets[first : last + 1] - start)
-            for (first, last), (start, stop) in zip(itertools.pairwise(bounds), itertools.pairwise(starts), strict=True)
-        ]
+        """The observations at `indices` (int64 [selected], in the memory of this process)."""
+        starts = self.host_offsets[indices]
+        offsets = _offsets(self.host_offsets[indices + 1] - starts)
+        device = self.rows.device
+        if device.type == "cpu" and (compiled := _kernel()):
+            return TokenBatch(*compiled.select(self, indices, offsets), offsets)
+        moved, lengths, offsets_there = to_device(
+            torch.stack([starts - offsets[:-1], offsets.diff(), offsets[1:]]), device
+        )
+        tokens = torch.repeat_interleave(moved, lengths, output_size=int(offsets[-1]))
+        tokens += torch.arange(len(tokens), dtype=torch.int32, device=device)
+        return TokenBatch(self.rows[tokens], self.weights[tokens], functional.pad(offsets_there, (1, 0)), offsets)
 
     @staticmethod
     def concatenate(batches: list[TokenBatch]) -> TokenBatch:
+        lengths = torch.cat([batch.host_offsets.diff() for batch in batches])
+        offsets = _offsets(lengths)
+        rows = torch.cat([batch.rows for batch in batches])
         return TokenBatch(
-            torch.cat([batch.rows for batch in batches]),
-            torch.cat([batch.weights for batch in batches]),
-            _offsets(torch.cat([batch.offsets.diff() for batch in batches])),
+            rows, torch.cat([batch.weights for batch in batches]), to_device(offsets, rows.device), offsets
         )
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor from this process's memory to a device. Does not wait for a GPU, which reads pinned memory."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _kernel() -> Kernel | None:
+    try:
+        return kernel()
+    except Unavailable:
+        return None
 
 
 class _SumEmbeddings(torch.autograd.Function):
@@ -98,7 +118,8 @@ class _SumEmbeddings(torch.autograd.Function):
         order = _stable_order(rows)
         observations = torch.arange(len(offsets) - 1, dtype=torch.int32, device=rows.device)
         observations = torch.repeat_interleave(observations, offsets.diff(), output_size=len(rows))
-        uses = _offsets(torch.bincount(rows, minlength=context.num_rows))
+        numbers = torch.arange(context.num_rows + 1, dtype=torch.int32, device=rows.device)
+        uses = torch.searchsorted(rows[order], numbers).to(torch.int32)
         return _sum_rows(gradients[0].contiguous(), observations[order], weights[order], uses), None, None, None
 
 
@@ -188,10 +209,19 @@ class Vocabulary:
 
     def encode(self, observations: npt.NDArray[np.uint8]) -> TokenBatch:
         """Look up the tokens of observations (uint8 [batch, tokens, 3])."""
+        observations = np.ascontiguousarray(observations)
+        if compiled := _kernel():
+            return TokenBatch(
+                *compiled.encode(observations, self._weights, self._channels, self._has_place, self._first_rows)
+            )
+        return self.encode_plainly(observations)
+
+    def encode_plainly(self, observations: npt.NDArray[np.uint8]) -> TokenBatch:
+        """`encode` in NumPy, for machines without the kernel."""
         present = observations[:, :, 0] != EMPTY
         longest = int(present.sum(axis=1).max(initial=0))
         present = present[:, :longest]
-        whole = np.ascontiguousarray(observations).view(f"V{TOKEN_DIM}")[:, :, 0]  # faster to select than three bytes
+        whole = observations.view(f"V{TOKEN_DIM}")[:, :, 0]  # faster to select than three bytes
         tokens = whole[:, :longest][present].view(np.uint8).reshape(-1, TOKEN_DIM)
         meanings = tokens[:, 1].astype(np.int32) << 8 | tokens[:, 2]
         weights = self._weights[meanings]

@@ -20,6 +20,7 @@ from metta.rl.game import Game, game_of
 from metta.rl.gymnasium.config import GymnasiumConfig
 from metta.rl.launch import is_launched, launched_ranks, started_ranks
 from metta.rl.plan import Plan, computes_on_gpu, device_of, worthwhile_ranks
+from metta.rl.policy import kernel_network_of, why_plain
 from metta.rl.progress import ProgressReporter, TrainingProgress
 from metta.rl.ranks import Ranks
 from metta.rl.threads import torch_threads
@@ -110,7 +111,11 @@ def train_as_rank(
     checkpoints = RunCheckpoints(run_dir, config, env, game.spec, ranks)
     checkpoints.restore_latest(state)
     _equalise_weights(state, ranks)
-    action_generator, minibatch_generator = _generators(config, state, ranks)
+    compiled = kernel_network_of(state.policy, threads=ranks.cores)
+    learner = compiled or ppo.AutogradLearner(state.policy)
+    if ranks.leads:
+        logger.info("computes with %s", "the compiled kernel" if compiled else f"PyTorch: {why_plain(state.policy)}")
+    generator = _generator(config, state)
     seconds_before = state.seconds
     stopped = False
 
@@ -124,11 +129,9 @@ def train_as_rank(
 
                 # Play with the current policy, then learn from what happened.
                 with torch_threads(plan.collect_threads(ranks)):
-                    batch, episodes = collector.collect(state.policy, config.ppo, action_generator)
-                with torch_threads(plan.update_threads(ranks)):
-                    losses = ppo.update(
-                        state.policy, state.optimizer, batch, config.ppo, plan.minibatches, minibatch_generator, ranks
-                    )
+                    batch, episodes = collector.collect(state.policy, config.ppo)
+                with torch_threads(1 if compiled else plan.update_threads(ranks)):
+                    losses = ppo.update(learner, state.optimizer, batch, config.ppo, plan.minibatches, generator, ranks)
 
                 progress.count_update(episodes)
                 last, save_is_due = state.updates == plan.updates, checkpoints.is_due
@@ -163,12 +166,10 @@ def _equalise_weights(state: TrainingState, ranks: Ranks) -> None:
         ranks.average(parameter)
 
 
-def _generators(config: TrainerConfig, state: TrainingState, ranks: Ranks) -> tuple[torch.Generator, torch.Generator]:
-    """The generators of this rank's actions and of its minibatches; each attempt has its own."""
-    sequence = np.random.SeedSequence([config.seed, state.updates, ranks.rank])
-    actions, minibatches = (int(number) for number in sequence.generate_state(2))
-    device = state.policy.device
-    return torch.Generator(device).manual_seed(actions), torch.Generator().manual_seed(minibatches)
+def _generator(config: TrainerConfig, state: TrainingState) -> torch.Generator:
+    """The generator of minibatches, the same on all ranks; each attempt has its own."""
+    sequence = np.random.SeedSequence([config.seed, state.updates])
+    return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
 
 
 def _learning_rate(config: TrainerConfig, done: float) -> float:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from metta.rl.adam import Adam
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.policy import ActorCritic, Policy
-from metta.rl.ppo import Batch, TrainingDiverged, generalized_advantages, ppo_loss, update
+from metta.rl.ppo import MEASURES, AutogradLearner, Batch, TrainingDiverged, generalized_advantages, ppo_loss, update
 from metta.rl.tokens import TokenBatch, Vocabulary
 from metta.rl.trainer_config import OptimizerConfig, PPOConfig
 
@@ -102,7 +102,8 @@ def policy() -> Policy:
 def test_the_losses_by_hand(policy: Policy) -> None:
     config = PPOConfig(clip_coef=0.1, vf_coef=0.5, ent_coef=0.0)
     batch = batch_for(policy, [1.0, -1.0], log_ratio=float(np.log(1.5)), value_change=0.3)
-    _, measures = ppo_loss(*evaluated(policy, batch), batch, config)
+    _, measured = ppo_loss(*evaluated(policy, batch), batch, len(batch), config)
+    measures = dict(zip(MEASURES, measured, strict=True))
     # Ratio 1.5 is clipped to 1.1 where the advantage is 1 and not where it is -1.
     assert float(measures["policy_loss"]) == pytest.approx(-(1.1 - 1.5) / 2, rel=1e-4)
     # Values are 0.3 from before, 0.1 when clipped; returns are 1 above and 1 below the values before.
@@ -125,15 +126,27 @@ def test_the_derivatives_are_those_of_the_loss(policy: Policy, seed: int) -> Non
 
     ratio = (log_probs - batch.log_probs).exp()
     gain = torch.min(ratio * batch.advantages, ratio.clamp(0.9, 1.1) * batch.advantages)
-    clipped = batch.values + (values - batch.values).clamp(-0.1, 0.1)
+    clipped = values.clamp(batch.values - 0.1, batch.values + 0.1)
     error = torch.max((values - batch.returns).square(), (clipped - batch.returns).square())
     loss = (-gain + 0.7 * 0.5 * error - 0.3 * entropies).mean()
     expected = torch.autograd.grad(loss, (log_probs, entropies, values))
 
-    slopes, measures = ppo_loss(log_probs, entropies, values, batch, config)
+    slopes, measured = ppo_loss(log_probs, entropies, values, batch, 64, config)
+    measures = dict(zip(MEASURES, measured, strict=True))
     torch.testing.assert_close(slopes, list(expected))
     torch.testing.assert_close(measures["loss"], loss.detach())
     assert 0 < measures["clip_fraction"] < 1
+
+
+def test_a_value_within_the_clip_always_has_a_slope() -> None:
+    generator = torch.Generator().manual_seed(0)
+    before, returns = torch.rand(2, 1000, generator=generator)
+    values = before + 0.05 * torch.rand(1000, generator=generator)
+    zeros = torch.zeros(1000)
+    nothing = TokenBatch(zeros.int(), zeros, torch.zeros(1001, dtype=torch.int32))
+    batch = Batch(nothing, zeros.long(), zeros, before, zeros, returns)
+    (_, _, slopes), _ = ppo_loss(zeros, zeros, values, batch, 1000, PPOConfig(clip_coef=0.1))
+    assert (slopes != 0).all()
 
 
 def test_nothing_is_gained_by_moving_beyond_the_clip(policy: Policy) -> None:
@@ -141,7 +154,7 @@ def test_nothing_is_gained_by_moving_beyond_the_clip(policy: Policy) -> None:
     batch = batch_for(policy, [1.0, -1.0, 1.0, -1.0], log_ratio=0.5)
     batch.advantages[:] = torch.tensor([1.0, -1.0, 1.0, -1.0])
     outputs = evaluated(policy, batch)
-    slopes, _ = ppo_loss(*outputs, batch, config)
+    slopes, _ = ppo_loss(*outputs, batch, len(batch), config)
     (gradient,) = torch.autograd.grad(outputs, policy.place_embeddings, slopes)
     assert (gradient[[0, 2]] == 0).all()
     assert (gradient[[1, 3]] != 0).any()
@@ -154,7 +167,9 @@ def test_the_entropy_bonus_makes_choices_more_even(policy: Policy) -> None:
     optimizer = Adam(policy.parameters(), OptimizerConfig(learning_rate=1e-2))
     config = PPOConfig(ent_coef=1.0, vf_coef=0.0, update_epochs=20)
     before = entropy(policy, batch)
-    update(policy, optimizer, batch, config, num_minibatches=2, generator=torch.Generator().manual_seed(0))
+    update(
+        AutogradLearner(policy), optimizer, batch, config, num_minibatches=2, generator=torch.Generator().manual_seed(0)
+    )
     assert entropy(policy, batch) > before
 
 
@@ -162,7 +177,9 @@ def test_an_update_makes_good_actions_more_likely_and_values_more_accurate(polic
     batch = batch_for(policy, [1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
     config = PPOConfig(update_epochs=20)
     optimizer = Adam(policy.parameters(), OptimizerConfig(learning_rate=1e-2))
-    measures = update(policy, optimizer, batch, config, num_minibatches=1, generator=torch.Generator().manual_seed(0))
+    measures = update(
+        AutogradLearner(policy), optimizer, batch, config, num_minibatches=1, generator=torch.Generator().manual_seed(0)
+    )
     with torch.no_grad():
         logits, values = policy(batch.observations)
     log_probs = torch.log_softmax(logits, dim=-1).gather(1, batch.actions[:, None]).squeeze(1)
@@ -181,7 +198,9 @@ def test_each_sample_is_in_one_minibatch_of_each_epoch(policy: Policy) -> None:
     seen.clear()
     config = PPOConfig(update_epochs=3)
     optimizer = Adam(policy.parameters(), OptimizerConfig())
-    update(policy, optimizer, batch, config, num_minibatches=2, generator=torch.Generator().manual_seed(0))
+    update(
+        AutogradLearner(policy), optimizer, batch, config, num_minibatches=2, generator=torch.Generator().manual_seed(0)
+    )
     assert [len(rows) for rows in seen] == [3, 2] * 3
     for epoch in range(3):
         assert sorted(seen[2 * epoch] + seen[2 * epoch + 1]) == [0, 1, 2, 3, 4]
@@ -192,5 +211,5 @@ def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_policy(policy: Po
     before = [parameter.clone() for parameter in policy.parameters()]
     optimizer = Adam(policy.parameters(), OptimizerConfig())
     with pytest.raises(TrainingDiverged, match=r"policy_loss is nan.*lower learning rate"):
-        update(policy, optimizer, batch, PPOConfig(), num_minibatches=1, generator=torch.Generator())
+        update(AutogradLearner(policy), optimizer, batch, PPOConfig(), num_minibatches=1, generator=torch.Generator())
     assert all(torch.equal(old, new) for old, new in zip(before, policy.parameters(), strict=True))

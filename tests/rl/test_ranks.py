@@ -14,7 +14,7 @@ from metta.rl import checkpoint
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.launch import RankFailedError, started_ranks
 from metta.rl.policy import Policy
-from metta.rl.ppo import Batch, TrainingDiverged, update
+from metta.rl.ppo import AutogradLearner, Batch, TrainingDiverged, update
 from metta.rl.ranks import Ranks
 from metta.rl.tokens import TokenBatch, Vocabulary
 from metta.rl.trainer import TrainingProgress, TrainingResult, train
@@ -42,7 +42,8 @@ class GradientDescent:
     def __init__(self, policy: Policy) -> None:
         self.parameters = list(policy.parameters())
 
-    def step(self, gradient: torch.Tensor) -> None:
+    def step(self, gradient: torch.Tensor, skip: torch.Tensor) -> None:
+        assert not skip
         with torch.no_grad():
             vector_to_parameters(parameters_to_vector(self.parameters) - gradient, self.parameters)
 
@@ -55,7 +56,7 @@ def learn_from_part(ranks: Ranks) -> tuple[Policy, dict[str, float]]:
     part = batch().select(torch.tensor(ranks.part(SAMPLES)))
     settings = PPOConfig(update_epochs=1, max_grad_norm=0.1)
     measures = update(
-        policy, GradientDescent(policy), part, settings, 1, torch.Generator().manual_seed(ranks.rank), ranks
+        AutogradLearner(policy), GradientDescent(policy), part, settings, 1, torch.Generator().manual_seed(0), ranks
     )
     return policy, measures
 

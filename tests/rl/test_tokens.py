@@ -108,18 +108,6 @@ def test_selecting_from_joined_batches_is_encoding_the_selected(
         torch.testing.assert_close(getattr(selected, name), getattr(direct, name))
 
 
-@settings(max_examples=60, deadline=None)
-@given(observations(), st.integers(1, 4))
-def test_a_batch_is_split_as_a_tensor_is(seen: list[list[tuple[int, int, int]]], number: int) -> None:
-    batch = Vocabulary(SPEC).encode(pack(seen))
-    parts = batch.split(number)
-    expected = torch.arange(len(seen)).tensor_split(number)
-    for part, indices in zip(parts, expected, strict=True):
-        selected = batch.select(indices)
-        for name in ("rows", "weights", "offsets"):
-            torch.testing.assert_close(getattr(part, name), getattr(selected, name))
-
-
 def test_a_higher_digit_is_a_larger_amount_of_the_same() -> None:
     spec = EnvironmentSpec(1, 4, (3, 3), ("noop",), ("inv:ore", "inv:ore:p1"), (), ())
     vocabulary = Vocabulary(spec)

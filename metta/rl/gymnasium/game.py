@@ -39,7 +39,7 @@ class GymnasiumGame:
     ) -> Iterator[GymnasiumCollector]:
         environments = GymnasiumEnvironments(self._config, ranks.part(num_environments), seed)
         try:
-            yield GymnasiumCollector(environments, horizon, self._config.normalize_rewards, ranks)
+            yield GymnasiumCollector(environments, horizon, self._config.normalize_rewards, seed, ranks)
         finally:
             environments.close()
 
@@ -64,24 +64,31 @@ class GymnasiumCollector:
     """
 
     def __init__(
-        self, environments: GymnasiumEnvironments, horizon: int, normalize_rewards: bool, ranks: Ranks
+        self,
+        environments: GymnasiumEnvironments,
+        horizon: int,
+        normalize_rewards: bool,
+        seed: Sequence[int],
+        ranks: Ranks,
     ) -> None:
         self._environments = environments
         self._horizon = horizon
         self._normalize_rewards = normalize_rewards
         self._ranks = ranks
+        self._action_seed = int(np.random.SeedSequence([*seed, ranks.rank]).generate_state(1)[0])
+        self._generator: torch.Generator | None = None
         self._discounted_returns = np.zeros(environments.observations.shape[:2])
         self._last_observations: Tensor | None = None
         self.reward_per_step = 0.0
 
     @torch.no_grad()
-    def collect(
-        self, policy: GymnasiumPolicy, config: PPOConfig, generator: torch.Generator
-    ) -> tuple[Batch, list[dict[str, float]]]:
+    def collect(self, policy: GymnasiumPolicy, config: PPOConfig) -> tuple[Batch, list[dict[str, float]]]:
         """Play, and estimate the advantage of every action; see `metta.rl.game.Collector`."""
+        if self._generator is None:
+            self._generator = torch.Generator(policy.device).manual_seed(self._action_seed)
         if self._last_observations is not None:
             _merge(policy.observed, self._last_observations, self._ranks)
-        trajectory = self._play(policy, generator)
+        trajectory = self._play(policy, self._generator)
 
         rewards = np.stack([step.rewards for step in trajectory.steps])
         terminals = np.stack([step.terminals for step in trajectory.steps])

@@ -26,10 +26,7 @@ class FlatObservations:
     values: Tensor
 
     def select(self, indices: Tensor) -> FlatObservations:
-        return FlatObservations(self.values[indices])
-
-    def split(self, number: int) -> list[FlatObservations]:
-        return [FlatObservations(part) for part in self.values.tensor_split(number)]
+        return FlatObservations(self.values[indices.to(self.values.device)])
 
 
 class Moments(nn.Module):

@@ -104,9 +104,9 @@ def test_the_return_of_a_truncated_episode_includes_the_value_that_follows() -> 
     """With a critic that is always 1 and rewards of 0 to 1, the return of a last step is its reward + gamma."""
     environments = GymnasiumEnvironments(LEVERS, range(2), [0])
     policy = with_values_of_one(environments)
-    player = GymnasiumCollector(environments, 5, normalize_rewards=False, ranks=Ranks())
+    player = GymnasiumCollector(environments, 5, normalize_rewards=False, seed=[0], ranks=Ranks())
     config = PPOConfig(gamma=0.5, gae_lambda=1.0)
-    batch, episodes = player.collect(policy, config, torch.Generator().manual_seed(0))
+    batch, episodes = player.collect(policy, config)
     last = batch.returns.view(5, 2)[-1]
     assert all(value in (0.5, 1.5) for value in last.tolist())
     assert [episode["episode_length"] for episode in episodes] == [5.0, 5.0]
@@ -120,16 +120,16 @@ def test_an_agent_whose_episode_ended_early_is_not_learnt_from(truncated: bool) 
         GymnasiumConfig(env_id=MODULE, options={"truncated": truncated}), range(2), [0]
     )
     policy = with_values_of_one(environments)
-    player = GymnasiumCollector(environments, 5, normalize_rewards=True, ranks=Ranks())
+    player = GymnasiumCollector(environments, 5, normalize_rewards=True, seed=[0], ranks=Ranks())
     config = PPOConfig(gamma=0.5, gae_lambda=0.0)
-    batch, _ = player.collect(policy, config, torch.Generator().manual_seed(0))
+    batch, _ = player.collect(policy, config)
     assert len(batch) == len(batch.actions) == len(batch.returns) == 2 * (5 + 3)
     assert float(policy.returns.count) == 16
-    player.collect(policy, config, torch.Generator().manual_seed(0))
+    player.collect(policy, config)
     assert float(policy.observed.count) == 16
 
-    plain = GymnasiumCollector(environments, 5, normalize_rewards=False, ranks=Ranks())
-    batch, _ = plain.collect(policy, config, torch.Generator().manual_seed(0))
+    plain = GymnasiumCollector(environments, 5, normalize_rewards=False, seed=[0], ranks=Ranks())
+    batch, _ = plain.collect(policy, config)
     last_of_second = batch.returns[torch.tensor([9, 11])]  # after two steps of 4 agents, a, b, a, b
     assert plain.reward_per_step in {wins / 16 for wins in range(17)}
     assert all(value in ((0.5, 1.5) if truncated else (0.0, 1.0)) for value in last_of_second.tolist())

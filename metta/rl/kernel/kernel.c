@@ -1,0 +1,485 @@
+/* The network of `metta.rl.policy.Policy` and the loss of `metta.rl.ppo`, forward and backward, for one CPU.
+
+Its plain twins are `Vocabulary.encode`, `TokenBatch.select`, `Policy.act` and `ppo.loss_gradient`. Samples go through
+the network in tiles that stay in the caches: tokens -> features -> hidden -> outputs, and the same way back.
+
+Widths are padded with zeros to a multiple of the vector length: `width` is the padded number of hidden units, `outputs`
+the padded number of logits and, after them, the value. All matrices are row-major. */
+
+#include <math.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __AVX512F__
+#define LANES 16
+#define ROWS 8
+#else
+#define LANES 8
+#define ROWS 4
+#endif
+
+#define TILE 48 /* samples; a multiple of ROWS */
+#define MEASURES 6
+#define MAX_THREADS 64
+
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+typedef struct {
+    int64_t hidden, actions, placeless, places, channels, directions;
+    const int64_t *direction_of; /* [places] */
+} Shape;
+
+/* The parameters of the policy, or their gradient. */
+typedef struct {
+    float *placeless, *place, *direction, *bias;
+    float *hidden_weight, *hidden_bias, *actor_weight, *actor_bias, *critic_weight, *critic_bias;
+} Parameters;
+
+typedef struct {
+    const int32_t *rows; /* [tokens] */
+    const float *weights;
+    const int32_t *offsets; /* [samples + 1] */
+} Tokens;
+
+typedef struct {
+    Tokens tokens;
+    const int64_t *actions; /* [samples] each */
+    const float *log_probs, *values, *returns;
+} Batch;
+
+typedef struct {
+    float clip, value_weight, entropy_weight;
+    double size; /* by which sums over samples are divided */
+} Loss;
+
+/* The padded weights of the network, or their gradient. */
+typedef struct {
+    float *table;          /* [rows, width] */
+    float *bias;           /* [width] */
+    float *hidden;         /* [width out, width in] */
+    float *hidden_bias;    /* [width] */
+    float *head;           /* [outputs, width] */
+    float *head_bias;      /* [outputs] */
+} Weights;
+
+static int64_t padded(int64_t number) { return (number + LANES - 1) / LANES * LANES; }
+static int64_t num_rows(const Shape *shape) { return shape->placeless + shape->places * shape->channels; }
+
+static int64_t weights_floats(const Shape *shape) {
+    int64_t width = padded(shape->hidden), outputs = padded(shape->actions + 1);
+    return (num_rows(shape) + 2 + width + outputs) * width + outputs;
+}
+
+static Weights weights_in(const Shape *shape, float *memory) {
+    int64_t width = padded(shape->hidden), outputs = padded(shape->actions + 1);
+    Weights at;
+    at.table = memory;
+    at.bias = at.table + num_rows(shape) * width;
+    at.hidden = at.bias + width;
+    at.hidden_bias = at.hidden + width * width;
+    at.head = at.hidden_bias + width;
+    at.head_bias = at.head + outputs * width;
+    return at;
+}
+
+/* ---- Matrix products ---- */
+
+static inline __attribute__((always_inline)) vec splat(float number) { return number - (vec){0}; }
+
+/* c[ROWS, vectors * LANES] = (c if accumulates else 0) + a[ROWS, depth] b[depth, ...]. */
+static inline __attribute__((always_inline)) void multiply_block(
+    const int vectors, int64_t depth, const float *a, int64_t a_row, int64_t a_column, const float *b, int64_t b_row,
+    float *c, int64_t c_row, int accumulates) {
+    vec sums[ROWS][2];
+#pragma GCC unroll 8
+    for (int row = 0; row < ROWS; row++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            sums[row][v] = accumulates ? *(vec *)(c + row * c_row + v * LANES) : splat(0);
+    for (int64_t k = 0; k < depth; k++) {
+        const float *right = b + k * b_row, *left = a + k * a_column;
+#pragma GCC unroll 8
+        for (int row = 0; row < ROWS; row++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++)
+                sums[row][v] += splat(left[row * a_row]) * *(const vec *)(right + v * LANES);
+    }
+#pragma GCC unroll 8
+    for (int row = 0; row < ROWS; row++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) *(vec *)(c + row * c_row + v * LANES) = sums[row][v];
+}
+
+/* c[height, width] = (c if accumulates else 0) + a[height, depth] b[depth, width], where a[i, k] is at
+ * a[i * a_row + k * a_column]. Height is a multiple of ROWS, width of LANES. */
+static void multiply(
+    int64_t height, int64_t width, int64_t depth, const float *a, int64_t a_row, int64_t a_column, const float *b,
+    int64_t b_row, float *c, int accumulates) {
+    for (int64_t j = 0; j < width;) {
+        int wide = width - j >= 2 * LANES;
+        for (int64_t i = 0; i < height; i += ROWS) {
+            if (wide)
+                multiply_block(
+                    2, depth, a + i * a_row, a_row, a_column, b + j, b_row, c + i * width + j, width, accumulates);
+            else
+                multiply_block(
+                    1, depth, a + i * a_row, a_row, a_column, b + j, b_row, c + i * width + j, width, accumulates);
+        }
+        j += wide ? 2 * LANES : LANES;
+    }
+}
+
+static void add_columns(int64_t height, int64_t width, const float *matrix, float *sums) {
+    for (int64_t i = 0; i < height; i++)
+        for (int64_t j = 0; j < width; j++) sums[j] += matrix[i * width + j];
+}
+
+static void add_bias_and_clip_at_zero(int64_t height, int64_t width, const float *bias, float *matrix) {
+    for (int64_t i = 0; i < height; i++)
+        for (int64_t j = 0; j < width; j++) {
+            float sum = matrix[i * width + j] + bias[j];
+            matrix[i * width + j] = sum > 0 || sum != sum ? sum : 0; /* keeps NaN */
+        }
+}
+
+/* The derivative of clipping at zero. */
+static void clear_where_clipped(int64_t size, const float *activations, float *slopes) {
+    for (int64_t i = 0; i < size; i++) slopes[i] = activations[i] > 0 ? slopes[i] : 0;
+}
+
+/* ---- Tokens ---- */
+
+/* Look up the tokens of observations [batch, tokens, 3] of (location, feature, value), whose empty ones come last. */
+void encode(
+    const uint8_t *observations, int64_t batch, int64_t tokens, const float *weight_of, const int32_t *channel_of,
+    const int32_t *has_place, const int32_t *first_row_of, int32_t *rows, float *weights, int32_t *offsets) {
+    int32_t count = 0;
+    offsets[0] = 0;
+    for (int64_t i = 0; i < batch; i++) {
+        const uint8_t *token = observations + i * tokens * 3, *end = token + tokens * 3;
+        for (; token < end && token[0] != 0xFF; token += 3) {
+            int32_t meaning = token[1] << 8 | token[2];
+            rows[count] = first_row_of[token[0]] * has_place[meaning] + channel_of[meaning];
+            weights[count] = weight_of[meaning];
+            count += weight_of[meaning] > 0;
+        }
+        offsets[i + 1] = count;
+    }
+}
+
+/* Copy the tokens of some samples one after the other, to where `offsets` says. */
+void select_tokens(
+    const Tokens *tokens, const int64_t *indices, int64_t number, const int32_t *offsets, int32_t *rows,
+    float *weights) {
+    for (int64_t i = 0; i < number; i++) {
+        int32_t start = tokens->offsets[indices[i]], length = offsets[i + 1] - offsets[i];
+        memcpy(rows + offsets[i], tokens->rows + start, sizeof(int32_t) * length);
+        memcpy(weights + offsets[i], tokens->weights + start, sizeof(float) * length);
+    }
+}
+
+/* sums[width] = the rows of the table of one sample's tokens, times their weights. */
+static void sum_rows(const Tokens *tokens, int64_t sample, const float *table, int64_t width, float *sums) {
+    int32_t start = tokens->offsets[sample], stop = tokens->offsets[sample + 1];
+    int64_t j = 0;
+    for (; j + 8 * LANES <= width; j += 8 * LANES) {
+        vec sum[8] = {{0}};
+        for (int32_t token = start; token < stop; token++) {
+            const float *row = table + tokens->rows[token] * width + j;
+            vec weight = splat(tokens->weights[token]);
+#pragma GCC unroll 8
+            for (int v = 0; v < 8; v++) sum[v] += weight * *(const vec *)(row + v * LANES);
+        }
+#pragma GCC unroll 8
+        for (int v = 0; v < 8; v++) *(vec *)(sums + j + v * LANES) = sum[v];
+    }
+    for (; j < width; j += LANES) {
+        vec sum = {0};
+        for (int32_t token = start; token < stop; token++)
+            sum += splat(tokens->weights[token]) * *(const vec *)(table + tokens->rows[token] * width + j);
+        *(vec *)(sums + j) = sum;
+    }
+}
+
+/* The derivative of `sum_rows`: add slopes[width] to the rows of one sample's tokens, times their weights. */
+static void add_to_rows(const Tokens *tokens, int64_t sample, const float *slopes, int64_t width, float *table) {
+    for (int32_t token = tokens->offsets[sample]; token < tokens->offsets[sample + 1]; token++) {
+        float *row = table + tokens->rows[token] * width;
+        vec weight = splat(tokens->weights[token]);
+        for (int64_t j = 0; j < width; j += LANES) *(vec *)(row + j) += weight * *(const vec *)(slopes + j);
+    }
+}
+
+/* ---- Parameters as padded weights, and the gradient back ---- */
+
+static void copy_padded(int64_t height, int64_t width, const float *from, int64_t to_width, float *to) {
+    for (int64_t i = 0; i < height; i++) memcpy(to + i * to_width, from + i * width, sizeof(float) * width);
+}
+
+static void transpose(int64_t height, int64_t width, const float *from, float *to) {
+    for (int64_t i = 0; i < height; i++)
+        for (int64_t j = 0; j < width; j++) to[j * height + i] = from[i * width + j];
+}
+
+/* Floats of memory for `pack`. Zeroed before its first use. */
+int64_t packed_floats(const Shape *shape) {
+    int64_t width = padded(shape->hidden), outputs = padded(shape->actions + 1);
+    return weights_floats(shape) + width * width + width * outputs;
+}
+
+/* Write the network's padded weights, and after them the transposed ones of its two dense layers. */
+void pack(const Shape *shape, const Parameters *from, float *memory) {
+    int64_t hidden = shape->hidden, width = padded(hidden), outputs = padded(shape->actions + 1);
+    Weights to = weights_in(shape, memory);
+    copy_padded(shape->placeless, hidden, from->placeless, width, to.table);
+    float *row = to.table + shape->placeless * width;
+    for (int64_t place = 0; place < shape->places; place++) {
+        const float *here = from->place + place * shape->channels * hidden;
+        const float *there = from->direction + shape->direction_of[place] * shape->channels * hidden;
+        for (int64_t channel = 0; channel < shape->channels; channel++, row += width)
+            for (int64_t j = 0; j < hidden; j++)
+                row[j] = here[channel * hidden + j] + there[channel * hidden + j];
+    }
+    memcpy(to.bias, from->bias, sizeof(float) * hidden);
+    copy_padded(hidden, hidden, from->hidden_weight, width, to.hidden);
+    memcpy(to.hidden_bias, from->hidden_bias, sizeof(float) * hidden);
+    copy_padded(shape->actions, hidden, from->actor_weight, width, to.head);
+    memcpy(to.head + shape->actions * width, from->critic_weight, sizeof(float) * hidden);
+    memcpy(to.head_bias, from->actor_bias, sizeof(float) * shape->actions);
+    to.head_bias[shape->actions] = from->critic_bias[0];
+    float *transposed = memory + weights_floats(shape);
+    transpose(width, width, to.hidden, transposed);
+    transpose(outputs, width, to.head, transposed + width * width);
+}
+
+/* Write the gradient of the parameters, given that of the padded weights. */
+static void unpack_gradient(const Shape *shape, const Weights *from, const Parameters *to) {
+    int64_t hidden = shape->hidden, width = padded(hidden), channels = shape->channels;
+    const float *row = from->table;
+    for (int64_t i = 0; i < shape->placeless; i++, row += width)
+        memcpy(to->placeless + i * hidden, row, sizeof(float) * hidden);
+    memset(to->direction, 0, sizeof(float) * shape->directions * channels * hidden);
+    for (int64_t place = 0; place < shape->places; place++) {
+        float *here = to->place + place * channels * hidden;
+        float *there = to->direction + shape->direction_of[place] * channels * hidden;
+        for (int64_t channel = 0; channel < channels; channel++, row += width)
+            for (int64_t j = 0; j < hidden; j++) {
+                here[channel * hidden + j] = row[j];
+                there[channel * hidden + j] += row[j];
+            }
+    }
+    memcpy(to->bias, from->bias, sizeof(float) * hidden);
+    for (int64_t i = 0; i < hidden; i++)
+        memcpy(to->hidden_weight + i * hidden, from->hidden + i * width, sizeof(float) * hidden);
+    memcpy(to->hidden_bias, from->hidden_bias, sizeof(float) * hidden);
+    for (int64_t i = 0; i < shape->actions; i++)
+        memcpy(to->actor_weight + i * hidden, from->head + i * width, sizeof(float) * hidden);
+    memcpy(to->critic_weight, from->head + shape->actions * width, sizeof(float) * hidden);
+    memcpy(to->actor_bias, from->head_bias, sizeof(float) * shape->actions);
+    to->critic_bias[0] = from->head_bias[shape->actions];
+}
+
+/* ---- The network ---- */
+
+/* What the network computes for a tile of samples, and the slopes of the loss by it. */
+typedef struct {
+    float *features, *hidden, *outputs; /* [TILE, width], [TILE, width], [TILE, outputs] */
+    float *feature_slopes, *hidden_slopes, *output_slopes;
+} Tile;
+
+static int64_t tile_floats(const Shape *shape) {
+    return 2 * TILE * (2 * padded(shape->hidden) + padded(shape->actions + 1));
+}
+
+static Tile tile_in(const Shape *shape, float *memory) {
+    int64_t width = padded(shape->hidden), outputs = padded(shape->actions + 1);
+    Tile at;
+    at.features = memory;
+    at.hidden = at.features + TILE * width;
+    at.outputs = at.hidden + TILE * width;
+    at.feature_slopes = at.outputs + TILE * outputs;
+    at.hidden_slopes = at.feature_slopes + TILE * width;
+    at.output_slopes = at.hidden_slopes + TILE * width;
+    return at;
+}
+
+/* Compute the outputs of `count` samples. The rows after them hold those of an observation without tokens. */
+static void forward(
+    const Shape *shape, float *packed, const Tokens *tokens, const int64_t *samples, int64_t count, const Tile *tile) {
+    int64_t width = padded(shape->hidden), outputs = padded(shape->actions + 1);
+    Weights weights = weights_in(shape, packed);
+    const float *hidden_transposed = packed + weights_floats(shape), *head_transposed = hidden_transposed + width * width;
+    for (int64_t i = 0; i < count; i++)
+        sum_rows(tokens, samples[i], weights.table, width, tile->features + i * width);
+    memset(tile->features + count * width, 0, sizeof(float) * (TILE - count) * width);
+    add_bias_and_clip_at_zero(TILE, width, weights.bias, tile->features);
+    multiply(TILE, width, width, tile->features, width, 1, hidden_transposed, width, tile->hidden, 0);
+    add_bias_and_clip_at_zero(TILE, width, weights.hidden_bias, tile->hidden);
+    multiply(TILE, outputs, width, tile->hidden, width, 1, head_transposed, outputs, tile->outputs, 0);
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t j = 0; j < outputs; j++) tile->outputs[i * outputs + j] += weights.head_bias[j];
+}
+
+/* Add the gradient of the weights, given the slopes of the loss by the outputs; rows after `count` have slopes of 0. */
+static void backward(
+    const Shape *shape, float *packed, const Tokens *tokens, const int64_t *samples, int64_t count, const Tile *tile,
+    const Weights *gradient) {
+    int64_t width = padded(shape->hidden), outputs = padded(shape->actions + 1), used = shape->actions + 1;
+    Weights weights = weights_in(shape, packed);
+    multiply(outputs, width, TILE, tile->output_slopes, 1, outputs, tile->hidden, width, gradient->head, 1);
+    add_columns(TILE, outputs, tile->output_slopes, gradient->head_bias);
+    multiply(TILE, width, used, tile->output_slopes, outputs, 1, weights.head, width, tile->hidden_slopes, 0);
+    clear_where_clipped(TILE * width, tile->hidden, tile->hidden_slopes);
+    multiply(width, width, TILE, tile->hidden_slopes, 1, width, tile->features, width, gradient->hidden, 1);
+    add_columns(TILE, width, tile->hidden_slopes, gradient->hidden_bias);
+    multiply(TILE, width, width, tile->hidden_slopes, width, 1, weights.hidden, width, tile->feature_slopes, 0);
+    clear_where_clipped(TILE * width, tile->features, tile->feature_slopes);
+    add_columns(TILE, width, tile->feature_slopes, gradient->bias);
+    for (int64_t i = 0; i < count; i++)
+        add_to_rows(tokens, samples[i], tile->feature_slopes + i * width, width, gradient->table);
+}
+
+/* Probabilities times their sum, which is returned; `largest` is the largest logit. */
+static float unnormalised(int64_t number, const float *logits, float *largest, float *probabilities) {
+    float sum = 0;
+    *largest = logits[0];
+    for (int64_t j = 1; j < number; j++)
+        if (logits[j] > *largest) *largest = logits[j];
+    for (int64_t j = 0; j < number; j++) sum += probabilities[j] = expf(logits[j] - *largest);
+    return sum;
+}
+
+/* Floats of memory for `act`. */
+int64_t act_floats(const Shape *shape) { return tile_floats(shape); }
+
+/* Values [number] of observations, and actions drawn by `uniforms` with their log-probabilities, unless those are NULL. */
+void act(
+    const Shape *shape, float *packed, const Tokens *tokens, int64_t number, const float *uniforms, int32_t *actions,
+    float *log_probs, float *values, float *memory) {
+    int64_t outputs = padded(shape->actions + 1);
+    Tile tile = tile_in(shape, memory);
+    int64_t samples[TILE];
+    for (int64_t first = 0; first < number; first += TILE) {
+        int64_t count = number - first < TILE ? number - first : TILE;
+        for (int64_t i = 0; i < count; i++) samples[i] = first + i;
+        forward(shape, packed, tokens, samples, count, &tile);
+        for (int64_t i = 0; i < count; i++) {
+            const float *logits = tile.outputs + i * outputs;
+            values[first + i] = logits[shape->actions];
+            if (!actions) continue;
+            float largest, *chances = tile.output_slopes;
+            float sum = unnormalised(shape->actions, logits, &largest, chances);
+            float threshold = uniforms[first + i] * sum, reached = chances[0];
+            int32_t action = 0;
+            while (action < shape->actions - 1 && reached <= threshold) reached += chances[++action];
+            actions[first + i] = action;
+            log_probs[first + i] = logits[action] - largest - logf(sum);
+        }
+    }
+}
+
+/* ---- The loss ---- */
+
+/* Write the slopes of the loss by the outputs of one sample, and add to the sums that are measured. See `ppo_loss`. */
+static void loss_of_sample(
+    const Shape *shape, const Loss *loss, const Batch *batch, int64_t sample, float advantage, const float *logits,
+    float *slopes, double *measures) {
+    int64_t number = shape->actions, action = batch->actions[sample];
+    float largest, sum = unnormalised(number, logits, &largest, slopes), log_sum = largest + logf(sum), entropy = 0;
+    for (int64_t j = 0; j < number; j++) {
+        slopes[j] /= sum;
+        entropy -= slopes[j] * (logits[j] - log_sum);
+    }
+    float size = (float)loss->size;
+
+    float log_ratio = logits[action] - log_sum - batch->log_probs[sample], ratio = expf(log_ratio);
+    float clipped_ratio = fminf(fmaxf(ratio, 1 - loss->clip), 1 + loss->clip);
+    float surrogate = ratio * advantage, clipped_surrogate = clipped_ratio * advantage;
+    int counts = surrogate <= clipped_surrogate;
+    float policy_slope = counts ? -surrogate / size : 0, entropy_slope = -loss->entropy_weight / size;
+
+    float value = logits[number], before = batch->values[sample], target = batch->returns[sample];
+    float clipped_value = fminf(fmaxf(value, before - loss->clip), before + loss->clip);
+    float square = (value - target) * (value - target);
+    float clipped_square = (clipped_value - target) * (clipped_value - target);
+
+    for (int64_t j = 0; j < number; j++)
+        slopes[j] *= -policy_slope - entropy_slope * (logits[j] - log_sum + entropy);
+    slopes[action] += policy_slope;
+    slopes[number] = square >= clipped_square ? (value - target) * (loss->value_weight / size) : 0;
+
+    float policy_loss = -(counts || surrogate != surrogate ? surrogate : clipped_surrogate);
+    float value_loss = 0.5f * (square >= clipped_square || square != square ? square : clipped_square);
+    measures[0] += policy_loss + loss->value_weight * value_loss - loss->entropy_weight * entropy;
+    measures[1] += policy_loss;
+    measures[2] += value_loss;
+    measures[3] += entropy;
+    measures[4] += (ratio - 1) - log_ratio;
+    measures[5] += fabsf(ratio - 1) > loss->clip;
+}
+
+typedef struct {
+    const Shape *shape;
+    float *packed;
+    const Batch *batch;
+    const int64_t *samples; /* [number] of this thread's part of the minibatch, and their advantages */
+    const float *advantages;
+    int64_t number;
+    const Loss *loss;
+    float *memory; /* the gradient of the padded weights; and a tile */
+    double measures[MEASURES];
+} Part;
+
+static int64_t part_floats(const Shape *shape) { return weights_floats(shape) + tile_floats(shape); }
+
+static void *gradient_of_part(void *argument) {
+    Part *part = argument;
+    const Shape *shape = part->shape;
+    int64_t outputs = padded(shape->actions + 1);
+    Weights gradient = weights_in(shape, part->memory);
+    Tile tile = tile_in(shape, part->memory + weights_floats(shape));
+    memset(part->memory, 0, sizeof(float) * weights_floats(shape));
+    for (int64_t first = 0; first < part->number; first += TILE) {
+        int64_t count = part->number - first < TILE ? part->number - first : TILE;
+        const int64_t *samples = part->samples + first;
+        forward(shape, part->packed, &part->batch->tokens, samples, count, &tile);
+        memset(tile.output_slopes, 0, sizeof(float) * TILE * outputs);
+        for (int64_t i = 0; i < count; i++)
+            loss_of_sample(
+                shape, part->loss, part->batch, samples[i], part->advantages[first + i], tile.outputs + i * outputs,
+                tile.output_slopes + i * outputs, part->measures);
+        backward(shape, part->packed, &part->batch->tokens, samples, count, &tile, &gradient);
+    }
+    return 0;
+}
+
+/* Floats of memory for `loss_gradient`. */
+int64_t gradient_floats(const Shape *shape, int64_t threads) { return threads * part_floats(shape); }
+
+/* Write the gradient of the loss of a minibatch, and the means of what `ppo.MEASURES` names. Each thread computes a
+ * part of the minibatch. */
+void loss_gradient(
+    const Shape *shape, float *packed, const Batch *batch, const int64_t *samples, const float *advantages,
+    int64_t number, const Loss *loss, int64_t threads, float *memory, const Parameters *gradient, float *measures) {
+    Part parts[MAX_THREADS];
+    pthread_t handles[MAX_THREADS];
+    int started[MAX_THREADS] = {0};
+    if (threads > MAX_THREADS) threads = MAX_THREADS;
+    for (int64_t i = 0; i < threads; i++) {
+        int64_t first = i * number / threads, stop = (i + 1) * number / threads;
+        parts[i] = (Part){shape, packed, batch, samples + first, advantages + first, stop - first, loss,
+                          memory + i * part_floats(shape), {0}};
+        started[i] = i > 0 && pthread_create(&handles[i], 0, gradient_of_part, &parts[i]) == 0;
+    }
+    for (int64_t i = 0; i < threads; i++)
+        if (!started[i]) gradient_of_part(&parts[i]);
+    for (int64_t i = 1; i < threads; i++) {
+        if (started[i]) pthread_join(handles[i], 0);
+        for (int64_t j = 0; j < weights_floats(shape); j++) parts[0].memory[j] += parts[i].memory[j];
+        for (int j = 0; j < MEASURES; j++) parts[0].measures[j] += parts[i].measures[j];
+    }
+    Weights sums = weights_in(shape, parts[0].memory);
+    unpack_gradient(shape, &sums, gradient);
+    for (int j = 0; j < MEASURES; j++) measures[j] = (float)(parts[0].measures[j] / loss->size);
+}
