@@ -11,6 +11,7 @@ from mettagrid.config.mettagrid_config import MettaGridConfig
 from metta.rl.checkpoint import make_policy
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.gymnasium.config import GymnasiumConfig
+from metta.rl.kernel import kernel_is_available
 from metta.rl.policy import ActorCritic
 from metta.rl.ppo import Batch
 from metta.rl.ranks import Ranks
@@ -59,6 +60,11 @@ class Game(Protocol):
     @property
     def spec(self) -> Spec: ...
 
+    @property
+    def uses_all_cores(self) -> bool:
+        """Whether one rank keeps all CPU cores busy: its environments step in workers, and threads learn."""
+        ...
+
     def make_policy(self, hidden_size: int) -> ActorCritic:
         """An untrained policy; its weights are drawn from torch's global generator."""
         ...
@@ -89,6 +95,7 @@ class MettagridGame:
     def __init__(self, config: MettaGridConfig) -> None:
         self._config = config
         self.spec = EnvironmentSpec.of(config)
+        self.uses_all_cores = kernel_is_available()
 
     def make_policy(self, hidden_size: int) -> ActorCritic:
         return make_policy(self.spec, hidden_size)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from metta.common.errors import UserError
-from metta.rl.game import Spec
+from metta.rl.game import Game, Spec
 from metta.rl.processes import usable_cores
 from metta.rl.ranks import Ranks
 from metta.rl.trainer_config import TrainerConfig, round_batch
@@ -130,10 +130,12 @@ def device_of(config: TrainerConfig, ranks: Ranks) -> torch.device:
     return torch.device("cuda", ranks.local_rank)
 
 
-def worthwhile_ranks(config: TrainerConfig, spec: Spec, on_gpu: bool) -> int:
-    """One rank for each GPU, or for each CPU core if its part of minibatches and environments is large enough."""
-    num_environments, _ = round_batch(config.batch_size, spec.num_agents, config.num_environments)
+def worthwhile_ranks(config: TrainerConfig, game: Game, on_gpu: bool) -> int:
+    """One rank for each GPU. On CPUs one, if it can use all cores; else one for each core that gets enough to do."""
+    num_environments, _ = round_batch(config.batch_size, game.spec.num_agents, config.num_environments)
     if on_gpu:
         return min(max(1, torch.cuda.device_count()), num_environments)
+    if game.uses_all_cores:
+        return 1
     by_minibatch = min(config.minibatch_size, config.batch_size) // STEPS_PER_RANK
     return max(1, min(usable_cores(), num_environments // ENVIRONMENTS_PER_RANK, by_minibatch))

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metta.rl.environment import EMPTY, GLOBAL_LOCATION, TOKEN_DIM, EnvironmentSpec
-from metta.rl.kernel import Kernel, Unavailable, kernel
+from metta.rl.kernel import kernel, kernel_is_available
 
 IGNORED_FEATURES = ("agent_id",)
 """Features that are hidden from policies, because agents get new numbers in each episode."""
@@ -69,8 +69,8 @@ class TokenBatch:
         starts = self.host_offsets[indices]
         offsets = _offsets(self.host_offsets[indices + 1] - starts)
         device = self.rows.device
-        if device.type == "cpu" and (compiled := _kernel()):
-            return TokenBatch(*compiled.select(self, indices, offsets), offsets)
+        if device.type == "cpu" and kernel_is_available():
+            return TokenBatch(*kernel().select(self, indices, offsets), offsets)
         moved, lengths, offsets_there = to_device(
             torch.stack([starts - offsets[:-1], offsets.diff(), offsets[1:]]), device
         )
@@ -91,13 +91,6 @@ class TokenBatch:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor from this process's memory to a device. Does not wait for a GPU, which reads pinned memory."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def _kernel() -> Kernel | None:
-    try:
-        return kernel()
-    except Unavailable:
-        return None
 
 
 class _SumEmbeddings(torch.autograd.Function):
@@ -210,9 +203,9 @@ class Vocabulary:
     def encode(self, observations: npt.NDArray[np.uint8]) -> TokenBatch:
         """Look up the tokens of observations (uint8 [batch, tokens, 3])."""
         observations = np.ascontiguousarray(observations)
-        if compiled := _kernel():
+        if kernel_is_available():
             return TokenBatch(
-                *compiled.encode(observations, self._weights, self._channels, self._has_place, self._first_rows)
+                *kernel().encode(observations, self._weights, self._channels, self._has_place, self._first_rows)
             )
         return self.encode_plainly(observations)
 

@@ -86,9 +86,9 @@ def train(
             if config.num_ranks not in (None, ranks.size):
                 raise UserError(f"trainer.num_ranks={config.num_ranks}, but the launcher started {ranks.size} ranks")
             return train_as_rank(config, env, run_dir, report, ranks)
-    spec = game_of(env).spec
-    number = config.num_ranks or worthwhile_ranks(config, spec, on_gpu)
-    Plan.of(config, spec, Ranks(size=number))  # refuses impossible settings before any process starts
+    game = game_of(env)
+    number = config.num_ranks or worthwhile_ranks(config, game, on_gpu)
+    Plan.of(config, game.spec, Ranks(size=number))  # refuses impossible settings before any process starts
     with started_ranks(number, partial(train_as_rank, config, env, run_dir, _continue), on_gpu) as ranks:
         return train_as_rank(config, env, run_dir, report, ranks)
 

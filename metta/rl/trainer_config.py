@@ -56,10 +56,12 @@ class TrainerConfig(Config):
     num_ranks: int | None = Field(
         None,
         ge=1,
-        description="processes that train together; unset is one for each GPU, or for each CPU core if that is faster",
+        description="processes that train together; unset is one for each GPU, and on CPUs what is fastest",
     )
     num_workers: int | None = Field(
-        None, ge=0, description="processes that step a rank's environments; 0 is the rank itself, unset uses its cores"
+        None,
+        ge=0,
+        description="processes that step a rank's environments; 0 is the rank itself, unset its cores",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is cuda if there is a GPU")
     checkpoint_seconds: float = Field(15.0, ge=0, description="least time between checkpoints")

@@ -90,6 +90,19 @@ def test_two_ranks_learn_and_one_resumes(tmp_path: Path) -> None:
     assert alone.metrics["reward_per_step"] > 2 * rewards[0]
 
 
+def test_the_number_of_ranks_and_workers_does_not_change_what_is_learnt(tmp_path: Path) -> None:
+    """Sums over a minibatch differ in the last bits, because each rank and thread adds its own part."""
+
+    def run(num_ranks: int, num_workers: int) -> dict[str, torch.Tensor]:
+        run_dir = tmp_path / f"{num_ranks}-{num_workers}"
+        return weights(train(config(updates=3, num_ranks=num_ranks, num_workers=num_workers), small_env(), run_dir))
+
+    alone = run(1, 0)
+    for together in (run(2, 0), run(1, 2)):
+        for name, tensor in alone.items():
+            torch.testing.assert_close(together[name], tensor, rtol=0, atol=1e-5)
+
+
 def test_a_seed_fixes_what_ranks_do_and_a_report_stops_them(tmp_path: Path) -> None:
     def run(name: str) -> TrainingResult:
         return train(config(updates=9, num_ranks=2), small_env(), tmp_path / name, lambda progress: False)

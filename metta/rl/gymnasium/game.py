@@ -26,6 +26,8 @@ Bools = npt.NDArray[np.bool_]
 class GymnasiumGame:
     """See `metta.rl.game.Game`. Environments step in the process of their rank."""
 
+    uses_all_cores = False
+
     def __init__(self, config: GymnasiumConfig) -> None:
         self._config = config
         self.spec = spec_of(config)

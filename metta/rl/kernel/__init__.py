@@ -16,6 +16,6 @@ A machine that has Python and pip but no compiler gets one with ``pip install zi
 """
 
 from metta.rl.kernel.build import Unavailable
-from metta.rl.kernel.network import Kernel, KernelNetwork, kernel
+from metta.rl.kernel.network import Kernel, KernelNetwork, kernel, kernel_is_available
 
-__all__ = ["Kernel", "KernelNetwork", "Unavailable", "kernel"]
+__all__ = ["Kernel", "KernelNetwork", "Unavailable", "kernel", "kernel_is_available"]

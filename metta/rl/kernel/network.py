@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from metta.rl.kernel.build import library
+from metta.rl.kernel.build import Unavailable, library
 
 if TYPE_CHECKING:
     from metta.rl.policy import Policy
@@ -63,6 +63,14 @@ def kernel() -> Kernel:
         Unavailable: see `metta.rl.kernel.build.library`.
     """
     return Kernel(library())
+
+
+def kernel_is_available() -> bool:
+    try:
+        kernel()
+    except Unavailable:
+        return False
+    return True
 
 
 class Kernel:
