@@ -113,8 +113,11 @@ def normalized_advantages(parts: Sequence[Tensor], sizes: Sequence[float], ranks
         parts: the advantages of this rank's part of each minibatch.
         sizes: of each minibatch, as the mean over ranks.
     """
-    sums = torch.stack([torch.stack([part.sum(), part.square().sum()]) for part in (each.double() for each in parts)])
-    means, squares = ranks.average(sums / sums.new_tensor(sizes)[:, None]).unbind(dim=1)
+    moments = [
+        torch.stack([part.sum(), part.square().sum()]) / size
+        for part, size in zip((each.double() for each in parts), sizes, strict=True)
+    ]
+    means, squares = ranks.average(torch.stack(moments)).unbind(dim=1)
     deviations = (squares - means.square()).clamp(min=0).sqrt()
     return [
         ((advantages - mean) / (deviation + 1e-8)).float()
