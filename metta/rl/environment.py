@@ -119,11 +119,26 @@ class Environment:
         >>> environment.episode_stats()["heart.gained"]
     """
 
-    def __init__(self, config: MettaGridConfig, buffers: Buffers) -> None:
-        self.spec = EnvironmentSpec.of(config)
+    def __init__(self, config: MettaGridConfig, buffers: Buffers, like: Environment | None = None) -> None:
+        """Make an environment; `reset` starts its first episode.
+
+        Args:
+            config: of the game.
+            buffers: see above.
+            like: an environment with the same configuration, whose conversion for the C++ core is used again, because
+                that takes 20 ms.
+        """
+        self.spec = EnvironmentSpec.of(config) if like is None else like.spec
         self.buffers = buffers
-        self._game_config = config.game.model_copy(deep=True)  # because the conversion writes into it
-        self._c_config, self._agent_renames = convert_to_cpp_game_config(self._game_config)
+        if like is None:
+            self._game_config = config.game.model_copy(deep=True)  # because the conversion writes into it
+            self._c_config, self._agent_renames = convert_to_cpp_game_config(self._game_config)
+        else:
+            self._game_config, self._c_config, self._agent_renames = (
+                like._game_config,
+                like._c_config,
+                like._agent_renames,
+            )
         self._num_core_actions = sum(not name.startswith(CHANGE_VIBE_PREFIX) for name in self.spec.actions)
         self._core_actions = np.zeros(self.spec.num_agents, dtype=np.int32)
         self._vibe_actions = np.zeros(self.spec.num_agents, dtype=np.int32)

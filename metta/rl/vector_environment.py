@@ -252,7 +252,10 @@ class _Stepper:
     ) -> None:
         self._arrays = arrays
         self._members = members
-        self._environments = {index: Environment(config, arrays.buffers(index)) for group in members for index in group}
+        self._environments: dict[int, Environment] = {}
+        for index in itertools.chain(*members):
+            like = next(iter(self._environments.values()), None)
+            self._environments[index] = Environment(config, arrays.buffers(index), like)
         self._generators = {index: seeds.generator(index) for index in self._environments}
         self._first_lengths = {index: seeds.first_length(index) for index in self._environments}
         for index in self._environments:

@@ -33,6 +33,24 @@ def test_a_seed_repeats_the_map_and_what_happens_on_it() -> None:
     assert not np.array_equal(first[0], other[0])
 
 
+def test_an_environment_like_another_plays_as_one_of_its_own() -> None:
+    def play(environment: Environment) -> list[npt.NDArray[Any]]:
+        environment.reset(seed=3)
+        seen = []
+        for step in range(10):
+            environment.buffers.actions[:] = step % 5
+            environment.step()
+            seen.append(environment.buffers.observations.copy())
+        return seen
+
+    config = small_env()
+    first = start(config, seed=1)
+    like = Environment(config, Buffers.allocate(first.spec), first)
+    expected = play(start(config, seed=2))
+    assert all(np.array_equal(*pair) for pair in zip(play(like), expected, strict=True))
+    assert all(np.array_equal(*pair) for pair in zip(play(first), expected, strict=True))
+
+
 def test_the_configuration_that_was_given_keeps_its_seed() -> None:
     config = small_env()
     before = config.model_copy(deep=True)
