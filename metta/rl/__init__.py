@@ -4,6 +4,7 @@ Read the room in this order:
 
 1. `trainer_config`: the hyperparameters. `trainer`: the loop, which names every other part.
 2. `ppo`: advantages, loss and update. `policy` and `tokens`: the network. `adam`: the optimizer.
+   `kernel/` computes the same as these, compiled and several times faster, on CPUs.
 3. `game`: what the loop needs of a game. `environment`, `vector_environment`, `rollout`: how mettagrid provides it.
    `gymnasium/`: how Gymnasium and PettingZoo provide it.
 4. `plan`, `progress`, `checkpoint`: what a run will do, how far it has come, how it continues after an end.

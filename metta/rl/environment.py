@@ -128,7 +128,7 @@ class Environment:
             like: an environment with the same configuration, whose conversion for the C++ core is used again, because
                 that takes 20 ms.
         """
-        self.spec = EnvironmentSpec.of(config) if like is None else like.spec
+        self.spec: EnvironmentSpec = EnvironmentSpec.of(config) if like is None else like.spec
         self.buffers = buffers
         if like is None:
             self._game_config = config.game.model_copy(deep=True)  # because the conversion writes into it

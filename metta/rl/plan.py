@@ -23,6 +23,11 @@ STEPS_PER_RANK = 512
 
 ENVIRONMENTS_PER_RANK = 2
 
+MINIBATCH_ON_GPU = 16_384
+ENVIRONMENTS_PER_CORE_ON_GPU = 32
+"""Agent steps in a minibatch of each GPU, and environments for each core that feeds it: with fewer, a GPU mostly waits.
+Estimated from the work in them, and not measured on a GPU."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -69,7 +74,7 @@ class Plan:
             batch_size=batch_size,
             minibatches=max(1, round(batch_size / config.minibatch_size)),
             num_workers=min(num_workers, num_environments // ranks.size),
-            warnings=_warnings(config, updates, batch_size),
+            warnings=_warnings(config, updates, batch_size, ranks),
         )
 
     @property
@@ -94,7 +99,7 @@ class Plan:
         }
 
 
-def _warnings(config: TrainerConfig, updates: int, batch_size: int) -> list[str]:
+def _warnings(config: TrainerConfig, updates: int, batch_size: int, ranks: Ranks) -> list[str]:
     warnings = []
     if updates < FEW_UPDATES:
         warnings.append(
@@ -105,6 +110,12 @@ def _warnings(config: TrainerConfig, updates: int, batch_size: int) -> list[str]
         warnings.append(
             f"minibatch_size {config.minibatch_size:,} is more than the batch of {batch_size:,}, "
             "so each batch is one minibatch"
+        )
+    minibatch, environments = MINIBATCH_ON_GPU * ranks.size, ENVIRONMENTS_PER_CORE_ON_GPU * ranks.cores * ranks.size
+    if computes_on_gpu(config) and (config.minibatch_size < minibatch or config.num_environments < environments):
+        warnings.append(
+            f"minibatch_size {config.minibatch_size:,} and {config.num_environments:,} environments leave a GPU mostly "
+            f"idle; it is busy from about minibatch_size {minibatch:,} and num_environments {environments:,}"
         )
     return warnings
 

@@ -2,6 +2,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from metta.rl import checkpoint
 from metta.rl.adam import Adam
 from metta.rl.checkpoint import load_policy
 from metta.rl.environment import Buffers, Environment, EnvironmentSpec
+from metta.rl.plan import Plan
 from metta.rl.player import require_compatible
 from metta.rl.ppo import TrainingDiverged
+from metta.rl.ranks import Ranks
 from metta.rl.trainer import TrainingProgress, TrainingResult, train
 from metta.rl.trainer_config import OptimizerConfig, PolicyConfig, PPOConfig, TrainerConfig
 from tests.rl.small import small_env
@@ -133,6 +136,19 @@ def test_a_run_that_diverges_says_so(tmp_path: Path) -> None:
         train(wild, small_env(), tmp_path)
 
 
+def test_a_gpu_that_would_idle_is_warned_of() -> None:
+    def warnings(device: Literal["cpu", "cuda"], minibatch_size: int, num_environments: int) -> str:
+        settings = TrainerConfig(
+            device=device, batch_size=262_144, minibatch_size=minibatch_size, num_environments=num_environments
+        )
+        return " ".join(Plan.of(settings, EnvironmentSpec.of(small_env()), Ranks(size=2, cores=4)).warnings)
+
+    assert "minibatch_size 32,768 and num_environments 256" in warnings("cuda", 1_024, 256)
+    assert "minibatch_size 32,768 and num_environments 256" in warnings("cuda", 32_768, 32)
+    assert "idle" not in warnings("cuda", 32_768, 256)
+    assert "idle" not in warnings("cpu", 1_024, 32)
+
+
 def test_updates_and_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     result = train(config(total_timesteps=600, minibatch_size=5_000), small_env(), tmp_path)
     assert result.metrics["updates"] == 3  # ceil(600 / 256)
@@ -220,6 +236,7 @@ def _learn_something(state: checkpoint.TrainingState) -> None:
 TRAINING = """
 import sys
 from pathlib import Path
+from typing import Literal
 from experiments.arena import make_env
 from metta.rl.trainer import train
 from metta.rl.trainer_config import TrainerConfig
