@@ -157,7 +157,7 @@ def test_every_reader_and_the_driver_take_any_rows(folder: Path, rows: list[dict
             records.decode_trial(records.encode_trial(trial))
             records.trial_summary(trial, "")
         live = LiveStore(store)
-        live.sweep("edited").prepare()
+        live.sweep("edited").warm_up()
         json.dumps(overview(live.sweep("edited")), allow_nan=False)
         live.close()
 

@@ -1,1 +1,1 @@
-"""What is known of a sweep: the optimiser's model of it, and conclusions. `metta.sweep.report` shows them."""
+"""The analysis of a sweep: the optimiser's model of it, and conclusions. `metta.sweep.report` shows them."""

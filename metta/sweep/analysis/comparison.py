@@ -1,4 +1,4 @@
-"""Two sweeps side by side: what each reached for what it had spent."""
+"""Two sweeps side by side: their regret against the cost."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ STEPS = 10
 
 @dataclass(frozen=True)
 class RegretRow:
-    """The regrets of two sweeps once each had spent an amount.
+    """The regrets of two sweeps when each had spent an amount.
 
-    A regret is how far the top score is from the top score of both sweeps in the end. It is None before a sweep's
-    first score and after its end.
+    A regret is the difference between the top score so far and the final top score of both sweeps. It is None before a
+    sweep's first score and after its end.
     """
 
     spent: float
@@ -37,12 +37,12 @@ class Comparison:
 
     @cached_property
     def rows(self) -> list[RegretRow]:
-        """Regrets at `STEPS` amounts, from little to all."""
+        """Regrets at `STEPS` amounts, in increasing order."""
         return self.regrets([self.most_spent * step / STEPS for step in range(1, STEPS + 1)])
 
     @property
     def most_spent(self) -> float:
-        """What the more expensive of the two has spent."""
+        """The total cost of the more expensive sweep."""
         return max(self.a.spent, self.b.spent)
 
     @cached_property

@@ -1,6 +1,6 @@
-"""What follows from a sweep: the best trial and why, how sure that is, what matters, and what to run next.
+"""Conclusions from a sweep: the best trial and why, how sure that is, which parameters matter, and what to run next.
 
-Everything that terminal, page, report, plots and JSON say of a sweep is decided here, once. They only word and draw it.
+Everything that the terminal, pages, plots and JSON say about a sweep is decided here, once. They only present it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from metta.sweep.state import SweepState
 
 FEW_TRIALS, MANY_TRIALS = 5, 20
-"""With fewer scored trials than the first number almost nothing is known; with fewer than the second, the choice of the
+"""With fewer scored trials than `FEW_TRIALS` almost nothing is known; with fewer than `MANY_TRIALS`, the choice of the
 best trial is a guess."""
 
 GOOD, FAIR = 0.7, 0.4
@@ -51,7 +51,7 @@ ONE_WAY = 0.8
 """A cost rises or falls over a range if its ends differ by at least this share of its whole variation there."""
 
 NOTICEABLE_MISSES = 1.05
-"""Forecasts that were off by less than this many times the predicted deviation count as right."""
+"""Forecasts whose error is less than this many times the predicted deviation count as right."""
 
 CONFIRMED_SEEDS, MOST_CONFIRMED = 5, 8
 """Seeds for each setting that is confirmed, and the most settings that one confirmation compares."""
@@ -62,13 +62,13 @@ class BestReason(Enum):
 
     ONLY = "no other trial has a score"
     CONFIRMED = "it did best on fresh seeds"
-    MEASURED = "its measured score is the top one, and the model has not been asked yet"
+    MEASURED = "its measured score is the top one, and there is no analysis yet"
     TOP = "its measured score is the top one, and the model agrees"
     MODEL = "the model expects more of it than of the top trial"
 
 
 class Evidence(Enum):
-    """How much the scored trials say."""
+    """How much evidence the scored trials give."""
 
     ALMOST_NONE = "fewer than `FEW_TRIALS`"
     LITTLE = "fewer than `MANY_TRIALS`"
@@ -76,11 +76,11 @@ class Evidence(Enum):
 
 
 class Certainty(Enum):
-    """What is known of how sure the best trial is."""
+    """How sure the choice of the best trial is."""
 
     CONFIRMED = "fresh seeds compared it with others"
     TOO_FEW = "fewer than `FEW_TRIALS` trials have scores"
-    NOT_ASKED = "the model has not been asked yet"
+    NOT_ASKED = "there is no analysis yet"
     EXPECTED = "the model gives an interval of its true score"
 
 
@@ -116,7 +116,7 @@ class ModelQuality:
         forecasts: how many trials it predicted before they ran.
         rank_correlation: of its predictions and the measurements; None for too few.
         attainable: the correlation of a perfect model with noisy measurements; None for too few.
-        missed_by: how many times the predicted deviation it was off, where it was noticeably too sure; else None.
+        missed_by: its error in predicted deviations, if it was clearly overconfident; else None.
         cost_error: median relative error of predicted costs; None where unknown.
     """
 
@@ -130,7 +130,7 @@ class ModelQuality:
 
 @dataclass(frozen=True)
 class GoodValues:
-    """The values of a parameter that are as good as the recommended one, if nothing else changes.
+    """The values of a parameter that are as good as the recommended one, with all other parameters fixed.
 
     Attributes:
         choices: the good ones, of a categorical parameter; empty for a range.
@@ -150,7 +150,7 @@ class Importances:
         everywhere: over the whole search space.
         nearby: only near the best setting.
         hardly: neither.
-        good_values: of each parameter with values that are not as good; one that is missing has nearly none.
+        good_values: by parameter; a parameter is missing if nearly all its values are as good.
         is_first_guess: whether too few trials have ended to be sure.
         learnt_from: how many trials have ended.
     """
@@ -186,7 +186,7 @@ class CostDriver:
 
 @dataclass(frozen=True)
 class Conclusions:
-    """What follows from a sweep. `SweepState.conclusions` keeps it; each part is computed when it is first needed.
+    """Conclusions from a sweep, kept by `SweepState.conclusions`; each one is computed when it is first needed.
 
     Attributes:
         state: the sweep.
@@ -194,7 +194,7 @@ class Conclusions:
 
     state: SweepState
 
-    # ---- what is best
+    # ---- the best trial
 
     @property
     def best(self) -> Trial | None:
@@ -213,19 +213,19 @@ class Conclusions:
 
     @property
     def evidence(self) -> Evidence:
-        """How much these say."""
+        """How much evidence these give."""
         if self.scored < FEW_TRIALS:
             return Evidence.ALMOST_NONE
         return Evidence.LITTLE if self.scored < MANY_TRIALS else Evidence.ENOUGH
 
     @property
     def confirmation(self) -> ConfirmationResult | None:
-        """The scores on fresh seeds, where some settings were run again."""
+        """The scores on fresh seeds; None if no setting was run on them."""
         return self.state.confirmation
 
     @cached_property
     def reason(self) -> BestReason | None:
-        """Why the best trial is the best one; None where there is none."""
+        """Why the best trial is the best one; None if there is none."""
         best, top = self.best, self.top
         if best is None or top is None:
             return None
@@ -238,13 +238,13 @@ class Conclusions:
         return BestReason.MEASURED if self.state.asking and self.state.analysis is None else BestReason.TOP
 
     def expected(self, trial: Trial | None) -> Prediction | None:
-        """What the model expects of a trial if it is run again; None where it was not asked."""
+        """The score that the model expects of another run of a trial; None without an analysis."""
         if trial is None or self.state.analysis is None:
             return None
         return self.state.analysis.expected.get(trial.number)
 
     def worth(self, trial: Trial | None) -> float | None:
-        """The expected score of a trial's setting if it is run again: its mean on fresh seeds, or else the model's."""
+        """The expected score of another run of a setting: its mean on fresh seeds, or else the model's prediction."""
         if trial is None:
             return None
         for setting in self.confirmation.settings if self.confirmation is not None else ():
@@ -268,7 +268,7 @@ class Conclusions:
 
     @cached_property
     def baseline(self) -> Trial | None:
-        """The scored trial that the search began with, where there is one."""
+        """The scored trial that the search began with; None if there is none."""
         sources = (OWN_VALUES, SEARCH_CENTRE)
         return next((each for each in self.state.ranked if each.suggestion.get("source") in sources), None)
 
@@ -279,17 +279,17 @@ class Conclusions:
 
     @cached_property
     def cheaper_contender(self) -> Trial | None:
-        """The cheapest contender, where it costs clearly less than the best trial."""
+        """The cheapest contender, if it costs clearly less than the best trial."""
         if self.best is None or self.best.cost is None:
             return None
         cheap = [each for each in self.contenders if each.cost is not None and each.cost < CHEAPER * self.best.cost]
         return min(cheap, key=lambda trial: trial.cost or 0.0, default=None)
 
-    # ---- how sure that is
+    # ---- certainty
 
     @cached_property
     def certainty(self) -> Certainty:
-        """What is known of how sure the best trial is."""
+        """How sure the choice of the best trial is."""
         if self.confirmation is not None:
             return Certainty.CONFIRMED
         if self.evidence is Evidence.ALMOST_NONE:
@@ -298,18 +298,18 @@ class Conclusions:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95% interval of the best trial's average score if it is trained again; None where unknown."""
+        """The 95% interval of the best trial's average score over more runs; None if unknown."""
         return self.interval_of(self.best)
 
     def interval_of(self, trial: Trial | None) -> tuple[float, float] | None:
-        """The 95% interval of a trial's average score if it is trained again; None where unknown."""
+        """The 95% interval of a trial's average score over more runs; None if unknown."""
         expected = self.expected(trial)
         if expected is None or self.state.analysis is None:
             return None
         return self.state.analysis.interval(expected)
 
     def standing(self, trial: Trial | None) -> Standing | None:
-        """What is believed of a trial's configuration; None where the model was not asked, or for too few trials."""
+        """The model's belief about a trial's configuration; None without an analysis or with too few trials."""
         analysis = self.state.analysis
         if trial is None or analysis is None or self.evidence is Evidence.ALMOST_NONE:
             return None
@@ -329,7 +329,7 @@ class Conclusions:
 
     @cached_property
     def model_quality(self) -> ModelQuality | None:
-        """How good the model's forecasts were; None where it was not asked."""
+        """How good the model's forecasts were; None without an analysis."""
         if self.state.analysis is None:
             return None
         forecasts = self.state.analysis.forecasts
@@ -341,11 +341,11 @@ class Conclusions:
         quality = _quality(correlation, attainable)
         return ModelQuality(quality, len(forecasts.numbers), correlation, attainable, missed_by, forecasts.cost_error)
 
-    # ---- what matters
+    # ---- importance
 
     @cached_property
     def importances(self) -> Importances | None:
-        """Which parameters matter; None for too few trials, or where the model was not asked."""
+        """Which parameters matter; None with too few trials or without an analysis."""
         analysis = self.state.analysis
         if analysis is None or self.evidence is Evidence.ALMOST_NONE:
             return None
@@ -359,7 +359,7 @@ class Conclusions:
 
     @cached_property
     def cost_driver(self) -> CostDriver | None:
-        """The parameter on which the cost depends most; None where it hardly depends on any."""
+        """The parameter on which the cost depends most; None if it hardly depends on any."""
         analysis = self.state.analysis
         if analysis is None or not analysis.importance:
             return None
@@ -378,7 +378,7 @@ class Conclusions:
         """The ranges that should be wider, by dotted path."""
         return wider_ranges(self.state)
 
-    # ---- what next
+    # ---- next step
 
     @cached_property
     def failures(self) -> list[FailureReason]:
@@ -387,9 +387,9 @@ class Conclusions:
 
     @cached_property
     def to_confirm(self) -> list[Trial]:
-        """The trials to run again on fresh seeds: not many, and in all no more runs than the sweep had.
+        """The trials to run again on fresh seeds: a few, and in total not more runs than the sweep had.
 
-        Empty after fresh seeds have been run, and where they cannot: the sweep cannot be rebuilt, or its seed is fixed.
+        Empty after that has been done, and if it is impossible: the sweep cannot be rebuilt, or its seed is fixed.
         """
         impossible = self.state.record.entry_point is None or self.state.definition.fixed_seed
         if self.best is None or self.confirmation is not None or impossible:
@@ -414,7 +414,7 @@ class Conclusions:
         return NextStep.CONFIRM if self.to_confirm else NextStep.EXTEND
 
     def price(self, runs: int, similar: Sequence[Trial]) -> float | None:
-        """What a number of runs should cost if they are like some trials; None where no cost is known."""
+        """The expected cost of a number of runs like the given trials; None if no cost is known."""
         costs = [trial.cost for trial in similar if trial.cost is not None and math.isfinite(trial.cost)]
         return runs * fmean(costs) if costs else None
 
@@ -425,7 +425,7 @@ class Conclusions:
         return [by_number[number] for number in numbers if number in by_number]
 
     def _good_values(self, analysis: Analysis, path: str) -> GoodValues | None:
-        """The values around the recommended one that the model expects to be as good; None where nearly all are."""
+        """The values around the recommended one that the model expects to be as good; None if nearly all are."""
         predictions, values = analysis.slices[path].predictions, analysis.slices[path].values
         recommended = self.state.by_number[analysis.recommended].params.get(path)
         expected = analysis.expected[analysis.recommended]

@@ -1,7 +1,7 @@
-"""The best settings of a sweep, run again on fresh seeds: do they really differ, or was it luck?
+"""The best settings of a sweep, run again on fresh seeds, to see whether they really differ or were lucky.
 
-The runs form a sweep of their own, whose trials are all queued before it begins. So it is recorded, resumed, shared by
-several machines and shown like any other sweep.
+The runs form a sweep of their own, whose trials are all queued before it begins. Therefore it is recorded, resumed,
+shared by several machines and shown like any other sweep.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from metta.sweep.state import SweepState
 
 SUFFIX = ".confirm"
-"""Ends the name of the sweep of confirmations."""
+"""The suffix of the name of the sweep of confirmations."""
 
 SOURCE = "confirmation"
-"""The source that the suggestions of its trials name."""
+"""The source in the suggestions of its trials."""
 
 SURE = 0.95
 """The probability that all statements together are right."""
 
 MANY_SEEDS = 1_000
-"""More seeds than this are never advised, because nobody would run them."""
+"""The most seeds that are ever advised; nobody would run more."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Setting:
     Attributes:
         trial: number of the sweep's trial that first had it.
         swept_score: the score of that trial.
-        scores: one for each fresh seed that did not fail.
+        scores: one for each fresh seed on which it did not fail.
         failures: how many seeds failed.
         low, high: the interval of its mean score, with probability `SURE`; None for fewer than two scores.
     """
@@ -68,8 +68,8 @@ class Difference:
         better, worse: numbers of their trials.
         mean: the difference of their mean scores, at least 0.
         low, high: its interval; all differences lie in their intervals with probability `SURE`.
-        seeds_needed: how many seeds of each would show a difference of this size; None where it shows already or
-            never would.
+        seeds_needed: how many seeds of each would show a difference of this size; None if it shows already or never
+            would.
     """
 
     better: int
@@ -86,7 +86,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ConfirmationResult:
-    """What the fresh seeds say: the settings, best first, and how each pair of them differs."""
+    """The result of the fresh seeds: the settings, best first, and the difference of each pair."""
 
     settings: Sequence[Setting]
     differences: Sequence[Difference]
@@ -103,11 +103,11 @@ def choose(state: SweepState, top: int, numbers: Sequence[int] = ()) -> list[Tri
     by_number = {trial.number: trial for trial in state.ranked}
     for number in numbers:
         if number not in by_number:
-            raise UserError(f"trial {number} has no score, so there is nothing to confirm")
+            raise UserError(f"trial {number} has no score, so it cannot be confirmed")
     if numbers:
         return [by_number[number] for number in dict.fromkeys(numbers)]
     settings: dict[str, Trial] = {}
-    recommended = state.best_within(math.inf)  # not `best`: results of fresh seeds must not change who is confirmed
+    recommended = state.best_within(math.inf)  # not `best`, which results of fresh seeds may change
     for trial in [*([recommended] if recommended else []), *by_number.values()]:
         settings.setdefault(repr(sorted(trial.params.items())), trial)
     if not settings:
@@ -116,7 +116,7 @@ def choose(state: SweepState, top: int, numbers: Sequence[int] = ()) -> list[Tri
 
 
 def missing(confirmations: Sequence[Trial], chosen: Sequence[Trial], seeds: int) -> list[Trial]:
-    """The chosen trials, each once for every seed that it still needs, in turns."""
+    """The chosen trials, each once for every seed that it still needs, in rotation."""
     had = Counter(trial.suggestion.get("trial") for trial in confirmations)
     return [trial for turn in range(seeds) for trial in chosen if had[trial.number] <= turn]
 

@@ -1,4 +1,4 @@
-"""The optimiser's model of a sweep: the score to expect of each setting, and the effect of each parameter."""
+"""The optimiser's model of a sweep: the expected score of each setting, and the effect of each parameter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FEW_FORECASTS = 5
 """With fewer forecasts than this the quality of a model is unknown."""
 
 AT_THE_EDGE = 0.03
-"""A value this near to an end of its range, as a share of the range, lies at that end."""
+"""A value this close to an end of its range, as a share of the range, counts as being at that end."""
 
 LAST_PART, RISING = 0.25, 0.25
 """The score still improves at an end of a range if it improves over this last part of the range by at least this share
@@ -35,7 +35,7 @@ of the noise of one measurement."""
 
 @dataclass(frozen=True)
 class Slice:
-    """What the model expects as one parameter changes and all others stay as in the recommended trial.
+    """Predictions as one parameter changes and all others are those of the recommended trial.
 
     Attributes:
         values: of the parameter, in order.
@@ -56,7 +56,7 @@ class Forecasts:
         deviations: standard deviations of single measurements around these, noise included.
         noises: standard deviations of single measurements around the true score.
         measured: scores.
-        costs_predicted, costs_measured: NaN where no cost was predicted.
+        costs_predicted, costs_measured: NaN if no cost was predicted.
     """
 
     numbers: list[int]
@@ -69,7 +69,7 @@ class Forecasts:
 
     @property
     def rank_correlation(self) -> float | None:
-        """Spearman's, -1..1; None for too few trials, or where all values of one side are equal."""
+        """Spearman's, -1..1; None for too few trials, or if all values of one side are equal."""
         if len(self.numbers) < FEW_FORECASTS or np.ptp(self.predicted) == 0 or np.ptp(self.measured) == 0:
             return None
         return float(np.corrcoef(_ranks(self.predicted), _ranks(self.measured))[0, 1])
@@ -98,7 +98,7 @@ class Forecasts:
 
     @cached_property
     def widening(self) -> float:
-        """The factor by which intervals are wider than the model says, because it has been too sure; at least 1.
+        """The factor by which intervals are widened because the model has been overconfident; at least 1.
 
         This is the Birge ratio, by which physics scales errors that turn out too small (Birge 1932,
         https://doi.org/10.1103/PhysRev.40.207).
@@ -117,7 +117,7 @@ class Forecasts:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the model says of a sweep in which a trial has a score.
+    """The model's analysis of a sweep with at least one score.
 
     Attributes:
         known: how many ended trials the model has learnt from.
@@ -129,7 +129,7 @@ class Analysis:
         forecasts: made before the trials ran.
         twins: numbers of the scored trials with exactly the recommended setting, including the recommended trial.
         neighbours: numbers of the scored trials nearest to the recommended setting, without its twins.
-        at_the_edge: parameters whose recommended value lies at an end of their range where the expected score still
+        at_the_edge: parameters whose recommended value is at an end of their range at which the expected score still
             improves, with that end.
     """
 
@@ -155,7 +155,7 @@ class Analysis:
 
 
 def analyse(state: SweepState) -> Analysis | None:
-    """What the optimiser's model says of a sweep; None before any trial has a score."""
+    """Analyse a sweep with the optimiser's model; None before any trial has a score."""
     protein = state.learner.protein
     scored = [each for each in protein.observations if each.score is not None and not each.is_failure]
     best = next((each for each in scored if state.best is not None and each.number == state.best.number), None)

@@ -1,4 +1,4 @@
-"""How far a sweep is, how long it will still take, and which scores it reached for its cost."""
+"""The progress of a sweep, the time and cost that it still needs, and its scores against the cost."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from metta.sweep.trial import Progress, Trial
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """How far a sweep is, and what to expect if it continues as before.
+    """The progress of a sweep, and its expected end if it continues as before.
 
     Attributes:
         ended: trials that count towards `num_trials`.
-        num_trials: that the sweep asks for.
-        seconds_left: until its end; None where unknown.
-        expected_cost: of the whole sweep at its end; None where unknown.
+        num_trials: the number that the sweep asks for.
+        seconds_left: until its end; None if unknown.
+        expected_cost: of the whole sweep; None if unknown.
     """
 
     ended: int
@@ -36,11 +36,11 @@ class SweepProgress:
 def sweep_progress(
     state: SweepState, running: Mapping[int, Progress | None], seconds_allowed: float | None = None
 ) -> SweepProgress:
-    """The progress of a sweep. The remaining trials are expected to be like the last ones, with as many at once as now.
+    """The progress of a sweep. The remaining trials are expected to be like the last ones, as many in parallel as now.
 
     Args:
         state: the sweep.
-        running: how far each running trial is, by number.
+        running: the progress of each running trial, by number.
         seconds_allowed: until no further trial is started; None for no limit.
     """
     shares = [share_done(progress) for progress in running.values()]
@@ -66,7 +66,7 @@ def sweep_progress(
 
 
 def share_done(progress: Progress | None) -> float:
-    """How much of a trial is done, 0..1; 0 where unknown."""
+    """The share of a trial that is done, 0..1; 0 if unknown."""
     if progress is None or not progress.total:
         return 0.0
     return min(1.0, progress.step / progress.total)
@@ -79,7 +79,7 @@ class Spending:
     Attributes:
         spent: the cost of this trial and of all that ended before it.
         trial: the one that ended.
-        score: its score; None where it has none that ranks.
+        score: its score; None if it has none that ranks.
         is_better: whether its score is better than all before it.
     """
 
@@ -90,7 +90,7 @@ class Spending:
 
 
 def spending(state: SweepState) -> list[Spending]:
-    """The trials in the order in which they ended, with what had been spent by then."""
+    """The trials in the order in which they ended, with the total cost so far."""
     scored = {trial.number for trial in state.ranked}
     entries: list[Spending] = []
     spent, top = 0.0, -math.inf

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 End = Literal["min", "max"]
 
 WIDENED_BY = 0.2
-"""How far an end of a range is moved outwards: as a share of the range's width, on its own scale."""
+"""The distance by which an end of a range is moved outwards, as a share of the range's width on its own scale."""
 
 
 @dataclass(frozen=True)
 class WiderRange:
-    """A range that should be wider at one end, because the best trial lies there and the score still improves.
+    """A range that should be wider at one end, because the best trial is there and the score still improves.
 
     Attributes:
         end: which end of the range.
-        now: where that end is.
-        wider: where it should be.
+        now: the present value of that end.
+        wider: the advised value.
     """
 
     end: End

@@ -30,14 +30,14 @@ def select(
 
     Args:
         state: the sweep.
-        states: only trials in one of these.
+        states: only trials in one of these states.
         pareto: only trials on the Pareto front.
         sort: "score" (the best first), one of `SORTS`, or a hyperparameter or metric, by its full name or any
             unique ending of it. Trials without it come last.
-        top: only the first so many, in the order of `sort`, or of the score.
+        top: only this many of the first, in the order of `sort`, or else of the score.
 
     Raises:
-        UserError: nothing has the name `sort`.
+        UserError: `sort` is not the name of anything.
     """
     chosen = list(state.trials)
     if pareto:

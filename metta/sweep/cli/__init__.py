@@ -1,7 +1,7 @@
-"""The `metta-sweep` command: look at sweeps, steer them and move them, from any terminal that reaches the store.
+"""The `metta-sweep` command: look at sweeps, control them and move them, from any terminal that reaches the store.
 
-Each module here is a group of commands and registers them itself. Nothing but the parsers is imported until a command
-runs, so that help and completion come at once.
+Each module here is a group of commands and registers them itself. Only the parsers are imported before a command runs,
+so that help and completion are fast.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for argument in SWEEPS:
         if isinstance(name := getattr(options, argument, None), str):
             setattr(options, argument, normalised(name))
-    gc.set_threshold(50_000)  # what is read stays until the end, so Python need not look for garbage in it
+    gc.set_threshold(50_000)  # what is read is kept until the end, so garbage collection would be useless
     try:
         return int(options.command(options) or 0)
     except UserError as error:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # what reads the output, such as head, has seen enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -53,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="metta-sweep",
         usage="metta-sweep COMMAND ...",
-        description="Look at sweeps, steer them and move them, from any terminal that sees the store.",
+        description="Look at, control and move sweeps, from any terminal that reaches the store.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=version())
@@ -61,5 +61,5 @@ def make_parser() -> argparse.ArgumentParser:
     for group in GROUPS:
         commands.begin(group.TITLE)
         group.register(commands)
-    parser.epilog = f"{commands.overview()}\n\n`metta-sweep COMMAND --help` says more of each."
+    parser.epilog = f"{commands.overview()}\n\n`metta-sweep COMMAND --help` explains each."
     return parser

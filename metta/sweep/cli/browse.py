@@ -17,19 +17,19 @@ PORT = 8765
 
 def register(commands: Commands) -> None:
     served = commands.add(dashboard, "dashboard")
-    served.add_argument("name", nargs="?", help="the sweep to open at; the latest if left out")
+    served.add_argument("name", nargs="?", help="the sweep to open first (default: the latest)")
     served.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     served.add_argument("--port", type=int, default=PORT, help="port to listen on, 0 for any (default: %(default)s)")
     served.add_argument("--no-browser", action="store_true", help="only print the address")
     written = commands.add(report, "report", "name")
     written.add_argument("--to", type=Path, metavar="FILE", help="default: NAME.html")
-    written.add_argument("--png", type=Path, metavar="FOLDER", help="write the plots as PNG files there, too")
+    written.add_argument("--png", type=Path, metavar="FOLDER", help="also write the plots as PNG files to this folder")
 
 
 def dashboard(options: argparse.Namespace) -> None:
     """Open a page in the browser that shows sweeps, live while they run.
 
-    It is read-only. On any address but loopback it needs a token, which is part of the address that it prints.
+    It is read-only. On any address except loopback it needs a token, which is part of the printed address.
     """
     import webbrowser
     from urllib.parse import urlencode
@@ -50,7 +50,7 @@ def dashboard(options: argparse.Namespace) -> None:
     words = urlencode({key: value for key, value in query.items() if value is not None})
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{listening.getsockname()[1]}/" + (f"?{words}" if words else "")
-    say(options, f"the dashboard is at {address}  (Ctrl-C ends it)", address=address)
+    say(options, f"the dashboard is at {address}  (Ctrl-C to end it)", address=address)
     sys.stdout.flush()
     if not options.no_browser and _has_screen():
         webbrowser.open(address)
@@ -69,7 +69,7 @@ def report(options: argparse.Namespace) -> None:
     path = options.to or Path(f"{options.name}.html")
     write_report(snapshot, path)
     images = [] if options.png is None else write_images(snapshot, options.png)
-    message = f"{path} is written" + (f", and {len(images)} plots in {options.png}" if images else "")
+    message = f"wrote {path}" + (f", and {len(images)} plots in {options.png}" if images else "")
     say(options, message, report=str(path), images=[str(image) for image in images])
 
 

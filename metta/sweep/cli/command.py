@@ -1,4 +1,4 @@
-"""What all commands share: how they are registered, open the store, and speak."""
+"""What all commands share: registration, opening the store, and output."""
 
 from __future__ import annotations
 
@@ -42,8 +42,7 @@ class Commands:
         """Add a command.
 
         Args:
-            run: what it does. The first paragraph of its docstring is its line in the overview, all of it its own
-                help.
+            run: the function. The first paragraph of its docstring is shown in the overview, the whole one as its help.
             name: of the command.
             arguments: names of its positional arguments.
             store: whether it has the option --store.
@@ -68,7 +67,7 @@ class Commands:
         return parser
 
     def overview(self) -> str:
-        """Every command with its line, by groups."""
+        """Every command with its description, by group."""
         names = max(len(name) for _, group in self._groups for name in group)
         blocks = []
         for title, group in self._groups:
@@ -81,7 +80,7 @@ class Commands:
 
 
 def _sweep_names(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """For the completion of a name in a shell, where an error would only disturb."""
+    """Complete a sweep's name in a shell. Errors are ignored, because nobody could read them there."""
     try:
         with opened(parsed_args) as store:
             return [record.name for record in store.sweeps()]
@@ -110,5 +109,5 @@ def say(options: argparse.Namespace, message: str, **facts: Any) -> None:
 
 
 def notice(message: str) -> None:
-    """Print a remark beside the output."""
+    """Print a remark to standard error."""
     print(message, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The command that lets a shell complete commands, options and the names of sweeps."""
+"""The command that installs shell completion of commands, options and names of sweeps."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _ZSH_SETUP = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit;
 
 def register(commands: Commands) -> None:
     parser = commands.add(completion, "completion", store=False)
-    parser.add_argument("shell", nargs="?", choices=SHELLS, help="default: the shell that you use")
-    parser.add_argument("--install", action="store_true", help="install it for every shell that you open from now on")
+    parser.add_argument("shell", nargs="?", choices=SHELLS, help="default: your shell")
+    parser.add_argument("--install", action="store_true", help="install it for every new shell")
 
 
 def completion(options: argparse.Namespace) -> None:
-    """Print what completes metta-sweep in a shell, or install it with --install.
+    """Print the code that completes metta-sweep in a shell, or install it with --install.
 
     Then Tab completes commands, options and the names of sweeps.
     """
@@ -42,7 +42,7 @@ def completion(options: argparse.Namespace) -> None:
 
 
 def install(shell: str, code: str) -> Path:
-    """Write the code where the shell finds it, and return where. Doing it again changes nothing."""
+    """Write the code where the shell finds it, and return the path. It is idempotent."""
     if shell == "fish":
         path = _home("XDG_CONFIG_HOME", ".config") / "fish" / "completions" / "metta-sweep.fish"
     else:

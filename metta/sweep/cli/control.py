@@ -1,4 +1,4 @@
-"""Commands that steer a sweep."""
+"""Commands that control a sweep."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from metta.sweep.definition import SweepDefinition
     from metta.sweep.store.protocol import Outcome, Store
 
-TITLE = "steer sweeps"
+TITLE = "control sweeps"
+_NO_DRIVER = "no driver is running"
 
 
 def register(commands: Commands) -> None:
@@ -32,14 +33,14 @@ def register(commands: Commands) -> None:
     retried.add_argument("--failed", action="store_true", help="every failed trial")
     dropped = commands.add(drop, "drop", "name")
     dropped.add_argument("numbers", nargs="+", type=int, metavar="NUMBER", help="numbers of trials")
-    dropped.add_argument("--reason", default="", metavar="TEXT", help="why, for those who look at the sweep")
+    dropped.add_argument("--reason", default="", metavar="TEXT", help="why, shown with the trial")
     dropped.add_argument("--undo", action="store_true", help="restore them")
     commands.add(work, "work", "name")
     confirmed = commands.add(confirm, "confirm", "name")
     confirmed.add_argument("--top", type=positive, default=3, metavar="K", help="the K best (default: %(default)s)")
     confirmed.add_argument("--trials", nargs="+", type=int, default=[], metavar="N", help="these trials instead")
     confirmed.add_argument(
-        "--seeds", type=positive, default=5, metavar="S", help="how often each is run (default: %(default)s)"
+        "--seeds", type=positive, default=5, metavar="S", help="seeds for each (default: %(default)s)"
     )
     queued, added = commands.add(enqueue, "enqueue", "name"), commands.add(add, "add", "name")
     for parser in (queued, added):
@@ -49,51 +50,51 @@ def register(commands: Commands) -> None:
 
 
 def pause(options: argparse.Namespace) -> None:
-    """Start no further trial of a sweep until it is resumed.
+    """Pause a sweep: start no further trial until it is resumed.
 
     Running trials continue to their end, and the drivers wait.
     """
     with opened(options) as store:
         store.pause(options.name)
         drivers = _alive(store, options.name)
-    waiting = f"{_count(drivers, 'driver')} will start no further trial" if drivers else "nobody works on it now"
+    waiting = f"{_count(drivers, 'driver')} will start no further trial" if drivers else _NO_DRIVER
     say(
         options,
-        f"{options.name} is paused: {waiting}; go on with: metta-sweep resume {options.name}",
+        f"{options.name} is paused: {waiting}; resume with: metta-sweep resume {options.name}",
         paused=True,
         drivers=drivers,
     )
 
 
 def resume(options: argparse.Namespace) -> None:
-    """Continue a paused sweep, or one that was asked to stop and has not yet.
+    """Continue a paused sweep, or cancel a stop that has not taken effect.
 
-    If a sweep has stopped and its drivers are gone, run the command that started it, or work.
+    If a sweep has stopped and its drivers are gone, run the command that started it, or `metta-sweep work`.
     """
     with opened(options) as store:
         store.resume(options.name)
         drivers = _alive(store, options.name)
         command = _command(store, options.name)
-    going = f"{_count(drivers, 'driver')} of it" if drivers else f"nobody works on it now{command}"
-    say(options, f"{options.name} goes on: {going}", paused=False, drivers=drivers)
+    going = _count(drivers, "driver") if drivers else f"{_NO_DRIVER}{command}"
+    say(options, f"{options.name} continues: {going}", paused=False, drivers=drivers)
 
 
 def stop(options: argparse.Namespace) -> None:
-    """Let a running sweep finish its running trials, start no new one, and end.
+    """Stop a sweep: finish the running trials, start no new one, and end.
 
     Works from any terminal that reaches the store.
     """
     with opened(options) as store:
         drivers = len(store.stop(options.name))
         command = _command(store, options.name)
-    asked = f"{_count(drivers, 'driver')} will finish what runs, and end" if drivers else "nobody works on it now"
+    asked = f"{_count(drivers, 'driver')} will finish the running trials and end" if drivers else _NO_DRIVER
     say(options, f"{options.name}: {asked}{command}", drivers=drivers)
 
 
 def retry(options: argparse.Namespace) -> None:
     """Queue failed trials again, under their numbers.
 
-    What they have cost so far still counts.
+    Their cost so far still counts.
     """
     from metta.sweep.observations import numbers_text
 
@@ -119,9 +120,9 @@ def _failed(store: Store, name: str) -> list[int]:
 
 
 def work(options: argparse.Namespace) -> int:
-    """Work on a sweep beside its other drivers, here or on another machine.
+    """Work on a sweep together with its other drivers, on this or another machine.
 
-    Rebuilds the sweep from the entry point that is kept with it, in the present folder.
+    Rebuilds the sweep from its stored entry point, in the current folder.
     """
     with opened(options) as store:
         entry_point = _entry_point(store, options.name)
@@ -139,7 +140,7 @@ def work(options: argparse.Namespace) -> int:
 
 
 def confirm(options: argparse.Namespace) -> None:
-    """Retrain the best trials on fresh seeds, and say whether they really differ.
+    """Retrain the best trials on fresh seeds, and test whether they really differ.
 
     The runs are the sweep NAME.confirm, which can be watched and worked on like any other. The same command resumes
     it, and with more --seeds or --top it runs only what is missing.
@@ -177,9 +178,9 @@ def confirm(options: argparse.Namespace) -> None:
 
 
 def enqueue(options: argparse.Namespace) -> None:
-    """Queue a point to be tried next.
+    """Queue hyperparameters to be tried next.
 
-    Hyperparameters that are left out have the Tool's own values.
+    Missing hyperparameters take the Tool's own values.
     """
     with opened(options) as store:
         (number,) = _append(store, options, None)
@@ -187,9 +188,9 @@ def enqueue(options: argparse.Namespace) -> None:
 
 
 def add(options: argparse.Namespace) -> None:
-    """Add an observation made elsewhere, for the optimiser to learn from.
+    """Add a trial that ran elsewhere, for the optimiser to learn from.
 
-    Hyperparameters that are left out had the Tool's own values.
+    Missing hyperparameters take the Tool's own values.
     """
     from metta.sweep.store.protocol import Outcome
     from metta.sweep.trial import TrialState
@@ -200,9 +201,9 @@ def add(options: argparse.Namespace) -> None:
 
 
 def drop(options: argparse.Namespace) -> None:
-    """Leave trials out: not learnt from, not ranked and not counted.
+    """Exclude trials: they are not learnt from, not ranked and not counted.
 
-    They are kept, and shown as dropped; what they cost stays spent. --undo restores them.
+    They are kept, and shown as dropped; their cost still counts. --undo restores them.
     """
     with opened(options) as store:
         if options.undo:
@@ -225,12 +226,12 @@ def _append(store: Store, options: argparse.Namespace, outcome: Outcome | None) 
     if outcome is not None:
         outcome = replace(outcome, cost_metric=definition.cost_metric)
     if refusal := ObservationReader(definition).refusal(params, outcome):
-        raise UserError(f"nothing is added: {refusal}")
+        raise UserError(f"nothing was added: {refusal}")
     return store.append(options.name, [(params, outcome)])
 
 
 def _entry_point(store: Store, name: str) -> EntryPoint:
-    """What rebuilds the sweep."""
+    """The entry point that rebuilds the sweep."""
     from metta.common.entry_point import EntryPoint
 
     record = store.sweep(name)
@@ -252,14 +253,14 @@ def _alive(store: Store, name: str) -> int:
 
 
 def _command(store: Store, name: str) -> str:
-    """How to continue the sweep, where the store knows."""
+    """How to resume the sweep, if the store has its command."""
     from metta.common.entry_point import EntryPoint
     from metta.sweep.report.commands import with_store
 
     entry_point = store.sweep(name).entry_point
     if entry_point is None:
         return ""
-    return f"\nto go on with it:\n  {with_store(EntryPoint.model_validate(entry_point), store.url).command()}"
+    return f"\nto resume it:\n  {with_store(EntryPoint.model_validate(entry_point), store.url).command()}"
 
 
 def _count(count: int, noun: str) -> str:
@@ -267,7 +268,7 @@ def _count(count: int, noun: str) -> str:
 
 
 def _hyperparameters(definition: SweepDefinition, pairs: Sequence[str]) -> dict[str, Any]:
-    """Hyperparameters as typed, by full path or unique ending; the others have the Tool's own values."""
+    """Hyperparameters as typed, by full path or unique ending; missing ones take the Tool's own values."""
     from metta.common.config import flatten
     from metta.sweep.protein_config import ParameterConfig
 
@@ -282,5 +283,5 @@ def _hyperparameters(definition: SweepDefinition, pairs: Sequence[str]) -> dict[
             raise UserError(f"the sweep does not search {name!r}; {nearest(name, paths)}")
         params[meant[0]] = read_value(text)
     if missing := [path for path in paths if path not in params]:
-        raise UserError(f"these hyperparameters have no default, so give them too: {', '.join(missing)}")
+        raise UserError(f"these hyperparameters have no default and must be given: {', '.join(missing)}")
     return params

@@ -19,13 +19,13 @@ TITLE = "look at sweeps"
 
 STATES = ("queued", "running", "completed", "failed", "pruned")
 MANY, BEST = 50, 20
-"""If there are more trials than `MANY`, `show` shows the `BEST`."""
+"""With more than `MANY` trials, `show` shows only the `BEST`."""
 
 
 def register(commands: Commands) -> None:
     shown = commands.add(show, "show", "name")
-    shown.add_argument("--top", type=positive, metavar="N", help="only the first N: the best, or as --sort says")
-    shown.add_argument("--state", action="append", default=[], choices=STATES, help="only these; may be repeated")
+    shown.add_argument("--top", type=positive, metavar="N", help="only the first N, in the order of --sort or the best")
+    shown.add_argument("--state", action="append", default=[], choices=STATES, help="only this state; may be repeated")
     shown.add_argument("--pareto", action="store_true", help="only the Pareto front of score and cost")
     shown.add_argument(
         "--sort", metavar="BY", help="score, number, cost, attempts, ended, a hyperparameter or a metric"
@@ -33,7 +33,7 @@ def register(commands: Commands) -> None:
     commands.add(watch, "watch", "name")
     commands.add(trial, "trial", "name").add_argument("number", type=int, help="the trial's number")
     found = commands.add(best, "best", "name")
-    found.add_argument("--max-cost", type=float, metavar="X", help="of trials that cost no more")
+    found.add_argument("--max-cost", type=float, metavar="X", help="only among trials that cost at most this")
     found.add_argument("--measured", action="store_true", help="the top trial: the best score as measured")
     shape = found.add_mutually_exclusive_group()
     shape.add_argument("--overrides", action="store_true", help="print only PATH=VALUE ..., for a command line")
@@ -43,9 +43,9 @@ def register(commands: Commands) -> None:
 
 
 def show(options: argparse.Namespace) -> None:
-    """The trials of a sweep, the best one, and what to run next.
+    """Show the trials of a sweep, the best one, and what to run next.
 
-    Of more than 50 trials the 20 best are shown, unless you say which: --top 100, --state failed, --pareto.
+    With more than 50 trials the 20 best are shown, unless you select some: --top 100, --state failed, --pareto.
     """
     from metta.sweep.analysis.selection import select
     from metta.sweep.report.json_data import sweep_as_json
@@ -78,7 +78,7 @@ def show(options: argparse.Namespace) -> None:
 def watch(options: argparse.Namespace) -> None:
     """Watch a running sweep, from any machine that reaches the store.
 
-    Ends when the sweep does; Ctrl-C ends only the watching. With --json, prints a line for each change.
+    Ends with the sweep; Ctrl-C ends only the watching. With --json, prints a line for each change.
     """
     from metta.sweep.report.terminal.watch import watch as watch_sweep
     from metta.sweep.report.terminal.watch import watch_json
@@ -93,9 +93,9 @@ def watch(options: argparse.Namespace) -> None:
 
 
 def trial(options: argparse.Namespace) -> None:
-    """One trial: hyperparameters, learning curve, evaluation, error.
+    """Show one trial: hyperparameters, learning curve, evaluation, error.
 
-    And the command that repeats it.
+    Also the command that repeats it.
     """
     from metta.sweep.report.commands import metta_sweep_command, retrain_command, retry_commands
     from metta.sweep.report.json_data import trial_with_curve_as_json
@@ -122,10 +122,10 @@ def trial(options: argparse.Namespace) -> None:
 
 
 def best(options: argparse.Namespace) -> None:
-    """The best hyperparameters: as overrides for a command line, YAML or JSON.
+    """Print the best hyperparameters, as overrides for a command line, YAML or JSON.
 
-    Best is the recommended trial: the one that did best on fresh seeds, or else the one that the model trusts most,
-    because the highest of many scores may be luck. With --measured, the trial of the top score.
+    These are the recommended trial's: the one that did best on fresh seeds, or else the model's choice, because the
+    highest of many scores may be luck. With --measured, those of the trial with the top score.
     """
     import dataclasses
     import shlex
@@ -173,7 +173,7 @@ def best(options: argparse.Namespace) -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Two sweeps: their best trials, Pareto fronts, and regret against cost."""
+    """Compare two sweeps: their best trials, Pareto fronts, and regret against cost."""
     from metta.sweep.analysis.comparison import compare as compare_sweeps
     from metta.sweep.report.json_data import comparison_as_json
     from metta.sweep.report.terminal.comparison import print_comparison
@@ -189,7 +189,7 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def list_sweeps(options: argparse.Namespace) -> None:
-    """The sweeps in the store: how far they are, and their top score."""
+    """List the sweeps in the store, with their progress and top score."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table

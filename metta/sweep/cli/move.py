@@ -20,12 +20,12 @@ def register(commands: Commands) -> None:
     commands.add(export, "export", "name").add_argument("--to", type=Path, required=True, metavar="FILE")
     imported = commands.add(import_, "import")
     imported.add_argument("file", metavar="FILE|URL", help="a path, https://..., s3://..., or the URL of a store")
-    imported.add_argument("--name", help="a new name for the sweep, or the sweep that gets a table's trials")
+    imported.add_argument("--name", help="a new name for the sweep, or the sweep to add a table's trials to")
     copied = commands.add(copy, "copy", "name", store=False)
     copied.add_argument("--from", dest="source", required=True, metavar="URL")
     copied.add_argument("--to", dest="target", required=True, metavar="URL")
     copied.add_argument("--new-name", help="the copy's name")
-    commands.add(rm, "rm", "name").add_argument("--yes", action="store_true", help="really remove it")
+    commands.add(rm, "rm", "name").add_argument("--yes", action="store_true", help="confirm the removal")
     for parser in (commands.add(sync, "sync", "name"), commands.add(pull, "pull", "name")):
         parser.add_argument("--entity", help="W&B user or team")
         parser.add_argument("--project", help="W&B project")
@@ -34,7 +34,7 @@ def register(commands: Commands) -> None:
 def export(options: argparse.Namespace) -> None:
     """Write a sweep to a file: .json, or a .csv or .parquet table.
 
-    A .json holds all of it; a table holds its trials.
+    A .json contains the whole sweep; a table contains its trials.
     """
     from metta.sweep.store.transfer import export_sweep
 
@@ -44,9 +44,9 @@ def export(options: argparse.Namespace) -> None:
 
 
 def import_(options: argparse.Namespace) -> None:
-    """Make a sweep from an exported .json, or add a table's trials to one.
+    """Create a sweep from an exported .json, or add a table's trials to a sweep.
 
-    Of another store, every sweep is copied, or the one that --name says.
+    From another store, every sweep is copied, or only the one given by --name.
     """
     from metta.sweep.definition import read_definition
     from metta.sweep.observations import ObservationReader
@@ -56,13 +56,13 @@ def import_(options: argparse.Namespace) -> None:
         names = _import_store(options)
         say(options, f"{len(names)} sweeps copied: {', '.join(names)}", sweeps=names)
     elif suffix(options.file) == ".json":
-        exported = read_sweep(options.file, options.name)  # before a store is made for it
+        exported = read_sweep(options.file, options.name)  # before a store is created
         with opened(options, create=True) as store:
             store.import_sweep(*exported)
             name = exported[0].name
             say(options, f"sweep {name!r} is in {store.url}", sweep=name)
     elif options.name is None:
-        raise UserError(f"{options.file} is a table of trials; say which sweep gets them: --name NAME")
+        raise UserError(f"{options.file} is a table of trials; name the sweep to add them to: --name NAME")
     else:
         with opened(options) as store:
             check = ObservationReader(read_definition(store.sweep(options.name))).refusal
@@ -78,14 +78,14 @@ def _import_store(options: argparse.Namespace) -> list[str]:
         names = [record.name for record in source.sweeps()] if options.name is None else [options.name]
         with opened(options, create=True) as target:
             if taken := {record.name for record in target.sweeps()} & set(names):
-                raise UserError(f"store {target.url}: there is a sweep named {min(taken)!r} already; nothing is copied")
+                raise UserError(f"store {target.url}: a sweep named {min(taken)!r} exists already; nothing was copied")
             for name in names:
                 copy_sweep(source, target, name)
     return names
 
 
 def copy(options: argparse.Namespace) -> None:
-    """Copy a sweep from one store to another, with all that is kept of it."""
+    """Copy a sweep from one store to another, with its whole history."""
     from metta.sweep.store import open_store
     from metta.sweep.store.transfer import copy_sweep
 
@@ -97,21 +97,21 @@ def copy(options: argparse.Namespace) -> None:
 def rm(options: argparse.Namespace) -> None:
     """Remove a sweep and its trials from the store.
 
-    The files of its runs stay.
+    The files of its runs are kept.
     """
     with opened(options) as store:
         alive = [driver for driver in store.drivers(options.name) if driver.alive]
         if alive:
-            raise UserError(f"sweep {options.name!r} is being run, by process {alive[0].pid} on {alive[0].host}")
+            raise UserError(f"sweep {options.name!r} is running, in process {alive[0].pid} on {alive[0].host}")
         trials = len(store.trials(options.name))
         if not options.yes:
-            raise UserError(f"this removes the {trials} trials of {options.name!r} for good; if you mean it, add --yes")
+            raise UserError(f"this removes the {trials} trials of {options.name!r} permanently; to confirm, add --yes")
         store.remove_sweep(options.name)
-    say(options, f"sweep {options.name!r} and its {trials} trials are removed", trials=trials)
+    say(options, f"sweep {options.name!r} and its {trials} trials were removed", trials=trials)
 
 
 def sync(options: argparse.Namespace) -> None:
-    """Send to Weights & Biases what it lacks of a sweep."""
+    """Send the missing trials of a sweep to Weights & Biases."""
     from metta.sweep.definition import read_definition
     from metta.sweep.wandb.mirror import sync as send
 
@@ -122,14 +122,14 @@ def sync(options: argparse.Namespace) -> None:
 
 
 def pull(options: argparse.Namespace) -> None:
-    """Read a sweep that the store lacks from Weights & Biases."""
+    """Read a sweep from Weights & Biases into the store."""
     from metta.sweep.wandb.config import WandbConfig
     from metta.sweep.wandb.mirror import pull as read
 
     ended = read(options.store, options.name, _wandb(options, WandbConfig()), notice)
     if ended is None:
         raise UserError(f"Weights & Biases has no sweep {options.name!r} in that project")
-    say(options, f"sweep {options.name!r} is read, with {ended} trials that ended", ended=ended)
+    say(options, f"sweep {options.name!r} was read, with {ended} trials that ended", ended=ended)
 
 
 def _wandb(options: argparse.Namespace, stored: WandbConfig) -> WandbConfig:

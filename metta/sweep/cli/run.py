@@ -28,9 +28,9 @@ def register(commands: Commands) -> None:
         help="of a program without a file: lr=1e-5..1e-1:log, batch=16..512:pow2, layers=1..8, opt=adam,sgd, epochs=10",
     )
     parser.add_argument("--metric", metavar="NAME:GOAL", help="of a program without a file: loss:min, accuracy:max")
-    parser.add_argument("--name", help="the sweep's name; the same name goes on with it (default: the file's)")
+    parser.add_argument("--name", help="name of the sweep; the same name resumes it (default: the file's)")
     parser.add_argument(
-        "--num-trials", "--trials", metavar="N", help="in place of the file's; more than before extend the sweep"
+        "--num-trials", "--trials", metavar="N", help="overrides the file's; a larger number extends the sweep"
     )
     parser.add_argument(
         "--overrides",
@@ -38,18 +38,18 @@ def register(commands: Commands) -> None:
         action="extend",
         default=[],
         metavar="PATH=VALUE",
-        help="anything else, as in: executor=local num_workers=4 sweep.trial_timeout=60",
+        help="any other setting, such as: executor=local num_workers=4 sweep.trial_timeout=60",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Sweep a program in any language, as described by a YAML file or by options.
 
-    The program gets its hyperparameters by arguments, variables or a file, and prints its metrics, or leaves them in
-    files of TensorBoard, CSV, NumPy, JSON or W&B. A sweep file of W&B is read as it is.
+    The program receives its hyperparameters as arguments, variables or a file, and prints its metrics, or writes them
+    to files of TensorBoard, CSV, NumPy, JSON or W&B. A sweep file of W&B works unchanged.
 
-    Without a file: metta-sweep run train.py --search lr=1e-5..1e-1:log --metric loss:min --trials 30. The file that
-    this stands for is written into the current folder.
+    Without a file: metta-sweep run train.py --search lr=1e-5..1e-1:log --metric loss:min --trials 30. The
+    equivalent file is written to the current folder.
     """
     from metta.common.entry_point import EntryPoint
 

@@ -1,1 +1,1 @@
-"""Shows sweeps: in the terminal, as pages, as plots. It words and draws what `metta.sweep.analysis` concludes."""
+"""Shows sweeps in the terminal, as pages and as plots. It presents the conclusions of `metta.sweep.analysis`."""

@@ -24,12 +24,12 @@ def next_commands(state: SweepState) -> dict[str, str]:
     if entry_point is not None:
         entry_point = with_store(entry_point, store_url)
         if not state.complete:
-            commands["go on with the sweep"] = entry_point.command()
+            commands["resume the sweep"] = entry_point.command()
         else:
             total = 2 * num_trials
             commands[f"extend the sweep to {total} trials in all"] = with_num_trials(entry_point, total).command()
     elif record.entry_point is not None and not state.complete:
-        commands["go on with the sweep"] = metta_sweep_command(store_url, "work", record.name)
+        commands["resume the sweep"] = metta_sweep_command(store_url, "work", record.name)
     if best is not None:
         retrain = retrain_command(record.name, store_url, state.definition, best.number, seed=1)
         commands |= {f"retrain trial {best.number} on another seed": retrain} if retrain else {}
@@ -44,9 +44,9 @@ def retry_commands(state: SweepState) -> dict[str, str]:
 
 
 def widen_command(conclusions: Conclusions) -> tuple[str, str] | None:
-    """Why, and the command that continues the sweep in wider ranges.
+    """The reason and the command that continues the sweep with wider ranges.
 
-    None where no range should be wider, or `tools/run.py` cannot start the sweep again.
+    None if no range should be wider, or if `tools/run.py` cannot start the sweep again.
     """
     state, wider = conclusions.state, conclusions.wider_ranges
     entry_point = runner_entry_point(state.record)
@@ -63,7 +63,7 @@ def widen_command(conclusions: Conclusions) -> tuple[str, str] | None:
 
 
 def confirm_command(conclusions: Conclusions) -> tuple[str, str] | None:
-    """Why, and the command that runs the best settings on fresh seeds; None where there is nothing to confirm."""
+    """The reason and the command that runs the best settings on fresh seeds; None if there is nothing to confirm."""
     state, chosen, contenders = conclusions.state, conclusions.to_confirm, conclusions.contenders
     if not chosen:
         return None
@@ -91,7 +91,7 @@ def _price_text(conclusions: Conclusions, runs: int, similar: Sequence[Trial]) -
 
 
 def runner_entry_point(record: SweepRecord) -> EntryPoint | None:
-    """How `tools/run.py` starts the sweep again; None where it cannot, as for a sweep of a function or a program."""
+    """The entry point with which `tools/run.py` starts the sweep again; None for a sweep of a function or a program."""
     if record.entry_point is None:
         return None
     entry_point = EntryPoint.model_validate(record.entry_point)
@@ -103,7 +103,7 @@ def retrain_command(
 ) -> str | None:
     """The command that trains again with a trial's hyperparameters, with the trial's seed or another.
 
-    None for a sweep of a function or a program, which only the sweep can run.
+    None for a sweep of a function or a program, whose trials only the sweep itself can run.
     """
     if definition.traits.retrain is None:
         return None
@@ -119,7 +119,7 @@ def metta_sweep_command(store_url: str, *words: str) -> str:
 
 
 def with_store(entry_point: EntryPoint, store_url: str) -> EntryPoint:
-    """The entry point with the store's URL, unless that is the default. Sweeps are stored without it."""
+    """The entry point with the store's URL, unless that is the default. Entry points are stored without it."""
     if store_url == default_store_url():
         return entry_point
     return entry_point.model_copy(update={"overrides": {**entry_point.overrides, "store": store_url}})

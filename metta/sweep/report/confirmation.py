@@ -1,4 +1,4 @@
-"""The results of fresh seeds in words."""
+"""The results of fresh seeds as sentences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from metta.sweep.report.format import list_text, plural
 
 
 def sentences(result: ConfirmationResult) -> list[str]:
-    """Whether the settings really differ, and how many seeds would show it."""
+    """Sentences: whether the settings really differ, and how many seeds would show it."""
     if not result.differences:
         return ["There is only one setting, or too few scores, so nothing can be compared."] if result.settings else []
     best = result.settings[0]
@@ -16,7 +16,7 @@ def sentences(result: ConfirmationResult) -> list[str]:
         named = f"{plural('trial', len(unsure))} {list_text(unsure)}"
         summary = f"Trial {best.trial} did best, but {named} may be as good."
     else:
-        summary = f"Trial {best.trial} is best, and that is no luck."
+        summary = f"Trial {best.trial} is the best, and not by luck."
     said = [summary, *map(_difference, result.differences)]
     return said if len(result.differences) == 1 else [*said, "All these statements together are 95% sure."]
 
@@ -36,12 +36,11 @@ def _difference(difference: Difference) -> str:
     between = f"{difference.low:.4g} to {difference.high:.4g}"
     if difference.real:
         return (
-            f"Trial {better} really is better than trial {worse}: by {difference.mean:.4g} on average "
-            f"(95% sure of {between})."
+            f"Trial {better} is better than trial {worse}: by {difference.mean:.4g} on average (95% sure of {between})."
         )
     needed = difference.seeds_needed
     seeds = "" if needed is None else f" About {needed} seeds of each would show which is better."
     return (
-        f"Trials {better} and {worse} cannot be told apart: {better} is {difference.mean:.4g} better on average, "
-        f"but anything from {between} is possible.{seeds}"
+        f"Trials {better} and {worse} cannot be distinguished: {better} is {difference.mean:.4g} better on average, "
+        f"but any difference from {between} is possible.{seeds}"
     )

@@ -1,4 +1,4 @@
-"""The learning curves that pages and plots show."""
+"""Selects the learning curves that pages and plots show."""
 
 from __future__ import annotations
 

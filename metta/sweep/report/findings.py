@@ -1,4 +1,4 @@
-"""A sweep's conclusions in words: the best setting, how sure that is, what matters, and what to run next."""
+"""A sweep's conclusions as sentences: the best setting, how sure that is, what matters, and what to run next."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOST_NAMED = 12
 MOST_REASONS = 3
 """The most reasons of failures that are named before any trial has a score."""
 
-NOT_ASKED = "The model has not been asked yet."
+NOT_ASKED = "The model has not analysed the sweep yet."
 
 QUALITIES = {Quality.GOOD: "good", Quality.FAIR: "fair", Quality.POOR: "poor"}
 
@@ -59,7 +59,7 @@ class Finding:
 
 
 def in_short(sweep: SweepState) -> str:
-    """The sweep's outcome in one sentence; "" where it is too early for one."""
+    """The sweep's outcome in one sentence; "" if it is too early for one."""
     found = sweep.conclusions
     best, baseline = found.best, found.baseline
     if best is None or found.evidence is Evidence.ALMOST_NONE or sweep.analysis is None:
@@ -79,7 +79,7 @@ def in_short(sweep: SweepState) -> str:
 
 
 def findings(sweep: SweepState) -> list[Finding]:
-    """The four questions about a sweep, answered, and a fifth where trials were stopped early or repeated."""
+    """The answers to four questions about a sweep, and to a fifth if trials were stopped early or repeated."""
     found, best = sweep.conclusions, sweep.conclusions.best
     if best is None:
         return [_nothing_yet(found), _next(found)]
@@ -88,7 +88,7 @@ def findings(sweep: SweepState) -> list[Finding]:
 
 
 def best_reason(sweep: SweepState) -> str:
-    """Why the best trial is the best one, in a sentence that is as sure as the evidence."""
+    """Why the best trial is the best one, in a sentence that is as certain as the evidence."""
     found = sweep.conclusions
     best, top = found.best, found.top
     if best is None or top is None or found.reason is None:
@@ -125,7 +125,7 @@ def _hedge(found: Conclusions) -> str:
 
 
 def saved_text(sweep: SweepState) -> str:
-    """What early stopping saved, and how many trials are repeats; "" where there is neither."""
+    """What early stopping saved, and how many trials are repeats; "" if there are none."""
     said: list[str] = []
     if sweep.stopped:
         were = "was" if len(sweep.stopped) == 1 else "were"
@@ -140,7 +140,7 @@ def saved_text(sweep: SweepState) -> str:
 
 
 def _savings(found: Conclusions) -> Finding:
-    """What was stopped, why, and where seeds went."""
+    """Which trials were stopped and why, and which were repeated."""
     sweep = found.state
     latest = sweep.stopped[-MOST_NAMED:]
     table = [("trial", "share of a run", "why it was stopped")] if latest else []
@@ -159,7 +159,7 @@ def _nothing_yet(found: Conclusions) -> Finding:
         return Finding(question, "Nothing yet: no trial has been started.")
     counts = ", ".join(f"{count} {state}" for state, count in sweep.counts.items() if count)
     counts += f", {len(sweep.dropped)} dropped" if sweep.dropped else ""
-    details = [f"Trials so far: {counts or 'none that counts'}."]
+    details = [f"Trials so far: {counts or 'none'}."]
     details += [f"{len(each.trials)} failed with: {each.reason}" for each in found.failures[:MOST_REASONS]]
     return Finding(question, "Nothing yet: no trial has a score.", details)
 
@@ -219,10 +219,7 @@ def _certainty(found: Conclusions, best: Trial) -> Finding:
         return Finding(question, f"Not sure at all: only {found.scored} {plural('trial', found.scored)} completed")
     if expected is None or interval is None:
         return Finding(question, NOT_ASKED)
-    noise = (
-        "The noise of one run, by the luck of its seed and evaluation, has a standard deviation of "
-        f"{expected.noise_std:.2g}."
-    )
+    noise = f"The noise of one run, from its seed and evaluation, has a standard deviation of {expected.noise_std:.2g}."
     return Finding(
         question,
         f"Run again, it should average {interval[0]:.3g} to {interval[1]:.3g} (95% sure)",
@@ -255,7 +252,7 @@ def _contenders(contenders: Sequence[Trial]) -> list[str]:
 
 
 def _repeats(found: Conclusions) -> str:
-    """What the best setting, and those nearest to it, scored."""
+    """The scores of the best setting and of those nearest to it."""
     repeats, near = ([score_text(trial) for trial in trials] for trials in (found.repeats, found.neighbours))
     said = (
         "This setting was run once"
@@ -266,7 +263,7 @@ def _repeats(found: Conclusions) -> str:
 
 
 def _model_quality(found: Conclusions) -> list[str]:
-    """A sentence about the model; none where it was not asked."""
+    """A sentence about the model; none without an analysis."""
     model = found.model_quality
     if model is None:
         return []
@@ -332,7 +329,7 @@ def _matter(paths: Sequence[str]) -> str:
 
 
 def _cost_driver(found: Conclusions) -> list[str]:
-    """A sentence about the parameter that moves the cost most; none where no parameter does."""
+    """A sentence about the parameter with the largest effect on the cost; none if no parameter has one."""
     driver, definition = found.cost_driver, found.state.definition
     if driver is None:
         return []
@@ -363,7 +360,7 @@ def _next(found: Conclusions) -> Finding:
     if found.next_step in (NextStep.WIDEN, NextStep.WIDEN_THEN_CONFIRM, NextStep.CONFIRM):
         advised = [each for each in (widen_command(found), confirm_command(found)) if each is not None] or advised
     if edges := [_wider_range(found, path) for path in found.wider_ranges]:
-        details.append(f"Best at an end of its range, and still getting better there: {list_text(edges)}.")
+        details.append(f"Best at an end of its range, where the score still improves: {list_text(edges)}.")
     if found.failures and found.best is not None:
         failed, most = sum(len(each.trials) for each in found.failures), found.failures[0]
         details.append(
@@ -377,13 +374,13 @@ def _next(found: Conclusions) -> Finding:
 def _step(found: Conclusions) -> str:
     sweep = found.state
     return {
-        NextStep.FIX: "Mend what makes the trials fail, and then go on",
+        NextStep.FIX: "Fix the cause of the failures, then continue",
         NextStep.START: "Start the sweep",
-        NextStep.CONTINUE_UNTIL_SCORED: "Go on until trials have scores",
-        NextStep.CONTINUE: f"Go on: {sweep.counted:,} of {sweep.definition.num_trials:,} trials have ended",
+        NextStep.CONTINUE_UNTIL_SCORED: "Continue until trials have scores",
+        NextStep.CONTINUE: f"Continue: {sweep.counted:,} of {sweep.definition.num_trials:,} trials have ended",
         NextStep.WIDEN: "Widen the search",
         NextStep.WIDEN_THEN_CONFIRM: "Widen the search, then confirm the best on fresh seeds",
-        NextStep.CONFIRM: "Confirm the best on fresh seeds, before you trust or extend it",
+        NextStep.CONFIRM: "Confirm the best on fresh seeds, before trusting or extending it",
         NextStep.EXTEND: f"Use {'what fresh seeds have confirmed' if found.confirmation else 'the best'}, "
         "or extend the sweep",
     }[found.next_step]

@@ -1,4 +1,4 @@
-"""How amounts, hyperparameters, ranges, trials and suggestions are written."""
+"""Amounts, hyperparameters, ranges, trials and suggestions as text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def duration_text(seconds: float) -> str:
 
 
 def plan_lines(definition: SweepDefinition) -> list[str]:
-    """What a sweep does besides running each trial once to its end."""
+    """Lines about early stopping and repeats; none if the sweep has neither."""
     lines = []
     if definition.early_stopping != "off":
         lines.append(
@@ -52,7 +52,7 @@ def plan_lines(definition: SweepDefinition) -> list[str]:
 
 
 def cost_name(definition: SweepDefinition) -> str:
-    """What the cost measures."""
+    """What the cost measures, in words."""
     return "seconds of training" if definition.cost_metric == "seconds" else definition.cost_metric
 
 
@@ -138,7 +138,7 @@ def ranking_text(state: SweepState, trial: Trial) -> str:
 
 
 def range_text(parameter: Any) -> str:
-    """Where a hyperparameter is searched: its range and scale, its choices, or its fixed value."""
+    """The range and scale of a hyperparameter, its choices, or its fixed value."""
     if not isinstance(parameter, ParameterConfig):
         return f"{value_text(parameter)} (fixed)"
     if parameter.choices is not None:
@@ -152,7 +152,7 @@ def short_text(value: Any) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A hyperparameter in full, as the command line takes it: with fewer digits a run could not be repeated."""
+    """A hyperparameter in full, as the command line takes it: with fewer digits a run could not be reproduced."""
     if type(value) is float and math.isfinite(value):
         return repr(value)  # the same as json.dumps, and much faster
     return value if isinstance(value, str) else json.dumps(value)

@@ -18,7 +18,7 @@ def sweep_as_json(state: SweepState, shown: Sequence[Trial] | None = None) -> di
 
     Args:
         state: the sweep.
-        shown: the trials to show, in their order; all if left out.
+        shown: the trials to show, in their order; by default all.
     """
     best, top = state.conclusions.best, state.conclusions.top
     return {
@@ -77,7 +77,7 @@ def trial_with_curve_as_json(trial: Trial, curve: Sequence[CurvePoint], commands
 
 
 def progress_as_json(progress: Progress) -> dict[str, Any]:
-    """How far a running trial is."""
+    """The progress of a running trial."""
     metrics = strict(progress.metrics)
     return {"step": progress.step, "total": progress.total, "seconds": progress.seconds, "metrics": metrics}
 

@@ -1,4 +1,4 @@
-"""An earlier way to read a sweep for its plots. Now it is `load_sweep(url, name).state().analysed()`."""
+"""An old way to read a sweep for its plots; the new one is `load_sweep(url, name).state().analysed()`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from metta.sweep.store.loaded import LoadedSweep
 
 
 def take_snapshot(sweep: LoadedSweep) -> SweepState:
-    """Read a sweep and its learning curves, and ask the optimiser's model about it."""
+    """Read a sweep with its learning curves, and analyse it."""
     return with_curves(sweep.store, sweep.state().analysed())

@@ -67,11 +67,11 @@ def test_a_sweep_is_paused_resumed_and_stopped(store: Store, capsys: pytest.Capt
     wait_until(quiet, process)
     paused_at = ended()
 
-    assert "1 driver of it" in said(capsys, "resume", "q")
+    assert "q continues: 1 driver" in said(capsys, "resume", "q")
     wait_until(lambda: ended() > paused_at, process)
 
     told = said(capsys, "stop", "q")
-    assert "1 driver will finish what runs, and end" in told
+    assert "1 driver will finish the running trials and end" in told
     assert told.splitlines()[-1].strip() == " ".join(["uv run ./tools/run.py", *COMMAND[2:], *ARGUMENTS])
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -82,7 +82,7 @@ def test_a_sweep_is_paused_resumed_and_stopped(store: Store, capsys: pytest.Capt
     trials = store.trials("q")
     assert paused_at < len(trials) < 1000
     assert {(trial.state, trial.attempts) for trial in trials} == {(TrialState.COMPLETED, 1)}, "none was cut off"
-    assert "nobody works on it now" in said(capsys, "stop", "q")
+    assert "no driver is running" in said(capsys, "stop", "q")
     assert json.loads(said(capsys, "resume", "q", "--json")) == {"paused": False, "drivers": 0}
 
 

@@ -89,7 +89,7 @@ def test_a_sweep_that_is_over_is_to_be_confirmed(snapshot: Take) -> None:
     sweep = snapshot("made")
     assert sweep.analysis
     after = findings(_over(replace(sweep, analysis=replace(sweep.analysis, at_the_edge={}))))[-1]
-    assert after.answer == "Confirm the best on fresh seeds, before you trust or extend it"
+    assert after.answer == "Confirm the best on fresh seeds, before trusting or extending it"
     ((reason, command),) = after.commands
     best, rivals = sweep.best, sweep.contenders
     assert best is not None
@@ -132,10 +132,10 @@ def test_what_fresh_seeds_said_is_told(snapshot: Take) -> None:
     confirmed = replace(sweep, confirmations=runs)
     text = _text(confirmed)
     assert f"Trial {second.number} on 3 fresh seeds: 3.1 on average" in text
-    assert f"Trial {second.number} really is better than trial {first.number}" in text
+    assert f"Trial {second.number} is better than trial {first.number}" in text
     best, sure, *_ = findings(confirmed)
     assert best.answer.startswith(f"Trial {second.number}: ")
-    assert sure.answer == f"Trial {second.number} is best, and that is no luck."
+    assert sure.answer == f"Trial {second.number} is the best, and not by luck."
     alone = replace(sweep, confirmations=runs[::2])
     assert findings(alone)[1].answer.startswith(f"Trial {first.number} on 3 fresh seeds: 1.1 on average (95% sure of ")
     assert "about 3.1" in best.answer
@@ -210,7 +210,7 @@ def test_ranges_that_are_too_narrow_are_named(snapshot: Take) -> None:
     edges: dict[str, End] = {LEARNING_RATE: "max", "trainer.batch_size": "min"}
     narrow = _over(replace(sweep, analysis=replace(sweep.analysis, at_the_edge=edges)))
     ends = "learning_rate (0.01; try up to 0.04) and batch_size (4096; try down to 2048)."
-    assert f"Best at an end of its range, and still getting better there: {ends}" in findings(narrow)[-1].details
+    assert f"Best at an end of its range, where the score still improves: {ends}" in findings(narrow)[-1].details
     assert findings(narrow)[-1].answer.startswith("Widen the search")
     assert "the ranges of learning_rate and batch_size may be too narrow" in in_short(narrow)
 
@@ -340,7 +340,7 @@ def test_a_few_trials_say_next_to_nothing(snapshot: Take) -> None:
     assert best.answer.startswith(f"Trial {trials[0].number}: ")
     assert sure.answer == "Not sure at all: only 1 trial completed"
     assert matters.answer == "Too early to say: only 1 trial completed"
-    assert after.answer == "Go on: 1 of 100 trials have ended"
+    assert after.answer == "Continue: 1 of 100 trials have ended"
 
 
 def test_less_is_better_where_the_goal_is_to_minimize(snapshot: Take) -> None:
@@ -356,7 +356,7 @@ def test_failures_that_differ_in_numbers_are_one_reason(snapshot: Take) -> None:
     assert often.reason == "RuntimeError: out of memory: 3000000000.0 GiB"
     assert [trial.number for trial in often.trials] == [0, 1, 2]
     assert (seldom.reason, [trial.number for trial in seldom.trials]) == ("ValueError: no", [3])
-    assert findings(sweep)[-1].answer.startswith("Mend what makes the trials fail")
+    assert findings(sweep)[-1].answer.startswith("Fix the cause of the failures")
 
 
 def test_a_sweep_that_has_not_begun_says_so(snapshot: Take) -> None:

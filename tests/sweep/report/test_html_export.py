@@ -95,7 +95,7 @@ def test_the_best_trials_animation_is_in_it(snapshot: Take, tmp_path: Path) -> N
 def test_the_command_writes_it(url: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "new" / "made.html"
     assert main(["report", "made", "--store", url, "--to", str(path)]) == 0
-    assert capsys.readouterr().out == f"{path} is written\n"
+    assert capsys.readouterr().out == f"wrote {path}\n"
     assert path.read_text().startswith("<!doctype html>")
     assert [each.name for each in path.parent.iterdir()] == ["made.html"]
     assert main(["report", "mad", "--store", url]) == 2

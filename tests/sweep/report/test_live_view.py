@@ -154,7 +154,7 @@ def test_the_view_never_outgrows_the_terminal(width: int, height: int, running: 
     if height >= 7 + running:
         assert shown == running
     elif height > 8 and width >= 40:
-        assert f"and {running - shown} more that run" in lines[-1]
+        assert f"and {running - shown} more running" in lines[-1]
 
 
 def test_a_running_trial_shows_the_metric_or_the_one_that_stands_for_it() -> None:
@@ -245,7 +245,7 @@ def test_a_sweep_is_followed_through_its_store(store: Store) -> None:
     other = open_store(store.url)
     followed = WatchedSweep(other, "s")
     assert (followed.state.trials, followed.drivers, followed.over) == ([], 0, False)
-    assert followed.live.remark == "nobody works on it now"
+    assert followed.live.remark == "no driver is running"
 
     driver = store.join("s")
     attempt = store.start(driver, 0, {"x": 0.5}, MODEL)
@@ -257,7 +257,7 @@ def test_a_sweep_is_followed_through_its_store(store: Store) -> None:
     assert followed.live.running == {0: Progress(3, 9, 1.0, {"score": 0.1})}
     store.pause("s")
     followed.read()
-    assert followed.live.remark == "paused; go on with: metta-sweep resume s"
+    assert followed.live.remark == "paused; resume with: metta-sweep resume s"
     store.resume("s")
     store.stop("s")
     followed.read()

@@ -1,4 +1,4 @@
-"""A sweep that is shown while it runs: only changes are read, and the model is asked in the background."""
+"""A sweep that is shown while it runs: only changes are read, and a background thread analyses it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from metta.sweep.trial import Trial, TrialState
 log = logging.getLogger(__name__)
 
 REST = 5.0
-"""The pause before the optimiser's model is asked again, as a multiple of the time that its last answer took."""
+"""The pause before the next analysis, as a multiple of the time that the last one took."""
 
 PATIENCE = 2.0
-"""Seconds to wait for the model's first answer, enough for 10,000 trials: while the model computes, a browser on the
-same machine shows the page half as fast."""
+"""Seconds to wait for the first analysis, enough for 10,000 trials. While it runs, a browser on the same machine shows
+the page half as fast."""
 
 CURVE_SECONDS = 2.0
 """Seconds after which a running trial's learning curve is read again."""
@@ -38,8 +38,8 @@ CURVE_SECONDS = 2.0
 class LiveSweep:
     """One sweep of a store, kept up to date. Threads may share it.
 
-    It reads only the trials that changed since the last time. A background thread asks the model; `snapshot` has its
-    latest answer.
+    It reads only the trials that changed since the last time. A background thread analyses the sweep; `snapshot` has
+    the latest analysis.
     """
 
     def __init__(self, store: Store, name: str, analysts: ThreadPoolExecutor) -> None:
@@ -65,14 +65,14 @@ class LiveSweep:
         self._built: dict[str, Any] = {}
         self._built_version = ""
 
-    def prepare(self) -> None:
-        """Read the sweep, ask the model, and wait for its answer unless that takes long."""
+    def warm_up(self) -> None:
+        """Read and analyse the sweep, and wait for the analysis unless it takes long."""
         self.rows(since=0)
         if self._analysing is not None:
             wait([self._analysing], timeout=PATIENCE)
 
     def snapshot(self) -> SweepState:
-        """The sweep as it is now, with the model's latest answer.
+        """The present sweep, with the latest analysis.
 
         Raises:
             SweepNotFoundError: it was removed.
@@ -89,11 +89,11 @@ class LiveSweep:
 
     @property
     def version(self) -> str:
-        """A text that changes whenever what is shown may have changed."""
+        """A text that changes whenever the page may have changed."""
         return f"{self._revision}.{self._analysed}.{self._confirmed_revision}"
 
     def built(self, key: str, build: Callable[[SweepState], Any]) -> Any:
-        """What `build` returns for the snapshot; it is called once for each version."""
+        """The result of `build` for the snapshot, cached for each version."""
         with self._lock:
             snapshot = self.snapshot()
             if self._built_version != self.version:
@@ -180,7 +180,7 @@ class LiveSweep:
             return 0
 
     def _analyse_if_due(self) -> None:
-        """Ask the model in the background, unless it knows these trials, is busy, or has to pause."""
+        """Start an analysis in the background, unless these trials are analysed, one is running, or it is too soon."""
         busy = self._analysing is not None and not self._analysing.done()
         if self._analysed == self._revision or busy or time.monotonic() < self._analyse_after:
             return
@@ -195,7 +195,7 @@ class LiveSweep:
                 if self._snapshot is not None and snapshot.record.created_at == self._created_at:
                     self._analysis, self._analysed = analysis, revision
                     self._snapshot = replace(self._snapshot, analysis=analysis, asking=analysis is None)
-        except Exception:  # the page works without it, and asks again when trials have changed
+        except Exception:  # the page works without it; the next change of a trial starts another
             log.exception("sweep %r: the model cannot be asked", self._name)
             self._analysed = revision
         finally:
@@ -243,10 +243,10 @@ class LiveStore:
                 self._sweeps[name] = LiveSweep(self._store, name, self._analysts)
             return self._sweeps[name]
 
-    def prepare(self, name: str | None) -> None:
-        """Read the sweep of that name, or the latest, before it is requested."""
+    def warm_up(self, name: str | None) -> None:
+        """Read the sweep of that name, or the latest one, before it is requested."""
         for first in [name] if name else self.names()[:1]:
-            self.sweep(first).prepare()
+            self.sweep(first).warm_up()
 
     def close(self) -> None:
         self._analysts.shutdown(wait=True, cancel_futures=True)
@@ -254,7 +254,7 @@ class LiveStore:
 
 
 def overview(live: LiveSweep) -> dict[str, Any]:
-    """What the page shows of a sweep, without its plots and the rows of its table."""
+    """The page of a sweep, without its plots and the rows of its table."""
 
     def build(sweep: SweepState) -> dict[str, Any]:
         return {

@@ -34,7 +34,7 @@ from metta.sweep.report.html import page
 from metta.sweep.store.protocol import Store, SweepNotFoundError
 
 COOKIE = "metta_sweep_token_"
-"""The beginning of the cookie's name. The port follows, because a host's cookies go to all of its ports."""
+"""Prefix of the cookie's name. The port follows, because a host's cookies are sent to all of its ports."""
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ASSETS = {"style.css": "text/css", "page.js": "text/javascript", "dashboard.js": "text/javascript"}
@@ -60,7 +60,7 @@ def make_app(store: Store, token: str | None, name: str | None = None) -> Starle
     """The dashboard as an ASGI application; it closes `store` when it ends.
 
     Args:
-        token: what a visitor has to present: once as ``?token=``, then in a cookie, or as a bearer token. None admits
+        token: what a visitor must present: once as ``?token=``, then in a cookie, or as a bearer token. None admits
             everyone who requests this machine by a name of loopback.
         name: of the sweep to read in advance; the latest if left out.
 
@@ -69,7 +69,7 @@ def make_app(store: Store, token: str | None, name: str | None = None) -> Starle
         StoreError: the store cannot be read.
     """
     live = LiveStore(store)
-    live.prepare(name)
+    live.warm_up(name)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -96,8 +96,8 @@ def make_app(store: Store, token: str | None, name: str | None = None) -> Starle
 class Guard:
     """Admits authorised visitors, and adds headers to every answer that isolate the page from other sites.
 
-    A foreign page whose name is made to resolve to this machine (DNS rebinding) sends that name as its Host. Therefore
-    only the names of loopback are answered when there is no token.
+    A foreign page whose name resolves to this machine (DNS rebinding) sends that name as its Host. Therefore, without a
+    token, only the names of loopback are answered.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:

@@ -206,13 +206,13 @@ def detail(
     commands: list[tuple[str, str]] | None = None,
     with_metrics: bool = True,
 ) -> dict[str, Any]:
-    """What is known of a trial, for its page.
+    """Everything that the page of a trial shows.
 
     Args:
         sweep, trial: what to show.
         ranks: the sweep's `ranking`.
         commands: the sweep's `_commands`.
-        with_metrics: whether to give all its metrics.
+        with_metrics: whether to include all its metrics.
     """
     has_curve = bool(sweep.curves.get(trial.number))
     return {

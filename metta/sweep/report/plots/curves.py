@@ -14,7 +14,7 @@ from metta.sweep.trial import TrialState
 
 @plot(
     "Learning curves",
-    "What trials measured while they trained; they are scored afterwards. The best is blue, running trials are bold. "
+    "What trials measured while they trained; scores are measured afterwards. The best is blue, running trials bold. "
     f"Of more than {CURVES} trials these are the best, the Pareto front and the latest.",
 )
 def learning_curves(sweep: SweepState) -> Data:

@@ -17,7 +17,7 @@ PILE = 0.2
 """A larger share of the trials at one end of a range is noted there."""
 
 CAPTION = (
-    "Grey dots are trials, which differ in the other parameters too. The line is what the model expects as only this "
+    "Grey dots are trials, which differ in other parameters too. The line is the prediction as only this "
     "parameter changes from the best setting; the band is the 95% interval of that average. The blue dot is the "
     "best setting as expected, the ring as measured."
 )
@@ -78,7 +78,7 @@ def _piles(parameter: ParameterConfig, values: Sequence[float]) -> list[Data]:
 
 
 def _slice_traces(sweep: SweepState, path: str) -> list[Data]:
-    """What the model expects as only this parameter changes, with its 95% interval; nothing where it was not asked."""
+    """What the model expects as only this parameter changes, with its 95% interval; nothing without an analysis."""
     if sweep.analysis is None or path not in sweep.analysis.slices:
         return []
     parameter, cut = sweep.searched[path], sweep.analysis.slices[path]
@@ -112,8 +112,8 @@ def _slice_traces(sweep: SweepState, path: str) -> list[Data]:
 
 @plot(
     "What matters",
-    "How much of the ups and downs of the score, and of the cost, over the whole search space involve each parameter, "
-    "by the model. Some involve several, so shares may add up to over 100%.",
+    "The share of the variation of the score, and of the cost, over the whole search space that involves each "
+    "parameter, by the model. Some involves several parameters, so shares may add up to over 100%.",
 )
 def importance(sweep: SweepState) -> Data:
     shares = sweep.analysis.importance if sweep.analysis else {}

@@ -33,7 +33,12 @@ def _template(text: str, background: str, grid: str, line: str, hover: str) -> d
             "plot_bgcolor": background,
             "xaxis": axis,
             "yaxis": axis,
-            "margin": {"l": 60, "r": 24, "t": 16, "b": 58},  # enough for most: to widen them, plotly draws again
+            "margin": {
+                "l": 60,
+                "r": 24,
+                "t": 16,
+                "b": 58,
+            },  # enough for most; plotly draws twice to widen them
             "hoverlabel": {"bgcolor": hover, "bordercolor": line, "font": {"color": text, "family": FONT}},
             "hovermode": "closest",
             "colorway": [ACCENT, NEUTRAL],

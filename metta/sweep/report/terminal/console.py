@@ -28,7 +28,7 @@ class ConsoleView:
 
     Args:
         console: where to write.
-        describe: puts a trial's metrics into a few words of its own domain.
+        describe: a short description of a trial's metrics in the terms of the trained system.
         state: of the sweep at the start.
     """
 
@@ -74,7 +74,7 @@ class ConsoleView:
 
 
 def show_sweep(display: LiveDisplay, sweep: RunningSweep, at_once: bool = False) -> None:
-    """Show a running sweep, unless that was done just now; with `at_once` in any case."""
+    """Show a running sweep, unless it was shown just now; with `at_once` in any case."""
 
     def live() -> Text:
         size, ascii_only = display.console.size, display.console.options.ascii_only

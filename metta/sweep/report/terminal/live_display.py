@@ -1,4 +1,4 @@
-"""Lines at the bottom of a terminal that are overwritten as things change."""
+"""Lines at the bottom of a terminal that are overwritten."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ REDRAW_SECONDS = 0.5
 
 
 class LiveDisplay:
-    """The bottom lines of a terminal. Without a terminal, such as in a log file, it prints plain lines now and then.
+    """The bottom lines of a terminal. Without a terminal, such as in a log file, plain lines are printed at intervals.
 
     Args:
         console: where to write.
-        plain_seconds: without a terminal, the time from one print of plain lines to the next, and to the first.
+        plain_seconds: without a terminal, the interval between prints, and the time before the first.
     """
 
     def __init__(self, console: Console, plain_seconds: float) -> None:
@@ -41,12 +41,12 @@ class LiveDisplay:
     def show(
         self, live: Callable[[], RenderableType], plain: Callable[[], Sequence[str]], at_once: bool = False
     ) -> None:
-        """Update the display, unless that was done just now.
+        """Update the display, unless it was updated just now.
 
         Args:
             live: makes the lines for a terminal.
             plain: makes the lines where there is no terminal.
-            at_once: redraw a terminal in any case, because what it shows is wrong by now.
+            at_once: redraw a terminal in any case, because it shows something wrong.
         """
         now = time.monotonic()
         if not self.console.is_terminal:

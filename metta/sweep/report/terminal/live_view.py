@@ -39,9 +39,9 @@ class RunningSweep:
 
     Attributes:
         state: of the sweep.
-        running: how far each running trial is, by number; None where it has not reported yet.
-        suggested: the last trial that was started, and what the optimiser said of it.
-        remark: something special, such as a pause.
+        running: the progress of each running trial, by number; None if it has not reported yet.
+        suggested: the last trial that was started, and its suggestion.
+        remark: a special state, such as a pause.
         ends_at: time of the monotonic clock after which its driver starts no trial; None for never.
     """
 
@@ -56,7 +56,7 @@ class RunningSweep:
         return self.state.definition
 
     def progress(self) -> SweepProgress:
-        """How far it is, and what to expect."""
+        """The progress, and the expected end."""
         allowed = None if self.ends_at is None else self.ends_at - time.monotonic()
         return sweep_progress(self.state, self.running, allowed)
 
@@ -160,7 +160,7 @@ def _running(sweep: RunningSweep, bar: str, height: int) -> list[Text]:
         )
         for number, progress in shown[: height - 1 if cut else height]
     ]
-    return [*lines, _line("", f"and {len(shown) - len(lines)} more that run")] if cut else lines
+    return [*lines, _line("", f"and {len(shown) - len(lines)} more running")] if cut else lines
 
 
 def _progress_text(definition: SweepDefinition, progress: Progress | None) -> str:

@@ -1,4 +1,4 @@
-"""The outcome of a sweep: what was found, where it is, and what to run next."""
+"""The outcome of a sweep: the best trial, where its policy is, and what to run next."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def print_outcome(console: Console, state: SweepState, commands: dict[str, str])
     """Print the best trial, why it is the best, where its policy is, and what to run next.
 
     Args:
-        console: where to.
+        console: where to print.
         state: the sweep.
         commands: what to run next, by purpose.
     """

@@ -18,11 +18,11 @@ from metta.sweep.sweep import SweepView
 
 
 class ConsoleSession:
-    """Shows a session on a console: its first lines, its trials while they run, and what was found.
+    """Shows a session on a console: its settings, its trials while they run, and the outcome.
 
     Args:
         console: where to write.
-        describe: what a trial's metrics mean in the terms of what was trained, in a few words.
+        describe: a short description of a trial's metrics in the terms of the trained system.
     """
 
     def __init__(self, console: Console, describe: Callable[[Mapping[str, float]], str]) -> None:

@@ -36,10 +36,10 @@ def print_trial(
     curve: Sequence[CurvePoint],
     commands: dict[str, str],
 ) -> None:
-    """Print all that is known of a trial.
+    """Print everything about a trial.
 
     Args:
-        console: where to.
+        console: where to print.
         state: its sweep.
         trial: the one to show.
         curve: its learning curve.
@@ -82,7 +82,7 @@ def print_trial(
 
 
 def _remarks(state: SweepState, trial: Trial) -> list[str]:
-    """What is special about the trial: why the sweep does not use it, or not all of it, and why it ran."""
+    """Remarks: why the sweep does not use the trial, or not all of it, and why it ran."""
     reading, lines = state.reader.read(trial), []
     if trial.dropped is not None:
         lines.append(f"dropped{f': {trial.dropped}' if trial.dropped else ''}")

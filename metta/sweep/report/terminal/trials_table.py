@@ -21,9 +21,9 @@ def print_trials(console: Console, state: SweepState, shown: Sequence[Trial] | N
     Hyperparameters that do not fit on the console are left out, and named below the table.
 
     Args:
-        console: where to.
+        console: where to print.
         state: the sweep.
-        shown: the trials to show, in their order; all if left out.
+        shown: the trials to show, in their order; by default all.
     """
     shown = state.trials if shown is None else shown
     paths = short_names([path for trial in shown for path in trial.params])

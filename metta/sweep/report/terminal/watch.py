@@ -1,4 +1,4 @@
-"""A sweep that runs elsewhere, watched through its store."""
+"""Watch a sweep that runs elsewhere, through its store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLL_SECONDS = 1.0
 
 
 class WatchedSweep:
-    """A sweep as its store has it; `read` reads what changed.
+    """A stored sweep; `read` reads what changed.
 
     Attributes:
         live: the sweep and its running trials, as of the last `read`.
@@ -83,16 +83,16 @@ class WatchedSweep:
 
     def _remark(self, stopping: int) -> str:
         if self.paused:
-            return f"paused; go on with: metta-sweep resume {self._name}"
+            return f"paused; resume with: metta-sweep resume {self._name}"
         if stopping:
             count = len(self.live.running)
             return f"asked to stop: {count} running {'trial is' if count == 1 else 'trials are'} being finished"
         if self.drivers or self.state.complete:
             return ""
-        return f"nobody works on it now{self._command}"
+        return f"no driver is running{self._command}"
 
     def as_json(self) -> dict[str, Any]:
-        """The same as strict JSON data."""
+        """The sweep as strict JSON data."""
         live, expected = self.live, self.live.progress()
         state = with_all_curves(self._store, self.state)
         return {
@@ -118,7 +118,7 @@ class WatchedSweep:
 
 
 def watch(console: Console, store: Store, name: str) -> WatchedSweep:
-    """Show a sweep until it is over. Returns it as it then is."""
+    """Show a sweep until it is over, and return its final state."""
     watched = WatchedSweep(store, name)
     with LiveDisplay(console, PLAIN_SECONDS) as display:
         while not watched.over:
@@ -145,4 +145,4 @@ def watch_json(store: Store, name: str) -> None:
 def _command(entry_point: dict[str, Any] | None, store_url: str) -> str:
     if entry_point is None:
         return ""
-    return f"; go on with: {with_store(EntryPoint.model_validate(entry_point), store_url).command()}"
+    return f"; resume with: {with_store(EntryPoint.model_validate(entry_point), store_url).command()}"

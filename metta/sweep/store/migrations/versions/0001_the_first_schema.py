@@ -8,6 +8,13 @@ down_revision = None
 
 
 def upgrade() -> None:
+    _create_sweeps_and_drivers()
+    _create_trials()
+    _create_attempts_and_curves()
+    _create_mirrored()
+
+
+def _create_sweeps_and_drivers() -> None:
     op.create_table(
         "metta_sweeps",
         sa.Column("id", sa.Integer(), primary_key=True),
@@ -33,6 +40,9 @@ def upgrade() -> None:
         sa.Column("seen_monotonic", sa.Double(), nullable=False),
         sa.Column("left_at", sa.Double()),
     )
+
+
+def _create_trials() -> None:
     op.create_table(
         "metta_trials",
         sa.Column("sweep_id", sa.Integer(), sa.ForeignKey("metta_sweeps.id", ondelete="CASCADE"), primary_key=True),
@@ -54,6 +64,9 @@ def upgrade() -> None:
     )
     op.create_index("metta_trials_revision", "metta_trials", ["sweep_id", "revision"])
     op.create_index("metta_trials_state", "metta_trials", ["sweep_id", "state", "number"])
+
+
+def _create_attempts_and_curves() -> None:
     op.create_table(
         "metta_attempts",
         sa.Column("token", sa.String(32), primary_key=True),
@@ -87,6 +100,9 @@ def upgrade() -> None:
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("metrics", sa.JSON(), nullable=False),
     )
+
+
+def _create_mirrored() -> None:
     op.create_table(
         "metta_mirrored",
         sa.Column("sweep_id", sa.Integer(), sa.ForeignKey("metta_sweeps.id", ondelete="CASCADE"), primary_key=True),
