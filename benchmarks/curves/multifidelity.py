@@ -243,8 +243,8 @@ class PufferRule(Base):
     """Random search stopped by the rule of PufferLib 4's Protein.
 
     A line of score against log cost is fitted to all points so far so that three tenths of them lie below it. After
-    three tenths of the cost of the longest run, a run below the line is stopped. Nothing is stopped before 30 points,
-    of which a whole run gives five.
+    three tenths of the cost of the longest run, a run below the line is stopped. Nothing is stopped before 30 points;
+    a whole run gives five.
     """
 
     QUANTILE, FIRST_SHARE, MIN_POINTS, POINTS_A_RUN = 0.3, 0.3, 30, 5

@@ -2,9 +2,9 @@
 
 Every point of a curve says what training with these hyperparameters for so many steps gave (the learning rate is
 constant, so a shorter training is the beginning of a longer one). Between the points the score is their mean, weighted
-by a normal density of the distance (Nadaraya 1964; Watson 1964), which is no kin of any optimiser measured here.
+by a normal density of the distance (Nadaraya 1964; Watson 1964), which resembles no optimiser measured here.
 
-The data are made anew by `python -m benchmarks.optimizers.arena STORE SWEEP [STORE SWEEP ...]`.
+To make the data again, run `python -m benchmarks.optimizers.arena STORE SWEEP [STORE SWEEP ...]`.
 """
 
 from __future__ import annotations

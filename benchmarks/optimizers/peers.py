@@ -21,14 +21,14 @@ from metta.sweep.protein_config import ParameterConfig, ProteinConfig, ProteinSe
 
 @dataclass(frozen=True)
 class Horizon:
-    """How long a run is: in trials, in cost, or unsaid."""
+    """The length of a run: in trials, in cost, or unknown."""
 
     num_trials: int | None = None
     max_cost: float | None = None
 
 
 class Optimizer(Protocol):
-    """Suggests hyperparameters, flat, and is told score and cost of each before it suggests again."""
+    """Suggests hyperparameters, flat, and receives the score and cost of each before it suggests again."""
 
     def suggest(self) -> dict[str, Any]: ...
 
@@ -36,7 +36,7 @@ class Optimizer(Protocol):
 
 
 class Protein:
-    """Ours, told the horizon."""
+    """Protein of this project, with the horizon known."""
 
     def __init__(self, problem: Problem, seed: int, horizon: Horizon, **settings: Any) -> None:
         from metta.sweep.protein import Protein as Designer
@@ -54,7 +54,7 @@ class Protein:
 
 
 class ProteinEight(Protein):
-    """Protein for eight workers: seven suggestions are outstanding at each, and a result is told seven trials late."""
+    """Protein for eight workers: seven suggestions are always outstanding, and each result arrives seven trials late."""
 
     def __init__(self, problem: Problem, seed: int, horizon: Horizon) -> None:
         super().__init__(problem, seed, horizon)
@@ -199,7 +199,7 @@ def botorch_per_cost(problem: Problem, seed: int, horizon: Horizon) -> Optimizer
 
 
 class BlendSearch:
-    """FLAML's, told as it asks which value is cheap and what a trial cost."""
+    """BlendSearch of FLAML, with the cheap values and costs of trials that it asks for."""
 
     def __init__(self, problem: Problem, seed: int, horizon: Horizon) -> None:
         import logging

@@ -43,7 +43,7 @@ class Problem:
         parameters: its space, flat.
         evaluate: many sets of hyperparameters to true scores and costs [n].
         noise: standard deviation of the noise on a score that an optimiser sees.
-        cheap: the cheapest value of the parameter that drives cost, for peers that must be told.
+        cheap: the cheapest value of the parameter that drives cost, for peers that require it.
     """
 
     name: str

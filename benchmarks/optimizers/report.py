@@ -65,7 +65,7 @@ class Results:
 
     def at_price(self, optimizer: str, percent: int) -> dict[tuple[str, int], float]:
         """The Pareto front after 20 times the median cost, as regret by problem and seed: that of the best trial that
-        cost no more than `percent` of the way from the cheapest to the dearest, in logarithms."""
+        cost no more than `percent` of the way from the cheapest to the most expensive, in logarithms."""
 
         def measure(run: Run, y: Yardstick) -> float:
             price = y.min_cost * (y.max_cost / y.min_cost) ** (percent / 100)
@@ -108,7 +108,7 @@ def _read(folder: Path, problems: list[str]) -> Runs:
 
 
 def _reaches(run: Run, horizon: str, yardstick: Yardstick) -> bool:
-    """Whether a run that was not told its horizon went so far; one that had all its trials went as far as it could."""
+    """Whether a run without a known horizon went so far; a run that had all its trials went as far as it could."""
     if horizon.startswith("trials"):
         return len(run.scores) >= int(horizon.removeprefix("trials"))
     spent = float(run.costs.sum()) / yardstick.median_cost
@@ -236,7 +236,7 @@ def plots(results: Results, folder: Path, suite: str) -> None:
     for kind, measure, points, label in (
         ("regret_trials", results.at_trials, TRIAL_POINTS, "trials"),
         ("regret_cost", results.at_cost, COST_POINTS, "spent, in times the median cost"),
-        ("pareto", results.at_price, PRICE_POINTS, "cost of the trial, percent of the dearest (in logarithms)"),
+        ("pareto", results.at_price, PRICE_POINTS, "cost of the trial, percent of the most expensive (in logarithms)"),
     ):
         figure, axes = plt.subplots(figsize=(6, 4))
         for name in complete:

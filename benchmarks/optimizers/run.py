@@ -22,7 +22,7 @@ FIELDS = ("horizon", "seed", "trial", "score", "cost", "seconds", "on_bound")
 
 
 def horizons(optimizer: str, unit: float) -> dict[str, Horizon]:
-    """The runs of an optimiser, by name: one for all points, or for Protein, who is told, one a point."""
+    """The runs of an optimiser, by name: one for all points, or for Protein, which knows its horizon, one for each."""
     if optimizer not in ("protein", "protein-8"):
         return {"any": Horizon()}
     costs = {f"cost{c}": Horizon(max_cost=c * unit) for c in COST_POINTS}

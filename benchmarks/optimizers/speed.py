@@ -1,7 +1,7 @@
 """Protein's speed, import time and memory, and Optuna's GPSampler beside it: `python -m benchmarks.optimizers.speed`.
 
-Ten parameters, on the machine's default number of threads. Times are of the wall clock; the processor's own are
-beside them, for on a busy machine they say more.
+Ten parameters, on the machine's default number of threads. Wall-clock and processor times are
+printed; on a busy machine the processor times are more reliable.
 """
 
 from __future__ import annotations

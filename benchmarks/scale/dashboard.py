@@ -2,11 +2,10 @@
 
     uv run python -m benchmarks.scale.dashboard
 
-The sweep is a made one; the browser is a real Chromium without a screen, started anew for each visit, so that it has
-nothing cached, and left to come to rest. Times are by the page's own clock, from the request of the page until the
-browser has painted the findings, the table of trials and each of the plots that a window of 1280 x 1600 shows; and from
-the end of a trial until the page counts it. A first visit comes as soon as a server that was started for it has told
-its address; a later one finds a server that was visited before.
+The sweep is generated. The browser is a real headless Chromium, started again for each visit so that its cache is empty,
+and idle before the visit. Times are by the page's own clock: from the request of the page until the browser has painted
+the findings, the table of trials and each plot in a window of 1280 x 1600; and from the end of a trial until the page
+counts it. A first visit is made as soon as a new server has printed its address; later ones use the same server.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ const observer = new MutationObserver(() => {
 addEventListener("DOMContentLoaded", () =>
   observer.observe(document, { subtree: true, childList: true, attributes: true }));
 """
-"""Notes when things have been painted: in the task after the frame that shows them."""
+"""Records when elements were painted: in the task after the frame that shows them."""
 
 
 @contextmanager
 def fresh_page() -> Iterator[Page]:
-    """A page of a browser that was just started, so that it has nothing cached, and that has come to rest since."""
+    """A page of a new browser, with an empty cache, after it has become idle."""
     with headless_chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 1600})
         page.add_init_script(WATCH)

@@ -3,7 +3,7 @@
     uv run python -m benchmarks.scale.side_by_side
 
 Each contestant trains the same number of trials of one size on the arena, one core to a trial, from the start of its
-first process to the end of its last one. Of several rounds the best counts, for other work only ever slows one down.
+first process to the end of its last one. Of several rounds the best counts, because other work only slows a round down.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast training is, against the game alone and against PPO as one would write it first.
+"""The speed of training, against the game alone and against a straightforward PPO.
 
     uv run python -m benchmarks.trainer.run
 

@@ -195,7 +195,7 @@ class Learner:
         self._reader = reader or ObservationReader(definition)
 
     def tell(self, trial: Trial, curve: Sequence[Point] | None = None) -> None:
-        """Update the optimiser with a trial in its present state. A trial may be told again when it has changed.
+        """Update the optimiser with a trial in its present state. It may be called again when the trial has changed.
 
         Args:
             curve: its learning curve, as `metta.sweep.curve.whole_curve` returns it; by default the one that `decide`
