@@ -54,7 +54,7 @@ class Protein:
 
 
 class ProteinEight(Protein):
-    """Protein for eight workers: seven suggestions are always outstanding, and each result arrives seven trials late."""
+    """Protein for eight workers: seven suggestions are outstanding, and each result arrives seven trials late."""
 
     def __init__(self, problem: Problem, seed: int, horizon: Horizon) -> None:
         super().__init__(problem, seed, horizon)

@@ -1,8 +1,11 @@
-"""Trials on disk. `open_store` opens a `Store`, see `protocol`."""
+"""Stores of trials. `open_store` opens a `Store`, see `protocol`."""
 
 from metta.sweep.store.protocol import Store
 
-__all__ = ["open_store"]
+__all__ = ["SCHEMES", "open_store"]
+
+SCHEMES = ("sqlite", "postgresql")
+"""The schemes of stores' URLs, without a driver such as ``+psycopg``."""
 
 
 def open_store(url: str, create: bool = True) -> Store:

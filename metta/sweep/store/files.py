@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from metta.common.errors import UserError
+from metta.sweep.store import SCHEMES
 
 _ANSWER_SECONDS = 60.0
 
@@ -25,7 +26,7 @@ def suffix(place: str | Path) -> str:
 
 def is_store(place: str) -> bool:
     """Whether a URL is that of a store, not of a file."""
-    return is_url(place) and urlsplit(place).scheme.partition("+")[0] in ("sqlite", "postgresql")
+    return is_url(place) and urlsplit(place).scheme.partition("+")[0] in SCHEMES
 
 
 def is_url(place: str | Path) -> TypeGuard[str]:
