@@ -378,7 +378,7 @@ def test_the_command_imports_files_and_stores(
     sweep.create_sweep("second", {})
     assert metta_sweep(["import", store_url, "--name", "arena", "--store", url]) == 0
     assert metta_sweep(["import", store_url, "--store", url]) == 2
-    assert "a sweep named 'arena' already" in capsys.readouterr().err
+    assert "a sweep named 'arena' exists already" in capsys.readouterr().err
     with closing(open_store(url)) as fresh:
         assert [record.name for record in fresh.sweeps()] == ["arena"]
         assert ended(fresh) == ended(sweep)
