@@ -28,7 +28,7 @@ class Plot:
     Attributes:
         title: of the plot.
         caption: one or two sentences that explain it.
-        build: makes the figure's data; it needs no plotly.
+        build: makes the figure's data, whose layout gives a `height`; it needs no plotly.
     """
 
     title: str
