@@ -124,5 +124,6 @@ def test_without_a_browser_there_is_no_png(snapshot: Take, tmp_path: Path, monke
 def test_without_plotly_the_error_says_what_to_install(snapshot: Take, monkeypatch: pytest.MonkeyPatch) -> None:
     page.plotly_js.cache_clear()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"install metta-sweep\[dashboard\]"):
+    monkeypatch.setenv("UV", "/bin/uv")
+    with pytest.raises(UserError, match="plots need plotly: uv sync --extra dashboard"):
         report_html(snapshot("empty"))
