@@ -31,6 +31,11 @@ class PolicyPlayer:
         self._device = policy.device
         self._actor = actor_of(policy)
         self._generator = torch.Generator()
+        self._policy = policy
+
+    def __reduce__(self) -> tuple[type[PolicyPlayer], tuple[Policy, EnvironmentSpec]]:
+        """Another process makes its own player of the policy, because the compiled kernel belongs to one process."""
+        return PolicyPlayer, (self._policy, self.spec)
 
     def reset(self, num_agents: int, seed: int) -> None:
         """Begin an episode of `num_agents` agents; the seed fixes the actions that are drawn."""
