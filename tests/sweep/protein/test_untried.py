@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,13 +52,31 @@ def test_nothing_is_suggested_twice_while_something_is_left(
             full = len(seen) == size
             assert len(seen) == asked or full
             assert (ALL_TRIED not in info.get("fallback", "")) or full
-    assert ALL_TRIED in fallback(protein)
+    _, info = protein.suggest()
+    assert ALL_TRIED in info.get("fallback", "") + info.get("reason", "")
 
 
-def fallback(protein: Protein) -> str:
-    """What the next suggestion that is not a deliberate repeat says."""
-    infos = (protein.suggest()[1] for _ in range(20))
-    return next(str(info.get("fallback")) for info in infos if "repeat_of" not in info)
+def test_where_all_was_tried_repeats_are_runs_of_configurations_that_are_known() -> None:
+    space = {"arm": ParameterConfig(choices=list("abcd"), distribution="categorical")}
+    protein = Protein(ProteinConfig(metric="m", parameters=space), seed=0, repeats=True)
+    noise = np.random.default_rng(0)
+
+    def run(params: dict[str, Any], info: dict[str, Any]) -> None:
+        protein.observe(params, float("abcd".index(params["arm"]) + noise.normal()), 1.0, number=info["number"])
+
+    suggested = protein.suggest(4)
+    first = {params["arm"]: info["number"] for params, info in suggested}
+    for params, info in suggested:
+        run(params, info)
+    batch = protein.suggest(6)
+    for params, info in batch:
+        assert first[params["arm"]] == info["repeat_of"]
+        assert ALL_TRIED in info["reason"]
+    assert len({info["repeat_of"] for _, info in batch[:4]}) == 4, "none twice at the same time while another is left"
+    for _ in range(30):
+        run(*protein.suggest())
+    repeated = [each.repeat_of for each in protein.observations]
+    assert repeated.count(first["d"]) > repeated.count(first["a"])
 
 
 def test_a_constraint_leaves_few_points_of_a_large_space() -> None:

@@ -8,6 +8,7 @@ from metta.sweep.protein.choosing import repeat_gains, score_rows
 from metta.sweep.protein.history import History
 from metta.sweep.protein.proposal.first import random_point
 from metta.sweep.protein.proposal.rule import Proposal
+from metta.sweep.protein.proposal.untried import ALL_TRIED, is_exhausted
 
 REPEAT_SHARE, REPEATS_AFTER, MIN_GAIN = 0.35, 6.0, 0.03
 """Repeats take at most this share of the cost, there are none before so many whole runs were spent, and each must be
@@ -19,11 +20,15 @@ class Repeat:
     """Applies with `repeats`, where one more run of a configuration raises the expected best enough.
 
     It is the configuration with the largest knowledge gradient. None is repeated twice at the same time, and none where
-    repeats have shown that runs are free of noise.
+    repeats have shown that runs are free of noise. Where every point has been tried, nothing is left but to repeat:
+    then the limits do not hold, and one is repeated twice at the same time if all others are being repeated too.
     """
 
     def __call__(self, history: History) -> Proposal | None:
-        if not history.search.repeats or not self._may_repeat(history):
+        if not history.search.repeats:
+            return None
+        exhausted = history.search.config.method == "bayes" and is_exhausted(history)
+        if not self._may_repeat(history, exhausted):
             return None
         known = history.evidence.known
         assert known is not None
@@ -36,22 +41,28 @@ class Repeat:
         rows, numbers, runs = score_rows(known)[whole], known.numbers[whole], known.wholes[whole]
         noise = float(np.mean(score.errors[rows] * runs))
         gains = repeat_gains(mean[rows], variance[rows], noise)
-        gains[np.isin(numbers, list(_running_repeats(history)))] = 0.0
-        chosen = int(np.argmax(gains))
-        if gains[chosen] < MIN_GAIN:
+        running = np.isin(numbers, list(_running_repeats(history)))
+        if not (exhausted and running.all()):
+            gains[running] = -np.inf
+        chosen = int(np.lexsort((mean[rows], gains))[-1])
+        if gains[chosen] < MIN_GAIN and not exhausted:
             return None
         first, count = history[int(numbers[chosen])], int(runs[chosen])
         reason = (
-            f"{count} whole run{'s' * (count > 1)} so far; one more raises the expected best by"
-            f" {gains[chosen]:.3f} standard deviations of the scores"
+            f"{f'{ALL_TRIED}; ' if exhausted else ''}{count} whole run{'s' * (count > 1)} so far; one more raises the"
+            f" expected best by {gains[chosen]:.3f} standard deviations of the scores"
         )
         info = {"source": "repeat", "repeat_of": first.number, "reason": reason}
         return Proposal(first.point, info, first.params, first.number, deliberate=True)
 
     @staticmethod
-    def _may_repeat(history: History) -> bool:
+    def _may_repeat(history: History, exhausted: bool) -> bool:
         evidence = history.evidence
-        if evidence.whole_runs < REPEATS_AFTER or evidence.known is None or evidence.noiseless:
+        if evidence.known is None or evidence.noiseless:
+            return False
+        if exhausted:
+            return True
+        if evidence.whole_runs < REPEATS_AFTER:
             return False
         return evidence.repeat_runs + len(_running_repeats(history)) < REPEAT_SHARE * evidence.whole_runs
 

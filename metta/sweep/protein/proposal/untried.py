@@ -36,6 +36,15 @@ def untried(history: History) -> Array:
     return left[:: -(-len(left) // SAMPLES)] if len(left) else left
 
 
+def is_exhausted(history: History) -> bool:
+    """Whether trials, finished or running, have every point of a space that is small enough to be enumerated."""
+    space = history.search.space
+    size = space.size
+    if size is None or size > MOST_POINTS or (not space.constrained and len(history.tried) < size):
+        return False
+    return not len(untried(history))
+
+
 def fresh(proposal: Proposal, history: History) -> Proposal:
     """The proposal, with a random untried point where it is an accidental repeat; it says where none is left."""
     if proposal.deliberate or point_key(proposal.point) not in history.tried:
