@@ -21,6 +21,7 @@ from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError, nearest
 from metta.common.tool import Tool
 from metta.sweep.definition import OnChange, SweepDefinition
+from metta.sweep.ending import trials_of
 from metta.sweep.executor import ExecutorName, RayOptions, open_executor
 from metta.sweep.executor.protocol import Executor
 from metta.sweep.observations import search_centre
@@ -105,6 +106,10 @@ class AbstractSweep(Tool):
     def shared_folder(self, definition: SweepDefinition, number: int) -> str | None:
         """URL of the folder where a trial stores files for other machines, or None if there is none."""
         return None
+
+    def remarks(self) -> list[str]:
+        """What a person should know of how the sweep was read, before it runs."""
+        return []
 
     def describe(self, metrics: Mapping[str, float]) -> str:
         """A short description of a trial's metrics in the terms of the trained system."""
@@ -205,9 +210,11 @@ class AbstractSweep(Tool):
         self.check_name()
         search_centre(self.sweep.protein)
         self._check_stopping()
+        num_trials = trials_of(self.sweep)
         return SweepDefinition(
             protein=self.sweep.protein,
-            num_trials=self.sweep.num_trials,
+            num_trials=num_trials,
+            target=self.sweep.target,
             max_cost=self.sweep.max_cost,
             max_runs=self.sweep.max_runs,
             max_hours=self.sweep.max_hours,
@@ -215,6 +222,8 @@ class AbstractSweep(Tool):
             seeds_per_trial=self.sweep.seeds_per_trial,
             early_stopping=self.sweep.early_stopping,
             min_share=self.sweep.min_share,
+            rungs=self.sweep.rungs,
+            eta=self.sweep.eta,
             progress_metric=self.sweep.progress_metric,
             keep_policies=self.sweep.keep_policies,
             seed=self.seed,

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from metta.common.config import Config, flatten, reasons
 from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError
+from metta.sweep.protein.stopping import ETA
 from metta.sweep.protein.types import Rule
 from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.ranking import KeepPolicies
@@ -34,11 +35,12 @@ class SweepDefinition(Config):
 
     Attributes:
         protein: the search.
-        num_trials: how many trials should end.
+        num_trials: how many trials should end; for a grid, at most its number of points.
+        target: the sweep also ends when a completed trial has a score at least as good as this; None for no target.
         max_cost: the budget, in units of the cost metric; None for no limit.
         max_runs: the budget in whole runs, of which a stopped trial counts for its share; None for no limit.
-        max_hours, trial_timeout, seeds_per_trial, keep_policies, early_stopping, min_share, progress_metric: see
-            `SweepConfig`. A sweep that was stored before early stopping existed stops no trial.
+        max_hours, trial_timeout, seeds_per_trial, keep_policies, early_stopping, min_share, rungs, eta,
+            progress_metric: see `SweepConfig`. A sweep that was stored before early stopping existed stops no trial.
         seed: seed of the optimiser and of the trials; by default drawn once and stored.
         cost_metric: the metric that is the cost of a trial.
         train_overrides: fixed values on every Tool, flat with dotted keys.
@@ -53,6 +55,7 @@ class SweepDefinition(Config):
 
     protein: ProteinConfig
     num_trials: int
+    target: float | None = None
     max_cost: float | None = None
     max_runs: float | None = None
     max_hours: float | None = None
@@ -60,6 +63,8 @@ class SweepDefinition(Config):
     seeds_per_trial: SeedsPerTrial = 1
     early_stopping: Rule = "off"
     min_share: float = 0.04
+    rungs: list[int] = []
+    eta: float = ETA
     progress_metric: str | None = None
     keep_policies: KeepPolicies = "all"
     seed: int | None = None

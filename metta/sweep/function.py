@@ -21,6 +21,7 @@ from metta.common.errors import UserError, nearest
 from metta.common.plain import copied, plain, plain_float
 from metta.sweep.abstract_sweep import AbstractSweep, assemble
 from metta.sweep.definition import SweepDefinition
+from metta.sweep.ending import may_be_extended
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.protocol import Executor
 from metta.sweep.mishaps import MISHAP
@@ -185,6 +186,8 @@ class FunctionSweep(AbstractSweep):
     def next_commands(self, state: SweepState) -> dict[str, str]:
         if self._entry_point is not None and self._entry_point.path != _TOOL:
             return super().next_commands(state)
+        if not may_be_extended(state):
+            return {}
         more = f"name={self.sweep_name!r}, num_trials={2 * state.definition.num_trials}"
         return {"extend the sweep": f"optimize({self.function.__name__}, ..., {more})"}
 
@@ -241,7 +244,7 @@ def optimize(
     function: Function | str,
     parameters: Mapping[str, Any],
     metric: str,
-    num_trials: int,
+    num_trials: int | None = None,
     *,
     goal: Literal["maximize", "minimize"] = "maximize",
     name: str | None = None,
@@ -258,12 +261,12 @@ def optimize(
         parameters: the hyperparameters to search: a `ParameterConfig`, or its fields as a dict, by (dotted or nested)
             name.
         metric: the name of the score among the metrics.
-        num_trials: how many trials should end.
+        num_trials: how many trials should end; a grid (``method="grid"``) needs no number.
         goal: whether a larger or a smaller score is better.
         name: the sweep's name in the store. A call with the same name resumes the sweep; without a name, each call
             is a new sweep.
         settings: how Protein searches.
-        fields: of `SweepConfig` (`max_cost`, ...), of `ProteinConfig` (`constraints`) and of `AbstractSweep`
+        fields: of `SweepConfig` (`max_cost`, ...), of `ProteinConfig` (`constraints`, `method`) and of `AbstractSweep`
             (`num_workers`, `store`, `seed`, `cost_metric`, `wandb`, `on_change`, ...).
 
     Raises:
@@ -292,7 +295,7 @@ def function_sweep(
     function: Function | str,
     parameters: Mapping[str, Any],
     metric: str,
-    num_trials: int,
+    num_trials: int | None = None,
     name: str | None = None,
     **fields: Any,
 ) -> FunctionSweep:

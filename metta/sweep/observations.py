@@ -187,6 +187,8 @@ class Learner:
             max_cost=definition.max_cost,
             early_stopping=definition.early_stopping,
             min_share=definition.min_share,
+            rungs=definition.rungs,
+            eta=definition.eta,
             repeats=definition.seeds_per_trial == "auto",
             own_values=definition.own_values,
         )
@@ -208,7 +210,8 @@ class Learner:
         if reading.observation is not None and reading.point is not None:
             shown = None if curve is None else learning_curve(curve, trial.share, self._sign)
             self.protein.learn(reading.observation, reading.point, reading.trial.suggestion, shown)
-        elif reading.problem is None and not trial.state.ended and trial.dropped is None:
+        elif reading.problem is None and trial.dropped is None and (not trial.state.ended or trial.mishap):
+            # A mishap is run again, so its point is not suggested to another trial
             self.protein.suggested(trial.number, reading.params, info=reading.trial.suggestion)
         else:
             self.protein.forget(trial.number, missing_ok=True)

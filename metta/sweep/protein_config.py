@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
@@ -12,6 +12,9 @@ from metta.common.config import Config, flatten
 from metta.common.plain import plain, plain_float, plain_number, shown
 from metta.sweep.constraints import Constraint
 from metta.sweep.distributions import KINDS, Distribution
+
+Method = Literal["bayes", "random", "grid"]
+"""How hyperparameters are chosen."""
 
 
 class ParameterConfig(Config):
@@ -26,7 +29,13 @@ class ParameterConfig(Config):
         mean: the search centre; by default the middle of the range (on its scale). If it is given, trial 0 has it
             instead of the Tool's own value.
         scale: width of the search around a good trial, as a share of the range; "auto" is the default width.
+        step: values are the multiples of it within the bounds: `min=0, max=1, step=0.25` gives 0, 0.25, ..., 1. With a
+            step, a continuous distribution has a grid.
+        std: random values are normal instead of uniform, with this standard deviation around `mean`; both are on the
+            scale of the distribution (for a log scale, of the natural logarithm). Values end at the bounds.
+        beta: random values have a beta distribution with these two shapes over the range, instead of a uniform one.
         choices: the values of a categorical parameter, of any JSON type. They make it `categorical` by default.
+        weights: how likely each choice is to be drawn at random, in any unit; by default all are equally likely.
         default: the value of this parameter in trials that were recorded without it.
 
     Example:
@@ -41,7 +50,11 @@ class ParameterConfig(Config):
     distribution: Distribution
     mean: int | float | None = None
     scale: float | Literal["auto"] = "auto"
+    step: int | float | None = None
+    std: float | None = Field(default=None, gt=0)
+    beta: tuple[float, float] | None = None
     choices: list[JsonValue] | None = None
+    weights: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
     default: JsonValue = None
 
     @model_validator(mode="before")
@@ -51,7 +64,7 @@ class ParameterConfig(Config):
             return {**data, "distribution": "categorical"}
         return data
 
-    @field_validator("min", "max", "mean", mode="before")
+    @field_validator("min", "max", "mean", "step", mode="before")
     @classmethod
     def _finite(cls, value: Any) -> Any:
         return value if value is None else _finite_number(value)
@@ -72,6 +85,7 @@ class ParameterConfig(Config):
             self._check_categorical()
         else:
             self._check_range()
+            self._check_values()
         return self
 
     def _check_categorical(self) -> None:
@@ -79,14 +93,16 @@ class ParameterConfig(Config):
             raise ValueError("a categorical parameter needs choices")
         if any(same(one, other) for i, one in enumerate(self.choices) for other in self.choices[:i]):
             raise ValueError(f"a choice is given twice: {self.choices}")
-        if not self.min is self.max is self.mean is None:
-            raise ValueError("a categorical parameter has choices, not min, max or mean")
+        if any(value is not None for value in (self.min, self.max, self.mean, self.step, self.std, self.beta)):
+            raise ValueError("a categorical parameter has choices, not min, max, mean, step, std or beta")
+        if self.weights is not None and (len(self.weights) != len(self.choices) or not sum(self.weights)):
+            raise ValueError(f"weights: expected {len(self.choices)} numbers, one for each choice, not all of them 0")
         if self.default is not None and not any(same(self.default, choice) for choice in self.choices):
             raise ValueError(f"default ({self.default!r}) is not one of the choices {self.choices}")
 
     def _check_range(self) -> None:
-        if self.choices is not None:
-            raise ValueError(f"choices belong to a categorical parameter, not to {self.distribution}")
+        if self.choices is not None or self.weights is not None:
+            raise ValueError(f"choices and weights belong to a categorical parameter, not to {self.distribution}")
         if self.min is None or self.max is None:
             raise ValueError(f"{self.distribution} needs min and max")
         if not self.min < self.max:
@@ -102,6 +118,21 @@ class ParameterConfig(Config):
             raise ValueError(f"mean ({self.mean:g}) is outside {self.min:g}..{self.max:g}")
         if self.default is not None:
             self._check_default()
+
+    def _check_values(self) -> None:
+        """Check which values there are, and how likely each is."""
+        kind = KINDS[self.distribution]
+        if self.step is not None:
+            if kind.step == "power of two" or kind.scale == "logit":
+                raise ValueError(f"{self.distribution} has no step")
+            if self.step <= 0:
+                raise ValueError(f"step ({self.step:g}) must be above 0")
+            if kind.step == "integer" and self.step != int(self.step):
+                raise ValueError(f"step ({self.step:g}) of {self.distribution} must be a whole number")
+        if self.std is not None and (self.beta is not None or self.mean is None):
+            raise ValueError("std needs mean, and does not go with beta")
+        if self.beta is not None and not all(0 < shape < math.inf for shape in self.beta):
+            raise ValueError(f"the shapes of beta must be above 0, not {self.beta}")
 
     def _check_default(self) -> None:
         """The default must be on the scale, because trials can have it."""
@@ -157,7 +188,9 @@ class ProteinConfig(Config):
     Attributes:
         metric: name of the metric that is the score.
         goal: whether a larger or a smaller score is better.
-        method: the optimiser; "bayes" is Protein.
+        method: how hyperparameters are chosen. "bayes" is Protein; "random" draws each trial independently; "grid"
+            takes every combination of values once, in the order of nested loops over the parameters as given: the last
+            parameter changes fastest. A grid needs parameters with countable values.
         parameters: nested like the swept Tool, with a `ParameterConfig` or a fixed value at each leaf. Keys may be
             dotted; they are nested when validated. A mapping that has `distribution`, `choices`, or `min` and `max` is
             read as a `ParameterConfig`, so that a configuration can be rebuilt from its JSON.
@@ -168,7 +201,7 @@ class ProteinConfig(Config):
 
     metric: str
     goal: Literal["maximize", "minimize"] = "maximize"
-    method: Literal["bayes"] = "bayes"
+    method: Method = "bayes"
     parameters: dict[str, Any]
     constraints: list[str] = []
     settings: ProteinSettings = Field(default_factory=ProteinSettings)

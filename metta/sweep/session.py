@@ -103,6 +103,8 @@ class Session:
                 state = read_state(store, name)
                 folder = sweep_folder(state.record)
                 folder.mkdir(parents=True, exist_ok=True)
+                for remark in sweep.remarks():
+                    view.notice(remark)
                 view.begins(Opening(state, executor.resources, folder, mirror))
                 with mirrored(sweep.store, name, sweep.wandb, view.notice):
                     self._drive(store, state, executor, folder)

@@ -21,9 +21,11 @@ from metta.sweep.analysis.failures import last_line, log_end
 from metta.sweep.curve import Point, whole_curve
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.early_stopping import EarlyStopping
+from metta.sweep.ending import on_target
 from metta.sweep.executor.protocol import Executor, Finished
 from metta.sweep.mishaps import MISHAP, is_over, trouble
 from metta.sweep.observations import Learner, ObservationReader, problems_text
+from metta.sweep.protein.grid import GridDone
 from metta.sweep.protein.types import Decision
 from metta.sweep.ranking import measured
 from metta.sweep.recorder import Recorder
@@ -176,6 +178,7 @@ class SweepLoop:
         self._folder = folder
         self._trouble: _Trouble | None = None
         self._finishing = False
+        self._grid_done = False
         self._instruction = Instruction.RUN
         self._polled_at = -math.inf
         self._released_at = -math.inf
@@ -237,7 +240,7 @@ class SweepLoop:
         self._poll_commands()
         finishing = self._finishing or self._instruction is Instruction.STOP
         running = not finishing and self._instruction is Instruction.RUN
-        may_start = running and not self._budget_is_spent() and not self._in_trouble()
+        may_start = running and not self._is_over() and not self._in_trouble()
         started = may_start and len(self._running) < self._executor.slots and self._start_one()
         if self._running:
             more = started and len(self._running) < self._executor.slots
@@ -314,16 +317,21 @@ class SweepLoop:
         self._sync()
         if len(self._counted) >= self._definition.num_trials:
             return True
-        return not self._running and (self._budget_is_spent() or self._only_mishaps_are_left())
+        return not self._running and (self._is_over() or self._all_ended())
 
-    def _only_mishaps_are_left(self) -> bool:
+    def _all_ended(self) -> bool:
         """Whether every trial has ended that the sweep may have, some of them by mishaps."""
         trials = [trial for trial in self._trials.values() if trial.dropped is None]
-        return len(trials) >= self._definition.num_trials and all(trial.state.ended for trial in trials)
+        enough = self._grid_done or len(trials) >= self._definition.num_trials
+        return enough and all(trial.state.ended for trial in trials)
 
-    def _budget_is_spent(self) -> bool:
-        """Whether no further trial may start, because the cost or time budget is exhausted."""
-        return time.monotonic() >= self._stops_at or self.state.budget_is_spent
+    def _is_over(self) -> bool:
+        """Whether no further trial may start: the cost or time budget is exhausted, or the target is reached."""
+        if time.monotonic() >= self._stops_at:
+            return True
+        if self._definition.target is not None and on_target(self.state) is not None:
+            return True
+        return self.state.budget_is_spent
 
     def _sync(self) -> None:
         revision = self._store.revision(self._name)
@@ -457,7 +465,11 @@ class SweepLoop:
             self._sync()
             if attempt is not None or self._planned() >= self._definition.num_trials:
                 return attempt
-            params, suggestion = self._learner.suggest()
+            try:
+                params, suggestion = self._learner.suggest()
+            except GridDone:
+                self._grid_done = True
+                return None
             try:
                 attempt = self._store.start(self._driver, max(self._trials, default=-1) + 1, params, suggestion)
                 self._sync()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
 
 from metta.common.config import Config
+from metta.sweep.protein.stopping import ETA
 from metta.sweep.protein.types import Rule
 from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.ranking import KeepPolicies
@@ -18,8 +19,10 @@ class SweepConfig(Config):
     """The settings of a sweep.
 
     Attributes:
-        num_trials: the sweep ends when this many trials have completed, failed or been pruned.
+        num_trials: the sweep ends when this many trials have completed, failed or been pruned. A grid
+            (``protein.method="grid"``) has no more trials than points; left out, it has all of them.
         protein: the search.
+        target: the sweep also ends when a completed trial has a score at least as good as this.
         max_cost: the budget: the sweep also ends when its trials have cost this much in total, in units of the cost
             metric. With a budget the optimiser looks for the best score for its cost, until the budget is nearly spent.
         max_runs: the budget in whole runs, of which a trial that was stopped early counts for its share. The sweep also
@@ -35,6 +38,8 @@ class SweepConfig(Config):
             predict the end; "asha", "median" and "hyperband" are the rules of that name; "off" stops none. See
             docs/early_stopping.md.
         min_share: no trial is stopped before this share of a whole run, or before its first report.
+        rungs: the steps of a trial at which "asha" or "median" may stop it, instead of shares of a whole run.
+        eta: of the trials that reach a rung of "asha" or "hyperband", the best 1 / `eta` go on.
         progress_metric: the metric that trials report while they run and that stands for the score; by default the one
             that the Tool declares, or else the sweep's own metric.
         keep_policies: which trials keep their policies, other artefacts and checkpoints: the "best", those on the
@@ -43,8 +48,9 @@ class SweepConfig(Config):
             typed as `Config`, because a sweep needs no simulator; the swept Tool validates them.
     """
 
-    num_trials: int = Field(ge=1)
+    num_trials: int | None = Field(default=None, ge=1)
     protein: ProteinConfig
+    target: float | None = Field(default=None, allow_inf_nan=False)
     max_cost: float | None = Field(default=None, gt=0)
     max_runs: float | None = Field(default=None, gt=0)
     max_hours: float | None = Field(default=None, gt=0)
@@ -52,6 +58,28 @@ class SweepConfig(Config):
     seeds_per_trial: SeedsPerTrial = 1
     early_stopping: Rule = "off"
     min_share: float = Field(default=0.04, gt=0, lt=1)
+    rungs: list[Annotated[int, Field(ge=1)]] = []
+    eta: float = Field(default=ETA, gt=1)
     progress_metric: str | None = None
     keep_policies: KeepPolicies = "all"
     evaluation_simulations: list[SerializeAsAny[Config]] | None = None
+
+    @model_validator(mode="after")
+    def _check_rungs(self) -> Self:
+        if self.rungs and self.early_stopping not in ("asha", "median"):
+            raise ValueError(f"rungs are of early_stopping=asha and median, not of {self.early_stopping}")
+        if self.rungs != sorted(set(self.rungs)):
+            raise ValueError(f"rungs must increase, not {self.rungs}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_grid(self) -> Self:
+        grid = self.protein.method == "grid"
+        if self.num_trials is None and not grid:
+            raise ValueError("num_trials is missing: how many trials; only a grid knows by itself")
+        if grid and self.seeds_per_trial == "auto":
+            raise ValueError(
+                "seeds_per_trial=auto repeats what is promising, and a grid has each point once; "
+                "give seeds_per_trial=3, or the seed as a parameter with choices"
+            )
+        return self

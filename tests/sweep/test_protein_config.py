@@ -68,7 +68,7 @@ def test_dotted_keys_are_nested() -> None:
         ({"min": 0, "max": 1, "distribution": "uniform", "scale": 0}, "scale .0. must be above 0"),
         ({"choices": []}, "needs choices"),
         ({"choices": [1, 2, 1.0]}, "given twice"),
-        ({"choices": [1], "min": 0}, "not min, max or mean"),
+        ({"choices": [1], "min": 0}, "not min, max, mean"),
         ({"choices": [1], "default": 2}, "not one of the choices"),
         ({"choices": {1, 2}, "distribution": "categorical"}, "choices: .*is a set, which has no order; use a list"),
         ({"min": "low", "max": 1, "distribution": "uniform"}, "min: 'low' is not a number"),

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from metta.sweep.sweep_name import name_problem, normalised
+from metta.sweep.sweep_name import name_problem, normalised, shortened, slug
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,25 @@ def test_a_good_name(name: str) -> None:
 def test_one_name_however_it_is_typed() -> None:
     composed = "größe"
     assert normalised(unicodedata.normalize("NFD", composed)) == composed
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("my sweep!", "my-sweep-"),
+        ("..a/b\n", "a-b-"),
+        ("--fast", "fast"),
+        ("?!", "sweep"),
+        ("gro\u0308\u00dfe", "größe"),
+    ],
+)
+def test_a_name_is_made_of_text_for_people(text: str, name: str) -> None:
+    assert slug(text) == name
+
+
+@pytest.mark.parametrize("letter", ["a", "ö", "\N{HIRAGANA LETTER A}", "\U0001d400"])
+def test_long_names_are_cut_and_stay_different(letter: str) -> None:
+    names = {shortened(letter * 100 + end) for end in "xyz"}
+    assert len(names) == 3
+    assert [name_problem(name) for name in names] == [None] * 3
+    assert shortened(letter * 50) == letter * 50

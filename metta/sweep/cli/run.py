@@ -27,10 +27,20 @@ def register(commands: Commands) -> None:
         metavar="NAME=RANGE",
         help="of a program without a file: lr=1e-5..1e-1:log, batch=16..512:pow2, layers=1..8, opt=adam,sgd, epochs=10",
     )
-    parser.add_argument("--metric", metavar="NAME:GOAL", help="of a program without a file: loss:min, accuracy:max")
+    parser.add_argument(
+        "--metric",
+        metavar="NAME[:GOAL]",
+        help="the score: loss:min, accuracy:max; overrides the file's, whose goal stays if none is given",
+    )
     parser.add_argument("--name", help="name of the sweep; the same name resumes it (default: the file's)")
     parser.add_argument(
         "--num-trials", "--trials", metavar="N", help="overrides the file's; a larger number extends the sweep"
+    )
+    parser.add_argument("--program", metavar="FILE", help="the training script; overrides the file's")
+    parser.add_argument(
+        "--early-stopping",
+        metavar="RULE",
+        help="overrides the file's, and W&B's early_terminate: protein, asha, median, hyperband or off",
     )
     parser.add_argument(
         "--overrides",
@@ -55,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
     _write_file(options)
 
-    chosen = {"name": options.name, "num_trials": options.num_trials}
+    chosen = {name: getattr(options, name) for name in ("name", "num_trials", "program", "metric", "early_stopping")}
     entry_point = EntryPoint(
         path="metta.sweep.program.command_sweep.from_file",
         args={"file": options.file} | {name: text for name, text in chosen.items() if text is not None},
@@ -82,10 +92,12 @@ def _write_file(options: argparse.Namespace) -> None:
     from metta.sweep.cli.search import is_sweep_file, sweep_fields, write_sweep_file
 
     if is_sweep_file(options.file):
-        if options.search or options.metric:
-            raise UserError(f"--search and --metric go with a program; {options.file} has its own")
+        if options.search:
+            raise UserError(f"--search goes with a program; {options.file} has its own parameters")
         return
+    if options.program:
+        raise UserError(f"--program goes with a sweep's file, and {options.file} is a program itself")
     fields = sweep_fields(options.file, options.search, options.metric, options.num_trials)
     path = write_sweep_file(fields, options.file, options.name)
     notice(f"the sweep is described in {path}; run it again, or change it and run: metta-sweep run {path}")
-    options.file, options.name, options.num_trials = str(path), None, None
+    options.file, options.name, options.num_trials, options.metric = str(path), None, None, None

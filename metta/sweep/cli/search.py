@@ -16,6 +16,7 @@ from metta.common.command_line import read_value
 from metta.common.errors import UserError, nearest
 from metta.common.files import write_whole
 from metta.sweep.program.errors import ProgramNotFoundError
+from metta.sweep.program.metric_option import parse_metric
 
 _SCALES = {
     "": ("uniform", "int_uniform"),
@@ -27,7 +28,6 @@ _SCALES = {
 }
 """Words after a range, with the distributions that they mean: of numbers, and of whole numbers."""
 _INTERPRETERS = {".py": "python", ".sh": "sh", ".R": "Rscript", ".jl": "julia", ".js": "node", ".pl": "perl"}
-_GOALS = {"min": "minimize", "max": "maximize", "minimize": "minimize", "maximize": "maximize"}
 _YAML = (".yaml", ".yml")
 EXAMPLE = "--search lr=1e-5..1e-1:log --search batch=16..512:pow2 --search opt=adam,sgd"
 
@@ -67,20 +67,6 @@ def parse_search(text: str) -> tuple[str, Any]:
     return name, {"min": bounds[0], "max": bounds[1], "distribution": _SCALES[scale][whole]}
 
 
-def parse_metric(text: str) -> dict[str, str]:
-    """The metric and its goal out of ``loss:min``.
-
-    Raises:
-        UserError: there is no goal of that name.
-    """
-    name, colon, goal = text.rpartition(":")
-    if not colon:
-        raise UserError(f"--metric {text!r}: is more or less better? {text}:max or {text}:min")
-    if goal not in _GOALS or not name:
-        raise UserError(f"--metric {text!r}: expected NAME:min or NAME:max")
-    return {"name": name, "goal": _GOALS[goal]}
-
-
 def sweep_fields(program: str, searches: Sequence[str], metric: str | None, trials: str | None) -> dict[str, Any]:
     """The sweep that the options describe, as its file has it.
 
@@ -92,6 +78,8 @@ def sweep_fields(program: str, searches: Sequence[str], metric: str | None, tria
     if metric is None:
         raise UserError("what is the score? add --metric NAME:min or --metric NAME:max")
     score = parse_metric(metric)
+    if "goal" not in score:
+        raise UserError(f"--metric {metric!r}: is more or less better? {metric}:max or {metric}:min")
     if trials is None:
         raise UserError("how many trials? add --trials N")
     parameters: dict[str, Any] = {}

@@ -25,21 +25,25 @@ from metta.sweep.program.metrics.row import number
 from metta.sweep.program.metrics.take import TakeName
 
 _MACRO = re.compile(r"\$\{([^{}]+)\}")
+_VARIABLE = re.compile(r"\$\{(envvar:[^{}]+)\}")
 _ALL_ARGUMENTS = (
     "args",
     "args_no_equals",
     "args_no_hyphens",
     "args_no_boolean_flags",
+    "args_negated_flags",
     "args_append_hydra",
     "args_override_hydra",
     "args_json",
     "args_json_file",
     "args_yaml_file",
 )
-_SPREAD = frozenset(_ALL_ARGUMENTS[:6])
+_SPREAD = frozenset(_ALL_ARGUMENTS[:7])
 """Macros that expand to any number of arguments, so each must be a word of its own."""
 _OTHERS = ("env", "interpreter", "program", "run_dir", "seed", "trial")
 _OUTPUT = ("auto", "stdout")
+_WANDB_FLUSH = "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL"
+"""How often W&B's client writes into a run's file; a setting of its own (`x_transaction_log_flush_interval`)."""
 
 
 class Program(Config):
@@ -63,13 +67,18 @@ class Program(Config):
             W&B's agent does (``--optimizer={'lr': 0.1} --nesterov=True``).
         names: for "wandb", the parameters at the top level of W&B's file. A dot in such a name is part of the name, as
             in ``model.lr=0.1`` for Hydra; it does not lead to a nested parameter.
+        renamed: the paths of hyperparameters that have another name on the command line, by that name: a Hydra group
+            ``optimizer`` beside ``optimizer.lr`` has the path ``optimizer.group``.
 
     Macros: ``${args}`` (``--a=1 --b=2``), ``${args_no_equals}`` (``--a 1 --b 2``), ``${args_no_hyphens}``
-    (``a=1 b=2``), ``${args_no_boolean_flags}`` (``--a=1 --flag``), ``${args_append_hydra}`` (``+a=1``),
+    (``a=1 b=2``), ``${args_no_boolean_flags}`` (``--a=1 --flag``), ``${args_negated_flags}`` (``--a=1 --flag
+    --no-other``, as tyro and `argparse.BooleanOptionalAction` take them), ``${args_append_hydra}`` (``+a=1``),
     ``${args_override_hydra}`` (``++a=1``), ``${args_json}`` (one argument of JSON), ``${args_json_file}`` and
     ``${args_yaml_file}`` (path of a file), ``${PATH}`` (the value of the hyperparameter at that dotted path),
     ``${seed}``, ``${trial}`` (its number), ``${run_dir}`` (a folder of its own), ``${env}``, ``${interpreter}``,
-    ``${program}``, ``${envvar:NAME}``.
+    ``${program}``, ``${envvar:NAME}``. With the style "plain" any other is an error. With "wandb" they are filled as
+    W&B's agent does: a macro that is a word of its own is replaced, or left out where it means nothing; within a word
+    only ``${envvar:NAME}`` is replaced, so that ``hydra.run.dir=${now:%H}`` reaches Hydra.
     """
 
     command: list[str] = Field(min_length=1)
@@ -82,6 +91,7 @@ class Program(Config):
     cwd: str | None = None
     style: Literal["plain", "wandb"] = "plain"
     names: list[str] = []
+    renamed: dict[str, str] = {}
 
     @field_validator("command", mode="before")
     @classmethod
@@ -126,16 +136,17 @@ class Program(Config):
             found = _MACRO.findall(word)
             used.update(found)
             for name in found:
-                if name in _SPREAD and word != f"${{{name}}}":
+                if self.style == "plain" and name in _SPREAD and word != f"${{{name}}}":
                     raise UserError(f"command: ${{{name}}} stands for several arguments, so not within {word!r}")
         for text in [*self.environment.values(), self.metrics_path or "", self.cwd or ""]:
             used.update(_MACRO.findall(text))
-        known = [*_ALL_ARGUMENTS, *_OTHERS, *paths]
-        for name in used:
+        known = [*_ALL_ARGUMENTS, *_OTHERS, *paths, *self.renamed]
+        for name in used if self.style == "plain" else ():
             if name not in known and not name.startswith("envvar:"):
                 raise UserError(f"command: ${{{name}}} means nothing; {nearest(name, known)}")
         if "program" in used and self.program is None:
             raise UserError("command: ${program} needs the key 'program'")
+        used = {self.renamed.get(name, name) for name in used}
         missing = [path for path in searched if path not in used]
         if missing and self.style == "plain" and not used & set(_ALL_ARGUMENTS):
             raise UserError(
@@ -178,9 +189,17 @@ class Call:
         """The words of the command. Writes the files that it names."""
         words: list[str] = []
         for word in self.program.command:
-            whole = _MACRO.fullmatch(word)
-            words += self._spread(whole[1]) if whole and whole[1] in _SPREAD else [self.fill(word)]
+            words += self._words(word)
         return words if self.program.cwd is None else [_absolute(word) for word in words]
+
+    def _words(self, word: str) -> list[str]:
+        """The arguments that a word of the command stands for."""
+        whole = _MACRO.fullmatch(word)
+        if whole and whole[1] in _SPREAD:
+            return self._spread(whole[1])
+        if self.program.style == "plain" or (whole and self._means(whole[1])):
+            return [self.fill(word)]
+        return [] if whole else [_VARIABLE.sub(lambda match: self._value(match[1]), word)]
 
     @property
     def cwd(self) -> Path:
@@ -193,6 +212,11 @@ class Call:
         total = self.params[self.program.total] if isinstance(self.program.total, str) else self.program.total
         return number(total)
 
+    def _means(self, name: str) -> bool:
+        """Whether a macro stands for anything."""
+        known = (*_ALL_ARGUMENTS, *_OTHERS, *self.params, *self.program.renamed)
+        return name in known or name.startswith("envvar:")
+
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """All variables of the program: those inherited, its own, and METTA_TRIAL, METTA_SEED and METTA_RUN_DIR."""
         variables = dict(inherited)
@@ -204,6 +228,7 @@ class Call:
             variables["PYTHONPATH"] = os.pathsep.join([os.getcwd(), *filter(None, [variables.get("PYTHONPATH")])])
         variables |= {"METTA_TRIAL": str(self.trial), "METTA_SEED": str(self.seed), "METTA_RUN_DIR": str(self.run_dir)}
         if self.program.metrics == "wandb":
+            variables.setdefault(_WANDB_FLUSH, "1")  # second; by default 15, and nothing is seen of a run before
             variables |= {"WANDB_DIR": str(self.run_dir), "WANDB_SWEEP_PARAM_PATH": str(self._wandb_config())}
         return variables | {name: self.fill(text) for name, text in self.program.environment.items()}
 
@@ -217,8 +242,9 @@ class Call:
         return None if path is None else os.path.join(glob.escape(str(self.cwd)), self.fill(path, glob.escape))
 
     def _value(self, name: str) -> str:
-        if name in self.params:
-            return self._written(self.params[name])
+        path = self.program.renamed.get(name, name)
+        if path in self.params:
+            return self._written(self.params[path])
         if name.startswith("envvar:"):
             variable = name.removeprefix("envvar:")
             return os.environ.get(variable, variable)
@@ -260,20 +286,26 @@ class Call:
                     for path, value in self._arguments().items()
                     if value is not False
                 ]
+            case "args_negated_flags":
+                return [_flag(path, value, written[path]) for path, value in self._arguments().items()]
             case _:
                 return [f"--{pair}" for pair in pairs]
 
     def _arguments(self) -> dict[str, Any]:
         """Hyperparameters by the name they have on the command line."""
-        return dict(self.params) if self.program.style == "plain" else self._arguments_nested()
+        if self.program.style == "wandb":
+            return self._arguments_nested()
+        names = {path: name for name, path in self.program.renamed.items()}
+        return {names.get(path, path): value for path, value in self.params.items()}
 
     def _arguments_nested(self) -> dict[str, Any]:
         return {name: self._below(name) for name in self.program.names} or unflatten(self.params)
 
     def _below(self, name: str) -> Any:
         """The value of one hyperparameter, or those nested in it."""
-        if name in self.params:
-            return self.params[name]
+        path = self.program.renamed.get(name, name)
+        if path in self.params:
+            return self.params[path]
         start = f"{name}."
         return unflatten({path.removeprefix(start): v for path, v in self.params.items() if path.startswith(start)})
 
@@ -296,3 +328,10 @@ class Call:
 def _absolute(word: str) -> str:
     """The absolute path of a word that is a file here; any other word as it is."""
     return str(Path(word).absolute()) if word and not word.startswith("-") and Path(word).is_file() else word
+
+
+def _flag(name: str, value: Any, text: str) -> str:
+    """An argument, where a truth value is a flag that may be negated."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name}={text}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from pydantic import PrivateAttr
 from rich.console import Console
 
 from metta.common.config import flatten
@@ -14,18 +15,22 @@ from metta.common.entry_point import EntryPoint, installed_command
 from metta.common.errors import UserError, nearest
 from metta.sweep.abstract_sweep import AbstractSweep, assemble
 from metta.sweep.definition import SweepDefinition
+from metta.sweep.ending import may_be_extended
 from metta.sweep.program.call import Program
 from metta.sweep.program.existence import check_exists
+from metta.sweep.program.metric_option import parse_metric
 from metta.sweep.program.trial import CommandTrial
 from metta.sweep.program.yaml_file import read_yaml
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.result import SweepResult
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import Attempt
+from metta.sweep.sweep_name import shortened, slug
 from metta.sweep.trial import TrialSpec
+from metta.sweep.wandb.parameters import apart
 from metta.sweep.wandb.sweep_file import is_wandb_sweep, read_wandb_sweep
 
-_METRIC_KEYS = ("name", "goal", "take", "window")
+_METRIC_KEYS = ("name", "goal", "target", "take", "window")
 
 
 class CommandSweep(AbstractSweep):
@@ -36,6 +41,14 @@ class CommandSweep(AbstractSweep):
     """
 
     program: Program
+    _remarks: list[str] = PrivateAttr(default_factory=list)
+
+    def note(self, remarks: list[str]) -> None:
+        """Keep what a person should know of how the sweep was read."""
+        self._remarks = remarks
+
+    def remarks(self) -> list[str]:
+        return self._remarks
 
     def definition(self) -> SweepDefinition:
         leaves = flatten(self.sweep.protein.parameters)
@@ -85,7 +98,7 @@ class CommandSweep(AbstractSweep):
 
     def next_commands(self, state: SweepState) -> dict[str, str]:
         commands = super().next_commands(state)
-        if self._entry_point is None or "file" not in self._entry_point.args:
+        if self._entry_point is None or "file" not in self._entry_point.args or not may_be_extended(state):
             return commands
         args = {**self._entry_point.args, "num_trials": str(2 * state.definition.num_trials)}
         return {"extend the sweep": run_command(self._entry_point.model_copy(update={"args": args})), **commands}
@@ -100,40 +113,71 @@ def run_command(entry_point: EntryPoint) -> str:
     return installed_command(*words, *(["--overrides", *overrides] if overrides else []))
 
 
-def from_file(file: str, name: str | None = None, num_trials: int | None = None) -> CommandSweep:
+def from_file(
+    file: str,
+    name: str | None = None,
+    num_trials: int | None = None,
+    program: str | None = None,
+    metric: str | None = None,
+    early_stopping: str | None = None,
+) -> CommandSweep:
     """Read a sweep of a program from YAML: our own form, or W&B's as it is.
 
     Args:
         file: its path. Without a `name` in it, the sweep is named after the file.
-        name: replaces the file's.
-        num_trials: replaces the file's.
+        name, num_trials, program, early_stopping: replace the file's.
+        metric: replaces the file's: ``NAME``, ``NAME:minimize`` or ``NAME:maximize``.
 
     Raises:
         UserError: the file cannot be read, or has unknown keys.
     """
     data = read_yaml(Path(file))
+    remarks: list[str] = []
     if is_wandb_sweep(data):
-        fields = read_wandb_sweep(data, file)
+        read = read_wandb_sweep({**data, "metric": _replaced_metric(data.get("metric"), metric)}, file, program)
+        fields, remarks = read.fields, read.remarks
     else:
-        fields = data
-        _refuse_wandb_parameters(data.get("parameters"), f"{file}: parameters")
+        fields = data | ({} if program is None else {"program": program})
+        _refuse_wandb_parameters(fields.get("parameters"), f"{file}: parameters")
+        _split_metric(fields, file)
+        fields |= {} if metric is None else _own_metric(parse_metric(metric))
+        if isinstance(fields.get("parameters"), dict):
+            fields["parameters"], fields["renamed"] = apart(fields["parameters"])
     if num_trials is not None:
         fields["num_trials"] = num_trials
-    if "num_trials" not in fields:
+    if early_stopping is not None:
+        for key in ("rungs", "eta"):
+            fields.pop(key, None)
+        fields["early_stopping"] = early_stopping
+    if "num_trials" not in fields and fields.get("method") != "grid":
         key = "run_cap" if fields.get("style") == "wandb" else "num_trials"
         misspelt = "".join(f", not {word}," for word in get_close_matches(key, fields, n=1))
         raise UserError(f"{file}: how many trials? give {key}{misspelt} in the file, or --num-trials N")
-    if fields.pop("random_search", False):
-        fields["settings"] = {"num_random_samples": fields["num_trials"], "seed_with_search_center": False}
-    _split_metric(fields, file)
     own = {key: fields.pop(key) for key in list(fields) if key in Program.model_fields}
     if "command" not in own:
         raise UserError(f"{file}: 'command' is missing: how to call the program, such as: python train.py ${{args}}")
     named = fields.pop("name", None)
     if named is None or own.get("style") == "wandb":  # W&B's names are for people, a sweep's is a folder's too
-        named = re.sub(r"[^\w.-]+", "-", str(named or Path(file).stem))
-    sweep_name = name or named
-    return assemble(CommandSweep, {**fields, "program": own, "sweep_name": sweep_name}, file)
+        named = _folder_name(str(named or Path(file).stem), file, remarks)
+    sweep = assemble(CommandSweep, {**fields, "program": own, "sweep_name": name or named}, file)
+    sweep.note(remarks)
+    return sweep
+
+
+def _replaced_metric(metric: Any, option: str | None) -> Any:
+    """A file's metric with what the option gives in its place."""
+    if option is None:
+        return metric
+    before = metric if isinstance(metric, Mapping) else {}
+    return {**before, **parse_metric(option)}
+
+
+def _folder_name(name: str, where: str, remarks: list[str]) -> str:
+    """A name that a folder can have, made from one for people."""
+    whole = slug(name)
+    if (made := shortened(whole)) != whole:
+        remarks.append(f"{where}: a name of {len(name)} characters is too long; the sweep is {made}, or give --name")
+    return made
 
 
 def _split_metric(fields: dict[str, Any], file: str) -> None:
@@ -148,8 +192,12 @@ def _split_metric(fields: dict[str, Any], file: str) -> None:
             raise UserError(f"{file}: {key} is given twice, the second time as metric.{key}")
     if "name" not in metric:
         raise UserError(f"{file}: metric.name is missing: the metric that is the score")
-    fields["metric"] = metric["name"]
-    fields.update({key: value for key, value in metric.items() if key != "name"})
+    fields.update(_own_metric(metric))
+
+
+def _own_metric(metric: Mapping[str, Any]) -> dict[str, Any]:
+    """A metric's name and what is said of it, as fields of our own form."""
+    return {"metric" if key == "name" else key: value for key, value in metric.items()}
 
 
 def _refuse_wandb_parameters(parameters: Any, where: str) -> None:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from metta.sweep.protein.budget import Budget, spent
 from metta.sweep.protein.curves import Curve, Standardised
 from metta.sweep.protein.evidence import Evidence, Run
+from metta.sweep.protein.grid import Grid
 from metta.sweep.protein.pareto import pareto_front
 from metta.sweep.protein.space import Space
-from metta.sweep.protein.stopping import rungs
+from metta.sweep.protein.stopping import ETA, rungs
 from metta.sweep.protein.surrogate import Data, Surrogate
 from metta.sweep.protein.types import Observation, Rule
 from metta.sweep.protein_config import ProteinConfig, ProteinSettings
@@ -37,10 +38,27 @@ class Search:
     min_share: float
     repeats: bool
     own_values: Mapping[str, Any] = field(default_factory=dict)
+    rungs: tuple[int, ...] = ()
+    eta: float = ETA
 
     @property
     def settings(self) -> ProteinSettings:
         return self.config.settings
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The points of the space as a grid.
+
+        Raises:
+            SpaceError: a parameter has a continuous range.
+        """
+        return Grid(self.space)
+
+    def shares(self, number: int, total: float) -> list[float]:
+        """The shares of a whole run of `total` steps at which a trial may be stopped."""
+        if self.rungs:
+            return [step / total for step in self.rungs if step < total]
+        return rungs(self.early_stopping, self.min_share, number, self.eta)
 
     @property
     def sign(self) -> float:
@@ -141,7 +159,8 @@ class History:
     def evidence(self) -> Evidence:
         """All trials as evidence of their configurations."""
         search = self.search
-        shares = rungs(search.early_stopping, search.min_share, 0) or [search.min_share]
+        longest = max((trial.curve.total for trial in self.trials if trial.curve), default=1.0)
+        shares = search.shares(0, longest) or [search.min_share]
         return Evidence([trial.run for trial in self.trials], shares)
 
     @cached_property

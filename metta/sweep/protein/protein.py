@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from metta.common.plain import copied, plain_float
 from metta.sweep.protein.choosing import recommended, standings
-from metta.sweep.protein.curves import Curve, CurvePoint
+from metta.sweep.protein.curves import Curve, CurvePoint, Rung
 from metta.sweep.protein.history import History, KnownTrial, Search
 from metta.sweep.protein.importance import importances
 from metta.sweep.protein.pareto import pareto_front
 from metta.sweep.protein.proposal import propose
 from metta.sweep.protein.space import Space
-from metta.sweep.protein.stopping import Asked, decide, passed, rungs
+from metta.sweep.protein.stopping import ETA, Asked, decide, passed
 from metta.sweep.protein.surrogate import MAX_MODEL_POINTS
 from metta.sweep.protein.threads import on_one_thread
 from metta.sweep.protein.types import Decision, Importance, Observation, Prediction, Rule, Standing
@@ -54,6 +54,8 @@ class Protein:
             the best score for its cost, and the last for the best score that the rest of the budget can pay for.
         early_stopping: the rule by which `decide` stops trials; see `metta.sweep.protein.stopping`.
         min_share: no trial is stopped before this share of a whole run, nor before its first report.
+        rungs: the steps at which "asha" and "median" may stop a trial, in place of shares of a whole run.
+        eta: of the trials that reach a rung of "asha" or "hyperband", the best 1 / `eta` go on.
         repeats: whether `suggest` may repeat a promising configuration with another seed.
         own_values: what the hyperparameters are without a search, nested or flat with dotted keys: trial 0 has them
             where they lie in the space, see `metta.sweep.protein.start`.
@@ -82,6 +84,8 @@ class Protein:
         *,
         early_stopping: Rule = "off",
         min_share: float = 0.04,
+        rungs: Sequence[int] = (),
+        eta: float = ETA,
         repeats: bool = False,
         own_values: Mapping[str, Any] | None = None,
     ) -> None:
@@ -99,11 +103,24 @@ class Protein:
         self.max_cost = max_cost
         self.early_stopping: Rule = early_stopping
         self.min_share, self.repeats = min_share, repeats
+        self.rungs, self.eta = tuple(rungs), eta
         self._space = Space(config.parameters, config.constraints)
         own = self._space.searched(own_values or {})
         self._search = Search(
-            config, self._space, self.seed, num_trials, max_cost, early_stopping, min_share, repeats, own
+            config,
+            self._space,
+            self.seed,
+            num_trials,
+            max_cost,
+            early_stopping,
+            min_share,
+            repeats,
+            own_values=own,
+            rungs=self.rungs,
+            eta=eta,
         )
+        if config.method == "grid":
+            _ = self._search.grid  # a space without a grid is refused now
         self._sign = self._search.sign
         self._trials: dict[int, KnownTrial] = {}
         self._outstanding: set[int] = set()
@@ -230,7 +247,7 @@ class Protein:
         before = trial.curve.share if trial.curve else 0.0
         shown = Curve.of(curve, total_steps, self._sign)
         self._register(replace(trial, curve=shown))
-        shares = rungs(self.early_stopping, self.min_share, number)
+        shares = self._search.shares(number, shown.total)
         share = passed(shares, before, shown.share)
         if share is None:
             return Decision(True, "no rung passed")
@@ -240,11 +257,15 @@ class Protein:
             return Decision(True, "drawn to go on regardless, to learn how early values predict the end", share)
         draw = self._search.random_draw(_DRAW_TIE, number, round(share * 1e6))
         evidence, earlier = self._history.evidence, passed(shares, 0.0, before)
-        rung = evidence.rung(share, shown.total)
-        former = None if earlier is None else evidence.rung(earlier, shown.total)
+        rung = self._rung(share, shown.total)
+        former = None if earlier is None else self._rung(earlier, shown.total)
         asked = Asked(number, share, rung, float(shown.values.max()), draw, former)
         scarce = self.num_trials is not None and self.max_cost is None
-        return decide(self.early_stopping, self.min_share, asked, evidence, scarce)
+        return decide(self.early_stopping, self.min_share, asked, evidence, scarce, self.eta)
+
+    def _rung(self, share: float, total: float) -> Rung:
+        """Where a run is compared that has come to a share of its steps in all."""
+        return Rung(steps=float(round(share * total))) if self.rungs else self._history.evidence.rung(share, total)
 
     def forget(self, number: int, missing_ok: bool = False) -> None:
         """Forget a suggestion or an observation.
@@ -320,11 +341,14 @@ class Protein:
 
         Returns:
             The hyperparameters in the nested shape of `config.parameters`, and what is said of them:
-            `number` (the trial's), `source` ("own values", "search centre", "random" or "model"), and for a model's
-            suggestion `score` and `score_std` (predicted), `cost` (predicted), `success` (probability),
+            `number` (the trial's), `source` ("own values", "search centre", "random", "grid" or "model"), and for a
+            model's suggestion `score` and `score_std` (predicted), `cost` (predicted), `success` (probability),
             `acquisition` (its value), `pareto_point` (number of the trial it grew from, or None) and `model`
             (where the next fit starts). A repeat has `source` "repeat", `repeat_of` (the number of the trial whose
             hyperparameters it has, to be run with another seed) and `reason`.
+
+        Raises:
+            GridDone: `config.method` is "grid", and every point of the grid was suggested.
         """
         if n is None:
             return self._suggest_one()

@@ -25,6 +25,7 @@ from metta.common.config import ConfigError, flatten, unflatten
 from metta.common.plain import copied, plain, plain_number, shown
 from metta.sweep.constraints import Constraint
 from metta.sweep.distributions import KINDS, Scale, Step
+from metta.sweep.protein.prior import Beta, Normal, Prior
 from metta.sweep.protein_config import ParameterConfig, same
 
 Array = NDArray[np.float64]
@@ -45,6 +46,8 @@ _NARROW, _NARROW_DIGITS = 1e-6, 1e-5
 _NEAR_1 = 1.0 - 1e-6
 """Shares that come nearer to 1 need all digits."""
 _MOST_CELLS = 2**52
+_DECIMAL = 1e-9
+"""Decimal bounds this near to a multiple of a decimal quantum, in quanta, are that multiple."""
 _MOST_SHOWN = 12
 _ONE_HOT = math.sqrt(0.5)
 _BLOCK = 1024
@@ -72,6 +75,8 @@ class Numeric:
         centre_is_given: whether the user gave the centre, as `mean`.
         width: width of a local search, as a share of the range.
         default: the value where none was recorded, or None.
+        quantum: distance between values, where `step` is "integer": they are multiples of it.
+        prior: how likely values are on the scale that they are drawn from; None for uniform.
         exact: whether whole numbers are so large that the column is computed with exact fractions.
         digits: whether values are rounded to 12 digits, which hides the noise of going through logarithms.
     """
@@ -88,6 +93,8 @@ class Numeric:
     width: float
     default: int | float | None
     centre_is_given: bool = False
+    quantum: int | float = 1
+    prior: Prior | None = None
     exact: bool = False
     digits: bool = True
 
@@ -98,17 +105,19 @@ class Numeric:
         assert config.min is not None
         assert config.max is not None
         name, kind = config.distribution, KINDS[config.distribution]
-        step: Step = kind.step
-        low, high = _ends(config.min, config.max, step)
+        step: Step = kind.step if config.step is None else "integer"
+        quantum = 1 if config.step is None else config.step
+        low, high = _ends(config.min, config.max, step, quantum)
         if not low < high:
             raise SpaceError(f"{path}: {name} needs two values between {config.min:g} and {config.max:g}")
-        bottom, top = _outer(low, high, step)
+        bottom, top = _outer(low, high, step, quantum)
         drawn: Scale = kind.scale
         if step != "power of two" and _is_narrow(low, high, drawn):
             drawn = "linear"
         scale: Scale = "log" if drawn == "linear" and low >= 1 and high >= LOG_RATIO * low else drawn
-        exact = step == "integer" and scale == "linear" and max(abs(low), abs(high)) > _ROUNDED
-        middle = (low + high) // 2 if exact else _unwarp((_warp(bottom, drawn) + _warp(top, drawn)) / 2, drawn)
+        exact = step == "integer" and scale == "linear" and max(abs(low), abs(high)) > _ROUNDED * quantum
+        ends = _warp(bottom, drawn), _warp(top, drawn)
+        middle: int | float = (low + high) // 2 if exact else _unwarp((ends[0] + ends[1]) / 2, drawn)
         return cls(
             path=path,
             low=low,
@@ -122,6 +131,8 @@ class Numeric:
             width=AUTO_SCALE if config.scale == "auto" else config.scale,
             default=None if config.default is None else plain_number(config.default),
             centre_is_given=config.mean is not None,
+            quantum=quantum,
+            prior=_prior(config, drawn, *ends),
             exact=exact,
             digits=high - low > _NARROW_DIGITS * max(abs(low), abs(high)) and not (scale == "logit" and high > _NEAR_1),
         )
@@ -132,7 +143,9 @@ class Numeric:
         return math.log(self.high / self.low) if self.low >= 1 else 0.0
 
     def place(self, uniform: Array) -> Array:
-        """Turn numbers [n] that are uniform in 0..1 into columns [n, 1] of values uniform on the drawn scale."""
+        """Turn numbers [n] that are uniform in 0..1 into columns [n, 1] of values with the parameter's distribution."""
+        if self.prior is not None:
+            uniform = self.prior.quantile(uniform)
         if self.scale != self.drawn:
             low, high = math.exp(self.bottom), math.exp(self.top)
             uniform = (np.log(low + uniform * (high - low)) - self.bottom) / (self.top - self.bottom)
@@ -158,14 +171,14 @@ class Numeric:
             return None
         if self.step == "power of two":
             return round(math.log2(self.high / self.low)) + 1
-        return int(self.high) - int(self.low) + 1
+        return self.cells
 
     def values(self) -> list[int | float]:
         """All values that can be suggested, where they can be counted."""
         assert self.size is not None
         if self.step == "power of two":
             return [self.low * 2**i for i in range(self.size)]
-        return [int(self.low) + i for i in range(self.size)]
+        return [self._value(cell) for cell in range(self.size)]
 
     def refusal(self, value: Any) -> str | None:
         """Why a value cannot be suggested, because it is outside the range or between its steps; None where it can."""
@@ -179,7 +192,11 @@ class Numeric:
     def _is_on_step(self, number: int | float) -> bool:
         if self.step == "power of two":
             return math.frexp(number)[0] == 0.5
-        return self.step == "none" or number == math.floor(number)
+        if self.step == "none":
+            return True
+        if isinstance(self.quantum, int):
+            return number % self.quantum == 0
+        return abs(number / self.quantum - round(number / self.quantum)) < _DECIMAL
 
     def _number(self, value: Any) -> int | float:
         try:
@@ -205,28 +222,37 @@ class Numeric:
         return number
 
     def _range(self) -> str:
-        kinds = {"integer": ", whole numbers", "power of two": ", powers of two", "none": ""}
+        integer = ", whole numbers" if self.quantum == 1 else f", multiples of {self.quantum:g}"
+        kinds = {"integer": integer, "power of two": ", powers of two", "none": ""}
         scale = f", {self.drawn} scale" if self.drawn != "linear" and self.step != "power of two" else ""
         ends = (str(end) if isinstance(end, int) else f"{end:g}" for end in (self.low, self.high))
         return " to ".join(ends) + kinds[self.step] + scale
 
     def _cell(self, number: int | float) -> Fraction:
         """The exact column of a number among whole numbers, each in the middle of its cell."""
-        low, high = int(self.low), int(self.high)
-        return (Fraction(number) - low + Fraction(1, 2)) / (high - low + 1)
+        low, quantum = Fraction(self.low), Fraction(self.quantum)
+        return ((Fraction(number) - low) / quantum + Fraction(1, 2)) / self.cells
+
+    @property
+    def cells(self) -> int:
+        """How many values there are, for multiples of a quantum."""
+        return round(Fraction(self.high - self.low) / Fraction(self.quantum)) + 1
+
+    def _value(self, cell: int) -> int | float:
+        """The value of a cell, from 0, for multiples of a quantum."""
+        return _multiple(round(Fraction(self.low) / Fraction(self.quantum)) + cell, self.quantum)
 
     def decode(self, columns: Array) -> int | float:
         column = min(max(float(columns[0]), 0.0), 1.0)
         if self.exact:
-            low, high = int(self.low), int(self.high)
-            return min(low + int(Fraction(column) * (high - low + 1)), high)
+            return self._value(min(int(Fraction(column) * self.cells), self.cells - 1))
         value = _unwarp(self.bottom + column * (self.top - self.bottom), self.scale)
         value = min(max(value, float(self.low)), float(self.high))
         if self.step == "power of two":
             return min(max(_power_of_two(round(math.log2(value))), self.low), self.high)
         if self.digits and (self.step == "none" or value < _ROUNDED):
             value = float(f"{value:.12g}")
-        number = value if self.step == "none" else round(value)
+        number = value if self.step == "none" else _multiple(round(value / self.quantum), self.quantum)
         return min(max(number, self.low), self.high)
 
     def snap(self, columns: Array) -> Array:
@@ -242,14 +268,14 @@ class Numeric:
             base = math.log(2)
             warped = np.clip(np.rint(warped / base) * base, math.log(low), math.log(high))
         elif self.scale == "log":
-            warped = np.log(np.clip(np.rint(np.exp(warped)), low, high))
+            warped = np.log(np.clip(np.rint(np.exp(warped) / self.quantum) * self.quantum, low, high))
         else:
-            warped = np.clip(np.rint(warped), low, high)
+            warped = np.clip(np.rint(warped / self.quantum) * self.quantum, low, high)
         return (warped - self.bottom) / (self.top - self.bottom)
 
     def _snap_cells(self, columns: Array) -> Array:
         """Move columns [n, 1] to the middle of their cells, unless cells are smaller than a float's steps."""
-        cells = int(self.high) - int(self.low) + 1
+        cells = self.cells
         if cells > _MOST_CELLS:
             return columns
         return np.asarray((np.minimum(np.floor(columns * cells), cells - 1) + 0.5) / cells)
@@ -263,6 +289,7 @@ class Categorical:
     choices: tuple[Any, ...]
     centre: Any
     default: Any
+    weights: tuple[float, ...] | None = None
     width: float = AUTO_SCALE
 
     log_ratio = 0.0
@@ -271,7 +298,8 @@ class Categorical:
     def of(cls, path: str, config: ParameterConfig) -> Categorical:
         assert config.choices
         centre = config.choices[0] if config.default is None else config.default
-        return cls(path, tuple(config.choices), centre, config.default)
+        weights = None if config.weights is None else tuple(config.weights)
+        return cls(path, tuple(config.choices), centre, config.default, weights)
 
     @property
     def columns(self) -> int:
@@ -287,8 +315,12 @@ class Categorical:
         return list(self.choices)
 
     def place(self, uniform: Array) -> Array:
-        """Turn numbers [n] that are uniform in 0..1 into columns [n, choices] of choices equally likely."""
-        chosen = np.minimum((uniform * self.columns).astype(int), self.columns - 1)
+        """Turn numbers [n] that are uniform in 0..1 into columns [n, choices], each choice as likely as it is."""
+        if self.weights is None:
+            chosen = np.minimum((uniform * self.columns).astype(int), self.columns - 1)
+        else:
+            ends = np.cumsum(self.weights)
+            chosen = np.searchsorted(ends[:-1], uniform * ends[-1], side="right")
         return np.asarray(np.eye(self.columns)[chosen])
 
     def encode(self, value: Any) -> list[float]:
@@ -372,6 +404,10 @@ class Space:
         self.slices = [slice(end - p.columns, end) for p, end in zip(self.parameters, ends, strict=True)]
         self.numeric = np.array([isinstance(self.parameters[g], Numeric) for g in self.group])
         self.width = np.array([self.parameters[g].width for g in self.group])
+
+    @property
+    def constrained(self) -> bool:
+        return bool(self._constraints)
 
     @property
     def centre(self) -> Array:
@@ -548,10 +584,13 @@ def _text(choice: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _ends(low: int | float, high: int | float, step: str) -> tuple[int | float, int | float]:
+def _ends(low: int | float, high: int | float, step: str, quantum: int | float) -> tuple[int | float, int | float]:
     """The smallest and largest value within bounds."""
-    if step == "integer":
-        return math.ceil(low), math.floor(high)
+    if step == "integer" and isinstance(quantum, int):
+        return math.ceil(Fraction(low) / quantum) * quantum, math.floor(Fraction(high) / quantum) * quantum
+    if step == "integer":  # bounds and quantum are decimals: 0.3 is a multiple of 0.1
+        ends = math.ceil(low / quantum - _DECIMAL), math.floor(high / quantum + _DECIMAL)
+        return _multiple(ends[0], quantum), _multiple(ends[1], quantum)
     if step == "power of two":
         return _power_of_two(_log2(low, up=True)), _power_of_two(_log2(high, up=False))
     # A float next to a bound that no float is equal to lies inside
@@ -562,10 +601,24 @@ def _ends(low: int | float, high: int | float, step: str) -> tuple[int | float, 
     )
 
 
-def _outer(low: int | float, high: int | float, step: str) -> tuple[float, float]:
-    """The ends of the range: whole numbers and powers of two own half a cell on both sides."""
+def _multiple(count: int, quantum: int | float) -> int | float:
+    """So many times a quantum, as a person would write it."""
+    return count * quantum if isinstance(quantum, int) else float(f"{count * quantum:.12g}")
+
+
+def _prior(config: ParameterConfig, drawn: Scale, bottom: float, top: float) -> Prior | None:
+    """How values are distributed on the scale that they are drawn from, whose ends are given."""
+    if config.beta is not None:
+        return Beta(*config.beta)
+    if config.std is None or config.mean is None:
+        return None
+    return Normal((_warp(config.mean, drawn) - bottom) / (top - bottom), config.std / (top - bottom))
+
+
+def _outer(low: int | float, high: int | float, step: str, quantum: int | float) -> tuple[float, float]:
+    """The ends of the range: multiples of a quantum and powers of two own half a cell on both sides."""
     if step == "integer":
-        return low - 0.5, high + 0.5
+        return low - 0.5 * quantum, high + 0.5 * quantum
     if step == "power of two":
         return low / math.sqrt(2), high * math.sqrt(2)
     return low, high

@@ -22,8 +22,8 @@ from metta.sweep.protein.types import Decision, Rule
 Array = NDArray[np.float64]
 
 ETA = 3.0
-"""Reduction factor of the halving rules (Li et al. 2020, arXiv 1810.05934, use 4; Li et al. 2018, "Hyperband", 3), and
-of "protein" at its first rung until it has learnt its own."""
+"""Reduction factor of the halving rules by default (Li et al. 2020, arXiv 1810.05934, use 4; Li et al. 2018,
+"Hyperband", 3), and of "protein" at its first rung until it has learnt its own."""
 PROTEIN_RUNGS = (1.0, 2.5, 7.5, 12.5)
 """Rungs of "protein" in multiples of the smallest share: 0.04, 0.1, 0.3 and 0.5 of a run by default. Tuned on
 `benchmarks/curves` (its tuned-on tables) as part of the whole policy, not measured alone."""
@@ -86,7 +86,7 @@ class Asked:
     before: Rung | None = None
 
 
-def rungs(rule: Rule, min_share: float, number: int) -> list[float]:
+def rungs(rule: Rule, min_share: float, number: int, eta: float = ETA) -> list[float]:
     """The shares of a whole run at which a trial may be stopped."""
     if rule == "off":
         return []
@@ -95,41 +95,45 @@ def rungs(rule: Rule, min_share: float, number: int) -> list[float]:
         return [min_share * (i + 1) for i in range(count)]
     if rule == "protein":
         return [share for share in (min_share * multiple for multiple in PROTEIN_RUNGS) if share < 1.0 - _TOLERANCE]
-    first = min_share * ETA ** bracket(number, min_share) if rule == "hyperband" else min_share
+    first = min_share * eta ** bracket(number, min_share, eta) if rule == "hyperband" else min_share
     shares = []
     while first < 1.0 - _TOLERANCE:
         shares.append(first)
-        first *= ETA
+        first *= eta
     return shares
 
 
-def bracket(number: int, min_share: float) -> int:
+def bracket(number: int, min_share: float, eta: float = ETA) -> int:
     """Hyperband's bracket of a trial: how many of the first rungs it passes without being judged.
 
     Brackets are drawn evenly by cost: those that stop later have fewer trials (Li et al. 2018, "Hyperband",
     algorithm 1: eta^s trials in proportion).
     """
-    brackets = max(1, math.ceil(math.log(1.0 / min_share, ETA) - _TOLERANCE))
-    weights = [round(ETA ** (brackets - 1 - s)) for s in range(brackets)]
+    brackets = max(1, math.ceil(math.log(1.0 / min_share, eta) - _TOLERANCE))
+    weights = [round(eta ** (brackets - 1 - s)) for s in range(brackets)]
     position = number * _GOLDEN % 1.0 * sum(weights)
     return int(np.searchsorted(np.cumsum(weights), position, side="right"))
 
 
-def decide(rule: Rule, min_share: float, run: Asked, peers: Peers, scarce_trials: bool = False) -> Decision:
+def decide(
+    rule: Rule, min_share: float, run: Asked, peers: Peers, scarce_trials: bool = False, eta: float = ETA
+) -> Decision:
     """Whether a run goes on beyond a rung.
 
     Args:
         scarce_trials: the number of trials is limited, and their cost is not. Then "protein" stops fewer, because
             the cost that it saves is not spent on more trials.
+        eta: reduction factor of "asha" and "hyperband".
     """
     if rule == "median":
         return _median(run, peers)
     readings = peers.readings(run.rung)
     compared = ~readings.repeats
     if rule == "hyperband":
-        own = bracket(run.number, min_share)
-        compared &= np.array([bracket(number, min_share) == own for number in readings.numbers.tolist()], dtype=bool)
-    eta, why = ETA, ""
+        own = bracket(run.number, min_share, eta)
+        others = [bracket(number, min_share, eta) for number in readings.numbers.tolist()]
+        compared &= np.array(others, dtype=np.intp) == own
+    why = ""
     if rule == "protein":
         eta, why = _scarce_eta(run, peers) if scarce_trials else _learnt_eta(run, peers)
     return _halve(eta, why, run, readings.by_number[run.number], readings.scores[compared])

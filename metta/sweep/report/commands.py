@@ -8,6 +8,7 @@ from metta.common.data_dir import default_store_url
 from metta.common.entry_point import EntryPoint, installed_command
 from metta.sweep.analysis.conclusions import CONFIRMED_SEEDS, Conclusions
 from metta.sweep.definition import SweepDefinition, built_from_fields
+from metta.sweep.ending import may_be_extended, on_target
 from metta.sweep.report.format import about_text
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import SweepRecord
@@ -21,14 +22,15 @@ def next_commands(state: SweepState) -> dict[str, str]:
     record, store_url, num_trials = state.record, state.store_url, state.definition.num_trials
     commands, best = {}, state.conclusions.best
     entry_point = runner_entry_point(record)
+    goes_on = not state.complete and on_target(state) is None
     if entry_point is not None:
         entry_point = with_store(entry_point, store_url)
-        if not state.complete:
+        if goes_on:
             commands["resume the sweep"] = entry_point.command()
-        else:
+        elif may_be_extended(state):
             total = 2 * num_trials
             commands[f"extend the sweep to {total} trials in all"] = with_num_trials(entry_point, total).command()
-    elif record.entry_point is not None and not state.complete:
+    elif record.entry_point is not None and goes_on:
         commands["resume the sweep"] = metta_sweep_command(store_url, "work", record.name)
     if best is not None:
         retrain = retrain_command(record.name, store_url, state.definition, best.number, seed=1)

@@ -42,9 +42,10 @@ def plan_lines(definition: SweepDefinition) -> list[str]:
     """Lines about early stopping and repeats; none if the sweep has neither."""
     lines = []
     if definition.early_stopping != "off":
+        first = f"step {definition.rungs[0]:,}" if definition.rungs else f"{definition.min_share:.0%} of a run"
         lines.append(
             f"early stopping: {definition.early_stopping}, by {definition.watched_metric}, from "
-            f"{definition.min_share:.0%} of a run on; a stopped trial counts among the {definition.num_trials}"
+            f"{first} on; a stopped trial counts among the {definition.num_trials}"
         )
     if definition.seeds_per_trial == "auto":
         lines.append("repeats: promising configurations are run again with another seed, each time as a trial")
@@ -143,7 +144,8 @@ def range_text(parameter: Any) -> str:
         return f"{value_text(parameter)} (fixed)"
     if parameter.choices is not None:
         return f"one of {value_text(parameter.choices)}"
-    return ", ".join([f"{parameter.min:g} to {parameter.max:g}", *KINDS[parameter.distribution].words])
+    words = KINDS[parameter.distribution].words if parameter.step is None else (f"multiples of {parameter.step:g}",)
+    return ", ".join([f"{parameter.min:g} to {parameter.max:g}", *words])
 
 
 def short_text(value: Any) -> str:

@@ -2,148 +2,154 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from metta.common.errors import UserError, nearest
+from metta.sweep.protein_config import ProteinConfig
+from metta.sweep.sweep_config import SweepConfig
+from metta.sweep.wandb.early_terminate import read_early_terminate
+from metta.sweep.wandb.parameters import ParameterReader, apart
 
-_KEYS = ("program", "method", "metric", "parameters", "command", "run_cap", "name", "description", "project", "entity")
+_METHODS = ("bayes", "random", "grid")
+_LAUNCH = ("job", "image_uri", "queue", "resource", "resource_args", "launch", "template_variables", "scheduler")
+_PASSED_OVER = ("description", "controller", "kind", "apiVersion")
+_KEYS = (
+    *("program", "method", "metric", "parameters", "command", "run_cap", "name", "project", "entity"),
+    *("early_terminate", *_PASSED_OVER, *_LAUNCH),
+)
+_PROGRAM = ("environment", "take", "window", "total", "cwd", "style", "names", "renamed")
+_OURS = {*_PROGRAM, *SweepConfig.model_fields, *ProteinConfig.model_fields} - {*_KEYS}
+"""Keys that files of our own form have and W&B's have not."""
+_OUR_PARAMETERS = ("choices", "step")
+_OUR_METRICS = ("take", "window")
 _DEFAULT_COMMAND = ["${env}", "${interpreter}", "${program}", "${args}"]
-_METHODS = ("bayes", "random")
+_IMPUTED = ("impute", "impute_while_running")
+
+
+@dataclass(frozen=True)
+class WandbSweep:
+    """A sweep file of W&B in our terms.
+
+    Attributes:
+        fields: for `metta.sweep.program.command_sweep`.
+        remarks: what a person should know of how it was read.
+    """
+
+    fields: dict[str, Any]
+    remarks: list[str]
 
 
 def is_wandb_sweep(data: Mapping[str, Any]) -> bool:
-    """Whether a sweep file is W&B's: there `method` is required, and ours has none."""
-    return "method" in data
+    """Whether a sweep file is W&B's: it has a `method`, and nothing that only our own form has."""
+    if "method" not in data or data.keys() & _OURS:
+        return False
+    if "metrics" in data and not isinstance(data["metrics"], list):  # W&B has a list of several scores there
+        return False
+    metric, parameters = data.get("metric"), data.get("parameters")
+    if isinstance(metric, str) or (isinstance(metric, Mapping) and any(key in metric for key in _OUR_METRICS)):
+        return False
+    described = parameters.values() if isinstance(parameters, Mapping) else ()
+    return not any(isinstance(each, Mapping) and any(key in each for key in _OUR_PARAMETERS) for each in described)
 
 
-def read_wandb_sweep(data: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Fields for `metta.sweep.program.command_sweep` out of W&B's sweep configuration.
+def read_wandb_sweep(data: Mapping[str, Any], where: str, program: str | None = None) -> WandbSweep:
+    """Read W&B's sweep configuration.
 
-    Distributions keep their meaning; Protein searches where W&B says `bayes`, and `random` stays random.
+    Protein searches where W&B says `bayes`; `random` and `grid` stay what they are.
 
     Args:
         data: the configuration.
         where: its file, for error messages.
+        program: the training script, in place of the file's.
 
     Raises:
-        UserError: it holds what is not supported; the message names it and what is.
+        UserError: it holds what cannot be read; the message says what to write instead.
     """
-    for key in data:
-        if key not in _KEYS:
-            raise UserError(f"{where}: {key!r} of W&B is not supported; {nearest(key, _KEYS)}")
-    method = data["method"]
-    if method not in _METHODS:
-        raise UserError(f"{where}: method {method!r} is not supported; {nearest(str(method), _METHODS)}")
+    remarks = _unread_keys(data, where)
+    method = _method(data, where)
     if "parameters" not in data:
-        raise UserError(f"{where}: 'parameters' is missing")
-    command = data.get("command", _DEFAULT_COMMAND)
-    if not isinstance(command, list | str):
-        raise UserError(f"{where}: 'command' is {command!r}, not a list of words")
-    if "program" not in data and "${program}" in command:
-        raise UserError(f"{where}: 'program' is missing: the training script")
+        raise UserError(
+            f"{where}: 'parameters' is missing: what to search, as in parameters: {{lr: {{min: 0, max: 1}}}}"
+        )
+    reader = ParameterReader(grid=method == "grid", remarks=remarks)
+    parameters, renamed = apart(reader.read(data["parameters"], f"{where}: parameters"))
     fields: dict[str, Any] = {
-        **_metric(data.get("metric"), where),
-        "parameters": _parameters(data["parameters"], f"{where}: parameters"),
-        "command": command,
+        **_metric(data.get("metric"), where, remarks),
+        "method": method,
+        "parameters": parameters,
+        "command": _command(data, where, program),
         "metrics": "wandb",
         "style": "wandb",
         "names": [str(name) for name in data["parameters"]],
-        "random_search": method == "random",
+        "renamed": renamed,
         "environment": {
             f"WANDB_{key.upper()}": str(data[key]) for key in ("project", "entity") if data.get(key) is not None
         },
+        **read_early_terminate(data.get("early_terminate"), f"{where}: early_terminate", remarks),
     }
-    renamed = {"program": "program", "run_cap": "num_trials", "name": "name"}
-    return fields | {ours: data[key] for key, ours in renamed.items() if key in data}
+    given = {"program": "program", "run_cap": "num_trials", "name": "name"}
+    fields |= {ours: data[key] for key, ours in given.items() if data.get(key) is not None}
+    return WandbSweep(fields | ({} if program is None else {"program": program}), remarks)
 
 
-def _metric(metric: Any, where: str) -> dict[str, Any]:
-    if not isinstance(metric, Mapping) or "name" not in metric:
-        raise UserError(f"{where}: 'metric' needs a name and a goal (minimize or maximize)")
-    for key in metric:
-        if key not in ("name", "goal"):
-            raise UserError(f"{where}: metric.{key} of W&B is not supported; {nearest(str(key), ('name', 'goal'))}")
-    return {"metric": metric["name"], "goal": metric.get("goal", "minimize")}
+def _unread_keys(data: Mapping[str, Any], where: str) -> list[str]:
+    """What is said of keys that mean nothing here.
+
+    Raises:
+        UserError: one is a key of W&B's with a mistake in it.
+    """
+    remarks = []
+    launch = [key for key in _LAUNCH if key in data]
+    if launch:
+        remarks.append(f"{where}: {', '.join(launch)}: passed over, for W&B Launch and its schedulers; trials run here")
+    for key in data:
+        if key in _KEYS:
+            continue
+        if key == "metrics":
+            raise UserError(
+                f"{where}: one score is searched, not several 'metrics'; write metric: {{name: ..., goal: ...}}"
+            )
+        if get_close_matches(str(key), _KEYS, n=1, cutoff=0.75):
+            raise UserError(f"{where}: {key!r} is no key of W&B; {nearest(str(key), _KEYS)}")
+        remarks.append(f"{where}: {key!r} is no key of W&B's sweep files and passed over")
+    return remarks
 
 
-def _parameters(parameters: Any, where: str) -> dict[str, Any]:
-    if not isinstance(parameters, Mapping) or not parameters:
-        raise UserError(f"{where}: expected a parameter by each name")
-    return {str(name): _parameter(value, f"{where}.{name}") for name, value in parameters.items()}
+def _method(data: Mapping[str, Any], where: str) -> str:
+    method = data["method"]
+    if method == "custom" and "scheduler" in data:
+        return "bayes"
+    if not isinstance(method, str) or method not in _METHODS:
+        raise UserError(f"{where}: method {method!r} is not supported; {nearest(str(method), _METHODS)}")
+    return method
 
 
-def _parameter(value: Any, where: str) -> Any:
-    """A `ParameterConfig` as a dict, a fixed value, or nested parameters."""
-    if not isinstance(value, Mapping):
-        raise UserError(f"{where}: expected value, values, or min and max, not {value!r}")
-    if "parameters" in value:
-        _only(value, ("parameters",), where)
-        return _parameters(value["parameters"], where)
-    distribution = value["distribution"] if "distribution" in value else _usual_distribution(value, where)
-    if not isinstance(distribution, str) or distribution not in _DISTRIBUTIONS:
+def _command(data: Mapping[str, Any], where: str, program: str | None) -> list[Any] | str:
+    command = data.get("command") or _DEFAULT_COMMAND
+    if not isinstance(command, list | str):
+        raise UserError(f"{where}: 'command' is {command!r}, not a list of words")
+    if program is None and data.get("program") is None and "${program}" in command:
+        raise UserError(f"{where}: 'program' is missing: the training script; add program: train.py, or --program FILE")
+    return command
+
+
+def _metric(metric: Any, where: str, remarks: list[str]) -> dict[str, Any]:
+    if not isinstance(metric, Mapping) or not isinstance(metric.get("name"), str):
         raise UserError(
-            f"{where}: the distribution {distribution!r} of W&B is not supported; "
-            f"{nearest(str(distribution), _DISTRIBUTIONS)}"
+            f"{where}: 'metric' needs a name and a goal; add metric: {{name: loss, goal: minimize}}, or "
+            "--metric loss:minimize"
         )
-    keys, convert = _DISTRIBUTIONS[distribution]
-    _only(value, ("distribution", *keys), where)
-    for key in keys:
-        if key not in value and key != "q":
-            raise UserError(f"{where}: {distribution} needs {key!r}")
-        if key in ("min", "max") and (isinstance(value[key], bool) or not isinstance(value[key], int | float)):
-            raise UserError(f"{where}.{key}: {value[key]!r} is not a number")
-    if value.get("q", 1) != 1:
-        raise UserError(f"{where}: q={value['q']!r} of W&B is not supported; q: 1 (whole numbers) is")
-    try:
-        return convert(value)
-    except OverflowError:
-        raise UserError(f"{where}: {distribution} takes exponents of e, and {value} are too large") from None
-
-
-def _only(value: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
-    for key in value:
-        if key not in keys:
-            raise UserError(f"{where}: {key!r} of W&B is not supported here; {nearest(str(key), keys)}")
-
-
-def _usual_distribution(value: Mapping[str, Any], where: str) -> str:
-    """The distribution that W&B takes where none is given."""
-    if "value" in value:
-        return "constant"
-    if "values" in value:
-        return "categorical"
-    if "min" in value and "max" in value:
-        whole = all(isinstance(value[key], int) for key in ("min", "max"))
-        return "int_uniform" if whole else "uniform"
-    raise UserError(f"{where}: expected value, values, or min and max")
-
-
-def _range(distribution: str, scale: Callable[[float], float] = lambda x: x, swap: bool = False) -> Any:
-    def convert(value: Mapping[str, Any]) -> dict[str, Any]:
-        low, high = scale(value["min"]), scale(value["max"])
-        return {"min": high if swap else low, "max": low if swap else high, "distribution": distribution}
-
-    return convert
-
-
-def _exp_minus(x: float) -> float:
-    return math.exp(-x)
-
-
-_RANGE = ("min", "max")
-_STEPS = ("min", "max", "q")
-_DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Any]]] = {
-    "constant": (("value",), lambda value: value["value"]),
-    "categorical": (("values",), lambda value: {"choices": value["values"], "distribution": "categorical"}),
-    "uniform": (_RANGE, _range("uniform")),
-    "int_uniform": (_RANGE, _range("int_uniform")),
-    "q_uniform": (_STEPS, _range("int_uniform")),
-    "log_uniform": (_RANGE, _range("log_normal", math.exp)),
-    "log_uniform_values": (_RANGE, _range("log_normal")),
-    "inv_log_uniform": (_RANGE, _range("log_normal", _exp_minus, swap=True)),
-    "inv_log_uniform_values": (_RANGE, _range("log_normal")),
-    "q_log_uniform_values": (_STEPS, _range("int_log_normal")),
-}
-"""W&B's distributions: the keys of each, and what it is here. Without `q`, W&B takes 1."""
+    for key in metric:
+        if key in _IMPUTED:
+            remarks.append(
+                f"{where}: metric.{key}: passed over, because Protein learns where runs fail, and imputes no score"
+            )
+        elif key not in ("name", "goal", "target"):
+            raise UserError(f"{where}: metric.{key} is not of W&B; {nearest(str(key), ('name', 'goal', 'target'))}")
+    goal, target = metric.get("goal", "minimize"), metric.get("target")
+    if goal not in ("minimize", "maximize"):
+        raise UserError(f"{where}: metric.goal: {goal!r}; {nearest(str(goal), ('minimize', 'maximize'))}")
+    return {"metric": metric["name"], "goal": goal} | ({} if target is None else {"target": target})

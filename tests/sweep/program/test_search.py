@@ -69,6 +69,8 @@ def test_no_file_is_needed_and_one_is_written(capsys: pytest.CaptureFixture[str]
         (["train.sh", "--search", "x=1..2", "--metric", "loss"], "loss:max or loss:min"),
         (["train.sh", "--search", "x=1..2", "--metric", "loss:mni"], "expected NAME:min or NAME:max"),
         (["train.sh", "--search", "x=1..2", "--metric", "loss:min"], "how many trials? add --trials N"),
+        (["train.sh", "--search", "x=1..2", "--metric", ":min"], "expected NAME:min or NAME:max"),
+        (["train.sh", "--search", "x=1..2", "--program", "a.py"], "train.sh is a program itself"),
         (["a.yaml", "--search", "x=1..2"], "a.yaml has its own"),
     ],
 )

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from metta.sweep.protein import Protein
 from metta.sweep.protein.curves import Rung
 from metta.sweep.protein.evidence import Readings
 from metta.sweep.protein.stopping import Asked, bracket, decide, passed, rungs
 from metta.sweep.protein.types import Decision, Rule
+from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 
 Array = NDArray[np.float64]
 
@@ -127,3 +129,22 @@ def test_of_rungs_that_one_report_passes_the_last_counts() -> None:
     assert passed([0.1, 0.3, 0.9], 0.0, 0.35) == 0.3
     assert passed([0.1, 0.3, 0.9], 0.3, 0.35) is None
     assert passed([0.1, 0.3, 0.9], 0.05, 0.1) == 0.1
+
+
+def test_rungs_in_steps_compare_runs_after_exactly_those_steps() -> None:
+    space = {"x": ParameterConfig(min=0, max=1, distribution="uniform")}
+    protein = Protein(ProteinConfig(metric="m", parameters=space), seed=0, early_stopping="asha", rungs=[2, 6], eta=2.0)
+    scores = [0.5, 0.1, 0.9, 0.2]
+    decisions = []
+    for number, score in enumerate(scores):
+        protein.suggested(number, {"x": score})
+        curve = [(float(step), float(step), score if step >= 2 else -score) for step in range(1, 4)]
+        asked = [protein.decide(number, curve[: step + 1], 10.0) for step in range(3)]
+        decisions.append([(decision.share, decision.go_on) for decision in asked])
+
+    assert decisions[0] == [(None, True), (0.2, True), (None, True)]
+    assert [row[1][1] for row in decisions] == [True, False, True, False]
+    with_eta_4 = Protein(ProteinConfig(metric="m", parameters=space), early_stopping="asha", rungs=[2], eta=4.0)
+    for number, score in enumerate(scores[:3]):
+        with_eta_4.suggested(number, {"x": score})
+        assert with_eta_4.decide(number, [(1.0, 1.0, score), (2.0, 2.0, score)], 10.0).go_on

@@ -13,6 +13,7 @@ from metta.sweep.protein.acquisition import ExpectedImprovement
 from metta.sweep.protein.history import History
 from metta.sweep.protein.proposal.again import Repeat, Resample
 from metta.sweep.protein.proposal.first import Baseline, FirstDesign, UntilScored, random_proposal
+from metta.sweep.protein.proposal.methods import GridPoint, RandomDraw
 from metta.sweep.protein.proposal.model import FromCurves, FromModel, RandomShare
 from metta.sweep.protein.proposal.rule import Proposal, ProposalRule
 from metta.sweep.protein.proposal.untried import fresh
@@ -21,6 +22,8 @@ __all__ = ["RULES", "Proposal", "ProposalRule", "propose"]
 
 RULES: tuple[ProposalRule, ...] = (
     Repeat(),
+    GridPoint(),
+    RandomDraw(),
     Baseline(),
     FirstDesign(),
     UntilScored(),
@@ -32,9 +35,12 @@ RULES: tuple[ProposalRule, ...] = (
 
 
 def propose(history: History) -> Proposal:
-    """What to try next, a function of the history alone: nothing twice while another point is left."""
+    """What to try next, a function of the history alone: nothing twice while another point is left.
+
+    Independent draws may be equal: with the method "random" they are.
+    """
     try:
         proposal = next(proposal for rule in RULES if (proposal := rule(history)) is not None)
     except np.linalg.LinAlgError as error:
         proposal = random_proposal(history, f"the model failed: {error}")
-    return fresh(proposal, history)
+    return proposal if history.search.config.method == "random" else fresh(proposal, history)

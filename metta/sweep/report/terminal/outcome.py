@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
+from metta.sweep.ending import ending_text
 from metta.sweep.report.findings import best_reason, saved_text
 from metta.sweep.report.format import cost_text, score_text, value_text
 from metta.sweep.retention import artefact_path
@@ -42,6 +43,8 @@ def print_outcome(console: Console, state: SweepState, commands: dict[str, str])
     for what, command in commands.items():
         console.print(f"{what}:", highlight=False)
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True, style="bold")
+    if ending := ending_text(state):
+        console.print(ending, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_found(console: Console, title: str, trial: Trial, state: SweepState) -> None:
