@@ -24,6 +24,7 @@ from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
 
 TAIL_LINES = 20
 _TAIL_BYTES = 64_000
+_BOX = "│┃╭╮╰╯─━"
 EAGER_REPORTS = 1000
 """So many reports go out as they come, later ones at most once in `REPORT_SECONDS`."""
 REPORT_SECONDS = 0.1
@@ -77,7 +78,9 @@ class _Run:
         if patterns is not None or program.metrics in ("auto", "stdout"):
             self._lines = LineReader(metric, take, patterns)
         if program.kinds or program.metrics_path is not None:
-            self._files = FileReader(self._metric_files(), metric, take, {metric, watched})
+            self._files = FileReader(
+                self._metric_files(), metric, take, {metric, watched}, counted=program.style == "wandb"
+            )
 
     def _metric_files(self) -> MetricFiles:
         call = self._call
@@ -240,10 +243,11 @@ class _Log:
         return whole.replace(b"\r", b"\n").splitlines()
 
     def tail(self) -> str:
-        """The last lines."""
+        """The last lines; of boxes that are drawn, what is in them."""
         if not self.path.exists():
             return ""
         with self.path.open("rb") as file:
             file.seek(max(self._start, self.path.stat().st_size - _TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
-        return "\n".join(text.splitlines()[-TAIL_LINES:])
+        lines = (line.strip(_BOX).rstrip() for line in text.splitlines())
+        return "\n".join([line for line in lines if any(map(str.isalnum, line))][-TAIL_LINES:])

@@ -21,8 +21,10 @@ from metta.sweep.cli import main as metta_sweep
 from metta.sweep.definition import open_sweep
 from metta.sweep.program import process
 from metta.sweep.program.command_sweep import CommandSweep, from_file
+from metta.sweep.program.metrics import files, wandb_run
 from metta.sweep.program.process import Ending, run_process
 from metta.sweep.result import SweepResult
+from metta.sweep.retention import sweeps_folder
 from metta.sweep.session import trial_seed
 from metta.sweep.store import open_store
 from metta.sweep.sweep import MishapError, TooManyFailuresError
@@ -120,6 +122,37 @@ def test_metrics_come_from_the_wandb_summary_of_a_wandb_sweep(monkeypatch: pytes
     assert trial.error is None
     assert trial.score == pytest.approx(trial.params["lr"])
     assert trial.metrics["_step"] == 2
+
+
+def test_early_terminate_of_wandb_stops_runs_at_its_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(files, "LOOK_SECONDS", 0.05)
+    Path("train.py").write_text(
+        "import time, wandb\n"
+        "with wandb.init(settings=wandb.Settings(console='off')) as run:\n"
+        "    for epoch in range(1, 5):\n"
+        "        run.log({'train': 0.5, 'global_step': 1000 * epoch})\n"
+        "        run.log({'loss': run.config.lr + 4 - epoch, 'step': 0})\n"
+        "        time.sleep(30 if run.config.lr > 2 and epoch == 3 else 0.1)\n"
+    )
+    Path("sweep.yaml").write_text(
+        "program: train.py\nmethod: grid\nmetric: {name: loss, goal: minimize}\n"
+        "early_terminate: {type: hyperband, min_iter: 3, eta: 2}\nparameters: {lr: {values: [1, 3]}}\n"
+        "command: [" + sys.executable + ", '${program}', '${args}']\n"
+    )
+    sweep = from_file("sweep.yaml")
+    sweep.wandb.enabled = False
+    result = sweep.run()
+    first, last = result.trials
+    assert (first.state, first.score, last.state) == (TrialState.COMPLETED, 1, TrialState.PRUNED)
+    curve = load_sweep(result.store, sweep.sweep_name).curve(first.number)
+    assert [(point.step, point.metrics["loss"]) for point in curve] == [(1, 4), (2, 3), (3, 2), (4, 1)]
+    assert last.share == 3 / 4
+    assert "2nd of 2 at 3 steps" in (last.stopped or "")
+    data = next(sweeps_folder(sweep.sweep_name).rglob("run-*.wandb")).read_bytes()
+    rows = wandb_run.parse(data)
+    for size in range(0, len(data), 97):
+        assert (found := wandb_run.parse(data[:size])) == rows[: len(found)], "rows of a growing file stay as they are"
 
 
 def test_a_program_that_fails_is_a_failed_trial_with_the_end_of_its_errors() -> None:

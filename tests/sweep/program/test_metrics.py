@@ -25,6 +25,7 @@ from metta.sweep.program.metrics.row import Row
 from metta.sweep.program.metrics.take import Take, TakeName
 from metta.sweep.result import SweepResult
 from metta.sweep.store import open_store
+from metta.sweep.sweep import MishapError
 
 EVENTS = Path(__file__).parent / "data" / "events.out.tfevents.example"
 """Written by `torch.utils.tensorboard`: text, scalars in the old and the new form, NaN."""
@@ -221,8 +222,8 @@ def test_patterns_read_both_streams() -> None:
 
 def test_the_same_metric_in_two_folders_is_refused_with_what_to_write() -> None:
     script = "mkdir train val; for d in train val; do echo loss > $d/m.csv; echo 1 >> $d/m.csv; done"
-    (trial,) = run(script, metric="loss").trials
-    assert "is in files of 2 folders: train/m.csv, val/m.csv" in (trial.error or "")
+    with pytest.raises(MishapError, match="is in files of 2 folders: train/m.csv, val/m.csv"):
+        run(script, metric="loss")
     (trial,) = run(script.replace("mkdir", "mkdir -p"), metric="loss", metrics="val/m.csv", name="b").trials
     assert trial.score == 1.0
 

@@ -12,6 +12,7 @@ from metta.sweep.program.metrics.json_text import parse_line, refusal, row_of
 from metta.sweep.program.metrics.patterns import Patterns
 from metta.sweep.program.metrics.row import Row
 from metta.sweep.program.metrics.take import Take
+from metta.sweep.program.metrics.wandb_run import STEP
 
 MakeTake = Callable[[], Take]
 
@@ -87,16 +88,21 @@ class FileReader:
         files: where they are.
         metric, take: as for `LineReader`.
         watched: the metrics whose rows are worth reporting while the program runs.
+        counted: whether steps count the values of these metrics in a W&B run, as W&B's own iterations do, whatever
+            steps the program logs.
 
     Attributes:
         names: every name that had a number, by file.
     """
 
-    def __init__(self, files: MetricFiles, metric: str, take: MakeTake, watched: set[str]) -> None:
+    def __init__(
+        self, files: MetricFiles, metric: str, take: MakeTake, watched: set[str], counted: bool = False
+    ) -> None:
         self.files = files
         self.names: dict[Path, dict[str, None]] = {}
         self._metric = metric
         self._watched = watched
+        self._counted = counted
         self._make_take = take
         self._take = take()
         self._source: tuple[str, Path] | None = None
@@ -124,15 +130,20 @@ class FileReader:
             self._source = first.kind, first.path.parent
         chosen = [(file, row) for file, row in found if (file.kind, file.path.parent) == self._source]
         values: dict[str, float] = {}
-        for _, row in sorted(chosen, key=lambda each: each[1].step or 0.0):
+        for _, row in sorted(chosen, key=self._order):
             values.update(row.values)
             if self._metric in row.values:
                 self._take.add(row.values[self._metric])
                 values[self._metric] = self._take.value
-            step = row.step or 0.0
-            if self._watched & row.values.keys() and step >= self._step:
+            if not self._watched & row.values.keys():
+                continue
+            step = self._step + (STEP in row.values) if self._counted else row.step or 0.0
+            if step >= self._step:
                 self._step = step
-                yield Row(dict(values), row.step, row.total)
+                yield Row(dict(values), step if self._counted else row.step, row.total)
+
+    def _order(self, found: tuple[MetricFile, Row]) -> float:
+        return 0.0 if self._counted else found[1].step or 0.0
 
     def _kept(self, file: MetricFile, rows: Sequence[Row]) -> Sequence[Row]:
         """Note what a file holds."""
