@@ -49,8 +49,8 @@ def from_carbs(params: Iterable[Any]) -> dict[str, ParameterConfig]:
     CARBS need not be installed: what counts are the attributes `name`, `search_center` and `space`, and of the space
     the name of its class (`LinearSpace`, `LogSpace`, `LogitSpace`) and `min`, `max`, `scale`, `is_integer`, `base`.
 
-    Where a space has a `rounding_factor`, the bounds and the centre are multiples of it. CARBS suggests multiples only;
-    here numbers between them are suggested too, and the log says so: round them in the training code.
+    A `rounding_factor` of whole numbers is the `step` here: multiples of it are suggested, and nothing between them.
+    CARBS passes it over where numbers are not whole, and so is it here.
 
     CARBS searches without bounds where none are given. Protein has bounds; a missing one is put two scales away from
     the search centre, and the log says where.
@@ -84,10 +84,8 @@ def _converted(param: Any) -> ParameterConfig:
     if space.is_integer and kind.whole is None:
         raise UserError(f"{name}: whole numbers have no logit scale")
     base = getattr(space, "base", 10)
-    factor = getattr(space, "rounding_factor", 1)
-    low, high, middle = (_multiple(end, factor) for end in _bounds(name, kind, space, centre, base))
-    if factor != 1:
-        log.warning("%s: numbers between multiples of %s are suggested too; round them in training", name, factor)
+    factor = getattr(space, "rounding_factor", 1) if space.is_integer else 1
+    low, high, middle = _bounds(name, kind, space, centre, base)
     width = (kind.warp(high, base) - kind.warp(low, base)) / space.scale
     try:
         return ParameterConfig(
@@ -95,6 +93,7 @@ def _converted(param: Any) -> ParameterConfig:
             max=high,
             distribution=kind.whole if space.is_integer and kind.whole else kind.distribution,
             mean=middle,
+            step=None if factor == 1 else factor,
             scale=min(1.0, SEARCH_RADIUS / width),
         )
     except ValidationError as error:
@@ -121,11 +120,6 @@ def _bounds(name: str, kind: _Kind, space: Any, centre: float, base: float) -> t
         high = _rounded(kind.unwarp(middle + reach, base), space.is_integer)
         log.warning("%s: CARBS has no upper bound, so it is searched up to %g", name, high)
     return low, high, float(centre)
-
-
-def _multiple(value: float, factor: int) -> float:
-    """The nearest multiple of a rounding factor, other than 0."""
-    return value if factor == 1 else float(factor * (round(value / factor) or 1))
 
 
 def _is_bound(kind: _Kind, value: float) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -16,10 +16,12 @@ from pydantic import BaseModel, ValidationError
 from metta.common.config import reasons
 from metta.common.errors import UserError, nearest
 from metta.sweep.interop.ranges import mended_range
-from metta.sweep.protein_config import ParameterConfig, ProteinConfig
+from metta.sweep.protein_config import Method, ParameterConfig, ProteinConfig
 from metta.sweep.sweep_config import SweepConfig
 
 Space = Mapping[str, Any]
+
+_RANGE = {"min", "max", "distribution"}
 
 RENAMED = {
     "trainer.losses.ppo_actor.clip_coef": "trainer.ppo.clip_coef",
@@ -86,8 +88,9 @@ def from_metta(search_space: Space | Iterable[Space]) -> dict[str, ParameterConf
     """Convert a search space: a mapping of dotted paths, or a list of such mappings as its presets are.
 
     Its package need not be installed. A range is what has `min`, `max` and `distribution`, as attributes or keys; a
-    choice is what has `choices`, or a list as in its `grid_search`; anything else is a fixed value. A logit scale has
-    no place for 0 and 1, so bounds there are moved inside by a millionth, as it does itself.
+    choice is what has `choices`, or a list as in its `grid_search`; any other mapping holds nested parameters, and
+    anything else is a fixed value. A logit scale has no place for 0 and 1, so bounds there are moved inside by a
+    millionth, as it does itself.
 
     Raises:
         UserError: a range that cannot be searched, or a parameter that is there twice.
@@ -101,7 +104,7 @@ def from_metta(search_space: Space | Iterable[Space]) -> dict[str, ParameterConf
     spaces = [search_space] if isinstance(search_space, Mapping) else search_space
     converted: dict[str, Any] = {}
     for space in spaces:
-        for path, value in space.items():
+        for path, value in _leaves(space):
             path = RENAMED.get(path, path)
             if path in converted:
                 raise UserError(f"{path}: given twice")
@@ -120,6 +123,7 @@ def make_sweep(
     max_trials: int = 10,
     num_parallel_trials: int = 1,
     goal: Literal["maximize", "minimize"] = "maximize",
+    method: Method = "bayes",
 ) -> dict[str, Any]:
     """What a `SweepTool` is made with, from what Metta's `make_sweep` is given: ``SweepTool(**make_sweep(...))``.
 
@@ -135,11 +139,12 @@ def make_sweep(
         max_trials: trials in all.
         num_parallel_trials: trials at once.
         goal: whether a larger or a smaller metric is better.
+        method: how hyperparameters are chosen; see `ProteinConfig`.
 
     Raises:
         UserError: no such module or function, or a search space that cannot be searched.
     """
-    protein = ProteinConfig(metric=metric_key, goal=goal, parameters=from_metta(search_space))
+    protein = ProteinConfig(metric=metric_key, goal=goal, method=method, parameters=from_metta(search_space))
     return {
         "sweep_name": name,
         "sweep": SweepConfig(
@@ -149,6 +154,42 @@ def make_sweep(
         "cost_metric": cost_key or "seconds",
         "num_workers": num_parallel_trials,
     }
+
+
+def grid_search(
+    name: str,
+    recipe: str,
+    train_entrypoint: str,
+    eval_entrypoint: str,
+    objective: str,
+    parameters: Space | Iterable[Space],
+    max_trials: int = 10,
+    num_parallel_trials: int = 1,
+    goal: Literal["maximize", "minimize"] = "maximize",
+) -> dict[str, Any]:
+    """What a `SweepTool` is made with that tries each combination of choices once, the last choice changing fastest.
+
+    Args:
+        objective: the metric.
+        parameters: lists of choices, by nested or dotted names; a range needs countable values.
+        max_trials: how many points of the grid are tried at most.
+        name, recipe, train_entrypoint, eval_entrypoint, num_parallel_trials, goal: see `make_sweep`.
+
+    Raises:
+        UserError: as `make_sweep`. That a range is continuous is said when the sweep is defined.
+    """
+    return make_sweep(
+        name,
+        recipe,
+        train_entrypoint,
+        eval_entrypoint,
+        objective,
+        parameters,
+        max_trials=max_trials,
+        num_parallel_trials=num_parallel_trials,
+        goal=goal,
+        method="grid",
+    )
 
 
 def _simulations(recipe: str, entry_point: str) -> Any:
@@ -176,13 +217,23 @@ def _entry_point(recipe: str, name: str) -> Any:
     return found
 
 
+def _leaves(space: Space, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The parameters in a nested space, by dotted path."""
+    for name, value in space.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value and "choices" not in value and not value.keys() >= _RANGE:
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
 def _converted(path: str, value: Any) -> Any:
     if isinstance(value, ParameterConfig):
         return value
     fields = value.model_dump() if isinstance(value, BaseModel) else value
     if isinstance(fields, Mapping) and "choices" in fields:
         return _choices(path, fields["choices"])
-    if isinstance(fields, Mapping) and {"min", "max", "distribution"} <= fields.keys():
+    if isinstance(fields, Mapping) and fields.keys() >= _RANGE:
         return _range(path, fields)
     return _choices(path, value) if isinstance(value, list | tuple) else value
 

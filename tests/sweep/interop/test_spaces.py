@@ -12,8 +12,10 @@ import pytest
 
 from metta.common.config import flatten
 from metta.common.errors import UserError
+from metta.sweep.ending import trials_of
 from metta.sweep.interop.carbs import from_carbs
 from metta.sweep.interop.metta import SP, Distribution, from_metta
+from metta.sweep.interop.metta import grid_search as metta_grid_search
 from metta.sweep.interop.metta import make_sweep as make_metta_sweep
 from metta.sweep.interop.pufferlib import from_pufferlib, read_pufferlib
 from metta.sweep.protein import Protein
@@ -289,11 +291,26 @@ def test_carbs_names_are_unique() -> None:
         from_carbs([Param("x", LogSpace(), 1.0)] * 2)
 
 
-def test_bounds_and_centre_of_carbs_are_multiples_of_its_rounding_factor(caplog: pytest.LogCaptureFixture) -> None:
-    space = LinearSpace(100e6, inf, 104e6, True, rounding_factor=10_000_000)
-    config = from_carbs([Param("steps", space, 150_000_000)])["steps"]
-    assert (config.min, config.mean, config.max) == (100e6, 150e6, 360e6)
-    assert "steps: numbers between multiples of 10000000 are suggested too" in caplog.text
+@pytest.mark.parametrize(
+    "space",
+    [LinearSpace(104e6, inf, 104e6, True, 10_000_000), LogSpace(104e6, 1e9, 0.5, True, 10_000_000)],
+)
+def test_all_suggestions_are_multiples_of_the_rounding_factor_of_carbs(space: Any) -> None:
+    params = from_carbs([Param("steps", space, 153_000_000)])
+    protein = Protein(ProteinConfig(metric="score", parameters=params), seed=0)
+    values = []
+    for _ in range(15):
+        suggestion, _ = protein.suggest()
+        values.append(suggestion["steps"])
+        protein.observe(suggestion, -abs(suggestion["steps"] - 2e8), 1.0)
+    assert values[0] == 150_000_000
+    assert [value % 10_000_000 for value in values] == [0] * 15
+    assert min(values) >= 104e6
+    assert len(set(values)) == 15
+
+
+def test_a_rounding_factor_is_of_whole_numbers_only() -> None:
+    assert "step" not in converted(LinearSpace(0, 1, 0.5, rounding_factor=10), 0.5)
 
 
 # ---- Metta
@@ -339,6 +356,27 @@ def test_a_logit_scale_at_0_and_1(low: float, high: float) -> None:
 def test_what_of_metta_cannot_be_searched_is_named(space: Any, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         from_metta(space)
+
+
+def test_grid_search_of_metta_takes_each_combination_once() -> None:
+    space = {
+        "trainer": {"losses": {"ppo": {"clip_coef": [0.1, 0.2]}}},
+        "trainer.seed": [0, 1, 2],
+        "trainer.batch_size": 8,
+    }
+    fields = metta_grid_search("g", "tests.support.functions", "parabola", "", "score", space, goal="minimize")
+    config = fields["sweep"].protein
+    assert trials_of(fields["sweep"]) == 6
+    suggestions = [params["trainer"] for params, _ in Protein(config).suggest(6)]
+    assert [(each["ppo"]["clip_coef"], each["seed"]) for each in suggestions] == [
+        (clip, seed) for clip in (0.1, 0.2) for seed in (0, 1, 2)
+    ]
+    assert {each["batch_size"] for each in suggestions} == {8}
+    capped = metta_grid_search("g", "tests.support.functions", "parabola", "", "score", space, max_trials=4)
+    assert trials_of(capped["sweep"]) == 4
+    ranged = metta_grid_search("g", "tests.support.functions", "parabola", "", "score", [SP.ADAM_EPS])
+    with pytest.raises(UserError, match="a grid needs values that can be counted"):
+        trials_of(ranged["sweep"])
 
 
 def test_make_sweep_of_metta_gives_what_a_sweep_is_made_with() -> None:
