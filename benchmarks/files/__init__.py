@@ -1,0 +1,1 @@
+"""How many sweep files of W&B, as people have them, are read; see `benchmarks.files.__main__`."""
