@@ -222,7 +222,7 @@ def test_patterns_read_both_streams() -> None:
 
 def test_the_same_metric_in_two_folders_is_refused_with_what_to_write() -> None:
     script = "mkdir train val; for d in train val; do echo loss > $d/m.csv; echo 1 >> $d/m.csv; done"
-    with pytest.raises(MishapError, match="is in files of 2 folders: train/m.csv, val/m.csv"):
+    with pytest.raises(MishapError, match=r"is in files of 2 folders: train/m\.csv, val/m\.csv"):
         run(script, metric="loss")
     (trial,) = run(script.replace("mkdir", "mkdir -p"), metric="loss", metrics="val/m.csv", name="b").trials
     assert trial.score == 1.0
