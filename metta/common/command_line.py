@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
+from metta.common.data_dir import STORE_VARIABLE
 from metta.common.errors import UserError
+from metta.common.urls import public_text
 
 
 class _CoreSchemaLoader(yaml.SafeLoader):
@@ -87,3 +90,20 @@ def split_pairs(pairs: Iterable[str], option: str) -> dict[str, str]:
             raise UserError(f"{option}: {name} is given twice ({split[name]!r} and {value!r})")
         split[name] = value
     return split
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """Words as a line for a shell, without the secrets of URLs. A word may end with ``$METTA_STORE``.
+
+    Example:
+        >>> shell_line(["show", "my sweep", "--store", "$METTA_STORE"])
+        'show \'my sweep\' --store "$METTA_STORE"'
+    """
+    return " ".join(_shell_word(public_text(word)) for word in words)
+
+
+def _shell_word(word: str) -> str:
+    start = word.removesuffix(f"${STORE_VARIABLE}")
+    if start == word or start not in ("", "store="):
+        return shlex.quote(word)
+    return f'{start}"${STORE_VARIABLE}"'

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from metta.common.urls import has_hidden, public_url
+
+STORE_VARIABLE = "METTA_STORE"
+"""The environment variable that holds the URL of the default store, where it may have a password."""
+
 
 def data_dir() -> Path:
     """The data directory: ``$METTA_DATA_DIR`` if set, else ``./train_dir``; absolute, because code may move."""
@@ -12,8 +17,19 @@ def data_dir() -> Path:
 
 
 def default_store_url() -> str:
-    """The embedded store in the data directory."""
-    return f"sqlite:///{data_dir() / 'sweeps.db'}"
+    """The store that ``$METTA_STORE`` names if it is set, else the embedded one in the data directory."""
+    return os.environ.get(STORE_VARIABLE) or f"sqlite:///{data_dir() / 'sweeps.db'}"
+
+
+def store_in_command(url: str) -> str | None:
+    """How a command names a store: None for the default store, and ``$METTA_STORE`` for a URL with a secret.
+
+    Commands are printed, and arguments of a process can be read by every user of its machine.
+    """
+    public = public_url(url)
+    if has_hidden(public):
+        return f"${STORE_VARIABLE}"
+    return None if public == public_url(default_store_url()) else public
 
 
 def resolved_store_url(url: str) -> str:

@@ -7,7 +7,6 @@ import importlib.util
 import inspect
 import os
 import pkgutil
-import shlex
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from typing import Annotated, Any, TypeGuard, get_type_hints
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from metta.common.command_line import readings
+from metta.common.command_line import readings, shell_line
 from metta.common.config import Config, ConfigError, reasons, show_type
+from metta.common.data_dir import store_in_command
 from metta.common.distribution import program, runner
 from metta.common.errors import UserError, nearest
 from metta.common.tool import Tool
@@ -65,16 +65,26 @@ class EntryPoint(Config):
         return tool
 
     def command(self) -> str:
-        """This entry point as a command line."""
+        """This entry point as a command line, without secrets: of a store's URL that has one, ``$METTA_STORE``."""
         words = [*runner(), self.path]
         for option, pairs in (("--args", self.args), ("--overrides", self.overrides)):
-            words += [option, *(f"{name}={value}" for name, value in pairs.items())] if pairs else []
-        return shlex.join(words)
+            words += [option, *(_argument(name, text) for name, text in pairs.items())] if pairs else []
+        return shell_line(words)
+
+
+def _argument(name: str, text: str) -> str:
+    return f"{name}={(store_in_command(text) or text) if name == 'store' else text}"
 
 
 def installed_command(*words: str) -> str:
     """The command line of a program of this package, as it is typed here."""
-    return shlex.join([*program(words[0]), *words[1:]])
+    return shell_line([*program(words[0]), *words[1:]])
+
+
+def metta_sweep_command(store_url: str, *words: str) -> str:
+    """A command of metta-sweep on a store, without secrets."""
+    store = store_in_command(store_url)
+    return installed_command("metta-sweep", *words, *(["--store", store] if store else []))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from metta.common.terminal import say
+from metta.common.urls import public_text
+
 
 class _TerminalHandler(logging.Handler):
     """Shows warnings of this package and of user code, and errors of any code."""
@@ -17,7 +20,14 @@ class _TerminalHandler(logging.Handler):
         library = record.name == "py.warnings" or "site-packages" in record.pathname
         if record.levelno >= (logging.ERROR if library else logging.WARNING):
             # `sys.stderr` is looked up each time, because a live display replaces it temporarily.
-            print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+            say(f"{record.levelname.lower()}: {record.getMessage()}", sys.stderr)
+
+
+class _PublicFormatter(logging.Formatter):
+    """Leaves out the secrets of URLs, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return public_text(super().format(record))
 
 
 def quiet_terminal() -> None:
@@ -33,7 +43,7 @@ def log_to_file(path: Path) -> Iterator[None]:
     """Append log records of level INFO and above, and every Python warning, to the file at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter = _PublicFormatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     root = logging.getLogger()

@@ -17,6 +17,7 @@ from metta.common.distribution import extra_with, install_command, runner, versi
 from metta.common.entry_point import EXAMPLE, EntryPoint, load_target, origin, parameters
 from metta.common.errors import UserError
 from metta.common.logging import quiet_terminal
+from metta.common.terminal import say
 
 
 def usage() -> str:
@@ -116,14 +117,15 @@ def _help(entry_point: EntryPoint, part: str) -> int:
 
 def _print(text: str) -> int:
     try:
-        print(text.rstrip(), flush=True)
+        say(text.rstrip())
+        sys.stdout.flush()
     except BrokenPipeError:  # The reader, such as `head`, has ended; Python's own flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    say(f"error: {message}", sys.stderr)
     return 2
 
 

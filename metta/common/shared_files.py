@@ -16,16 +16,19 @@ from urllib.parse import unquote, urlparse
 from metta.common.distribution import install_command
 from metta.common.errors import UserError
 from metta.common.files import write_whole
+from metta.common.urls import public_text, public_url, secrets_of
 
 
 def check_url(url: str) -> str:
     """Check a URL without network access, and return it. A path is returned as an absolute URL.
 
     Raises:
-        UserError: such URLs are not supported, or it contains a password, which would be recorded with every file.
+        UserError: such URLs are not supported, or it contains a secret, which would be recorded with every file.
     """
-    if urlparse(url).password is not None:
-        raise UserError("a password in a URL would be recorded with it; put credentials in the environment")
+    if secrets_of(url):
+        raise UserError(
+            f"{public_url(url)}: a secret in a URL would be recorded with it; put credentials in the environment"
+        )
     path = local_path(url)
     if path is not None:
         return path.absolute().as_uri()
@@ -109,9 +112,9 @@ def _file_system(url: str) -> tuple[Any, str]:
         files, path = url_to_fs(url)
     except ImportError as error:
         extra = f": {install_command('s3')}" if scheme in ("s3", "s3a") else ""
-        raise UserError(f"{url}: {scheme}:// needs another package ({error}){extra}") from None
+        raise UserError(f"{public_url(url)}: {scheme}:// needs another package ({error}){extra}") from None
     except ValueError as error:
-        raise UserError(f"{url}: {error}") from None
+        raise UserError(f"{public_url(url)}: {public_text(str(error), url)}") from None
     return files, str(path)
 
 
@@ -123,4 +126,5 @@ def _explained(url: str, *expected: type[Exception]) -> Iterator[None]:
     except Exception as error:  # clients of cloud services have errors of their own
         if isinstance(error, (UserError, *expected)):
             raise
-        raise UserError(f"{url}: {type(error).__name__}: {error}") from error
+        reason = public_text(str(error), url)
+        raise UserError(f"{public_url(url)}: {type(error).__name__}: {reason}") from error

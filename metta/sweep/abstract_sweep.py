@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
-from rich.console import Console
 from rich.markup import escape
-from sqlalchemy.engine import make_url
 
 from metta.common.config import Config, reasons
+from metta.common.console import Console
 from metta.common.data_dir import default_store_url, resolved_store_url
 from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError, nearest
@@ -137,11 +136,7 @@ class AbstractSweep(Tool):
         """The command that resumes this sweep, without a password; None if there is none."""
         if self._entry_point is None:
             return None
-        overrides = dict(self._entry_point.overrides)
-        if "store" in overrides:
-            sqlite = self.store.startswith("sqlite")  # its path is no URL, and holds no password
-            overrides["store"] = self.store if sqlite else make_url(self.store).render_as_string(hide_password=True)
-        return self._entry_point.model_copy(update={"overrides": overrides}).command()
+        return self._entry_point.command()
 
     def invoke(self) -> int:
         return self.drive()

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import model_validator
-from rich.console import Console
 
 from metta.common.config import Config
+from metta.common.console import Console
 from metta.common.tool import Tool
 from metta.rl.gymnasium.config import GymnasiumConfig, GymnasiumSimulation
 from metta.rl.launch import leads, start_fork_server

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
+from metta.common.console import Console
 from metta.common.tool import Tool
 from metta.sim.metrics import AVERAGE
 from metta.sim.simulation_config import SimulationConfig

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import Field, field_validator
-from rich.console import Console
 from rich.text import Text
 
 from metta.common import shared_files
 from metta.common.config import Config
+from metta.common.console import Console
 from metta.common.data_dir import data_dir
 from metta.common.entry_point import EntryPoint, load_target
 from metta.common.errors import UserError, nearest

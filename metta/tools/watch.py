@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from metta.common.console import Console
 from metta.common.errors import UserError
 from metta.common.tool import Tool
 from metta.sim.simulation_config import SimulationConfig

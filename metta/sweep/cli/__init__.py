@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from metta.common.distribution import version
 from metta.common.errors import UserError
 from metta.common.logging import quiet_terminal
+from metta.common.terminal import say
 from metta.sweep.cli import browse, completion, control, init, look, move, run
 from metta.sweep.cli.command import SWEEPS, Commands
 from metta.sweep.sweep_name import normalised
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options) or 0)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from metta.common.data_dir import default_store_url
+from metta.common import terminal
+from metta.common.data_dir import STORE_VARIABLE, default_store_url
 from metta.common.errors import UserError
+from metta.common.urls import public_url
 
 if TYPE_CHECKING:
     from metta.sweep.store.protocol import Store
@@ -61,7 +63,7 @@ class Commands:
             if argument in SWEEPS:
                 action.completer = _sweep_names  # type: ignore[attr-defined]  # argcomplete looks for it
         if store:
-            parser.add_argument("--store", metavar="URL", default=default_store_url(), help="default: %(default)s")
+            parser.add_argument("--store", metavar="URL", default=default_store_url(), help=_default_store_text())
         parser.add_argument("--json", action="store_true", help="print JSON")
         parser.set_defaults(command=run)
         return parser
@@ -77,6 +79,10 @@ class Commands:
             ]
             blocks.append("\n".join([f"{title}:", *lines]))
         return "\n\n".join(blocks)
+
+
+def _default_store_text() -> str:
+    return f"default: {public_url(default_store_url())}; ${STORE_VARIABLE} sets it".replace("%", "%%")
 
 
 def _sweep_names(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
@@ -105,9 +111,12 @@ def positive(text: str) -> int:
 
 def say(options: argparse.Namespace, message: str, **facts: Any) -> None:
     """Print `message`, or with --json the facts."""
-    print(json.dumps(facts) if options.json else message)
+    if options.json:
+        print(json.dumps(facts))
+    else:
+        terminal.say(message)
 
 
 def notice(message: str) -> None:
     """Print a remark to standard error."""
-    print(message, file=sys.stderr)
+    terminal.say(message, sys.stderr)

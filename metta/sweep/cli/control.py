@@ -129,8 +129,7 @@ def work(options: argparse.Namespace) -> int:
     sweep = _build(entry_point, options)
     if not options.json:
         return sweep.work()
-    from rich.console import Console
-
+    from metta.common.console import Console
     from metta.sweep.abstract_sweep import exit_status
     from metta.sweep.report.json_data import sweep_as_json
 
@@ -145,8 +144,7 @@ def confirm(options: argparse.Namespace) -> None:
     The runs are the sweep NAME.confirm, which can be watched and worked on like any other. The same command resumes
     it, and with more --seeds or --top it runs only what is missing.
     """
-    from rich.console import Console
-
+    from metta.common.console import Console
     from metta.sweep.analysis import confirmation
     from metta.sweep.definition import open_sweep
     from metta.sweep.report.terminal.confirmation import print_confirmation

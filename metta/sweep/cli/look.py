@@ -7,11 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from metta.common.errors import UserError
+from metta.common.terminal import safe, say
 from metta.sweep.cli.command import Commands, opened, positive
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from metta.common.console import Console
     from metta.sweep.state import SweepState
     from metta.sweep.store.protocol import Store, SweepRecord
 
@@ -97,7 +97,8 @@ def trial(options: argparse.Namespace) -> None:
 
     Also the command that repeats it.
     """
-    from metta.sweep.report.commands import metta_sweep_command, retrain_command, retry_commands
+    from metta.common.entry_point import metta_sweep_command
+    from metta.sweep.report.commands import retrain_command, retry_commands
     from metta.sweep.report.json_data import trial_with_curve_as_json
     from metta.sweep.report.terminal.trial_view import print_trial
     from metta.sweep.state import read_state
@@ -157,18 +158,18 @@ def best(options: argparse.Namespace) -> None:
         facts["standing"] = None if standing is None else dataclasses.asdict(standing)
         print(json.dumps(facts | {"params": strict(nested), "overrides": overrides}, indent=2, allow_nan=False))
     elif options.overrides:
-        print(overrides)
+        print(safe(overrides))
     elif options.yaml:
         print(yaml.safe_dump(nested, sort_keys=False), end="")
     else:
-        print(f"trial {chosen.number}: {state.metric} {score_text(chosen)} for {cost_text(chosen, state.definition)}")
+        say(f"trial {chosen.number}: {state.metric} {score_text(chosen)} for {cost_text(chosen, state.definition)}")
         if limit is None and not options.measured:
-            print(best_reason(state))
+            say(best_reason(state))
         for sentence in standing_sentences(state.analysed().conclusions, chosen):
-            print(sentence)
+            say(sentence)
         if chosen.number != top.number:
-            print(f"top measured score: {score_text(top)}, by trial {top.number} (--measured shows it)")
-        print(f"\nas overrides:\n  {overrides}\n\nas YAML:")
+            say(f"top measured score: {score_text(top)}, by trial {top.number} (--measured shows it)")
+        say(f"\nas overrides:\n  {overrides}\n\nas YAML:")
         print(yaml.safe_dump(nested, sort_keys=False), end="")
 
 
@@ -217,7 +218,7 @@ def list_sweeps(options: argparse.Namespace) -> None:
 
 
 def _console() -> Console:
-    from rich.console import Console
+    from metta.common.console import Console
 
     return Console()
 

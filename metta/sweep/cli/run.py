@@ -75,8 +75,7 @@ def run(options: argparse.Namespace) -> int:
     sweep = cast("CommandSweep", entry_point.build())
     if not options.json:
         return sweep.invoke()
-    from rich.console import Console
-
+    from metta.common.console import Console
     from metta.sweep.abstract_sweep import exit_status
     from metta.sweep.report.json_data import sweep_as_json
 

@@ -11,7 +11,7 @@ from pydantic import PrivateAttr
 from rich.console import Console
 
 from metta.common.config import flatten
-from metta.common.entry_point import EntryPoint, installed_command
+from metta.common.entry_point import EntryPoint, metta_sweep_command
 from metta.common.errors import UserError, nearest
 from metta.sweep.abstract_sweep import AbstractSweep, assemble
 from metta.sweep.definition import SweepDefinition
@@ -93,24 +93,27 @@ class CommandSweep(AbstractSweep):
         if self._entry_point is None:
             return None
         if "file" not in self._entry_point.args:
-            return installed_command("metta-sweep", "work", self.sweep_name)
-        return run_command(self._entry_point)
+            return metta_sweep_command(self.store, "work", self.sweep_name)
+        return run_command(self._entry_point, self.store)
 
     def next_commands(self, state: SweepState) -> dict[str, str]:
         commands = super().next_commands(state)
         if self._entry_point is None or "file" not in self._entry_point.args or not may_be_extended(state):
             return commands
         args = {**self._entry_point.args, "num_trials": str(2 * state.definition.num_trials)}
-        return {"extend the sweep": run_command(self._entry_point.model_copy(update={"args": args})), **commands}
+        return {
+            "extend the sweep": run_command(self._entry_point.model_copy(update={"args": args}), self.store),
+            **commands,
+        }
 
 
-def run_command(entry_point: EntryPoint) -> str:
-    """The command that runs what `from_file` reads, without the store's URL, which may hold a password."""
-    words = ["metta-sweep", "run", entry_point.args["file"]]
+def run_command(entry_point: EntryPoint, store_url: str) -> str:
+    """The command that runs what `from_file` reads."""
+    words = ["run", entry_point.args["file"]]
     options = {name: text for name, text in entry_point.args.items() if name != "file"}
     words += [f"--{name.replace('_', '-')}={text}" for name, text in options.items()]
     overrides = [f"{path}={text}" for path, text in entry_point.overrides.items() if path != "store"]
-    return installed_command(*words, *(["--overrides", *overrides] if overrides else []))
+    return metta_sweep_command(store_url, *words, *(["--overrides", *overrides] if overrides else []))
 
 
 def from_file(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metta.common.data_dir import default_store_url
-from metta.common.entry_point import EntryPoint, installed_command
+from metta.common.data_dir import store_in_command
+from metta.common.entry_point import EntryPoint, metta_sweep_command
 from metta.sweep.analysis.conclusions import CONFIRMED_SEEDS, Conclusions
 from metta.sweep.definition import SweepDefinition, built_from_fields
 from metta.sweep.ending import may_be_extended, on_target
@@ -110,21 +110,16 @@ def retrain_command(
     if definition.traits.retrain is None:
         return None
     args = {"sweep_name": name, "trial": str(number)} | ({} if seed is None else {"seed": str(seed)})
-    args |= {} if store_url == default_store_url() else {"store": store_url}
+    args |= {"store": store} if (store := store_in_command(store_url)) else {}
     return EntryPoint(path=definition.traits.retrain, args=args).command()
 
 
-def metta_sweep_command(store_url: str, *words: str) -> str:
-    """A command of metta-sweep on a store."""
-    store = [] if store_url == default_store_url() else ["--store", store_url]
-    return installed_command("metta-sweep", *words, *store)
-
-
 def with_store(entry_point: EntryPoint, store_url: str) -> EntryPoint:
-    """The entry point with the store's URL, unless that is the default. Entry points are stored without it."""
-    if store_url == default_store_url():
+    """The entry point with the store, unless that is the default, for its command. Entry points are stored without it."""
+    store = store_in_command(store_url)
+    if store is None:
         return entry_point
-    return entry_point.model_copy(update={"overrides": {**entry_point.overrides, "store": store_url}})
+    return entry_point.model_copy(update={"overrides": {**entry_point.overrides, "store": store}})
 
 
 def with_num_trials(entry_point: EntryPoint, num_trials: int) -> EntryPoint:

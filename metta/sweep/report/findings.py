@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from metta.common.config import flatten
+from metta.common.entry_point import metta_sweep_command
 from metta.sweep.analysis.conclusions import BestReason, Certainty, Conclusions, Evidence, NextStep, Quality
 from metta.sweep.definition import SweepDefinition
-from metta.sweep.report.commands import SEE_ALL, confirm_command, metta_sweep_command, next_commands, widen_command
+from metta.sweep.report.commands import SEE_ALL, confirm_command, next_commands, widen_command
 from metta.sweep.report.confirmation import sentences, setting_sentence
 from metta.sweep.report.format import (
     choice_text,

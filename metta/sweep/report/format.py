@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
+from metta.common.terminal import safe
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.distributions import KINDS
 from metta.sweep.protein_config import ParameterConfig
@@ -157,7 +158,9 @@ def value_text(value: Any) -> str:
     """A hyperparameter in full, as the command line takes it: with fewer digits a run could not be reproduced."""
     if type(value) is float and math.isfinite(value):
         return repr(value)  # the same as json.dumps, and much faster
-    return value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return value if safe(value) == value else safe(json.dumps(value, ensure_ascii=False))  # which YAML reads
+    return json.dumps(value)
 
 
 def choice_text(value: Any) -> str:

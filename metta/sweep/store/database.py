@@ -26,7 +26,9 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
 
+from metta.common.data_dir import STORE_VARIABLE
 from metta.common.distribution import install_command
+from metta.common.urls import public_text, public_url
 from metta.sweep.store import encoding, place
 from metta.sweep.store.place import Moved, Place
 from metta.sweep.store.protocol import StoreError, StoreMissingError, StoreReplacedError
@@ -81,7 +83,8 @@ class Database:
         self._write_ahead: place.File | None = None
         self._opened = self._warned = False
         self._url = _parse(url)
-        self.url = _without_secrets(self._url)
+        self.url = public_url(url)
+        self._given = url  # with its secrets, which no message shows
         if self._url.get_backend_name() == "sqlite":
             self._path = _sqlite_path(self._url)
             _check_sqlite_file(self._path, self.url, create)
@@ -213,9 +216,7 @@ class Database:
             _log.warning("store %s: %s; trying again for %.0f s", self.url, reason, longest)
 
     def _explain(self, error: DBAPIError) -> str:
-        message = " ".join(str(error.orig).split())
-        if self._url.password:
-            message = message.replace(str(self._url.password), "***")
+        message = public_text(" ".join(str(error.orig).split()), self._given)
         return _SQLITE_REASONS.get(_sqlite_error(error), message)
 
     # ---- opening
@@ -233,7 +234,7 @@ class Database:
                 **options,
             )
         except (ArgumentError, ImportError, TypeError, ValueError) as error:
-            raise StoreError(f"store {self.url}: {error}") from None
+            raise StoreError(f"store {self.url}: {public_text(str(error), self._given)}") from None
         if url.get_backend_name() == "sqlite":
             event.listen(engine, "connect", _set_up_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
@@ -271,7 +272,7 @@ class Database:
         except DBAPIError as error:
             raise StoreError(f"store {self.url}: {self._explain(error)}") from None
         except SQLAlchemyError as error:
-            raise StoreError(f"store {self.url}: {error}") from None
+            raise StoreError(f"store {self.url}: {public_text(str(error), self._given)}") from None
 
     def _version(self, connection: Connection) -> str | None:
         """The version of the schema that the database holds, or None where it holds none."""
@@ -346,7 +347,8 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
         port = parsed.port
     except (ArgumentError, ValueError):
-        raise StoreError(f"store: the URL is not of the form {_EXAMPLES}") from None
+        wrong = "is not of the form" if url else f"is empty; set {STORE_VARIABLE} to it, or write it as"
+        raise StoreError(f"store: the URL {wrong} {_EXAMPLES}") from None
     if "@" in (parsed.host or "") or (port is not None and not 0 < port < 65536):
         raise StoreError("store: the URL's host or port is wrong; write @ : / in a password as %40 %3A %2F")
     if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
@@ -355,16 +357,9 @@ def _parse(url: str) -> URL:
         return parsed
     if parsed.drivername in ("postgresql", "postgresql+psycopg"):
         if importlib.util.find_spec("psycopg") is None:
-            raise StoreError(
-                f"store {_without_secrets(parsed)}: the driver psycopg is missing: {install_command('postgres')}"
-            )
+            raise StoreError(f"store {public_url(url)}: the driver psycopg is missing: {install_command('postgres')}")
         return parsed.set(drivername="postgresql+psycopg")
     raise StoreError(f"store: {parsed.drivername!r} is not supported; use {_EXAMPLES}")
-
-
-def _without_secrets(url: URL) -> str:
-    shown = url.difference_update_query([key for key in url.query if re.search("pass|key|secret|token", key)])
-    return shown.render_as_string(hide_password=True)
 
 
 def _sqlite_path(url: URL) -> Path:

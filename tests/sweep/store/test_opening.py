@@ -63,7 +63,7 @@ def powerless() -> Iterator[None]:
     ("url", "reason"),
     [
         ("store.sqlite", "not of the form"),
-        ("", "not of the form"),
+        ("", "is empty; set METTA_STORE"),
         ("sqlite://", "needs the path of a file"),
         ("sqlite:///:memory:", "needs the path of a file"),
         ("sqlite://host/store.sqlite", "needs the path of a file"),

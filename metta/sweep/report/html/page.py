@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from metta.common.distribution import install_command
+from metta.common.entry_point import metta_sweep_command
 from metta.common.errors import UserError
 from metta.common.plain import strict
 from metta.sweep.analysis.failures import last_line
 from metta.sweep.report import plots
-from metta.sweep.report.commands import metta_sweep_command, retrain_command
+from metta.sweep.report.commands import retrain_command
 from metta.sweep.report.findings import Finding, findings, in_short
 from metta.sweep.report.format import cost_text, duration_text, one_cost_text, state_text, value_text
 from metta.sweep.report.plots.axes import numbers

@@ -1,0 +1,27 @@
+"""The rich console that every part of this package prints with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import rich.console
+from rich.console import ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from metta.common.terminal import UNSAFE, safe
+
+
+class Console(rich.console.Console):
+    """Prints safe text, whatever it is given; see `metta.common.terminal.safe`. Styles stay."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(safe(text), **options)  # before the layout, which measures it
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or not UNSAFE.search(segment.text):
+                yield segment
+            else:
+                yield Segment(safe(segment.text), segment.style)
