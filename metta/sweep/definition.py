@@ -133,6 +133,31 @@ def differences(old: SweepDefinition, new: SweepDefinition) -> list[str]:
     return [f"{path}: {before.get(path, '(absent)')} -> {after.get(path, '(absent)')}" for path in paths]
 
 
+def read_entry_point(record: SweepRecord) -> EntryPoint | None:
+    """What rebuilds the sweep, or None if nothing does.
+
+    Raises:
+        DefinitionError: it cannot be read.
+    """
+    try:
+        return None if record.entry_point is None else EntryPoint.model_validate(record.entry_point)
+    except ValidationError as error:
+        reason = reasons(error.errors(include_url=False))
+        raise DefinitionError(f"sweep {record.name!r}: its stored entry point cannot be read ({reason})") from None
+
+
+def definition_problem(record: SweepRecord) -> str | None:
+    """Why the definition or the entry point of a sweep cannot be read; None if both can."""
+    try:
+        _validated(record)
+        read_entry_point(record)
+    except DefinitionError as error:
+        return str(error)
+    except (ValueError, RecursionError) as error:
+        return _reason(error)
+    return None
+
+
 def read_definition(record: SweepRecord) -> SweepDefinition:
     """The stored definition of a sweep.
 
@@ -140,15 +165,22 @@ def read_definition(record: SweepRecord) -> SweepDefinition:
         DefinitionError: it cannot be read, with the reason.
     """
     try:
-        if record.damage:
-            raise ValueError(record.damage)
-        return SweepDefinition.model_validate(record.config)
+        return _validated(record)
     except (ValueError, RecursionError) as error:
-        reason = reasons(error.errors(include_url=False)) if isinstance(error, ValidationError) else str(error)
         raise DefinitionError(
-            f"sweep {record.name!r}: its stored definition cannot be read ({reason}); its trials are kept. "
+            f"sweep {record.name!r}: its stored definition cannot be read ({_reason(error)}); its trials are kept. "
             "To store it again, run the command that started the sweep with on_change=extend"
         ) from None
+
+
+def _validated(record: SweepRecord) -> SweepDefinition:
+    if record.damage:
+        raise ValueError(record.damage)
+    return SweepDefinition.model_validate(record.config)
+
+
+def _reason(error: Exception) -> str:
+    return reasons(error.errors(include_url=False)) if isinstance(error, ValidationError) else str(error)
 
 
 def open_sweep(

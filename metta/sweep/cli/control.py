@@ -230,15 +230,15 @@ def _append(store: Store, options: argparse.Namespace, outcome: Outcome | None) 
 
 def _entry_point(store: Store, name: str) -> EntryPoint:
     """The entry point that rebuilds the sweep."""
-    from metta.common.entry_point import EntryPoint
+    from metta.sweep.definition import read_entry_point
 
-    record = store.sweep(name)
-    if record.entry_point is None:
+    entry_point = read_entry_point(store.sweep(name))
+    if entry_point is None:
         raise UserError(
             f"sweep {name!r} was not started by tools/run.py, so it cannot be rebuilt; "
             "run the Python code that started it"
         )
-    return EntryPoint.model_validate(record.entry_point)
+    return entry_point
 
 
 def _build(entry_point: EntryPoint, options: argparse.Namespace) -> AbstractSweep:
@@ -252,13 +252,13 @@ def _alive(store: Store, name: str) -> int:
 
 def _command(store: Store, name: str) -> str:
     """How to resume the sweep, if the store has its command."""
-    from metta.common.entry_point import EntryPoint
+    from metta.sweep.definition import read_entry_point
     from metta.sweep.report.commands import with_store
 
-    entry_point = store.sweep(name).entry_point
+    entry_point = read_entry_point(store.sweep(name))
     if entry_point is None:
         return ""
-    return f"\nto resume it:\n  {with_store(EntryPoint.model_validate(entry_point), store.url).command()}"
+    return f"\nto resume it:\n  {with_store(entry_point, store.url).command()}"
 
 
 def _count(count: int, noun: str) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metta.common.errors import UserError
+from metta.common.urls import public_url
 from metta.sweep.cli.command import Commands, notice, opened, say
 
 if TYPE_CHECKING:
+    from metta.sweep.store.protocol import Store
     from metta.sweep.wandb.config import WandbConfig
 
 TITLE = "move sweeps"
@@ -48,7 +51,7 @@ def import_(options: argparse.Namespace) -> None:
 
     From another store, every sweep is copied, or only the one given by --name.
     """
-    from metta.sweep.definition import read_definition
+    from metta.sweep.definition import definition_problem, read_definition
     from metta.sweep.observations import ObservationReader
     from metta.sweep.store.transfer import import_trials, is_store, read_sweep, suffix
 
@@ -57,12 +60,14 @@ def import_(options: argparse.Namespace) -> None:
         say(options, f"{len(names)} sweeps copied: {', '.join(names)}", sweeps=names)
     elif suffix(options.file) == ".json":
         exported = read_sweep(options.file, options.name)  # before a store is created
+        if problem := definition_problem(exported[0]):
+            raise UserError(f"{public_url(options.file)}: the sweep's definition cannot be read: {problem}")
         with opened(options, create=True) as store:
             store.import_sweep(*exported)
             name = exported[0].name
             say(options, f"sweep {name!r} is in {store.url}", sweep=name)
     elif options.name is None:
-        raise UserError(f"{options.file} is a table of trials; name the sweep to add them to: --name NAME")
+        raise UserError(f"{public_url(options.file)} is a table of trials; name the sweep to add them to: --name NAME")
     else:
         with opened(options) as store:
             check = ObservationReader(read_definition(store.sweep(options.name))).refusal
@@ -72,16 +77,29 @@ def import_(options: argparse.Namespace) -> None:
 
 def _import_store(options: argparse.Namespace) -> list[str]:
     from metta.sweep.store import open_store
-    from metta.sweep.store.transfer import copy_sweep
 
     with closing(open_store(options.file, create=False)) as source:
         names = [record.name for record in source.sweeps()] if options.name is None else [options.name]
         with opened(options, create=True) as target:
             if taken := {record.name for record in target.sweeps()} & set(names):
                 raise UserError(f"store {target.url}: a sweep named {min(taken)!r} exists already; nothing was copied")
-            for name in names:
-                copy_sweep(source, target, name)
+            _copy_all(source, target, names)
     return names
+
+
+def _copy_all(source: Store, target: Store, names: Sequence[str]) -> None:
+    """Copy sweeps, all of them or none."""
+    from metta.sweep.store.transfer import copy_sweep
+
+    done: list[str] = []
+    try:
+        for name in names:
+            copy_sweep(source, target, name)
+            done.append(name)
+    except BaseException:
+        for name in done:
+            target.remove_sweep(name)
+        raise
 
 
 def copy(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from metta.common.data_dir import store_in_command
 from metta.common.entry_point import EntryPoint, metta_sweep_command
 from metta.sweep.analysis.conclusions import CONFIRMED_SEEDS, Conclusions
-from metta.sweep.definition import SweepDefinition, built_from_fields
+from metta.sweep.definition import SweepDefinition, built_from_fields, read_entry_point
 from metta.sweep.ending import may_be_extended, on_target
 from metta.sweep.report.format import about_text
 from metta.sweep.state import SweepState
@@ -94,10 +94,8 @@ def _price_text(conclusions: Conclusions, runs: int, similar: Sequence[Trial]) -
 
 def runner_entry_point(record: SweepRecord) -> EntryPoint | None:
     """The entry point with which `tools/run.py` starts the sweep again; None for a sweep of a function or a program."""
-    if record.entry_point is None:
-        return None
-    entry_point = EntryPoint.model_validate(record.entry_point)
-    return None if built_from_fields(entry_point) else entry_point
+    entry_point = read_entry_point(record)
+    return None if entry_point is None or built_from_fields(entry_point) else entry_point
 
 
 def retrain_command(
@@ -115,7 +113,7 @@ def retrain_command(
 
 
 def with_store(entry_point: EntryPoint, store_url: str) -> EntryPoint:
-    """The entry point with the store, unless that is the default, for its command. Entry points are stored without it."""
+    """The entry point with the store for a command, unless that is the default. They are stored without it."""
     store = store_in_command(store_url)
     if store is None:
         return entry_point

@@ -45,7 +45,7 @@ def dumps(value: Any) -> str:
 def loads(written: str | bytes) -> Any:
     """Read the output of `dumps`."""
     text = written if isinstance(written, str) else written.decode()
-    return json.loads(text, object_hook=_unmark) if _MARK in text else json.loads(text)
+    return json.loads(text, object_hook=unmark) if _MARK in text else json.loads(text)
 
 
 def read(written: Any) -> Any:
@@ -82,7 +82,8 @@ def _mark(value: Any) -> Any:
     return strict(value, lambda number: {_MARK: repr(number)})
 
 
-def _unmark(value: dict[str, Any]) -> Any:
+def unmark(value: dict[str, Any]) -> Any:
+    """The number that ``{"$float": "nan"}`` stands for; any other object as it is."""
     if value.keys() != {_MARK}:
         return value
     try:

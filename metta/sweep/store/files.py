@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import AbstractContextManager
+from http.client import HTTPException
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard, cast
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from metta.common.errors import UserError
+from metta.common.urls import public_text, public_url
 from metta.sweep.store import SCHEMES
+
+MOST_BYTES = 2**30
+"""A file that is larger is not read: a sweep of 20,000 trials with long learning curves has a tenth of it."""
 
 _ANSWER_SECONDS = 60.0
 
@@ -33,6 +39,11 @@ def is_url(place: str | Path) -> TypeGuard[str]:
     return isinstance(place, str) and "://" in place
 
 
+def refusal(place: str | Path, reason: str) -> TransferError:
+    """The error of a file: its place, without secrets, and what is wrong with it."""
+    return TransferError(f"{public_url(str(place))}: {public_text(reason, str(place))}")
+
+
 def read_text(place: str | Path) -> str:
     """
     Raises:
@@ -41,26 +52,31 @@ def read_text(place: str | Path) -> str:
     try:
         return read_bytes(place).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise TransferError(f"{place}: not a text file") from None
+        raise refusal(place, "not a text file in UTF-8") from None
 
 
 def read_bytes(place: str | Path) -> bytes:
     """
     Raises:
-        TransferError: the file cannot be read.
+        TransferError: the file cannot be read, or is larger than `MOST_BYTES`.
     """
     try:
-        if not is_url(place):
-            return Path(place).read_bytes()
-        if urlsplit(place).scheme in ("http", "https", "file"):
-            with urlopen(place, timeout=_ANSWER_SECONDS) as answer:
-                return bytes(answer.read())
-        fsspec = importlib.import_module("fsspec")
-        with fsspec.open(place) as file:
-            return bytes(file.read())
+        with _opened(place) as file:
+            content = bytes(file.read(MOST_BYTES + 1))
     except OSError as error:
-        raise TransferError(f"{place}: cannot be read: {error.strerror or error}") from None
+        raise refusal(place, f"cannot be read: {error.strerror or error}") from None
     except ImportError as error:
-        raise TransferError(f"{place}: cannot be read without the package {error.name}; pip install it") from None
-    except ValueError as error:
-        raise TransferError(f"{place}: cannot be read: {error}") from None
+        raise refusal(place, f"cannot be read without the package {error.name}; pip install it") from None
+    except (ValueError, HTTPException) as error:
+        raise refusal(place, f"cannot be read: {error or type(error).__name__}") from None
+    if len(content) > MOST_BYTES:
+        raise refusal(place, f"it has more than {MOST_BYTES / 2**30:g} GiB, the most that is read")
+    return content
+
+
+def _opened(place: str | Path) -> AbstractContextManager[Any]:
+    if not is_url(place):
+        return Path(place).open("rb")
+    if urlsplit(place).scheme in ("http", "https", "file"):
+        return cast(AbstractContextManager[Any], urlopen(place, timeout=_ANSWER_SECONDS))
+    return cast(AbstractContextManager[Any], importlib.import_module("fsspec").open(place))

@@ -2,7 +2,7 @@
 
 A hyperparameter's cell holds JSON, or the bare text of a string that no JSON reader would take. An empty cell says that
 the trial has no such hyperparameter; one whose value is null has ``null``. The cells of `error` and of the other texts
-hold the text itself, in JSON's quotes only where it would read as something else.
+hold the text itself, in JSON's quotes where it would read as something else or a spreadsheet would run it as a formula.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ import csv
 import importlib
 import io
 import json
+import re
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from metta.common.distribution import install_command
+from metta.common.errors import UserError
 from metta.sweep.store import encoding
 from metta.sweep.store.encoding import NotStorableError
-from metta.sweep.store.files import TransferError, read_bytes, read_text, suffix
+from metta.sweep.store.files import MOST_BYTES, TransferError, read_bytes, read_text, refusal, suffix
 from metta.sweep.store.protocol import Outcome
 from metta.sweep.store.results import as_float
 from metta.sweep.trial import Trial, TrialState
@@ -33,7 +36,12 @@ TableRow = tuple[dict[str, Any], Outcome | None]
 _PREFIXES = {"params": "params.", "metrics": "metrics.", "artefacts": "artefacts."}
 _COLUMNS = ("number", "state", "score", "cost", "attempts", "error", "created_at", "started_at", "ended_at")
 _RARE_COLUMNS = ("dropped", "cost_metric", "stopped", "share")
-_TEXTS = frozenset(("state", "error", "dropped", "cost_metric", "stopped"))
+_READ = frozenset(("state", "score", "cost", "share", "error", "dropped", "cost_metric", "stopped"))
+"""The columns that are read, besides those with a prefix."""
+_RUN_BY_SPREADSHEETS = re.compile(r"^[\t\r\n]|(^|[;\t])\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""Text that begins a formula (OWASP, CSV injection). Some spreadsheets take ; and tabs for the border of a cell."""
+MOST_ROWS = 1_000_000
+MOST_COLUMNS = 10_000
 _LONGEST_FIELD = 2**31 - 1
 _EXACT_AS_FLOAT = 2**53
 _LARGEST_INTEGER = 2**63 - 1
@@ -87,13 +95,13 @@ def read_table(place: str | Path) -> list[TableRow]:
     }
     read = readers.get(suffix(place))
     if read is None:
-        raise TransferError(f"{place}: the file's name must end in {', '.join(readers)}")
+        raise refusal(place, f"the file's name must end in {', '.join(readers)}")
     table = []
     for line, cells in enumerate(read(place), start=1):
         try:
             table.append(_parsed(cells))
         except _CellError as error:
-            raise TransferError(f"{place}: row {line}: {error}") from None
+            raise refusal(place, f"row {line}: {error}") from None
     return table
 
 
@@ -128,8 +136,9 @@ def _written(value: Any) -> str:
     """Text that reads as the same value."""
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, str) and value and _encodable(value) == value and _parse(value) == value:
-        return value
+    is_bare = isinstance(value, str) and value and not _RUN_BY_SPREADSHEETS.search(value)
+    if is_bare and _encodable(value) == value and _parse(value) == value:
+        return str(value)
     return json.dumps(value)
 
 
@@ -244,13 +253,15 @@ def _read_csv(place: str | Path) -> Iterator[dict[str, Any]]:
     text = io.StringIO(read_text(place), newline="")
     with _fields_of_any_length():
         try:
-            header, *lines = [line for line in csv.reader(text) if line] or [[]]
+            lines = (line for line in csv.reader(text, strict=True) if line)
+            header, found = next(lines, []), list(islice(lines, MOST_ROWS + 1))
         except csv.Error as error:
-            raise TransferError(f"{place}: not a table: {error}") from None
+            raise refusal(place, f"not a table: {error}") from None
     _check_columns(place, header)
-    for number, line in enumerate(lines, start=1):
+    _check_rows(place, len(found))
+    for number, line in enumerate(found, start=1):
         if len(line) != len(header):
-            raise TransferError(f"{place}: row {number}: it has {len(line)} cells, but the table {len(header)} columns")
+            raise refusal(place, f"row {number}: it has {len(line)} cells, but the table {len(header)} columns")
         yield {column: cell or None for column, cell in zip(header, line, strict=True)}
 
 
@@ -266,28 +277,44 @@ def _fields_of_any_length() -> Iterator[None]:
 def _check_columns(place: str | Path, names: Sequence[str]) -> None:
     if "state" not in names:
         shown = ", ".join(map(repr, names[:12]))
-        raise TransferError(f"{place}: there is no column 'state'; the table has {shown or 'none'}")
-    twice = [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
-    if twice:
-        raise TransferError(f"{place}: column {twice[0]}: it is there {names.count(twice[0])} times; keep one")
+        raise refusal(place, f"there is no column 'state'; the table has {shown or 'none'}")
+    if len(names) > MOST_COLUMNS:
+        raise refusal(place, f"it has {len(names):,} columns; at most {MOST_COLUMNS:,} are read")
+    (name, count), *_ = Counter(filter(None, names)).most_common(1)
+    if count > 1:
+        raise refusal(place, f"column {name}: it is there {count} times; keep one")
+
+
+def _check_rows(place: str | Path, count: int) -> None:
+    if count > MOST_ROWS:
+        raise refusal(place, f"it has more than {MOST_ROWS:,} rows, the most that are read")
 
 
 # ---- Parquet
 
 
 def _read_parquet(place: str | Path) -> list[dict[str, Any]]:
-    arrow, parquet = _pyarrow()
+    _, parquet = _pyarrow()
     content = io.BytesIO(read_bytes(place))
     try:
-        table = parquet.read_table(content)
-        _check_columns(place, table.column_names)
-        read = [
-            name for name in table.column_names if name in _TEXTS | {"score", "cost", "share"} or _is_prefixed(name)
-        ]
-        cells: list[dict[str, Any]] = table.select(read).to_pylist()
-    except (arrow.ArrowException, OSError):
-        raise TransferError(f"{place}: not a Parquet file") from None
+        file = parquet.ParquetFile(content)
+        _check_size(place, file.metadata)
+        _check_columns(place, file.schema_arrow.names)
+        read = [name for name in file.schema_arrow.names if name in _READ or _is_prefixed(name)]
+        cells: list[dict[str, Any]] = file.read(columns=read).to_pylist()
+    except UserError:
+        raise
+    except (Exception, MemoryError):  # of Arrow, and of Python for a value that it cannot hold
+        raise refusal(place, "not a Parquet file") from None
     return cells
+
+
+def _check_size(place: str | Path, metadata: Any) -> None:
+    """Refuse a file that is small but holds very much."""
+    _check_rows(place, metadata.num_rows)
+    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    if size > MOST_BYTES:
+        raise refusal(place, f"it holds more than {MOST_BYTES / 2**30:g} GiB, the most that is read")
 
 
 def _is_prefixed(column: str) -> bool:

@@ -5,20 +5,19 @@ What is read is a path or a URL: ``https://...``, or any that fsspec knows where
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from metta.sweep.store import encoding
-from metta.sweep.store.files import TransferError, is_store, is_url, read_text, suffix
+from metta.sweep.store import encoding, exported
+from metta.sweep.store.files import TransferError, is_store, is_url, refusal, suffix
 from metta.sweep.store.protocol import Outcome, Store, StoredDecision, SweepRecord, TrialHistory
 from metta.sweep.store.tables import TableRow, read_table, rows, write_csv, write_parquet
-from metta.sweep.trial import TrialState
+from metta.sweep.sweep_name import name_problem, normalised
 
 __all__ = [
     "Check",
@@ -42,8 +41,6 @@ Check = Callable[[Mapping[str, Any], Outcome | None], str | None]
 ExportedSweep = tuple[SweepRecord, list[TrialHistory], list[StoredDecision]]
 """A sweep, its trials and what was decided of them, as `Store.import_sweep` takes them."""
 
-_FORMAT = "metta-sweep 1"
-
 
 def copy_sweep(source: Store, target: Store, name: str, new_name: str | None = None) -> None:
     """Copy a sweep with all that is kept of it. A trial that runs in `source` is queued in `target`.
@@ -53,6 +50,7 @@ def copy_sweep(source: Store, target: Store, name: str, new_name: str | None = N
     Raises:
         SweepNotFoundError: `source` has no such sweep.
         SweepExistsError: `target` has a sweep of that name.
+        TransferError: the name breaks a rule.
     """
     record, decisions = source.sweep(name), source.decisions(name)  # before the curves that they were made from
     target.import_sweep(_renamed(record, new_name), source.histories(name), decisions)
@@ -93,19 +91,9 @@ def read_sweep(place: str | Path, new_name: str | None = None) -> ExportedSweep:
     Raises:
         TransferError: the file cannot be read, or was not written by `export_sweep`.
     """
-    try:
-        whole = encoding.loads(read_text(place))
-        if whole["format"] != _FORMAT:
-            raise TransferError(f"{place}: its format is {whole['format']!r}, not {_FORMAT!r}")
-        record = _record_adapter.validate_python(whole["sweep"])
-        histories = _histories_adapter.validate_python(whole["trials"])
-        decisions = _decisions_adapter.validate_python(whole.get("decisions", []))
-    except ValidationError as error:
-        raise TransferError(f"{place}: not a sweep exported as JSON: {_first_fault(error)}") from None
-    except (json.JSONDecodeError, LookupError, TypeError, ValueError, RecursionError):
-        raise TransferError(f"{place}: not a sweep exported as JSON") from None
-    _check_numbers(place, [history.trial.number for history in histories])
-    return _renamed(record, new_name), [_waiting(history) for history in histories], decisions
+    whole = exported.load(place)
+    record, histories = exported.record(place, whole.get("sweep")), exported.histories(place, whole.get("trials"))
+    return _renamed(record, new_name), histories, exported.decisions(place, whole.get("decisions", []))
 
 
 def import_trials(
@@ -123,12 +111,20 @@ def import_trials(
     for line, (params, outcome) in enumerate(table, start=1):
         reason = check(params, outcome) if outcome is None or outcome.dropped is None else None
         if reason is not None:
-            raise TransferError(f"{place}: row {line}: {reason}")
+            raise refusal(place, f"row {line}: {reason}")
     return store.append(sweep, table)
 
 
 def _renamed(record: SweepRecord, new_name: str | None) -> SweepRecord:
-    return replace(record, name=new_name or record.name)
+    """The record under its new name, if one is given.
+
+    Raises:
+        TransferError: the name breaks a rule, so no sweep could be started with it.
+    """
+    name = normalised(record.name if new_name is None else new_name)
+    if problem := name_problem(name):
+        raise TransferError(f"the name {name!r} cannot be that of a sweep: {problem}; give it another one")
+    return replace(record, name=name)
 
 
 # ---- JSON
@@ -142,9 +138,12 @@ def _write_json(
     path: Path, record: SweepRecord, histories: list[TrialHistory], decisions: list[StoredDecision]
 ) -> None:
     whole = {
-        "format": _FORMAT,
+        "format": exported.FORMAT,
         "sweep": _record_adapter.dump_python(record, exclude={"damage"}),
-        "trials": _histories_adapter.dump_python(histories, exclude={"__all__": {"trial": {"damage"}, "holder": True}}),
+        "trials": _histories_adapter.dump_python(
+            [exported.exportable(each) for each in histories],
+            exclude={"__all__": {"trial": {"damage"}, "holder": True}},
+        ),
         "decisions": _decisions_adapter.dump_python(decisions),
     }
     path.write_text(encoding.dumps(with_text_dates(whole)) + "\n")
@@ -157,21 +156,3 @@ def with_text_dates(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [with_text_dates(item) for item in value]
     return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-
-
-def _check_numbers(place: str | Path, numbers: list[int]) -> None:
-    for before, number in zip([-1, *numbers], numbers, strict=False):
-        if number <= before:
-            follows = f"after {before}" if before >= 0 else "at the start"
-            raise TransferError(f"{place}: trial {number} {follows}; the numbers must be 0 or more, and ascend")
-
-
-def _waiting(history: TrialHistory) -> TrialHistory:
-    if history.trial.state is not TrialState.RUNNING:
-        return history
-    return replace(history, trial=replace(history.trial, state=TrialState.QUEUED))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from metta.common.entry_point import EntryPoint
 from metta.common.plain import strict
-from metta.sweep.definition import read_definition
+from metta.sweep.definition import read_definition, read_entry_point
 from metta.sweep.report.commands import with_store
 from metta.sweep.report.json_data import progress_as_json
 from metta.sweep.report.terminal.console import PLAIN_SECONDS, print_ended, show_sweep
@@ -72,7 +72,7 @@ class WatchedSweep:
         self._revision = revision
         self._trials |= {trial.number: trial for trial in changed}
         record = self._store.sweep(self._name)
-        self._command = _command(record.entry_point, self._store.url)
+        self._command = _command(read_entry_point(record), self._store.url)
         trials = [trial for _, trial in sorted(self._trials.items())]
         state = SweepState.of(record, read_definition(record), trials, store_url=self._store.url)
         self.live = RunningSweep(state)
@@ -142,7 +142,7 @@ def watch_json(store: Store, name: str) -> None:
         watched.read()
 
 
-def _command(entry_point: dict[str, Any] | None, store_url: str) -> str:
+def _command(entry_point: EntryPoint | None, store_url: str) -> str:
     if entry_point is None:
         return ""
-    return f"; resume with: {with_store(EntryPoint.model_validate(entry_point), store_url).command()}"
+    return f"; resume with: {with_store(entry_point, store_url).command()}"
