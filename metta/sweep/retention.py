@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
+from urllib.parse import unquote
 
 from metta.common import shared_files
 from metta.common.data_dir import data_dir
+from metta.common.errors import UserError
+from metta.common.urls import public_url
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import SweepRecord
 from metta.sweep.trial import Trial
@@ -80,7 +83,7 @@ class Retention:
     def _remove_shared(self, trial: Trial) -> None:
         folder = self._shared(trial.number)
         for uri in trial.artefacts.values():
-            if folder is not None and uri.startswith(f"{folder}/"):
+            if folder is not None and _is_below(uri, folder):
                 shared_files.remove(uri)
 
 
@@ -97,6 +100,33 @@ def sweep_folder(record: SweepRecord) -> Path:
 def trial_folder(root: Path, number: int) -> Path:
     """The folder of a trial in the folder of its sweep."""
     return root / f"trial_{number:04d}"
+
+
+def require_written_by(state: SweepState, trial: Trial, uri: str) -> None:
+    """Refuse an artefact that its trial cannot have written, because anybody may have put its URI into the store.
+
+    A trial writes into its folder among the sweep's runs, and below the URL for policies into the folder of its run.
+
+    Raises:
+        UserError: the URI leads elsewhere.
+    """
+    policies = state.definition.tool.get("policies")
+    run = f"{state.name}.{trial.number:04d}"
+    shared = [f"{policies.rstrip('/')}/{run}"] if isinstance(policies, str) else []
+    own = trial_folder(sweep_folder(state.record).absolute(), trial.number).as_uri()
+    if not any(_is_below(uri, folder) for folder in (own, *shared)):
+        raise UserError(
+            f"trial {trial.number}: {public_url(uri)} is not read, because it is not where the sweep writes: {own}"
+        )
+
+
+def _is_below(uri: str, folder: str) -> bool:
+    """Whether a URI leads into a folder. Links and ``..`` are followed."""
+    path, root = artefact_path(uri), shared_files.local_path(folder)
+    if path is not None and root is not None:
+        return path.resolve() != root.resolve() and path.resolve().is_relative_to(root.resolve())
+    parts = unquote(uri.removeprefix(f"{folder}/")).split("/")
+    return uri.startswith(f"{folder}/") and ".." not in parts and not {"?", "#"} & set(uri)
 
 
 def artefact_path(uri: str) -> Path | None:

@@ -6,13 +6,14 @@ import importlib
 from typing import Any
 
 from metta.common.config import Config
+from metta.common.trust import OWN_PACKAGES
 
 
 class ToolTraits(Config):
     """What a sweep must know about its Tool. The defaults are those of a function or a program.
 
     A training Tool declares its own. Sweeps that were stored before traits existed take them from a table ``TRAITS``,
-    by tool class, in a module ``traits`` of the Tool's package.
+    by tool class, in a module ``traits`` of the Tool's package, if that is one of this distribution.
 
     Attributes:
         seed_path: the hyperparameter that is the seed; None if the Tool gets its seed in another way.
@@ -42,6 +43,8 @@ class ToolTraits(Config):
 def traits_of_older(tool_class: str) -> ToolTraits:
     """The traits of a Tool for a definition that was stored without them."""
     package = tool_class.partition(":")[0].rpartition(".")[0]
+    if package.partition(".")[0] not in OWN_PACKAGES:  # a stored text must not have other code imported
+        return ToolTraits()
     try:
         table: dict[str, Any] = getattr(importlib.import_module(f"{package}.traits"), "TRAITS", {})
         return ToolTraits.model_validate(table.get(tool_class, {}))

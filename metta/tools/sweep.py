@@ -13,6 +13,7 @@ from pydantic import Field, SkipValidation
 from metta.common.config import Overrides
 from metta.common.data_dir import default_store_url
 from metta.common.errors import UserError
+from metta.common.trust import require_own
 from metta.rl.launch import is_launched, leads
 from metta.sweep.abstract_sweep import AbstractSweep
 from metta.sweep.definition import SweepDefinition
@@ -119,7 +120,7 @@ class SweepTool(AbstractSweep):
 
 
 def retrain(
-    sweep_name: str, trial: int | None = None, seed: int | None = None, store: str | None = None
+    sweep_name: str, trial: int | None = None, seed: int | None = None, store: str | None = None, trust: bool = False
 ) -> AnyTrainingTool:
     """Train again with the hyperparameters of a sweep's trial.
 
@@ -128,6 +129,10 @@ def retrain(
         trial: the trial's number; by default the best trial.
         seed: a new seed, to see whether the score was luck; by default the trial's own seed.
         store: URL of the store; by default the one in the data folder.
+        trust: whether to import the Tool that the store names even if it is not in the present folder or in metta.
+
+    Raises:
+        UserError: the sweep or the trial does not exist, or its Tool is not trusted.
     """
     opened = open_store(store or default_store_url())
     try:
@@ -135,6 +140,8 @@ def retrain(
     finally:
         opened.close()
     definition, chosen = state.definition, _trial_to_retrain(state, trial)
+    if not trust:
+        require_own([definition.tool_class], Path.cwd(), "add --args trust=true")
     tool = _tool_class(definition).model_validate(definition.tool).update(state.params_of(chosen))
     if seed is not None:
         tool.override("trainer.seed", seed)

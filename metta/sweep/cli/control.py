@@ -35,13 +35,15 @@ def register(commands: Commands) -> None:
     dropped.add_argument("numbers", nargs="+", type=int, metavar="NUMBER", help="numbers of trials")
     dropped.add_argument("--reason", default="", metavar="TEXT", help="why, shown with the trial")
     dropped.add_argument("--undo", action="store_true", help="restore them")
-    commands.add(work, "work", "name")
+    worked = commands.add(work, "work", "name")
     confirmed = commands.add(confirm, "confirm", "name")
     confirmed.add_argument("--top", type=positive, default=3, metavar="K", help="the K best (default: %(default)s)")
     confirmed.add_argument("--trials", nargs="+", type=int, default=[], metavar="N", help="these trials instead")
     confirmed.add_argument(
         "--seeds", type=positive, default=5, metavar="S", help="seeds for each (default: %(default)s)"
     )
+    for parser in (worked, confirmed):
+        parser.add_argument("--trust", action="store_true", help="import what the store names, wherever it lies")
     queued, added = commands.add(enqueue, "enqueue", "name"), commands.add(add, "add", "name")
     for parser in (queued, added):
         parser.add_argument("params", nargs="+", metavar="PATH=VALUE", help="hyperparameters")
@@ -122,7 +124,8 @@ def _failed(store: Store, name: str) -> list[int]:
 def work(options: argparse.Namespace) -> int:
     """Work on a sweep together with its other drivers, on this or another machine.
 
-    Rebuilds the sweep from its stored entry point, in the current folder.
+    Rebuilds the sweep from its stored entry point, in the current folder. It says what it imports, and refuses code
+    that is not of this folder's project, unless you --trust everybody who can write to the store.
     """
     with opened(options) as store:
         entry_point = _entry_point(store, options.name)
@@ -242,8 +245,22 @@ def _entry_point(store: Store, name: str) -> EntryPoint:
 
 
 def _build(entry_point: EntryPoint, options: argparse.Namespace) -> AbstractSweep:
+    from metta.common.trust import require_own
+
     sys.path.insert(0, str(Path.cwd()))
+    imported = _imported(entry_point)
+    if not options.trust:
+        require_own(imported, Path.cwd(), "add --trust")
+    notice(f"importing {' and '.join(imported)}, which {options.name!r} in the store names")
+    if "program" in entry_point.args:
+        notice(f"and running its program: {entry_point.args['program']}")
     return cast("AbstractSweep", entry_point.build().override("store", options.store))
+
+
+def _imported(entry_point: EntryPoint) -> list[str]:
+    """What a stored entry point has imported: itself, and the function that it sweeps."""
+    named = [texts["function"] for texts in (entry_point.args, entry_point.overrides) if "function" in texts]
+    return [entry_point.path, *named]
 
 
 def _alive(store: Store, name: str) -> int:

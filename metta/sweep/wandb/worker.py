@@ -25,6 +25,7 @@ from metta.common.config import Config, flatten
 from metta.common.parent import when_parent_ends
 from metta.sweep.definition import DefinitionError, read_definition
 from metta.sweep.ranking import judged
+from metta.sweep.retention import require_written_by
 from metta.sweep.state import read_state
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Store, StoreError, SweepRecord, TrialHistory
@@ -175,6 +176,7 @@ class Sender:
         if policy is not None:
             metadata = {"sweep": self._record.name, "trial": trial.number, "score": shown.score}
             try:
+                require_written_by(read_state(self._store, self._request.sweep), trial, policy)
                 run.log_policy(policy, f"{self._record.name}-policy", metadata)
                 self._note(records.BEST, str(trial.number))
             except Exception as error:  # the trial counts more than its policy, which is where it was

@@ -18,6 +18,7 @@ from metta.sweep.cli import main
 from metta.sweep.report.html import page
 from metta.sweep.report.html.html_export import report_html, write_report
 from metta.sweep.report.plots.images import write_images
+from metta.sweep.retention import sweep_folder, trial_folder
 from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import Store
 from tests.sweep.report.conftest import EVIL, MADE
@@ -81,15 +82,21 @@ def test_a_sweep_without_scores_has_a_report(snapshot: Take, name: str) -> None:
     assert len(_data(html)["failures"]) == len({"empty": [], "failing": ["memory", "no"]}[name])
 
 
-def test_the_best_trials_animation_is_in_it(snapshot: Take, tmp_path: Path) -> None:
+def test_the_best_trials_animation_is_in_it(snapshot: Take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
     made = snapshot("made")
-    path = tmp_path / "an episode.gif"
-    path.write_bytes(b"GIF89a, not a real one")
     best = made.best
+    assert best is not None
+    path = trial_folder(sweep_folder(made.record), best.number) / "an episode.gif"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"GIF89a, not a real one")
     trials = [replace(t, artefacts={"gif": path.as_uri()}) if t is best else t for t in made.trials]
     assert base64.b64encode(path.read_bytes()).decode() in report_html(replace(made, trials=trials))
-    path.unlink()
+    path.rename(tmp_path / "elsewhere.gif")
     assert "data:image/gif" not in report_html(replace(made, trials=trials))
+    uri = (tmp_path / "elsewhere.gif").as_uri()
+    trials = [replace(t, artefacts={"gif": uri}) if t is best else t for t in made.trials]
+    assert "data:image/gif" not in report_html(replace(made, trials=trials)), "its trial did not write it"
 
 
 def test_the_command_writes_it(url: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import wandb
 
+from metta.sweep.retention import sweep_folder, trial_folder
 from metta.sweep.state import read_state
 from metta.sweep.store.protocol import Driver, Outcome, Store
 from metta.sweep.trial import Progress, TrialState
@@ -141,12 +142,15 @@ def test_another_sweep_of_that_name_has_other_runs(mirror: Mirror, store: Store,
     assert records.run_id(record, 0) == records.run_id(replace(record, config={}), 0)
 
 
-def test_the_best_policy_is_an_artefact(mirror: Mirror, store: Store, run_trial: RunTrial, tmp_path: Path) -> None:
-    policy = tmp_path / "a policy"
-    policy.mkdir()
-    (policy / "weights.bin").write_bytes(b"weights")
+def test_the_best_policy_is_an_artefact(
+    mirror: Mirror, store: Store, run_trial: RunTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
     store.update_sweep("arena", SEARCH)
     for number, score in enumerate((0.5, 0.25, 0.75)):
+        policy = trial_folder(sweep_folder(store.sweep("arena")), number) / "a policy"
+        policy.mkdir(parents=True)
+        (policy / "weights.bin").write_bytes(b"weights")
         run_trial(number, score, artefacts={"policy": policy.as_uri()})
     best = read_state(store, "arena").best
     assert best is not None
@@ -157,6 +161,19 @@ def test_the_best_policy_is_an_artefact(mirror: Mirror, store: Store, run_trial:
     assert [artefact["runName"] for artefact in mine] == [mirror.run(best.number).name], "and once only"
     assert {artefact["state"] for artefact in mine} == {"COMMITTED"}
     assert mirror.server.files[f"{mine[0]['id']}/weights.bin"] == b"weights"
+
+
+def test_a_policy_that_the_sweep_did_not_write_is_not_sent(
+    mirror: Mirror, store: Store, run_trial: RunTrial, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("secret")
+    store.update_sweep("arena", SEARCH)
+    run_trial(0, artefacts={"policy": tmp_path.as_uri()})
+    mirror.log_policy = True
+    said = mirror.send(store)
+    assert "is not read, because it is not where the sweep writes" in str([each.get("reason") for each in said])
+    assert said[-1]["event"] == "sent"
+    assert b"secret" not in mirror.server.files.values()
 
 
 def test_a_policy_that_is_gone_does_not_hold_up_its_trial(mirror: Mirror, store: Store, run_trial: RunTrial) -> None:

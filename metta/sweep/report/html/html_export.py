@@ -15,7 +15,9 @@ from metta.common.errors import UserError
 from metta.common.files import write_whole
 from metta.sweep.report import plots
 from metta.sweep.report.html import page
+from metta.sweep.retention import require_written_by
 from metta.sweep.state import SweepState
+from metta.sweep.trial import Trial
 
 LARGEST_GIF = 1_500_000
 """The largest animation of the best trial, in bytes, that a report contains."""
@@ -96,7 +98,7 @@ def _gif(sweep: SweepState) -> str:
     for trial in [sweep.conclusions.best] if sweep.conclusions.best else []:
         for uri in trial.artefacts.values():
             path = Path(unquote(urlsplit(uri).path))
-            if uri.startswith("file://") and path.suffix == ".gif" and path.is_file():
+            if uri.startswith("file://") and path.suffix == ".gif" and path.is_file() and _is_own(sweep, trial, uri):
                 if path.stat().st_size > LARGEST_GIF:
                     return ""
                 image = base64.b64encode(path.read_bytes()).decode()
@@ -106,3 +108,12 @@ def _gif(sweep: SweepState) -> str:
                     f'<img class="gif" alt="an episode" src="data:image/gif;base64,{image}"></section>'
                 )
     return ""
+
+
+def _is_own(sweep: SweepState, trial: Trial, uri: str) -> bool:
+    """Whether the trial wrote the file; somebody may have put any name into the store."""
+    try:
+        require_written_by(sweep, trial, uri)
+    except UserError:
+        return False
+    return True
