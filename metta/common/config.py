@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Annotated, Any, Self, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -27,8 +27,31 @@ class ConfigError(UserError, ValueError):
         self.paths = tuple(paths)
 
 
-class Config(BaseModel):
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+
+class _ConfigType(ModelMetaclass):
+    """Lets a configuration that is made in code refuse its values in our words, not in pydantic's."""
+
+    if not TYPE_CHECKING:  # which would hide the arguments of every configuration
+
+        def __call__(cls, *args: Any, **values: Any) -> Any:
+            if args:
+                some = ", ".join(f"{name}=..." for name in list(cls.model_fields)[:3])
+                raise ConfigError(f"{cls.__name__} takes its settings by name: {cls.__name__}({some})")
+            try:
+                return super().__call__(**values)
+            except ValidationError as error:
+                raise ConfigError(f"{cls.__name__}: {explain(error, cls, {})}") from None
+
+
+class Config(BaseModel, metaclass=_ConfigType):
     """Base of every configuration.
+
+    A value that does not fit is a `ConfigError`, and with pydantic's own `model_validate` a `ValidationError`.
 
     Example:
         >>> class Optimizer(Config):
@@ -40,6 +63,14 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    if not TYPE_CHECKING:  # which would hide that a field does not exist
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            try:
+                super().__setattr__(name, value)
+            except ValidationError as error:
+                raise ConfigError(explain(error, type(self), {name: value})) from None
 
     def override(self, path: str, value: Any) -> Self:
         """Set the field at dotted `path`, validated as that field's own type, and return self.
@@ -201,8 +232,10 @@ def _explain_field(
 ) -> str:
     if not name:
         values = ", ".join(f"{where}{path}={show_value(value)}" for path, value in given.items())
-        return f"{values}: {reasons(details)}"
+        return f"{values}: {reasons(details)}" if values else reasons(details)
     only, *others = details
+    if only["type"] in ("missing", "extra_forbidden") and not others:
+        return f"{where}{reasons(details, model=model)}"
     if len(only["loc"]) > 1 and not others:
         place = ".".join(str(part) for part in only["loc"])
         return f"{where}{place}: {_described(only['input'])} does not fit: {reasons(details, len(only['loc']))}"
@@ -228,14 +261,60 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
     return {path: shorten(path) for path in unique}
 
 
-def reasons(details: Iterable[ErrorDetails], depth: int = 0) -> str:
-    """Why pydantic refused a value that is `depth` levels below the validated one."""
+def reasons(details: Iterable[ErrorDetails], depth: int = 0, model: type[BaseModel] | None = None) -> str:
+    """Why pydantic refused a value that is `depth` levels below the validated one.
+
+    Args:
+        model: the class of the validated value; its fields are named where one does not exist.
+    """
     lines = []
     for detail in details:
-        place = ".".join(str(part) for part in detail["loc"][depth:])
-        reason = re.sub(r"^(Value error|Assertion failed), ", "", detail["msg"])
-        lines.append(f"{place}: {reason}" if place else reason)
+        place, reason = ".".join(str(part) for part in detail["loc"][depth:]), _reason(detail, model)
+        lines.append(f"{place}{' ' if reason.startswith('is ') else ': '}{reason}" if place else reason)
     return "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
+
+
+_OUR_WORDS = (
+    (r"^(Value error|Assertion failed), ", ""),
+    (r"^Input should ", "must "),
+    (r"greater than or equal to", "at least"),
+    (r"less than or equal to", "at most"),
+    (r", unable to parse.*", ""),
+)
+"""Patterns in pydantic's messages, with what we say instead."""
+
+
+def _reason(detail: ErrorDetails, model: type[BaseModel] | None) -> str:
+    """One refusal of pydantic, in our words."""
+    if detail["type"] == "missing":
+        return "is missing"
+    if detail["type"] == "extra_forbidden":
+        *parents, name = detail["loc"]
+        fields = _fields_at(model, parents)
+        return "there is no such setting" + (f"; {nearest(str(name), fields)}" if fields else "")
+    if detail["type"] == "literal_error" and isinstance(detail["input"], str):
+        return f"{detail['input']!r} is not valid; {nearest(detail['input'], _quoted(detail['ctx']['expected']))}"
+    reason = detail["msg"]
+    for pattern, words in _OUR_WORDS:
+        reason = re.sub(pattern, words, reason)
+    return reason
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
+
+
+def _fields_at(model: Any, place: Sequence[int | str]) -> list[str]:
+    """The names of the fields of the model at a place within another; none where that is not known."""
+    for name in place:
+        field = model.model_fields.get(name) if _is_model(model) else None
+        members = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        model = next(filter(_is_model, members), None)
+    return list(model.model_fields) if _is_model(model) else []
+
+
+def _is_model(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, BaseModel)
 
 
 def _described(value: Any) -> str:

@@ -57,6 +57,9 @@ class EntryPoint(Config):
         except ValidationError as error:
             where = self.path if inspect.isclass(target) else origin(error)
             raise UserError(f"{where}: {error.title}: {reasons(error.errors(include_url=False))}") from error
+        except ConfigError as error:
+            where = self.path if inspect.isclass(target) else origin(error)
+            raise UserError(f"{where}: {error}") from error
         if not isinstance(tool, Tool):
             raise UserError(f"{self.path} returned {type(tool).__name__}, not a Tool")
         overrides = {**{name: text for name, text in self.args.items() if name in moved}, **self.overrides}
@@ -143,7 +146,8 @@ def parameters(target: Target) -> dict[str, Parameter]:
 def origin(error: BaseException) -> str:
     """The file and line, outside pydantic and the import system, that `error` comes from."""
     frames = traceback.extract_tb(error.__traceback__)
-    written = [frame for frame in frames if "pydantic" not in frame.filename and not frame.filename.startswith("<")]
+    passed_over = ("pydantic", "<", inspect.getfile(Config))
+    written = [frame for frame in frames if not any(part in frame.filename for part in passed_over)]
     return f"{os.path.relpath(written[-1].filename)}:{written[-1].lineno}" if written else "the command"
 
 

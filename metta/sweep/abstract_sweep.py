@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import Field, ValidationError, field_validator
 from rich.markup import escape
 
-from metta.common.config import Config, reasons
+from metta.common.config import Config, explain
 from metta.common.console import Console
 from metta.common.data_dir import default_store_url, resolved_store_url
 from metta.common.entry_point import EntryPoint
@@ -244,6 +244,7 @@ def exit_status(state: SweepState) -> int:
 
 
 AnySweep = TypeVar("AnySweep", bound=AbstractSweep)
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 def assemble(kind: type[AnySweep], fields: Mapping[str, Any], where: str) -> AnySweep:
@@ -265,7 +266,12 @@ def assemble(kind: type[AnySweep], fields: Mapping[str, Any], where: str) -> Any
             raise UserError(f"{where}: there is no {name!r}; {nearest(name, names)}")
         next(values for model, values in homes if name in model.model_fields)[name] = value
     (_, protein), (_, sweep), (_, tool) = homes
+    sweep["protein"] = _made(ProteinConfig, protein, where)
+    return _made(kind, {"sweep": _made(SweepConfig, sweep, where), **tool}, where)
+
+
+def _made(model: type[AnyConfig], fields: Mapping[str, Any], where: str) -> AnyConfig:
     try:
-        return kind(sweep=SweepConfig(**sweep, protein=ProteinConfig(**protein)), **tool)
+        return model.model_validate(fields)
     except ValidationError as error:
-        raise UserError(f"{where}: {reasons(error.errors(include_url=False))}") from None
+        raise UserError(f"{where}: {explain(error, model, fields)}") from None

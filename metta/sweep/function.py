@@ -24,6 +24,7 @@ from metta.sweep.definition import SweepDefinition
 from metta.sweep.ending import may_be_extended
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.protocol import Executor
+from metta.sweep.foreign_ranges import refuse_foreign
 from metta.sweep.mishaps import MISHAP
 from metta.sweep.observations import own_values
 from metta.sweep.protein_config import ProteinSettings
@@ -77,6 +78,15 @@ class RunningTrial:
             self.stopped = True
         return not self.stopped
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("suggest_"):
+            example = '"lr": {"min": 1e-5, "max": 0.1, "distribution": "log_normal"}'
+            raise AttributeError(
+                f"{name} is Optuna's. Here `parameters` declares each range, such as {example}, "
+                'and the function reads config["lr"]'
+            )
+        raise AttributeError(f"{type(self).__name__} has no {name!r}; {nearest(name, _PUBLIC)}")
+
     def restart_clock(self) -> None:
         """Start counting seconds here, so that setup such as loading data is not part of the trial's cost."""
         self._started = time.perf_counter()
@@ -86,6 +96,8 @@ class RunningTrial:
         """Seconds since the function was called, or since `restart_clock`."""
         return time.perf_counter() - self._started
 
+
+_PUBLIC = [name for name in dir(RunningTrial) if not name.startswith("_")]
 
 Function = Callable[[dict[str, Any], RunningTrial], Metrics | float | None]
 """Takes hyperparameters, nested as in `parameters`, and the trial; returns its metrics by name, or one number, the
@@ -301,6 +313,7 @@ def function_sweep(
 ) -> FunctionSweep:
     """The sweep that `optimize` runs, as a Tool, for an experiment that `tools/run.py` starts."""
     loaded: Function = _loaded(function)
+    refuse_foreign(parameters, "parameters")
     given = {"metric": metric, "parameters": parameters, "num_trials": num_trials, "function": loaded}
     return assemble(FunctionSweep, {**given, **fields, "sweep_name": name or _new_name(loaded)}, "optimize")
 

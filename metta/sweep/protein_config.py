@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
-from metta.common.config import Config, flatten
+from metta.common.config import Config, flatten, reasons
 from metta.common.plain import plain, plain_float, plain_number, shown
 from metta.sweep.constraints import Constraint
 from metta.sweep.distributions import KINDS, Distribution
+from metta.sweep.foreign_ranges import foreign
 
 Method = Literal["bayes", "random", "grid"]
 """How hyperparameters are chosen."""
@@ -62,6 +63,8 @@ class ParameterConfig(Config):
     def _choices_make_it_categorical(cls, data: Any) -> Any:
         if isinstance(data, Mapping) and data.get("choices") is not None and "distribution" not in data:
             return {**data, "distribution": "categorical"}
+        if isinstance(data, Mapping) and (problem := foreign(data)) is not None:
+            raise ValueError(problem)
         return data
 
     @field_validator("min", "max", "mean", "step", mode="before")
@@ -286,11 +289,7 @@ def _build_leaf(value: Any, path: str) -> Any:
     try:
         return ParameterConfig.model_validate(value)
     except ValidationError as error:
-        reasons = [
-            ".".join([*map(str, detail["loc"]), ""]).replace(".", ": ", 1).removeprefix(": ") + _message(detail["msg"])
-            for detail in error.errors()
-        ]
-        raise ValueError(f"{path}: {'; '.join(reasons)}") from None
+        raise ValueError(f"{path}: {reasons(error.errors(include_url=False), model=ParameterConfig)}") from None
 
 
 def _fixed(value: Any) -> Any:
@@ -301,10 +300,6 @@ def _fixed(value: Any) -> Any:
         return plain(value)
     except TypeError:
         return value
-
-
-def _message(message: str) -> str:
-    return message.removeprefix("Value error, ")
 
 
 def _merge(one: dict[str, Any], other: dict[str, Any], path: str) -> dict[str, Any]:

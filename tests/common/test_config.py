@@ -194,12 +194,12 @@ def test_private_attributes_below_stay() -> None:
         ("table.b", {}, "table.b: table has no 'b'; valid: a"),
         ("maybe.low", 1, "maybe.low: maybe is null and has no fields; set maybe as a whole"),
         ("name.first", 1, "name.first: name is of type str, which has no fields"),
-        ("seed", "abc", "seed: 'abc' (str) does not fit int | None: Input should be a valid integer"),
-        ("seed", -3, "seed: -3 (int) does not fit int | None: Input should be greater than or equal to 0"),
+        ("seed", "abc", "seed: 'abc' (str) does not fit int | None: must be a valid integer"),
+        ("seed", -3, "seed: -3 (int) does not fit int | None: must be at least 0"),
         ("range.scale", "a", "range.scale: 'a' (str) does not fit float | Literal['auto']: "),
         ("ranges.0.low", 5, "ranges.0.low=5: low (5) must be below high (1)"),
-        ("names", ["a", 2], "names.1: 2 (int) does not fit: Input should be a valid string"),
-        ("maybe", {"lw": 2}, "maybe.lw: 2 (int) does not fit: Extra inputs are not permitted"),
+        ("names", ["a", 2], "names.1: 2 (int) does not fit: must be a valid string"),
+        ("maybe", {"lw": 2}, "maybe.lw: there is no such setting; did you mean 'low'? valid: low, high, scale"),
     ],
 )
 def test_errors_say_where_what_and_what_is_expected(path: str, value: Any, message: str) -> None:

@@ -87,15 +87,16 @@ def _converted(param: Any) -> ParameterConfig:
     factor = getattr(space, "rounding_factor", 1) if space.is_integer else 1
     low, high, middle = _bounds(name, kind, space, centre, base)
     width = (kind.warp(high, base) - kind.warp(low, base)) / space.scale
+    fields = {
+        "min": low,
+        "max": high,
+        "distribution": kind.whole if space.is_integer and kind.whole else kind.distribution,
+        "mean": middle,
+        "step": None if factor == 1 else factor,
+        "scale": min(1.0, SEARCH_RADIUS / width),
+    }
     try:
-        return ParameterConfig(
-            min=low,
-            max=high,
-            distribution=kind.whole if space.is_integer and kind.whole else kind.distribution,
-            mean=middle,
-            step=None if factor == 1 else factor,
-            scale=min(1.0, SEARCH_RADIUS / width),
-        )
+        return ParameterConfig.model_validate(fields)
     except ValidationError as error:
         raise UserError(f"{name}: {reasons(error.errors(include_url=False))}") from None
 

@@ -249,6 +249,6 @@ def _range(path: str, fields: Mapping[str, Any]) -> ParameterConfig:
 
 def _choices(path: str, choices: Sequence[Any]) -> ParameterConfig:
     try:
-        return ParameterConfig(choices=list(choices), distribution="categorical")
+        return ParameterConfig.model_validate({"choices": list(choices)})
     except ValidationError as error:
         raise UserError(f"{path}: {reasons(error.errors(include_url=False))}") from None

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from metta.common.config import reasons
+from metta.common.config import ConfigError, reasons
 from metta.common.errors import UserError, nearest
 from metta.sweep.interop.ranges import mended_range
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig, ProteinSettings
@@ -120,8 +120,8 @@ def from_pufferlib(sweep: Mapping[str, Any], whole: Collection[str] = ()) -> Pro
     try:
         settings = ProteinSettings(max_suggestion_cost=sweep.get("max_suggestion_cost"))
         return ProteinConfig(metric=metric, goal=goal, parameters=spaces, settings=settings)
-    except ValidationError as error:
-        raise UserError(f"sweep: {reasons(error.errors(include_url=False))}") from None
+    except ConfigError as error:
+        raise UserError(f"sweep: {error}") from None
 
 
 def _metric(sweep: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -176,7 +176,7 @@ def _is_space(node: Mapping[str, Any]) -> bool:
 
 def _choices(values: Any, path: str) -> ParameterConfig:
     try:
-        return ParameterConfig(choices=values, distribution="categorical")
+        return ParameterConfig.model_validate({"choices": values, "distribution": "categorical"})
     except ValidationError as error:
         raise UserError(f"sweep.{path}: {reasons(error.errors(include_url=False))}") from None
 

@@ -16,6 +16,7 @@ from metta.common.errors import UserError, nearest
 from metta.sweep.abstract_sweep import AbstractSweep, assemble
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.ending import may_be_extended
+from metta.sweep.foreign_ranges import refuse_foreign
 from metta.sweep.program.call import Program
 from metta.sweep.program.existence import check_exists
 from metta.sweep.program.metric_option import parse_metric
@@ -142,6 +143,7 @@ def from_file(
     else:
         fields = data | ({} if program is None else {"program": program})
         _refuse_wandb_parameters(fields.get("parameters"), f"{file}: parameters")
+        refuse_foreign(fields.get("parameters"), f"{file}: parameters")
         _split_metric(fields, file)
         fields |= {} if metric is None else _own_metric(parse_metric(metric))
         if isinstance(fields.get("parameters"), dict):

@@ -312,9 +312,9 @@ def test_a_row_that_teaches_nothing_is_refused_with_its_table(other: Store, tmp_
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("state", "done", "0.trial.state: Input should be 'queued'"),
+        ("state", "done", "0.trial.state: must be 'queued'"),
         ("number", -1, "trial -1 at the start; the numbers must be 0 or more"),
-        ("params", [1], "0.trial.params: Input should be a valid dictionary"),
+        ("params", [1], "0.trial.params: must be a valid dictionary"),
     ],
 )
 def test_a_wrong_structure_is_refused_with_its_place(
