@@ -18,6 +18,7 @@ from metta.common.logging import quiet_terminal
 from metta.common.terminal import say
 from metta.sweep.cli import browse, completion, control, init, look, move, run
 from metta.sweep.cli.command import SWEEPS, Commands
+from metta.sweep.cli.parser import Parser
 from metta.sweep.sweep_name import normalised
 
 GROUPS = (init, run, look, browse, control, move, completion)
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="metta-sweep",
         usage="metta-sweep COMMAND ...",
         description="Look at, control and move sweeps, from any terminal that reaches the store.",

@@ -21,7 +21,7 @@ def register(commands: Commands) -> None:
     served.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     served.add_argument("--port", type=int, default=PORT, help="port to listen on, 0 for any (default: %(default)s)")
     served.add_argument("--no-browser", action="store_true", help="only print the address")
-    written = commands.add(report, "report", "name")
+    written = commands.add(report, "report", "name", latest=True)
     written.add_argument("--to", type=Path, metavar="FILE", help="default: NAME.html")
     written.add_argument("--png", type=Path, metavar="FOLDER", help="also write the plots as PNG files to this folder")
 

@@ -23,6 +23,8 @@ Run = Callable[[argparse.Namespace], int | None]
 """Runs a command; returns its exit status, or None for 0."""
 
 
+NO_SWEEP = "run a sweep first, or say where yours is: --store URL, or METTA_DATA_DIR, the folder that has sweeps.db"
+
 SWEEPS = ("name", "a", "b")
 """Positional arguments that are names of sweeps."""
 
@@ -40,7 +42,9 @@ class Commands:
         """Start a group: the help lists the commands added after this under `title`."""
         self._groups.append((title, {}))
 
-    def add(self, run: Run, name: str, *arguments: str, store: bool = True) -> argparse.ArgumentParser:
+    def add(
+        self, run: Run, name: str, *arguments: str, store: bool = True, latest: bool = False
+    ) -> argparse.ArgumentParser:
         """Add a command.
 
         Args:
@@ -48,6 +52,7 @@ class Commands:
             name: of the command.
             arguments: names of its positional arguments.
             store: whether it has the option --store.
+            latest: whether its sweep may be left out, and is then the latest one; see `opened`.
 
         Returns:
             Its parser, for further arguments. --json is there already.
@@ -59,13 +64,15 @@ class Commands:
             name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         for argument in arguments:
-            action = parser.add_argument(argument, help="the sweep's name" if argument in SWEEPS else None)
+            optional: dict[str, Any] = {"nargs": "?"} if latest else {}
+            text = "the sweep's name" + (" (default: the latest sweep)" if latest else "")
+            action = parser.add_argument(argument, help=text if argument in SWEEPS else None, **optional)
             if argument in SWEEPS:
                 action.completer = _sweep_names  # type: ignore[attr-defined]  # argcomplete looks for it
         if store:
             parser.add_argument("--store", metavar="URL", default=default_store_url(), help=_default_store_text())
         parser.add_argument("--json", action="store_true", help="print JSON")
-        parser.set_defaults(command=run)
+        parser.set_defaults(command=run, latest=latest)
         return parser
 
     def overview(self) -> str:
@@ -95,10 +102,28 @@ def _sweep_names(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 
 def opened(options: argparse.Namespace, create: bool = False) -> closing[Store]:
-    """The store that --store names, closed at the end of the block."""
+    """The store that --store names, closed at the end of the block.
+
+    Where the command may take the latest sweep and no name was typed, `options.name` is then its name.
+    """
     from metta.sweep.store import open_store
 
-    return closing(open_store(options.store, create=create))
+    store = open_store(options.store, create=create)
+    if getattr(options, "latest", False) and options.name is None:
+        options.name = _latest(store)
+        notice(f"the latest sweep: {options.name}")
+    return closing(store)
+
+
+def _latest(store: Store) -> str:
+    """The sweep that was begun last, and not to confirm another one."""
+    from metta.sweep.analysis.confirmation import SUFFIX
+
+    records = store.sweeps()
+    own = [record for record in records if not record.name.endswith(SUFFIX)] or records
+    if not own:
+        raise UserError(f"store {store.url} has no sweep yet; {NO_SWEEP}")
+    return max(own, key=lambda record: record.created_at).name
 
 
 def positive(text: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from metta.common.errors import UserError
 from metta.common.terminal import safe, say
-from metta.sweep.cli.command import Commands, opened, positive
+from metta.sweep.cli.command import NO_SWEEP, Commands, notice, opened, positive
 
 if TYPE_CHECKING:
     from metta.common.console import Console
@@ -23,16 +23,18 @@ MANY, BEST = 50, 20
 
 
 def register(commands: Commands) -> None:
-    shown = commands.add(show, "show", "name")
+    shown = commands.add(show, "show", "name", latest=True)
     shown.add_argument("--top", type=positive, metavar="N", help="only the first N, in the order of --sort or the best")
     shown.add_argument("--state", action="append", default=[], choices=STATES, help="only this state; may be repeated")
     shown.add_argument("--pareto", action="store_true", help="only the Pareto front of score and cost")
     shown.add_argument(
         "--sort", metavar="BY", help="score, number, cost, attempts, ended, a hyperparameter or a metric"
     )
-    commands.add(watch, "watch", "name")
-    commands.add(trial, "trial", "name").add_argument("number", type=int, help="the trial's number")
-    found = commands.add(best, "best", "name")
+    commands.add(watch, "watch", "name", latest=True)
+    commands.add(trial, "trial", "name", latest=True).add_argument(
+        "number", type=_trial_number, help="the trial's number"
+    )
+    found = commands.add(best, "best", "name", latest=True)
     found.add_argument("--max-cost", type=float, metavar="X", help="only among trials that cost at most this")
     found.add_argument("--measured", action="store_true", help="the top trial: the best score as measured")
     shape = found.add_mutually_exclusive_group()
@@ -40,6 +42,12 @@ def register(commands: Commands) -> None:
     shape.add_argument("--yaml", action="store_true", help="print only YAML")
     commands.add(compare, "compare", "a", "b")
     commands.add(list_sweeps, "list")
+
+
+def _trial_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a trial, such as 0")
+    return int(text)
 
 
 def show(options: argparse.Namespace) -> None:
@@ -78,7 +86,8 @@ def show(options: argparse.Namespace) -> None:
 def watch(options: argparse.Namespace) -> None:
     """Watch a running sweep, from any machine that reaches the store.
 
-    Ends with the sweep; Ctrl-C ends only the watching. With --json, prints a line for each change.
+    Ends with the sweep, or when nobody works on it; Ctrl-C ends only the watching. With --json, prints a line for
+    each change.
     """
     from metta.sweep.report.terminal.watch import watch as watch_sweep
     from metta.sweep.report.terminal.watch import watch_json
@@ -89,6 +98,8 @@ def watch(options: argparse.Namespace) -> None:
             return
         console = _console()
         watched = watch_sweep(console, store, options.name)
+        if not watched.over:
+            notice(f"nobody works on {options.name} now, so there is nothing to watch")
         _print_outcome(console, watched.state)
 
 
@@ -211,7 +222,7 @@ def list_sweeps(options: argparse.Namespace) -> None:
             row["created_at"],
         )
     console = _console()
-    console.print(table if rows else f"no sweeps in {store.url}", highlight=False)
+    console.print(table if rows else f"no sweeps in {store.url}; {NO_SWEEP}", highlight=False, soft_wrap=not rows)
     for row in rows:
         if row["problem"]:
             console.print(row["problem"], style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -372,7 +372,10 @@ def _check_sqlite_file(path: Path, shown: str, create: bool) -> None:
         raise StoreError(f"store {shown}: this is a folder; name a file in it")
     if not path.exists():
         if not create:
-            raise StoreError(f"store {shown}: there is no such file")
+            raise StoreError(
+                f"store {shown}: there is no such file. Run a sweep first, or say where yours is: --store URL, or "
+                "METTA_DATA_DIR, the folder that has sweeps.db"
+            )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -118,10 +118,10 @@ class WatchedSweep:
 
 
 def watch(console: Console, store: Store, name: str) -> WatchedSweep:
-    """Show a sweep until it is over, and return its final state."""
+    """Show a sweep until it is over or nobody works on it, and return its final state."""
     watched = WatchedSweep(store, name)
     with LiveDisplay(console, PLAIN_SECONDS) as display:
-        while not watched.over:
+        while watched.drivers:
             show_sweep(display, watched.live, at_once=True)
             time.sleep(POLL_SECONDS)
             for trial in watched.read():
@@ -130,12 +130,12 @@ def watch(console: Console, store: Store, name: str) -> WatchedSweep:
 
 
 def watch_json(store: Store, name: str) -> None:
-    """Print a sweep as a line of JSON whenever it has changed, until it is over."""
+    """Print a sweep as a line of JSON whenever it has changed, until it is over or nobody works on it."""
     watched, before = WatchedSweep(store, name), None
     while True:
         if (now := watched.as_json()) != before:
             print(json.dumps(now, allow_nan=False), flush=True)
-        if watched.over:
+        if not watched.drivers:
             return
         before = now
         time.sleep(POLL_SECONDS)
