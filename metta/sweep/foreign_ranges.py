@@ -88,7 +88,10 @@ def foreign(value: Any) -> str | None:
 
 
 def _foreign_list(values: Sequence[Any]) -> str | None:
-    """A list of different values, which may be a range, choices, or one fixed value."""
+    """A list of different values, which may be a range, choices, or one fixed value.
+
+    Two numbers close together, such as Adam's betas [0.9, 0.99], are taken for one fixed value.
+    """
     scalars = all(isinstance(value, str | int | float) for value in values)
     if not scalars or len(values) < 2 or len(set(values)) < len(values):
         return None
@@ -98,6 +101,8 @@ def _foreign_list(values: Sequence[Any]) -> str | None:
         return None
     low, high = values[0], values[-1]
     if len(values) == 2 and _are_numbers(values) and low < high:
+        if low > 0 and high < 2 * low:
+            return None
         ways.insert(0, f"for a range {_line(low, high, _likely(low, high))}")
     return f"{shown(list(values), 60)} may mean several things; write {', or '.join(ways)}"
 

@@ -201,7 +201,7 @@ class FunctionSweep(AbstractSweep):
         if not may_be_extended(state):
             return {}
         more = f"name={self.sweep_name!r}, num_trials={2 * state.definition.num_trials}"
-        return {"extend the sweep": f"optimize({self.function.__name__}, ..., {more})"}
+        return {"extend the sweep, in Python": f"optimize({self.function.__name__}, ..., {more})"}
 
 
 class FunctionTrial:

@@ -9,7 +9,7 @@ TRAINING = ToolTraits(
     retrain="metta.tools.sweep.retrain",
     progress="reward",
     speed="steps_per_second",
-    counters=("agent_steps", "steps_per_second", "updates"),
+    counters=("agent_steps", "seconds", "steps_per_second", "updates"),
     step_notes={"trainer.batch_size": "a run ends with a whole batch"},
 )
 """Traits of any `TrainingTool`."""

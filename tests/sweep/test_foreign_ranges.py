@@ -62,7 +62,9 @@ def test_distributions_of_other_libraries_are_refused_with_the_line_to_write() -
     assert '"max": 7, "distribution": "int_uniform"' in str(foreign(tune.randint(1, 8)))
 
 
-@pytest.mark.parametrize("value", [3, None, True, "adam", "a..b", "relu()", [64, 64], [1], {"a": 1}, {"lr": [1, 2]}])
+@pytest.mark.parametrize(
+    "value", [3, None, True, "adam", "a..b", "relu()", [64, 64], [0.9, 0.99], [1], {"a": 1}, {"lr": [1, 9]}]
+)
 def test_fixed_values_stay_fixed(value: Any) -> None:
     assert foreign(value) is None
 

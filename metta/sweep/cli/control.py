@@ -56,13 +56,16 @@ def pause(options: argparse.Namespace) -> None:
 
     Running trials continue to their end, and the drivers wait.
     """
+    from metta.sweep.report.commands import metta_sweep_command
+
     with opened(options) as store:
         store.pause(options.name)
         drivers = _alive(store, options.name)
+        command = metta_sweep_command(store.url, "resume", options.name)
     waiting = f"{_count(drivers, 'driver')} will start no further trial" if drivers else _NO_DRIVER
     say(
         options,
-        f"{options.name} is paused: {waiting}; resume with: metta-sweep resume {options.name}",
+        f"{options.name} is paused: {waiting}; resume with:\n  {command}",
         paused=True,
         drivers=drivers,
     )
@@ -235,11 +238,15 @@ def _entry_point(store: Store, name: str) -> EntryPoint:
     """The entry point that rebuilds the sweep."""
     from metta.sweep.definition import read_entry_point
 
-    entry_point = read_entry_point(store.sweep(name))
+    record = store.sweep(name)
+    entry_point = read_entry_point(record)
     if entry_point is None:
+        function = str(record.config.get("tool", {}).get("function", "")).rpartition(".")[2]
+        function = function if function.isidentifier() else "train"
         raise UserError(
-            f"sweep {name!r} was not started by tools/run.py, so it cannot be rebuilt; "
-            "run the Python code that started it"
+            f"sweep {name!r} is of a function that only the script or notebook that defines it can call. Move it to a "
+            f"module, such as training.py, and run optimize('training:{function}', ..., "
+            f"name={name!r}, num_trials=...) in its place: that goes on with the sweep, and this command then works"
         )
     return entry_point
 
@@ -269,13 +276,10 @@ def _alive(store: Store, name: str) -> int:
 
 def _command(store: Store, name: str) -> str:
     """How to resume the sweep, if the store has its command."""
-    from metta.sweep.definition import read_entry_point
-    from metta.sweep.report.commands import with_store
+    from metta.sweep.report.commands import resume_command
 
-    entry_point = read_entry_point(store.sweep(name))
-    if entry_point is None:
-        return ""
-    return f"\nto resume it:\n  {with_store(entry_point, store.url).command()}"
+    command = resume_command(store.sweep(name), store.url)
+    return "" if command is None else f"\nto resume it:\n  {command}"
 
 
 def _count(count: int, noun: str) -> str:

@@ -109,7 +109,7 @@ def trial(options: argparse.Namespace) -> None:
     Also the command that repeats it.
     """
     from metta.common.entry_point import metta_sweep_command
-    from metta.sweep.report.commands import retrain_command, retry_commands
+    from metta.sweep.report.commands import confirm_words, retrain_command, retry_commands
     from metta.sweep.report.json_data import trial_with_curve_as_json
     from metta.sweep.report.terminal.trial_view import print_trial
     from metta.sweep.state import read_state
@@ -122,8 +122,8 @@ def trial(options: argparse.Namespace) -> None:
     repeat = retrain_command(options.name, state.store_url, state.definition, options.number)
     commands = {"repeat it": repeat} if repeat else {}
     if chosen.state is TrialState.COMPLETED:
-        confirm = metta_sweep_command(state.store_url, "confirm", options.name, "--trials", number, "--seeds", "5")
-        commands["run it on fresh seeds"] = confirm
+        confirm = confirm_words(state, "--trials", number, "--seeds", "5")
+        commands |= {"run it on fresh seeds": confirm} if confirm else {}
     elif chosen.state is TrialState.FAILED:
         commands["queue it again"] = metta_sweep_command(state.store_url, "retry", options.name, number)
         commands |= retry_commands(state)

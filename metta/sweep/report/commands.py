@@ -21,21 +21,35 @@ def next_commands(state: SweepState) -> dict[str, str]:
     """What to run next, by purpose: resume or extend the sweep, retrain its best trial, show its trials."""
     record, store_url, num_trials = state.record, state.store_url, state.definition.num_trials
     commands, best = {}, state.conclusions.best
-    entry_point = runner_entry_point(record)
+    entry_point, resume = runner_entry_point(record), resume_command(record, store_url)
     goes_on = not state.complete and on_target(state) is None
-    if entry_point is not None:
-        entry_point = with_store(entry_point, store_url)
-        if goes_on:
-            commands["resume the sweep"] = entry_point.command()
-        elif may_be_extended(state):
-            total = 2 * num_trials
-            commands[f"extend the sweep to {total} trials in all"] = with_num_trials(entry_point, total).command()
-    elif record.entry_point is not None and goes_on:
-        commands["resume the sweep"] = metta_sweep_command(store_url, "work", record.name)
+    if goes_on and resume is not None:
+        commands["resume the sweep"] = resume
+    elif not goes_on and entry_point is not None and may_be_extended(state):
+        total = 2 * num_trials
+        more = with_num_trials(with_store(entry_point, store_url), total)
+        commands[f"extend the sweep to {total} trials in all"] = more.command()
     if best is not None:
         retrain = retrain_command(record.name, store_url, state.definition, best.number, seed=1)
         commands |= {f"retrain trial {best.number} on another seed": retrain} if retrain else {}
     return commands | retry_commands(state) | {SEE_ALL: metta_sweep_command(store_url, "show", record.name)}
+
+
+def resume_command(record: SweepRecord, store_url: str) -> str | None:
+    """The command that resumes a sweep; None if only the Python code that started it can."""
+    if record.entry_point is None:
+        return None
+    entry_point = runner_entry_point(record)
+    if entry_point is None:
+        return metta_sweep_command(store_url, "work", record.name)
+    return with_store(entry_point, store_url).command()
+
+
+def confirm_words(state: SweepState, *words: str) -> str | None:
+    """The command that runs trials on fresh seeds; None if only the Python code that started the sweep can run any."""
+    if state.record.entry_point is None:
+        return None
+    return metta_sweep_command(state.store_url, "confirm", state.name, *words)
 
 
 def retry_commands(state: SweepState) -> dict[str, str]:
@@ -65,9 +79,14 @@ def widen_command(conclusions: Conclusions) -> tuple[str, str] | None:
 
 
 def confirm_command(conclusions: Conclusions) -> tuple[str, str] | None:
-    """The reason and the command that runs the best settings on fresh seeds; None if there is nothing to confirm."""
+    """The reason and the command that runs the best settings on fresh seeds.
+
+    None if there is nothing to confirm, or only the Python code that started the sweep can run a trial.
+    """
     state, chosen, contenders = conclusions.state, conclusions.to_confirm, conclusions.contenders
-    if not chosen:
+    words = ["--trials", *(str(trial.number) for trial in chosen), "--seeds", str(CONFIRMED_SEEDS)]
+    command = confirm_words(state, *words)
+    if not chosen or command is None:
         return None
     if not contenders:
         which = f"trial {chosen[0].number}"
@@ -78,11 +97,7 @@ def confirm_command(conclusions: Conclusions) -> tuple[str, str] | None:
     runs = CONFIRMED_SEEDS * len(chosen)
     compared = " each, and compare" if contenders else ""
     price = f"{runs} runs{_price_text(conclusions, runs, chosen)}"
-    words = ["--trials", *(str(trial.number) for trial in chosen), "--seeds", str(CONFIRMED_SEEDS)]
-    return (
-        f"run {which} on {CONFIRMED_SEEDS} fresh seeds{compared}: {price}",
-        metta_sweep_command(state.store_url, "confirm", state.name, *words),
-    )
+    return f"run {which} on {CONFIRMED_SEEDS} fresh seeds{compared}: {price}", command
 
 
 def _price_text(conclusions: Conclusions, runs: int, similar: Sequence[Trial]) -> str:

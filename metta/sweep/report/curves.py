@@ -18,7 +18,7 @@ CURVES = 30
 COMMON_METRICS = ("reward", "loss")
 """Common names of metrics of training, shown if a run reports neither the sweep's metric nor one that stands for it."""
 
-COUNTERS = ("seconds", "step", "epoch")
+COUNTERS = ("step", "epoch", "seed")
 """Metrics that change during any trial but do not measure how well it does."""
 
 NO_TRAITS = ToolTraits()

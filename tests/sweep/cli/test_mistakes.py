@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metta.sweep.cli import main as metta_sweep
-from metta.sweep.function import optimize
+from metta.sweep.function import RunningTrial, optimize
 from metta.sweep.store import open_store
 
 Refused = Callable[..., str]
@@ -31,14 +31,18 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
     return run
 
 
+def _sometimes_broken(config: dict[str, float], trial: RunningTrial) -> float:
+    return config["x"] if trial.number % 2 else float("nan")
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the sweeps "first", which is complete, and "second"."""
+    """A data folder with three sweeps that are complete."""
     folder = tmp_path_factory.mktemp("data")
     store = f"sqlite:///{folder}/sweeps.db"
-    for name in ("first", "second"):
+    for name in ("broken", "first", "second"):
         optimize(
-            lambda config, trial: {"score": config["x"], "seconds": 1000 + config["x"]},
+            _sometimes_broken if name == "broken" else lambda config, trial: {"score": config["x"], "seconds": 1000},
             {"x": {"min": 0, "max": 1, "distribution": "uniform"}},
             "score",
             3,
@@ -118,6 +122,18 @@ def test_watching_what_nobody_runs_ends(data: Path, capsys: pytest.CaptureFixtur
     assert "of 3" in shown
     assert metta_sweep(["watch", "first", "--json", "--store", store]) == 0
     assert json.loads(capsys.readouterr().out)["drivers"] == 0
+
+
+def test_best_warns_of_no_trial_that_is_read_again(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert metta_sweep(["best", "broken", "--store", f"sqlite:///{data}/sweeps.db"]) == 0
+    shown, said = capsys.readouterr()
+    assert "trial 1" in shown
+    assert said == ""
+
+
+def test_a_sweep_of_a_function_of_a_script_says_how_it_can_be_confirmed(data: Path, refused: Refused) -> None:
+    said = refused("confirm", "first", "--store", f"sqlite:///{data}/sweeps.db")
+    assert "optimize('training:train', ..., name='first'" in said
 
 
 def test_a_metric_called_seconds_is_the_users_own(data: Path) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from metta.common.entry_point import EntryPoint
 from metta.common.plain import strict
-from metta.sweep.definition import read_definition, read_entry_point
-from metta.sweep.report.commands import with_store
+from metta.sweep.definition import read_definition
+from metta.sweep.report.commands import metta_sweep_command, resume_command
 from metta.sweep.report.json_data import progress_as_json
 from metta.sweep.report.terminal.console import PLAIN_SECONDS, print_ended, show_sweep
 from metta.sweep.report.terminal.live_display import LiveDisplay
@@ -72,7 +71,8 @@ class WatchedSweep:
         self._revision = revision
         self._trials |= {trial.number: trial for trial in changed}
         record = self._store.sweep(self._name)
-        self._command = _command(read_entry_point(record), self._store.url)
+        resume = resume_command(record, self._store.url)
+        self._command = f"; resume with: {resume}" if resume else ""
         trials = [trial for _, trial in sorted(self._trials.items())]
         state = SweepState.of(record, read_definition(record), trials, store_url=self._store.url)
         self.live = RunningSweep(state)
@@ -83,7 +83,7 @@ class WatchedSweep:
 
     def _remark(self, stopping: int) -> str:
         if self.paused:
-            return f"paused; resume with: metta-sweep resume {self._name}"
+            return f"paused; resume with: {metta_sweep_command(self._store.url, 'resume', self._name)}"
         if stopping:
             count = len(self.live.running)
             return f"asked to stop: {count} running {'trial is' if count == 1 else 'trials are'} being finished"
@@ -140,9 +140,3 @@ def watch_json(store: Store, name: str) -> None:
         before = now
         time.sleep(POLL_SECONDS)
         watched.read()
-
-
-def _command(entry_point: EntryPoint | None, store_url: str) -> str:
-    if entry_point is None:
-        return ""
-    return f"; resume with: {with_store(entry_point, store_url).command()}"
