@@ -16,11 +16,11 @@ class OptimizerConfig(Config):
     """How gradients change weights."""
 
     type: Literal["adam", "adamw"] = Field("adam", description="adamw decays weights separately from the gradient")
-    learning_rate: float = Field(5e-3, gt=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
-    eps: float = Field(1e-5, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    learning_rate: float = Field(5e-3, gt=0, description="size of a step")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the mean of past gradients")
+    beta2: float = Field(0.999, ge=0, lt=1, description="decay of the mean of their squares")
+    eps: float = Field(1e-5, gt=0, description="is added to the root of that mean, so that no step is too large")
+    weight_decay: float = Field(0.0, ge=0, description="how much weights decay towards 0 at each step")
 
 
 class PPOConfig(Config):

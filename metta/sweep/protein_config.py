@@ -22,8 +22,9 @@ class ParameterConfig(Config):
     """One hyperparameter's range.
 
     Attributes:
-        min, max: bounds, both inclusive; for every distribution except `categorical`. Numbers of any library; whole
-            numbers stay exact at any size.
+        min: the lower bound, which is in the range; for every distribution except `categorical`. A number of any
+            library; whole numbers stay exact at any size.
+        max: the upper bound, which is in the range as well.
         distribution: `uniform`; `int_uniform` (whole numbers); `log_normal` (searched on a log scale) and
             `int_log_normal`; `uniform_pow2` (powers of two); `logit_normal` (searched on the scale of
             log(x / (1 - x)), for shares near 0 or 1); `categorical` (one of `choices`, without order).

@@ -15,6 +15,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 import yaml
@@ -108,3 +109,11 @@ def test_commands_are_understood(
             arguments = words[words.index("metta-sweep") + 1 :]
             with pytest.raises(SystemExit, match="0") if "--help" in arguments else nullcontext():
                 make_parser().parse_args(arguments)
+
+
+def test_the_tables_of_settings_are_what_the_code_has() -> None:
+    """If this fails: python docs/settings_tables.py"""
+    tables = run_path(str(ROOT / "docs" / "settings_tables.py"))
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert tables["updated"](page) == page
+    assert page.count("\n### `") == page.count("\n<!-- end of the table -->\n") >= 10
