@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import re
 import shlex
@@ -50,7 +51,8 @@ def install_command(extra: str) -> str:
     requirements = extras().get(extra, [])
     if not requirements:
         raise KeyError(f"no extra {extra!r}")
-    return f"pip install {shlex.join(requirements)}"
+    pip = "pip" if importlib.util.find_spec("pip") else "uv pip"  # an environment that uv made has no pip
+    return f"{pip} install {shlex.join(requirements)}"
 
 
 def extras() -> dict[str, list[str]]:

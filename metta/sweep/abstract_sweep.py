@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
-from rich.markup import escape
 
 from metta.common.config import Config, explain
 from metta.common.console import Console
@@ -151,7 +150,7 @@ class AbstractSweep(Tool):
         try:
             result = self.run(console, exclusive)
         except TooManyFailuresError as error:
-            console.print(escape(str(error)), style="red", highlight=False)
+            console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
             return 1
         except KeyboardInterrupt:
             command = self.command()

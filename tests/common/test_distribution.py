@@ -25,9 +25,13 @@ def test_in_a_clone_uv_installs_an_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("wheel")
-def test_without_a_clone_the_packages_are_named_and_not_this_distribution() -> None:
+@pytest.mark.parametrize(("has_pip", "begins"), [(True, ["pip", "install"]), (False, ["uv", "pip", "install"])])
+def test_without_a_clone_the_packages_are_named_and_not_this_distribution(
+    has_pip: bool, begins: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if has_pip else None)
     command = shlex.split(install_command("dashboard"))
-    assert command[:2] == ["pip", "install"]
+    assert command[: len(begins)] == begins
     assert {"plotly>=6.1", "uvicorn>=0.30"} <= set(command)
     assert not any("metta" in word for word in command)
 

@@ -8,6 +8,11 @@ from metta.sweep.report.format import list_text, plural
 
 def sentences(result: ConfirmationResult) -> list[str]:
     """Sentences: whether the settings really differ, and how many seeds would show it."""
+    if _seeds_change_nothing(result):
+        return [
+            "The score was the same on every seed, so the training does not use it: take it from trial.seed of a "
+            "function, or from ${seed} or METTA_SEED of a program."
+        ]
     if not result.differences:
         return ["There is only one setting, or too few scores, so nothing can be compared."] if result.settings else []
     best = result.settings[0]
@@ -19,6 +24,12 @@ def sentences(result: ConfirmationResult) -> list[str]:
         summary = f"Trial {best.trial} is the best, and not by luck."
     said = [summary, *map(_difference, result.differences)]
     return said if len(result.differences) == 1 else [*said, "All these statements together are 95% sure."]
+
+
+def _seeds_change_nothing(result: ConfirmationResult) -> bool:
+    """Whether each setting has the same score on several seeds, to the last digit."""
+    repeated = [set(setting.scores) for setting in result.settings if len(setting.scores) > 1]
+    return bool(repeated) and all(len(scores) == 1 for scores in repeated)
 
 
 def setting_sentence(setting: Setting) -> str:
