@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -40,7 +40,7 @@ def table(path: str) -> str:
     """The heading and the table of a class or function, by the path that one imports."""
     module, _, name = path.rpartition(".")
     thing: Any = getattr(importlib.import_module(module), name)
-    rows = _fields(thing) if inspect.isclass(thing) else _arguments(thing)
+    rows = _fields(cast(type[BaseModel], thing)) if inspect.isclass(thing) else _arguments(thing)
     lines = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     lines += [f"| `{name}` | {kind} | {default} | {meaning} |" for name, kind, default, meaning in rows]
     return "\n".join([f"### `{path}`", "", *lines, "", "<!-- end of the table -->", ""])

@@ -276,7 +276,7 @@ def reasons(details: Iterable[ErrorDetails], depth: int = 0, model: type[BaseMod
 
 _OUR_WORDS = (
     (r"^(Value error|Assertion failed), ", ""),
-    (r"^Input should ", "must "),
+    (r"^\w+ should ", "must "),
     (r"greater than or equal to", "at least"),
     (r"less than or equal to", "at most"),
     (r", unable to parse.*", ""),

@@ -1,9 +1,9 @@
 import pytest
 from mettagrid.config.handler_config import Handler
 from mettagrid.config.mutation import logStatToGame
-from pydantic import ValidationError
 
 from experiments import arena, navigation
+from metta.common.config import ConfigError
 from metta.common.errors import UserError
 from metta.sim.metrics import check_simulations, metric_names
 from metta.sim.simulation_config import SimulationConfig
@@ -60,7 +60,7 @@ def test_simulations_must_have_different_names() -> None:
 
 @pytest.mark.parametrize("name", ["arena", "arena/", "arena/a/b", "arena/a.b", "/a"])
 def test_a_name_is_a_category_and_a_name(name: str) -> None:
-    with pytest.raises(ValidationError, match="name"):
+    with pytest.raises(ConfigError, match="name"):
         SimulationConfig(name=name, env=arena.make_env())
 
 

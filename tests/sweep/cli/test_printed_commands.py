@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from metta.sweep.store import open_store
 from metta.sweep.sweep import SweepLoop
 from metta.sweep.trial import TrialState
 
-PROGRAMS = {"metta-sweep": metta_sweep, "metta-run": metta_run}
+PROGRAMS: dict[str, Callable[[Sequence[str]], int]] = {"metta-sweep": metta_sweep, "metta-run": metta_run}
 
 TRAINING = """
 def train(config, trial):
@@ -61,7 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def commands(text: str) -> list[str]:
     """The commands in what is printed, or in a page, in order."""
     starts = "|".join(PROGRAMS)
-    found = re.findall(rf"(?m)(?:^  |go on with: |>)((?:uv run )?(?:{starts}) [^\n<]+)", html.unescape(text))
+    found = re.findall(rf"(?m)(?:^  |resume with: |>)((?:uv run )?(?:{starts}) [^\n<]+)", html.unescape(text))
     return list(dict.fromkeys(each.strip() for each in found))
 
 
