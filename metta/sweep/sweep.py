@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from metta.common.entry_point import metta_sweep_command
 from metta.common.errors import UserError
 from metta.sweep.analysis.failures import last_line, log_end
 from metta.sweep.curve import Point, whole_curve
@@ -29,7 +30,6 @@ from metta.sweep.protein.grid import GridDone
 from metta.sweep.protein.types import Decision
 from metta.sweep.ranking import measured
 from metta.sweep.recorder import Recorder
-from metta.sweep.report.commands import metta_sweep_command
 from metta.sweep.retention import trial_folder
 from metta.sweep.state import SweepState
 from metta.sweep.store.journal import Journal

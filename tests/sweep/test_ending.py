@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from metta.common.console import Console
 from metta.common.errors import UserError
 from metta.sweep.definition import SweepDefinition, open_sweep
 from metta.sweep.ending import ending_text

@@ -56,7 +56,7 @@ def pause(options: argparse.Namespace) -> None:
 
     Running trials continue to their end, and the drivers wait.
     """
-    from metta.sweep.report.commands import metta_sweep_command
+    from metta.common.entry_point import metta_sweep_command
 
     with opened(options) as store:
         store.pause(options.name)

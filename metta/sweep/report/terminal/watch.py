@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
+from metta.common.entry_point import metta_sweep_command
 from metta.common.plain import strict
 from metta.sweep.definition import read_definition
-from metta.sweep.report.commands import metta_sweep_command, resume_command
+from metta.sweep.report.commands import resume_command
 from metta.sweep.report.json_data import progress_as_json
 from metta.sweep.report.terminal.console import PLAIN_SECONDS, print_ended, show_sweep
 from metta.sweep.report.terminal.live_display import LiveDisplay
