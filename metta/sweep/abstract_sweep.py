@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import rich.console
 from pydantic import Field, ValidationError, field_validator
 
 from metta.common.config import Config, explain
@@ -160,7 +161,9 @@ class AbstractSweep(Tool):
             return 130
         return exit_status(result.state)
 
-    def run(self, console: Console | None = None, exclusive: bool = True, outcome: bool = True) -> SweepResult:
+    def run(
+        self, console: rich.console.Console | None = None, exclusive: bool = True, outcome: bool = True
+    ) -> SweepResult:
         """Run the sweep to its end and return what was found.
 
         Args:
