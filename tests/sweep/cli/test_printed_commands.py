@@ -22,6 +22,8 @@ from metta.sweep.store import open_store
 from metta.sweep.sweep import SweepLoop
 from metta.sweep.trial import TrialState
 
+QUICK_SWEEP = Path(__file__).parents[2] / "support" / "quick_sweep.py"
+
 PROGRAMS: dict[str, Callable[[Sequence[str]], int]] = {"metta-sweep": metta_sweep, "metta-run": metta_run}
 
 TRAINING = """
@@ -54,8 +56,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "swept_training.py").write_text(TRAINING)
     (tmp_path / "sweep.yaml").write_text(FILE)
     (tmp_path / "train.sh").write_text(PROGRAM)
+    shutil.copy(QUICK_SWEEP, tmp_path / "swept_tool.py")  # a module here, because only such ones are trusted
     yield tmp_path
-    sys.modules.pop("swept_training", None)
+    for module in ("swept_training", "swept_tool"):
+        sys.modules.pop(module, None)
 
 
 def commands(text: str) -> list[str]:
@@ -79,7 +83,7 @@ def typed(command: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def quick_sweep() -> Tool:
     arguments = {"sweep_name": "s", "num_trials": "6", "seconds": "0.001", "fail_above": "0.6"}
-    return EntryPoint(path="tests.support.quick_sweep.quick_sweep", args=arguments).build()
+    return EntryPoint(path="swept_tool.quick_sweep", args=arguments).build()
 
 
 def start(kind: str) -> None:
