@@ -101,6 +101,13 @@ def test_one_among_successes_is_not_counted_and_the_sweep_ends() -> None:
     assert again.trials[2].attempts == 2
 
 
+def test_the_values_of_a_mishap_are_not_suggested_to_another_trial_because_it_is_run_again() -> None:
+    with pytest.raises(MishapError):
+        optimize(failing(lambda number: number > 0), SPACE, "score", 6, name="s")
+    result = optimize(failing(lambda number: False), SPACE, "score", 6, name="s")
+    assert len({trial.params["x"] for trial in result.trials}) == 6
+
+
 def test_crashes_still_stop_a_sweep_after_five() -> None:
     def train(config: dict[str, Any], trial: Any) -> float:
         raise RuntimeError("diverged")

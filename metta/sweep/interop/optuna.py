@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import zlib
 from collections import OrderedDict
@@ -32,6 +33,7 @@ from metta.sweep.interop.optuna_protein import (
     curve_of,
     whole_run,
 )
+from metta.sweep.interop.optuna_untried import untried
 from metta.sweep.protein import Protein
 from metta.sweep.protein.types import Rule
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig, ProteinSettings
@@ -51,7 +53,8 @@ class ProteinSampler(BaseSampler):
 
     Parameters that every finished trial has, with the same range, are searched together. Any other (a conditional
     one, one whose range changes, and all of the very first trial) is searched by itself, by a Protein of that one
-    parameter.
+    parameter. While some
+    combination of values is untried, no two trials get the same one.
 
     A pruned trial is neither a failure nor a score of a whole run. Once there is one that reported, whoever pruned it,
     the sampler learns from learning curves: from where a trial was pruned, and from how far such values told the end of
@@ -141,7 +144,9 @@ class ProteinSampler(BaseSampler):
             # Else all parameters' first values would be spread over the same diagonal
             seed = (self._seed + zlib.crc32(param_name.encode())) % 2**32
             params, _ = self._suggest(study, trial, {param_name: param_distribution}, seed)
-        return params[param_name]
+            trials = study.get_trials(deepcopy=False)
+        generator = random.Random(f"{seed}:{trial.number}")
+        return untried(param_name, param_distribution, params[param_name], trial, trials, generator)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         if self._constraints_func is not None:

@@ -108,6 +108,26 @@ def test_threads_share_a_study() -> None:
     assert len({tuple(trial.params.values()) for trial in study.trials}) == 16
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_no_combination_is_repeated_while_one_is_untried_also_of_trials_that_run(seed: int) -> None:
+    study = make_study(ProteinSampler(seed=seed, settings=QUICK))
+    drawn = []
+    for trial in [study.ask() for _ in range(10)]:
+        kind = trial.suggest_categorical("kind", ["plain", "deep", None])
+        rest = (
+            trial.suggest_int("layers", 2, 10, step=2) if kind == "deep" else trial.suggest_float("x", 0, 1, step=0.5)
+        )
+        drawn.append((kind, rest))
+    assert len(set(drawn)) == 10
+    assert {kind for kind, _ in drawn} == {"plain", "deep", None}
+
+
+def test_where_all_is_tried_a_trial_repeats() -> None:
+    study = make_study()
+    drawn = [study.ask().suggest_categorical("a", [True, 1, "1"]) for _ in range(4)]
+    assert {repr(value) for value in drawn} == {"True", "1", "'1'"}
+
+
 def test_failures_teach() -> None:
     def fails_above_zero(trial: Trial) -> float:
         x = trial.suggest_float("x", -1, 1)

@@ -79,7 +79,10 @@ def test_names_and_errors_are_escaped(snapshot: Take) -> None:
 def test_a_sweep_without_scores_has_a_report(snapshot: Take, name: str) -> None:
     html = report_html(snapshot(name))
     assert "Nothing yet" in html
-    assert len(_data(html)["failures"]) == len({"empty": [], "failing": ["memory", "no"]}[name])
+    data = _data(html)
+    assert len(data["failures"]) == len({"empty": [], "failing": ["memory", "no"]}[name])
+    assert any("--failed" in command for _, command in data["retry"]) == (name == "failing")
+    assert all(any("--failed" in command for _, command in trial["commands"]) for trial in data["details"])
 
 
 def test_the_best_trials_animation_is_in_it(snapshot: Take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,6 +266,7 @@ def overview(live: LiveSweep) -> dict[str, Any]:
             "columns": page.columns(sweep),
             "ranking": page.ranking(sweep),
             "failures": page.failures(sweep),
+            "retry": page.retry(sweep),
             "plots": page.plot_list(sweep),
             "templates": page.TEMPLATES,
             "version": live.version,

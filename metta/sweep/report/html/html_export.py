@@ -86,6 +86,7 @@ def _data(sweep: SweepState) -> bytes:
         "ranking": page.ranking(sweep),
         "details": page.details(sweep),
         "failures": page.failures(sweep),
+        "retry": page.retry(sweep),
         "plots": page.plot_list(sweep),
         "figures": {name: plot.build(sweep) for name, plot in plots.all_plots(sweep).items()},
         "templates": page.TEMPLATES,

@@ -17,13 +17,13 @@ from metta.common.errors import UserError
 from metta.common.plain import strict
 from metta.sweep.analysis.failures import last_line
 from metta.sweep.report import plots
-from metta.sweep.report.commands import retrain_command
+from metta.sweep.report.commands import retrain_command, retry_commands
 from metta.sweep.report.findings import Finding, findings, in_short
 from metta.sweep.report.format import cost_text, duration_text, one_cost_text, state_text, value_text
 from metta.sweep.report.plots.axes import numbers
 from metta.sweep.report.plots.theme import DARK, LIGHT
 from metta.sweep.state import SweepState
-from metta.sweep.trial import Trial
+from metta.sweep.trial import Trial, TrialState
 
 TEMPLATES = {"light": {"layout": LIGHT["layout"]}, "dark": {"layout": DARK["layout"]}}
 WIDE_PLOTS = ("score_against_cost", "parallel_coordinates")
@@ -194,6 +194,11 @@ def failures(sweep: SweepState) -> list[dict[str, Any]]:
     ]
 
 
+def retry(sweep: SweepState) -> list[tuple[str, str]]:
+    """The purpose and the command that queues all failed trials again; nothing where none failed."""
+    return [(f"{what[0].upper()}{what[1:]}", command) for what, command in retry_commands(sweep).items()]
+
+
 def details(sweep: SweepState) -> list[dict[str, Any]]:
     """The details of all trials; with all metrics only for trials whose learning curves were read."""
     ranks, commands = ranking(sweep), _commands(sweep)
@@ -216,15 +221,14 @@ def detail(
         with_metrics: whether to include all its metrics.
     """
     has_curve = bool(sweep.curves.get(trial.number))
+    commands = [*(commands or _commands(sweep)), *(_retry_commands(sweep) if trial.state is TrialState.FAILED else [])]
     return {
         "number": trial.number,
         "facts": _facts(sweep, trial, ranks),
         "params": [[path, value_text(value)] for path, value in trial.params.items()],
         "error": (trial.error or "")[-LONGEST_ERROR:],
         "metrics": sorted([name, strict(value)] for name, value in trial.metrics.items()) if with_metrics else [],
-        "commands": [
-            [what, command.replace(_NUMBER, str(trial.number))] for what, command in commands or _commands(sweep)
-        ],
+        "commands": [[what, command.replace(_NUMBER, str(trial.number))] for what, command in commands],
         "curve": plots.trial_curve(trial.number).build(sweep) if has_curve else None,
     }
 
@@ -277,3 +281,9 @@ def _commands(sweep: SweepState) -> list[tuple[str, str]]:
     again = retrain_command(name, url, sweep.definition, int(_NUMBER))
     shown = "Show it in the terminal", metta_sweep_command(url, "trial", name, _NUMBER)
     return [("Train again with these hyperparameters", again), shown] if again else [shown]
+
+
+def _retry_commands(sweep: SweepState) -> list[tuple[str, str]]:
+    """The same for a trial that failed: how to queue it, or all that failed, again."""
+    one = metta_sweep_command(sweep.store_url, "retry", sweep.record.name, _NUMBER)
+    return [("Queue it again", one), *retry(sweep)]

@@ -51,7 +51,7 @@ class Dashboard {
     byId("facts").innerHTML = overview.facts;  // both escaped by the server
     byId("findings").innerHTML = overview.findings;
     document.querySelector("#bar div").style.width = `${100 * overview.progress}%`;
-    showFailures(byId("failures"), overview.failures);
+    showFailures(byId("failures"), overview.failures, overview.retry);
     this.figures.list(overview.plots);
     this.figures.refresh();
     this.version = overview.version;

@@ -292,11 +292,13 @@ function matcher(query, columns) {
 
 /* ---- failures, and a trial's page */
 
-function showFailures(container, groups) {
-  container.replaceChildren(...groups.map((group) => element("details", {},
+// `retry` has the command that queues all of them again.
+function showFailures(container, groups, retry) {
+  const details = groups.map((group) => element("details", {},
     element("summary", {}, element("b", { textContent: group.reason }),
       ` — ${group.numbers.length} trial${group.numbers.length === 1 ? "" : "s"}`),
-    trialLinks(group.numbers), element("pre", { textContent: group.error }))));
+    trialLinks(group.numbers), element("pre", { textContent: group.error })));
+  container.replaceChildren(...details, ...retry.map(([reason, command]) => commandElement(reason, command)));
   if (!groups.length) container.replaceChildren(element("p", { className: "hint", textContent: "No trial has failed." }));
 }
 

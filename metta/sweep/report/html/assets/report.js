@@ -21,7 +21,7 @@ async function start() {
   const table = new TrialTable(document.getElementById("trials"), data.columns, { index: SCORE, direction: data.first });
   setRankings(data.rows, data.ranking);
   table.update(data.rows);
-  showFailures(document.getElementById("failures"), data.failures);
+  showFailures(document.getElementById("failures"), data.failures, data.retry);
   plotlyReady = loadPlotly();
   route((number) => byNumber.get(number), data.templates);
   await plotlyReady;
