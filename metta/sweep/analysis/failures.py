@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LOG_LINES = 5
 
 LONGEST_REASON = 300
-"""Characters of a reason; longer ones are cut."""
+"""Characters of a reason, or of a line of a log; longer ones are cut."""
 
 _NUMBER = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", re.IGNORECASE)
 
@@ -54,7 +54,7 @@ def log_end(folder: Path, lines: int = LOG_LINES) -> list[str]:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 16_384))
         text = file.read().decode("utf-8", "replace")
-    return [f"the end of {path}:", *(f"  {line}" for line in text.splitlines()[-lines:])]
+    return [f"the end of {path}:", *(f"  {line[-LONGEST_REASON:]}" for line in text.splitlines()[-lines:])]
 
 
 def last_line(error: str | None) -> str:

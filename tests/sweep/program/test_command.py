@@ -275,6 +275,12 @@ def test_a_progress_bar_hides_no_result() -> None:
     assert run("printf '\\r 50%%|##  |\\r100%%|####|\\r{\"score\": 0.25}\\n'", num_trials=1).best_score == 0.25
 
 
+def test_a_line_that_is_too_long_is_named_and_not_shown_in_full() -> None:
+    with pytest.raises(MishapError, match=r"(?s)a line is longer than 1,000,000 bytes.*xxxxx") as caught:
+        run("head -c 2000000 /dev/zero | tr '\\0' x", num_trials=1)
+    assert len(str(caught.value)) < 2000
+
+
 def test_many_lines_make_a_curve_of_bounded_size() -> None:
     script = 'i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo "{\\"step\\": $i, \\"score\\": $i}"; done'
     result = run(script, num_trials=1)

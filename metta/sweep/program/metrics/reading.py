@@ -13,6 +13,7 @@ from metta.sweep.program.metrics.patterns import Patterns
 from metta.sweep.program.metrics.row import Row
 from metta.sweep.program.metrics.take import Take
 from metta.sweep.program.metrics.wandb_run import STEP
+from metta.sweep.program.process import LONGEST_LINE, TOO_LONG
 
 MakeTake = Callable[[], Take]
 
@@ -67,6 +68,9 @@ class LineReader:
             yield row
 
     def _json_row(self, line: bytes) -> Row | None:
+        if line is TOO_LONG:
+            self.problem = self.problem or f"a line is longer than {LONGEST_LINE:,} bytes, so it is not read"
+            return None
         data = parse_line(line)
         if data is None:
             if self._leaf in line:
