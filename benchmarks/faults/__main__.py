@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.faults import scenarios
+from benchmarks.faults import edges, scenarios
 from benchmarks.faults.harness import Verdict
 from tests.support.postgresql import PostgresServer
 
@@ -126,9 +126,58 @@ def faults(kills: int) -> list[Fault]:
             "PostgreSQL",
             lambda folder: scenarios.server_clock_jumps(folder, jumps, 100),
         ),
+        *_edges(),
         Fault("W&B away at the start", "SQLite", lambda folder: scenarios.wandb_away(folder, range(0, 50), 100)),
         Fault("W&B away in the middle", "SQLite", lambda folder: scenarios.wandb_away(folder, range(25, 75), 100)),
         Fault("W&B away at the end", "SQLite", lambda folder: scenarios.wandb_away(folder, range(50, 100), 100)),
+    ]
+
+
+def _edges() -> list[Fault]:
+    return [
+        Fault(
+            "at most 64 open files, trials in 2 x 2 worker processes",
+            "SQLite",
+            lambda folder: edges.limited(folder, ["--nofile=64"], 100),
+        ),
+        Fault(
+            "at most 2 GB of address space, trials in 2 x 2 worker processes",
+            "SQLite",
+            lambda folder: edges.limited(folder, ["--as=2000000000"], 100),
+        ),
+        Fault(
+            "kill -9 just before a trial's end is recorded, 20 times",
+            "SQLite",
+            lambda folder: edges.killed_at_the_end(folder, "before", 20, 200),
+        ),
+        Fault(
+            "kill -9 just after a trial's end is recorded, 20 times",
+            "SQLite",
+            lambda folder: edges.killed_at_the_end(folder, "after", 20, 200),
+        ),
+        Fault(
+            "kill -9 while the store is made, 100 times",
+            "SQLite",
+            lambda folder: edges.killed_while_opening(folder, None, 100),
+        ),
+        Fault(
+            "kill -9 while a store of version 0001 is migrated, 100 times",
+            "SQLite",
+            lambda folder: edges.killed_while_opening(folder, "0001", 100),
+        ),
+        Fault(
+            "a backup put back beside the log of killed drivers", "SQLite", lambda folder: edges.old_log(folder, 100)
+        ),
+        Fault("a store of a newer version", "SQLite", edges.newer_version),
+        Fault("200 MB of output of each program", "SQLite", lambda folder: edges.loud(folder, 200)),
+        Fault("1,000,000 metrics of each program", "SQLite", lambda folder: edges.many_metrics(folder, 1_000_000)),
+        Fault("2,000 trials in the driver", "SQLite", lambda folder: edges.leaks(folder, 2000, None)),
+        Fault("2,000 trials in 2 worker processes", "SQLite", lambda folder: edges.leaks(folder, 2000, 2)),
+        Fault(
+            "50 readers of the dashboard that take a byte a second",
+            "SQLite",
+            lambda folder: edges.slow_readers(folder, 50, 15.0),
+        ),
     ]
 
 

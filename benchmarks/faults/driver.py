@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
+import signal
 import sys
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from metta.common.errors import UserError
 from metta.sweep.definition import SweepDefinition
@@ -19,7 +23,7 @@ from metta.sweep.signals import stops_are_interrupts
 from metta.sweep.state import SweepState
 from metta.sweep.store import open_store, process
 from metta.sweep.store.journal import bring_in_journals
-from metta.sweep.store.protocol import Attempt
+from metta.sweep.store.protocol import Attempt, Store
 from metta.sweep.sweep import SweepLoop
 from metta.sweep.trial import Progress, Trial, TrialSpec
 from metta.sweep.wandb.config import WandbConfig
@@ -47,7 +51,12 @@ class LedgerView:
 
 
 def drive(
-    url: str, ledger: Path, machine: str | None = None, project: str | None = None, num_workers: int | None = None
+    url: str,
+    ledger: Path,
+    machine: str | None = None,
+    project: str | None = None,
+    num_workers: int | None = None,
+    harm: Callable[[Store], None] = lambda store: None,
 ) -> int:
     """Work on the sweep until it is complete; return the exit status.
 
@@ -57,6 +66,7 @@ def drive(
         machine: pretend to run on another machine than the other drivers, so that only the lease tells who lives.
         project: of Weights & Biases, to mirror the sweep in.
         num_workers: worker processes to run trials in; left out, they run in this process.
+        harm: changes the store that the driver opened.
     """
     if machine is not None:
         process._boot = lambda: machine  # type: ignore[assignment]
@@ -65,6 +75,7 @@ def drive(
         folder = runs / str(os.getpid())
         folder.mkdir(parents=True, exist_ok=True)
         store = open_store(url)
+        harm(store)
         bring_in_journals(store, SWEEP, runs, lambda message: print(message, file=sys.stderr, flush=True))
         definition = SweepDefinition.model_validate(store.sweep(SWEEP).config)
         executor: Executor = LocalExecutor([Share(threads=1)] * num_workers) if num_workers else InlineExecutor()
@@ -85,6 +96,31 @@ def drive(
     return 0
 
 
+def dies_at_end(moment: str, deaths: Path) -> Callable[[Store], None]:
+    """Let one trial in four end this process by SIGKILL, "before" its end is recorded or "after"; it is noted."""
+
+    def harm(store: Store) -> None:
+        end = store.end
+
+        def die(attempt: Attempt) -> None:
+            with deaths.open("a") as file:
+                file.write(f"{attempt.number} {attempt.attempt}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def ends(attempt: Attempt, *arguments: Any, **options: Any) -> Any:
+            dies = random.random() < 0.25
+            if dies and moment == "before":
+                die(attempt)
+            answer = end(attempt, *arguments, **options)
+            if dies:
+                die(attempt)
+            return answer
+
+        store.end = ends  # type: ignore[method-assign]
+
+    return harm
+
+
 def drive_process(url: str, ledger: Path, log: Path) -> None:
     """`drive` as the target of a process of its own, which writes to `log` what a user would read."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -100,5 +136,8 @@ if __name__ == "__main__":
     parser.add_argument("--machine")
     parser.add_argument("--project")
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--die", choices=["before", "after"])
+    parser.add_argument("--deaths", type=Path)
     options = parser.parse_args()
-    sys.exit(drive(options.url, options.ledger, options.machine, options.project, options.workers))
+    harms = {"harm": dies_at_end(options.die, options.deaths)} if options.die else {}
+    sys.exit(drive(options.url, options.ledger, options.machine, options.project, options.workers, **harms))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -149,10 +149,12 @@ class FaultySweep:
         driver.start()
         return driver
 
-    def start_command(self, slot: int, environment: Mapping[str, str], *arguments: str) -> None:
-        """Start a driver as a command, with variables of its own in the environment."""
+    def start_command(
+        self, slot: int, environment: Mapping[str, str], *arguments: str, prefix: Sequence[str] = ()
+    ) -> None:
+        """Start a driver as a command, with variables of its own in the environment, run by another command or not."""
         module = drive_process.__module__
-        command = [sys.executable, "-m", module, self._drivers_url, str(self._ledger), *arguments]
+        command = [*prefix, sys.executable, "-m", module, self._drivers_url, str(self._ledger), *arguments]
         self._drivers[slot] = _Command(command, environment, self._log)
 
     def kill(self, slot: int, by: signal.Signals = signal.SIGKILL) -> bool:
@@ -166,6 +168,13 @@ class FaultySweep:
         driver.join()
         self._drivers[slot] = None
         return ran
+
+    def idle(self) -> list[int]:
+        """The slots in which no driver runs."""
+        return [slot for slot, each in enumerate(self._drivers) if each is None or each.exitcode is not None]
+
+    def pids(self) -> list[int]:
+        return [driver.pid for driver in self._drivers if driver is not None and driver.pid is not None]
 
     def running(self) -> int:
         return sum(driver is not None and driver.exitcode is None for driver in self._drivers)
@@ -204,20 +213,25 @@ class FaultySweep:
         kinds = Counter(re.sub(r"\d+", "#", line) for line in lines)
         return [next(line for line in lines if re.sub(r"\d+", "#", line) == kind) for kind, _ in kinds.most_common()]
 
-    def verdict(self) -> Verdict:
+    def verdict(self, recorded: Mapping[int, int] | None = None) -> Verdict:
+        """
+        Args:
+            recorded: attempts that are known to be recorded although no driver noted them, by trial.
+        """
         trials = {trial.number: trial for trial in self.trials()}
         if sorted(trials) != list(range(len(trials))):
             raise AssertionError(f"the numbers have gaps: {sorted(trials)}")
         lines = self._ledger.read_text().splitlines() if self._ledger.exists() else []
         confirmed = Counter(int(line.split()[0]) for line in lines)
         held = {f"{trial.number} {trial.state} {trial.score!r}" for trial in trials.values()}
+        again = sum(trials[number].attempts != attempt for number, attempt in (recorded or {}).items())
         return Verdict(
             asked=self.num_trials,
             ended=sum(trial.state.ended for trial in trials.values()),
             failed=sum(trial.state is TrialState.FAILED for trial in trials.values()),
             repeated=sum(trial.attempts - 1 for trial in trials.values()),
             lost=len(set(lines) - held),
-            duplicated=sum(count > 1 for count in confirmed.values()),
+            duplicated=sum(count > 1 for count in confirmed.values()) + again,
             messages=self.messages(),
         )
 

@@ -1,0 +1,280 @@
+"""More faults: limits of a process, deaths at exact moments, what was left behind, and far too much of something."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from benchmarks.faults.driver import SWEEP
+from benchmarks.faults.harness import FaultySweep, Verdict
+from benchmarks.faults.scenarios import refusal
+from metta.sweep.definition import open_sweep
+from metta.sweep.store import open_store
+from metta.sweep.store.protocol import Outcome
+from metta.sweep.trial import TrialState
+from tests.support.parabola import parabola_definition
+
+_METTA_SWEEP = str(Path(sys.executable).with_name("metta-sweep"))
+
+
+# ---- limits of a process
+
+
+def limited(folder: Path, limits: list[str], num_trials: int) -> Verdict:
+    """Drivers with two worker processes each, under limits as `prlimit` writes them (``--nofile=64``)."""
+    with FaultySweep(f"sqlite:///{folder}/store.sqlite", folder, num_trials, drivers=2) as sweep:
+        for slot in range(2):
+            sweep.start_command(slot, {}, "--workers", "2", prefix=["prlimit", *limits])
+        sweep.finish()
+        return sweep.verdict()
+
+
+def leaks(folder: Path, num_trials: int, workers: int | None) -> tuple[Verdict, str]:
+    """One driver runs many trials; what it holds after a fifth of them, and just before their end."""
+    arguments = [] if workers is None else ["--workers", str(workers)]
+    with FaultySweep(f"sqlite:///{folder}/store.sqlite", folder, num_trials, drivers=1, seconds=0.0) as sweep:
+        sweep.start_command(0, {}, *arguments)
+        (pid,) = sweep.pids()
+        held = []
+        for ended in (num_trials // 5, num_trials - num_trials // 20):
+            sweep.wait_for(ended)
+            held.append(_held(pid))
+        sweep.finish()
+        (memory, files), (memory_later, files_later) = held
+        said = f"it held {memory} MB and {files} open files, and later {memory_later} MB and {files_later}"
+        return sweep.verdict(), said
+
+
+def _held(pid: int) -> tuple[int, int]:
+    """Megabytes of memory and open files of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    memory = re.search(r"VmRSS:\s+(\d+)", status)
+    return int(memory[1]) // 1024 if memory else 0, len(os.listdir(f"/proc/{pid}/fd"))
+
+
+# ---- deaths at exact moments
+
+
+def killed_at_the_end(folder: Path, moment: str, kills: int, num_trials: int) -> Verdict:
+    """Drivers that kill themselves just before the end of a trial is recorded, or just after.
+
+    In the verdict, a trial that was recorded before its driver died and was run again was run twice.
+    """
+    deaths = folder / "deaths"
+    deaths.touch()
+    with FaultySweep(f"sqlite:///{folder}/store.sqlite", folder, num_trials, seconds=0.1) as sweep:
+        while (done := len(deaths.read_text().splitlines())) < kills and not sweep.complete():
+            for slot in sweep.idle():
+                sweep.start_command(slot, {}, "--die", moment, "--deaths", str(deaths))
+            time.sleep(0.05)
+        if done < kills:
+            raise AssertionError(f"the trials ended after {done} of {kills} deaths")
+        sweep.finish()
+        return sweep.verdict(recorded=_recorded(deaths) if moment == "after" else {})
+
+
+def _recorded(deaths: Path) -> dict[int, int]:
+    """The attempt of each trial that was recorded just before its driver died."""
+    pairs = (line.split() for line in deaths.read_text().splitlines())
+    return {int(number): int(attempt) for number, attempt in pairs}
+
+
+def killed_while_opening(folder: Path, version: str | None, kills: int) -> Verdict:
+    """kill -9 while a store is made, or migrated from an older version; each store is opened again then.
+
+    "Repeated" are the kills after which it had still to be made or migrated.
+    """
+    context, generator = multiprocessing.get_context("forkserver"), random.Random(0)
+    context.set_forkserver_preload(["metta.sweep.store.migrations", "benchmarks.faults.edges"])
+    longest = 0.3 if version is None else 0.6
+    opened = unfinished = lost = 0
+    for kill in range(kills):
+        path = folder / f"{kill}.sqlite"
+        if version is not None:
+            _make_old(path, version)
+        process = context.Process(target=open_and_close, args=(f"sqlite:///{path}", folder / f"{kill}.began"))
+        process.start()
+        while not (folder / f"{kill}.began").exists():
+            time.sleep(0.0005)
+        time.sleep(generator.uniform(0.0, longest))
+        process.kill()
+        process.join()
+        unfinished += not path.exists() if version is None else _version(path) == version
+        with closing(open_store(f"sqlite:///{path}")) as store:
+            opened += 1
+            if version is not None:
+                lost += [trial.score for trial in store.trials(SWEEP)] != [2.5]
+            else:
+                open_sweep(store, SWEEP, parabola_definition(1))
+                store.add(SWEEP, {"x": 0.5}, Outcome(TrialState.COMPLETED, 0.5, 1.0, 1.0))
+                lost += len(store.trials(SWEEP)) != 1
+    return Verdict(kills, opened, 0, unfinished, lost, 0, [])
+
+
+def open_and_close(url: str, began: Path) -> None:
+    began.touch()
+    open_store(url).close()
+
+
+def _version(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        return str(connection.execute("SELECT version_num FROM metta_schema_version").fetchone()[0])
+
+
+def _make_old(path: Path, version: str) -> None:
+    """A store of an older schema with a sweep and a trial in it."""
+    from alembic import command
+    from sqlalchemy import create_engine, text
+
+    from metta.sweep.store.migrations import configuration
+
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        command.upgrade(configuration(connection), version)
+        connection.execute(
+            text(
+                "INSERT INTO metta_sweeps (id, name, config, revision, origin, created_at) "
+                f"VALUES (1, '{SWEEP}', '{{}}', 1, 'x', 0)"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO metta_trials (sweep_id, number, state, params, suggestion, attempts, score, cost, "
+                "metrics, artefacts, revision, origin) "
+                "VALUES (1, 0, 'completed', '{}', '{}', 1, 2.5, 3.0, '{}', '{}', 1, 'y')"
+            )
+        )
+    engine.dispose()
+
+
+# ---- what was left behind
+
+
+def old_log(folder: Path, num_trials: int) -> tuple[Verdict, str]:
+    """A backup is put back while the log of the killed drivers (``-wal``) still lies beside the file.
+
+    SQLite would replay it into the backup. What a user reads is shown; then the log is removed, and the sweep goes on.
+    """
+    path, copy = folder / "store.sqlite", folder / "copy.sqlite"
+    with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.1) as sweep:
+        sweep.start()
+        sweep.wait_for(num_trials // 4)
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        sweep.wait_for(num_trials // 2)
+        for slot in range(4):
+            sweep.kill(slot)
+        shutil.copy(copy, path)
+        message = _what_is_said(sweep.url)
+        sweep.finish()
+        return sweep.verdict(), message
+
+
+def _what_is_said(url: str) -> str:
+    try:
+        return refusal(url)
+    except AssertionError:
+        return "nothing: the store opened"
+
+
+def newer_version(folder: Path) -> str:
+    """A store that a later metta-sweep wrote."""
+    path = folder / "store.sqlite"
+    open_store(f"sqlite:///{path}").close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE metta_schema_version SET version_num = '9999'")
+    return refusal(f"sqlite:///{path}")
+
+
+# ---- far too much
+
+
+def loud(folder: Path, megabytes: int) -> tuple[Verdict, str]:
+    """Programs that print so much before their result."""
+    program = f"import sys\nfor _ in range({megabytes}): sys.stdout.write(('x' * 99 + chr(10)) * 10_000)\n"
+    return _program(folder, program + "print('{\"score\": 0.5}')\n")
+
+
+def many_metrics(folder: Path, count: int) -> tuple[Verdict, str]:
+    """Programs that measure so many metrics, ten thousand on a line."""
+    program = (
+        f"import json\nfor start in range(0, {count}, 10_000):\n"
+        "    print(json.dumps({f'm{start + i}': i for i in range(10_000)} | {'score': 0.5}))\n"
+    )
+    return _program(folder, program)
+
+
+def _program(folder: Path, text: str, num_trials: int = 2) -> tuple[Verdict, str]:
+    """Sweep a program by the command; what it took in memory."""
+    (folder / "program.py").write_text(text)
+    store = f"sqlite:///{folder}/store.sqlite"
+    command = [_METTA_SWEEP, "run", f"{sys.executable} program.py", "--search", "x=0..1", "--metric", "score:max"]
+    command += ["--name", SWEEP, "--trials", str(num_trials), "--store", store]
+    environment = {**os.environ, "METTA_DATA_DIR": str(folder / "data"), "WANDB_MODE": "disabled"}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise AssertionError(f"exit status {process.returncode}")
+    with closing(open_store(store)) as opened:
+        trials = opened.trials(SWEEP)
+    ended = sum(trial.state is TrialState.COMPLETED for trial in trials)
+    verdict = Verdict(num_trials, ended, 0, 0, 0, 0, [])
+    return verdict, f"nothing: the driver took {used.ru_maxrss // 1024} MB at most"
+
+
+def slow_readers(folder: Path, readers: int, seconds: float) -> str:
+    """Readers of the dashboard that take a byte a second; how long another one waits beside them."""
+    store = f"sqlite:///{folder}/store.sqlite"
+    with closing(open_store(store)) as opened:
+        open_sweep(opened, SWEEP, parabola_definition(1000))
+        for number in range(500):
+            opened.add(SWEEP, {"x": number / 500}, Outcome(TrialState.COMPLETED, 0.5, 1.0, 1.0))
+    with _dashboard(store, folder) as port:
+        slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(readers)]
+        for each in slow:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            each.sendall(f"GET /api/rows?name={SWEEP}&since=0 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        longest, until = 0.0, time.monotonic() + seconds
+        while time.monotonic() < until:
+            for each in slow:
+                each.recv(1)
+            started = time.monotonic()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/overview?name={SWEEP}", timeout=30) as answer:
+                answer.read()
+            longest = max(longest, time.monotonic() - started)
+            time.sleep(1.0)
+        for each in slow:
+            each.close()
+    return f"nothing: another reader waited {longest:.1f} s at most"
+
+
+@contextmanager
+def _dashboard(store: str, folder: Path) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(probe.getsockname()[1])
+    command = [_METTA_SWEEP, "dashboard", SWEEP, "--store", store, "--port", str(port), "--no-browser"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError((folder / "log").read_text())
+            time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
