@@ -146,14 +146,14 @@ def _edges() -> list[Fault]:
             lambda folder: edges.limited(folder, ["--as=2000000000"], 100),
         ),
         Fault(
-            "kill -9 just before a trial's end is recorded, 20 times",
+            "kill -9 just before a trial's end is recorded, 10 times",
             "SQLite",
-            lambda folder: edges.killed_at_the_end(folder, "before", 20, 200),
+            lambda folder: edges.killed_at_the_end(folder, "before", 10, 120),
         ),
         Fault(
-            "kill -9 just after a trial's end is recorded, 20 times",
+            "kill -9 just after a trial's end is recorded, 10 times",
             "SQLite",
-            lambda folder: edges.killed_at_the_end(folder, "after", 20, 200),
+            lambda folder: edges.killed_at_the_end(folder, "after", 10, 120),
         ),
         Fault(
             "kill -9 while the store is made, 100 times",

@@ -139,7 +139,7 @@ def disk_full(folder: Path, seconds: float, num_trials: int) -> Verdict:
     ):
         sweep.start()
         sweep.wait_for(num_trials // 4)
-        with _filled(disk):
+        with filled(disk):
             time.sleep(seconds)
         sweep.finish()
         return sweep.verdict()
@@ -252,7 +252,7 @@ def server_disk_full(folder: Path, seconds: float, num_trials: int) -> Verdict:
     ):
         sweep.start()
         sweep.wait_for(num_trials // 4)
-        with _filled(disk):
+        with filled(disk):
             time.sleep(seconds)
         if not server.running():
             server.start()
@@ -374,7 +374,7 @@ def small_disk(size: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _filled(disk: Path) -> Iterator[None]:
+def filled(disk: Path) -> Iterator[None]:
     """Leave no byte on the disk."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file:

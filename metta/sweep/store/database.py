@@ -17,7 +17,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeVar
@@ -388,6 +388,30 @@ def _check_sqlite_file(path: Path, shown: str, create: bool) -> None:
         )
     if not _may_write(path.parent):
         raise StoreError(f"store {shown}: its folder cannot be written to")
+    _check_log(path, shown)
+
+
+def _check_log(path: Path, shown: str) -> None:
+    """Refuse a write-ahead log that is not the file's own: SQLite would replay it into the file, and so damage it.
+
+    A connection that only reads sees both together and changes neither.
+    """
+    if place.log_of(path) is None:
+        return
+    try:
+        with closing(
+            sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+        ) as connection:
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.OperationalError:  # opening it to write says what is wrong
+        return
+    except sqlite3.DatabaseError as error:
+        verdict = str(error)
+    if verdict != "ok":
+        raise StoreError(
+            f"store {shown}: the file and the log beside it ({path.name}-wal) do not belong together, as when a backup "
+            "was put back; put the file back that the log belongs to, or move the log away (what only it holds is lost)"
+        )
 
 
 def _may_write(path: Path) -> bool:

@@ -6,10 +6,12 @@ import builtins
 import importlib.util
 import multiprocessing
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -254,3 +256,29 @@ def test_opening_a_current_store_does_not_import_alembic(
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     open_store(store_url).close()
+
+
+def test_a_log_of_another_file_is_refused_and_nothing_is_changed(path: Path) -> None:
+    store = filled(open_store(f"sqlite:///{path}"))
+    backup = path.with_name("backup.sqlite")
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(backup)) as target:
+        source.backup(target)
+        trials = [TrialHistory(Trial(number, TrialState.COMPLETED, {"lr": 0.1})) for number in range(500)]
+        for name in ("second", "third"):
+            source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            store.import_sweep(SweepRecord(name, {}, None, datetime.now(UTC)), trials)
+        shutil.copy(f"{path}-wal", f"{backup}-wal")
+    store.close()
+    before = backup.read_bytes()
+    assert "do not belong together" in refused(f"sqlite:///{backup}")
+    assert backup.read_bytes() == before
+
+
+def test_a_log_that_a_killed_driver_left_is_read(path: Path) -> None:
+    store = filled(open_store(f"sqlite:///{path}"))
+    copy = path.with_name("copy.sqlite")
+    shutil.copy(path, copy)
+    shutil.copy(f"{path}-wal", f"{copy}-wal")
+    store.close()
+    with closing(open_store(f"sqlite:///{copy}")) as opened:
+        assert len(opened.trials("arena")) == 500
