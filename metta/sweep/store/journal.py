@@ -44,6 +44,7 @@ class Journal:
             "sweep": with_text_dates(_record.dump_python(record, exclude={"damage"})),
         }
         self._kept: dict[int, TrialHistory] = {}
+        self._unwritten: list[TrialHistory] = []
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -57,19 +58,27 @@ class Journal:
         """Keep trials, on the disk before this returns.
 
         Raises:
-            OSError: the disk does not take them; they are kept in memory.
+            OSError: the disk does not take them; they are kept in memory, and written with the next ones.
         """
         new = list(histories)
         for history in new:
             _merge(self._kept, history)
         if self.path is None:
             return
-        lines = [] if self.path.exists() else [encoding.dumps(self._head)]
-        lines += [encoding.dumps({"trial": _plain(history)}) for history in new]
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
+        self._unwritten += new
+        size = self.path.stat().st_size if self.path.exists() else 0
+        lines = [] if size else [encoding.dumps(self._head)]
+        lines += [encoding.dumps({"trial": _plain(history)}) for history in self._unwritten]
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("".join(f"{line}\n" for line in lines))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):  # part of a line would spoil the lines after it
+                os.truncate(self.path, size)
+            raise
+        self._unwritten.clear()
 
     def drop(self, number: int) -> None:
         """Forget a trial, because the store holds it now."""
@@ -80,6 +89,7 @@ class Journal:
     def clear(self) -> None:
         """Forget everything."""
         self._kept.clear()
+        self._unwritten.clear()
         if self.path is not None:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
@@ -93,6 +103,8 @@ def bring_in_journals(store: Store, sweep: str, root: Path, notice: Callable[[st
     """
     for path in sorted(root.glob(f"*/{_PATTERN}")):
         try:
+            if not path.stat().st_size:  # the disk was full when it was begun
+                continue
             head, histories = _read(path)
             process = _process.validate_python(head["process"])
             if head["store"] != store.url or (process.is_here() and not process.has_died()):
