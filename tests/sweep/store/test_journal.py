@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from metta.sweep.store import journal as journal_module
 from metta.sweep.store import open_store
+from metta.sweep.store import process as process_module
 from metta.sweep.store.journal import Journal, bring_in_journals
 from metta.sweep.store.protocol import SweepRecord, TrialHistory
 from metta.sweep.trial import Trial, TrialState
@@ -40,6 +40,6 @@ def test_what_a_full_disk_did_not_take_is_written_later(
                         journal.keep([ended(number)])
                 else:
                     journal.keep([ended(number)])
-        monkeypatch.setattr(journal_module.Process, "has_died", lambda process: True)
+        monkeypatch.setattr(process_module.Process, "has_died", lambda process: True)
         bring_in_journals(store, "s", tmp_path / "runs", said.append)
         assert [trial.score for trial in store.trials("s")] == [0.0, 1.0, 2.0], said
