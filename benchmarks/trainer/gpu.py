@@ -33,6 +33,7 @@ from metta.rl.plan import ENVIRONMENTS_PER_CORE_ON_GPU, MINIBATCH_ON_GPU
 from metta.rl.ppo import MEASURES, AutogradLearner, Batch
 from metta.rl.processes import usable_cores
 from metta.rl.ranks import Ranks
+from metta.rl.stopwatch import Stopwatch
 from metta.rl.trainer import TrainingResult, train
 from metta.rl.trainer_config import PPOConfig, TrainerConfig
 
@@ -53,7 +54,7 @@ def check_losses(env: MettaGridConfig, device: torch.device) -> dict[str, float]
     game = game_of(env)
     torch.manual_seed(0)
     policy, config = game.make_policy(128), PPOConfig()
-    with game.collector(8, 16, 0, [0], Ranks()) as collector:
+    with game.collector(8, 16, 0, [0], Ranks(), Stopwatch()) as collector:
         batch, _ = collector.collect(policy, config)
     indices = torch.arange(0, len(batch), 3)
     advantages = torch.randn(len(indices), generator=torch.Generator().manual_seed(0))

@@ -8,6 +8,7 @@ Read the room in this order:
 3. `game`: what the loop needs of a game. `environment`, `vector_environment`, `rollout`: how mettagrid provides it.
    `gymnasium/`: how Gymnasium and PettingZoo provide it.
 4. `plan`, `progress`, `checkpoint`: what a run will do, how far it has come, how it continues after an end.
+   `stopwatch`, `memory_use`: where its seconds and its memory go.
 5. `ranks`, `launch`, `shared_mean`, `processes`, `threads`: several processes that train one policy.
 6. `player`: a trained policy that plays.
 """

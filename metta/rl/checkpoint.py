@@ -31,20 +31,25 @@ from metta.rl.environment import EnvironmentSpec
 from metta.rl.player import PolicyPlayer
 from metta.rl.policy import ActorCritic, Policy
 from metta.rl.tokens import Vocabulary
+from metta.rl.trainer_config import TrainerConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from pydantic import BaseModel
 
     from metta.rl.ranks import Ranks
-    from metta.rl.trainer_config import TrainerConfig
 
 logger = logging.getLogger(__name__)
 
-KEPT = 2
-"""How many checkpoints of a run are kept; older ones are deleted."""
-
-_MAY_CHANGE = ("total_timesteps", "checkpoint_seconds", "num_ranks", "num_workers", "device")
+_MAY_CHANGE = (
+    "total_timesteps",
+    "checkpoint_seconds",
+    "checkpoints_kept",
+    "profile",
+    "num_ranks",
+    "num_workers",
+    "device",
+)
 """Settings of the trainer that may differ between attempts of one run."""
 
 _WEIGHTS, _DESCRIPTION = "policy.safetensors", "policy.json"
@@ -78,14 +83,15 @@ def make_policy(spec: EnvironmentSpec, hidden_size: int) -> Policy:
     return Policy(Vocabulary(spec), len(spec.actions), hidden_size)
 
 
-def save(run_dir: Path, state: TrainingState, spec: DataclassInstance, settings: dict[str, Any]) -> Path:
-    """Write a checkpoint and return its folder.
+def save(run_dir: Path, state: TrainingState, spec: DataclassInstance, settings: dict[str, Any], kept: int = 2) -> Path:
+    """Write a checkpoint, delete those that are too old, and return its folder.
 
     Args:
         run_dir: the run's folder.
         state: what to save.
         spec: what a policy needs to know of its environment.
         settings: JSON-compatible configuration of the run, stored with the state.
+        kept: how many checkpoints stay, at least 1.
     """
     root = run_dir / "checkpoints"
     root.mkdir(parents=True, exist_ok=True)
@@ -105,7 +111,7 @@ def save(run_dir: Path, state: TrainingState, spec: DataclassInstance, settings:
         _flush(path)
     temporary.rename(target)
     _flush(root)
-    for old in _checkpoints(run_dir)[:-KEPT]:
+    for old in _checkpoints(run_dir)[:-kept]:
         shutil.rmtree(old)
     return target
 
@@ -146,7 +152,7 @@ class RunCheckpoints:
         self, run_dir: Path, config: TrainerConfig, env: BaseModel, spec: DataclassInstance, ranks: Ranks
     ) -> None:
         self._run_dir = run_dir
-        self._every_seconds = config.checkpoint_seconds
+        self._every_seconds, self._kept = config.checkpoint_seconds, config.checkpoints_kept
         self._settings = {"trainer": config.model_dump(mode="json"), "env": env.model_dump(mode="json")}
         self._spec = spec
         self._ranks = ranks
@@ -175,7 +181,7 @@ class RunCheckpoints:
 
     def save(self, state: TrainingState) -> Path:
         """Write a checkpoint and return its folder."""
-        folder = save(self._run_dir, state, self._spec, self._settings)
+        folder = save(self._run_dir, state, self._spec, self._settings, self._kept)
         self.start_clock()
         return folder
 
@@ -185,7 +191,8 @@ class RunCheckpoints:
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any], run_dir: Path) -> None:
-    old, new = flatten(before), flatten(now)
+    defaults = flatten({"trainer": TrainerConfig().model_dump(mode="json")})  # of settings newer than the run
+    old, new = defaults | flatten(before), flatten(now)
     changed = [
         f"{path}: {old.get(path, '(absent)')} -> {new.get(path, '(absent)')}"
         for path in {**old, **new}
@@ -196,6 +203,12 @@ def _require_same(before: dict[str, Any], now: dict[str, Any], run_dir: Path) ->
             f"the run in {run_dir} was made with other settings: {'; '.join(changed[:6])}"
             + (f"; and {len(changed) - 6} more" if len(changed) > 6 else "")
             + "\nchoose another run name, or delete its checkpoints"
+        )
+    total = "trainer.total_timesteps"
+    if new["trainer.anneal_learning_rate"] and old[total] != new[total]:
+        raise UserError(
+            f"the run in {run_dir} cannot be continued with another length ({total}: {old[total]:,} -> {new[total]:,}"
+            "), because its learning rate falls to 0 over its length; choose another run name"
         )
 
 

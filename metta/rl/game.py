@@ -16,6 +16,7 @@ from metta.rl.policy import ActorCritic
 from metta.rl.ppo import Batch
 from metta.rl.ranks import Ranks
 from metta.rl.rollout import MettagridCollector
+from metta.rl.stopwatch import Stopwatch
 from metta.rl.tokens import Vocabulary
 from metta.rl.trainer_config import PPOConfig
 from metta.rl.vector_environment import VectorEnvironment
@@ -70,9 +71,18 @@ class Game(Protocol):
         ...
 
     def collector(
-        self, num_environments: int, horizon: int, num_workers: int, seed: Sequence[int], ranks: Ranks
+        self,
+        num_environments: int,
+        horizon: int,
+        num_workers: int,
+        seed: Sequence[int],
+        ranks: Ranks,
+        stopwatch: Stopwatch,
     ) -> AbstractContextManager[Collector]:
-        """Plays this rank's part of the environments, `horizon` steps for each batch. The seed fixes what happens."""
+        """Plays this rank's part of the environments, `horizon` steps for each batch. The seed fixes what happens.
+
+        The stopwatch measures their stepping.
+        """
         ...
 
 
@@ -102,9 +112,15 @@ class MettagridGame:
 
     @contextmanager
     def collector(
-        self, num_environments: int, horizon: int, num_workers: int, seed: Sequence[int], ranks: Ranks
+        self,
+        num_environments: int,
+        horizon: int,
+        num_workers: int,
+        seed: Sequence[int],
+        ranks: Ranks,
+        stopwatch: Stopwatch,
     ) -> Iterator[Collector]:
         part = ranks.part(num_environments)
         with VectorEnvironment(self._config, num_environments, num_workers, seed, part) as environments:
             seeds = [[*seed, number, _ACTIONS] for number in part]
-            yield MettagridCollector(environments, Vocabulary(self.spec), horizon, seeds)
+            yield MettagridCollector(environments, Vocabulary(self.spec), horizon, seeds, stopwatch)

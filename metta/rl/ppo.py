@@ -157,7 +157,7 @@ def ppo_loss(
     # Clipped value loss: a value that moved further than the clip gains nothing by moving further. Clamping the value
     # and not its change leaves a value within the clip as it is to the bit, so that its slope is not lost in a tie.
     error = values - batch.returns
-    clipped_values = values.clamp(batch.values - config.clip_coef, batch.values + config.clip_coef)
+    clipped_values = values.clamp(batch.values - config.value_clip, batch.values + config.value_clip)
     square, clipped_square = error.square(), (clipped_values - batch.returns).square()
     value_loss = 0.5 * torch.max(square, clipped_square).sum() / size
     value_slope = torch.where(square >= clipped_square, error, 0.0) * (config.vf_coef / size)
@@ -228,6 +228,8 @@ def update(
 ) -> dict[str, float]:
     """Learn from a batch: `config.update_epochs` passes in shuffled minibatches, whose sizes differ by at most one.
 
+    With `config.target_kl` the passes end early, after one in which the policy moved too far from the one that played.
+
     Args:
         learner: of the policy that the optimizer changes.
         batch: this rank's part of the batch, which is the parts of all ranks, one after the other.
@@ -235,8 +237,8 @@ def update(
         ranks: the ranks that learn together. Each computes its part of every minibatch.
 
     Returns:
-        the mean over all minibatches of `MEASURES`, of ``grad_norm`` (before clipping), and
-        ``explained_variance`` of the returns by the values.
+        the mean over all minibatches of `MEASURES`, of ``grad_norm`` (before clipping), ``explained_variance`` of the
+        returns by the values, and ``epochs``: passes that were made.
 
     Raises:
         TrainingDiverged: a loss or gradient is not finite. The policy stays as it was before that minibatch.
@@ -244,7 +246,9 @@ def update(
     first, total = ranks.position(len(batch))
     measured: list[Tensor] = []
     diverged = torch.zeros((), device=batch.returns.device)
-    for _ in range(config.update_epochs):
+    epochs = 0
+    while epochs < config.update_epochs and not _moved_too_far(measured[-num_minibatches:], config):
+        epochs += 1
         minibatches = torch.randperm(total, generator=generator).tensor_split(num_minibatches)
         sizes = [len(minibatch) / ranks.size for minibatch in minibatches]
         parts = [_within(minibatch, first, len(batch)) for minibatch in minibatches]
@@ -260,7 +264,14 @@ def update(
     values = torch.stack(measured).cpu()  # the first time that this waits for a GPU
     _require_finite(values)
     means = dict(zip((*MEASURES, "grad_norm"), values.mean(dim=0).tolist(), strict=True))
-    return means | {"explained_variance": _explained_variance(batch, total / ranks.size, ranks)}
+    return means | {"explained_variance": _explained_variance(batch, total / ranks.size, ranks), "epochs": epochs}
+
+
+def _moved_too_far(measured: list[Tensor], config: PPOConfig) -> bool:
+    """Whether the mean KL divergence of a pass, of whose minibatches this was measured, exceeds the target."""
+    if config.target_kl is None or not measured:
+        return False
+    return bool(torch.stack(measured)[:, MEASURES.index("approx_kl")].mean() > config.target_kl)
 
 
 def _within(indices: Tensor, first: int, number: int) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from metta.rl.checkpoint import TrainingState
+from metta.rl.memory_use import peak_memory
 from metta.rl.plan import Plan
 from metta.rl.ranks import Ranks
 
@@ -64,8 +65,8 @@ class ProgressReporter:
 
     def measure(self, losses: dict[str, float], reward_per_step: float) -> None:
         """Put the metrics of the last update, over all ranks, into the state. A collective."""
-        gathered = self._ranks.gather((self._new_episodes, reward_per_step))
-        for episodes, _ in gathered:
+        gathered = self._ranks.gather((self._new_episodes, reward_per_step, peak_memory()))
+        for episodes, _, _ in gathered:
             self._last_episodes.extend(episodes)
         self._new_episodes = []
         self._reported = self._started + self._seconds
@@ -79,7 +80,8 @@ class ProgressReporter:
             **self._plan.metrics(),
             "num_ranks": self._ranks.size,
             **losses,
-            "reward_per_step": sum(reward for _, reward in gathered) / self._ranks.size,
+            "reward_per_step": sum(reward for _, reward, _ in gathered) / self._ranks.size,
+            **{name: sum(memory[name] for _, _, memory in gathered) for name in peak_memory()},
             **_episode_metrics(self._last_episodes),
         }
 

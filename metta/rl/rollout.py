@@ -13,6 +13,7 @@ from torch import Tensor
 from metta.rl.kernel import KernelNetwork
 from metta.rl.policy import Actor, Policy, actor_of
 from metta.rl.ppo import Batch, generalized_advantages
+from metta.rl.stopwatch import Stopwatch
 from metta.rl.tokens import TokenBatch, Vocabulary, to_device
 from metta.rl.trainer_config import PPOConfig
 from metta.rl.vector_environment import VectorEnvironment
@@ -29,14 +30,21 @@ class MettagridCollector:
         vocabulary: of the environments.
         horizon: steps of each environment per batch.
         seeds: fixes the actions in each environment.
+        stopwatch: measures how long the environments step.
     """
 
     def __init__(
-        self, environments: VectorEnvironment, vocabulary: Vocabulary, horizon: int, seeds: Sequence[Sequence[int]]
+        self,
+        environments: VectorEnvironment,
+        vocabulary: Vocabulary,
+        horizon: int,
+        seeds: Sequence[Sequence[int]],
+        stopwatch: Stopwatch,
     ) -> None:
         self._environments = environments
         self._vocabulary = vocabulary
         self._horizon = horizon
+        self._stopwatch = stopwatch
         self._generators = [np.random.default_rng(seed) for seed in seeds]
         self.reward_per_step = 0.0
 
@@ -52,7 +60,8 @@ class MettagridCollector:
 
         for step in range(self._horizon + 1):
             for group in environments.groups:
-                episodes += environments.receive(group)
+                with self._stopwatch.measure("stepping"):
+                    episodes += environments.receive(group)
                 observed = self._encode(arrays.observations[group], policy.device)
                 if step > 0:
                     self._record_outcome(trajectory, step - 1, group, actor)
@@ -61,7 +70,8 @@ class MettagridCollector:
                     continue
                 actions, log_probs, values = actor.act(observed, uniforms[step, group].flatten())
                 arrays.actions[group] = actions.cpu().numpy().reshape(-1, shape[2])
-                environments.send(group)  # the rest is computed while workers step
+                with self._stopwatch.measure("stepping"):
+                    environments.send(group)  # the rest is computed while workers step
                 trajectory.tokens.append(observed)
                 trajectory.actions[step, group] = actions.view(-1, shape[2])
                 trajectory.log_probs[step, group] = log_probs.view(-1, shape[2])

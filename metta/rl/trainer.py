@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +20,12 @@ from metta.rl.checkpoint import RunCheckpoints, TrainingState
 from metta.rl.game import Game, game_of
 from metta.rl.gymnasium.config import GymnasiumConfig
 from metta.rl.launch import is_launched, launched_ranks, started_ranks
+from metta.rl.memory_use import naming_sizes
 from metta.rl.plan import Plan, computes_on_gpu, device_of, worthwhile_ranks
 from metta.rl.policy import kernel_network_of, why_plain
 from metta.rl.progress import ProgressReporter, TrainingProgress
 from metta.rl.ranks import Ranks
+from metta.rl.stopwatch import Stopwatch
 from metta.rl.threads import torch_threads
 from metta.rl.trainer_config import TrainerConfig
 
@@ -71,12 +74,15 @@ def train(
     Returns:
         a result whose metrics are ``agent_steps`` and ``seconds`` (both of all attempts), ``steps_per_second``,
         ``updates``, ``batch_size``, ``minibatch_size``, ``num_environments`` and ``horizon`` as they were used,
-        ``learning_rate``, what `metta.rl.ppo.update` measures, ``reward_per_step``, and the stats of the last
-        episodes: ``reward`` and ``episode_length``, and the agents' stats with ``train/`` before the name.
+        ``learning_rate``, what `metta.rl.ppo.update` measures, ``reward_per_step``, what
+        `metta.rl.memory_use.peak_memory` measures, and the stats of the last episodes: ``reward`` and
+        ``episode_length``, and the agents' stats with ``train/`` before the name. With `config.profile` also what
+        `metta.rl.stopwatch.Stopwatch.metrics` says of this attempt.
 
     Raises:
         UserError: the run in `run_dir` was made with other settings, or the ranks don't fit the machine or the batch.
         TrainingDiverged: a loss is not finite.
+        OutOfMemory: there is not enough memory for the sizes in `config`.
         WorkerError: an environment failed.
         RankFailedError, RankLostError: another rank failed, whether this process or a launcher started it.
     """
@@ -93,6 +99,7 @@ def train(
         return train_as_rank(config, env, run_dir, report, ranks)
 
 
+@naming_sizes
 def train_as_rank(
     config: TrainerConfig,
     env: MettaGridConfig | GymnasiumConfig,
@@ -117,20 +124,21 @@ def train_as_rank(
         logger.info("computes with %s", "the compiled kernel" if compiled else f"PyTorch: {why_plain(state.policy)}")
     generator = _generator(config, state)
     seconds_before = state.seconds
+    stopwatch = Stopwatch()
     stopped = False
 
     if state.updates < plan.updates:
         seed = [config.seed, state.updates]
-        with game.collector(plan.num_environments, plan.horizon, plan.num_workers, seed, ranks) as collector:
+        with game.collector(plan.num_environments, plan.horizon, plan.num_workers, seed, ranks, stopwatch) as collector:
             progress = ProgressReporter(state, plan, report, ranks)
             checkpoints.start_clock()
             while state.updates < plan.updates and not stopped:
                 state.optimizer.learning_rate = _learning_rate(config, state.updates / plan.updates)
 
                 # Play with the current policy, then learn from what happened.
-                with torch_threads(plan.collect_threads(ranks)):
+                with torch_threads(plan.collect_threads(ranks)), stopwatch.measure("acting"):
                     batch, episodes = collector.collect(state.policy, config.ppo)
-                with torch_threads(1 if compiled else plan.update_threads(ranks)):
+                with torch_threads(1 if compiled else plan.update_threads(ranks)), stopwatch.measure("learning"):
                     losses = ppo.update(learner, state.optimizer, batch, config.ppo, plan.minibatches, generator, ranks)
 
                 progress.count_update(episodes)
@@ -140,12 +148,15 @@ def train_as_rank(
                     if ranks.leads:
                         stopped = not progress.report() and not last
                         if save_is_due:
-                            checkpoints.save(state)
+                            with stopwatch.measure("checkpoints"):
+                                checkpoints.save(state)
                     stopped = ranks.any(stopped)
 
+    with stopwatch.measure("checkpoints"):
+        policy = checkpoints.save_last(state)
     return TrainingResult(
-        policy_uri=checkpoints.save_last(state).resolve().as_uri(),
-        metrics=state.metrics,
+        policy_uri=policy.resolve().as_uri(),
+        metrics=state.metrics | (stopwatch.metrics() if config.profile else {}),
         seconds=state.seconds - seconds_before,
         stopped=stopped,
     )
@@ -173,8 +184,12 @@ def _generator(config: TrainerConfig, state: TrainingState) -> torch.Generator:
 
 
 def _learning_rate(config: TrainerConfig, done: float) -> float:
-    """Learning-rate annealing, if configured: linear to 0 over the run. `done` is the fraction of it that is over."""
-    return config.optimizer.learning_rate * (1 - done if config.anneal_learning_rate else 1)
+    """Learning-rate annealing to 0 over the run, if configured: linear, or half a period of a cosine (Loshchilov and
+    Hutter, arXiv 1608.03983, equation 5). `done` is the fraction of the run that is over."""
+    if not config.anneal_learning_rate:
+        return config.optimizer.learning_rate
+    left = 1 - done if config.annealing == "linear" else (1 + math.cos(math.pi * done)) / 2
+    return config.optimizer.learning_rate * left
 
 
 def _continue(progress: TrainingProgress) -> bool:

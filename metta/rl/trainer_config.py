@@ -26,13 +26,26 @@ class OptimizerConfig(Config):
 class PPOConfig(Config):
     """The loss of proximal policy optimisation (arXiv 1707.06347) and generalised advantages (arXiv 1506.02438)."""
 
-    clip_coef: float = Field(0.2, gt=0, description="how far the probability ratio and the value may move per update")
+    clip_coef: float = Field(0.2, gt=0, description="how far the probability ratio may move per update")
+    vf_clip_coef: float | None = Field(
+        None, gt=0, description="how far a value may move per update; unset is clip_coef, and a large one never clips"
+    )
     ent_coef: float = Field(0.005, ge=0, description="weight of the entropy bonus")
     vf_coef: float = Field(0.5, ge=0, description="weight of the value loss")
     gae_lambda: float = Field(0.9, ge=0, le=1, description="0 trusts the value function, 1 the observed return")
     gamma: float = Field(0.98, ge=0, le=1, description="discount per step")
     max_grad_norm: float = Field(0.5, gt=0, description="gradients with a larger norm are scaled down to it")
     update_epochs: int = Field(2, ge=1, description="passes over each batch")
+    target_kl: float | None = Field(
+        None,
+        gt=0,
+        description="after a pass whose mean approx_kl exceeds this, a batch gets no more passes",
+    )
+
+    @property
+    def value_clip(self) -> float:
+        """How far a value may move per update."""
+        return self.clip_coef if self.vf_clip_coef is None else self.vf_clip_coef
 
 
 class PolicyConfig(Config):
@@ -51,7 +64,8 @@ class TrainerConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     ppo: PPOConfig = PPOConfig()
     policy: PolicyConfig = PolicyConfig()
-    anneal_learning_rate: bool = Field(False, description="lower the learning rate linearly to 0 over the run")
+    anneal_learning_rate: bool = Field(False, description="lower the learning rate to 0 over the run")
+    annealing: Literal["linear", "cosine"] = Field("linear", description="how an annealed learning rate falls")
     num_environments: int = Field(32, ge=1, description="largest number of environments that step together")
     num_ranks: int | None = Field(
         None,
@@ -65,6 +79,8 @@ class TrainerConfig(Config):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is cuda if there is a GPU")
     checkpoint_seconds: float = Field(15.0, ge=0, description="least time between checkpoints")
+    checkpoints_kept: int = Field(2, ge=1, description="newest checkpoints that stay; older ones are deleted")
+    profile: bool = Field(False, description="say at the end where the seconds went")
 
 
 def round_batch(batch_size: int, num_agents: int, num_environments: int, num_ranks: int = 1) -> tuple[int, int]:

@@ -23,12 +23,14 @@ from metta.common.errors import UserError, nearest
 from metta.common.logging import log_to_file
 from metta.common.tool import Tool
 from metta.rl.launch import leads
+from metta.rl.stopwatch import profile_line
 from metta.rl.trainer_config import TrainerConfig
 from metta.sweep.report.terminal.live_display import LiveDisplay
 from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import PeerLostError, Progress, Report, TrialResult, TrialSpec
 from metta.sweep.wandb.config import WandbConfig, destination
 from metta.sweep.wandb.training import TrainingLog, logged_training
+from metta.tools.metrics_log import LogFormat, MetricsLog, metrics_log
 from metta.tools.traits import TRAINING
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ TRAINING_METRICS = (
     "num_environments",
     "num_ranks",
     "horizon",
+    "memory_gib",
+    "gpu_memory_gib",
     "learning_rate",
     "loss",
     "policy_loss",
@@ -56,6 +60,7 @@ TRAINING_METRICS = (
     "clip_fraction",
     "grad_norm",
     "explained_variance",
+    "epochs",
 )
 """Metrics of every run, besides the stats of its game, ``train/<stat>``; see `metta.rl.trainer.train`."""
 
@@ -82,6 +87,8 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
         policies: URL of a shared folder to copy the policy to: ``s3://bucket/folder``, or any other URL that fsspec
             can write to. By default the policy stays in the run's folder.
         wandb: whether and where to log a run that is not part of a sweep.
+        log: also write the metrics of training and evaluation into the run's folder, as ``jsonl`` (``metrics.jsonl``)
+            or ``tensorboard`` (``tensorboard/``). ``wandb`` means the same as ``wandb.enabled=true``.
     """
 
     traits: ClassVar[ToolTraits] = TRAINING
@@ -93,6 +100,7 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
     simulations: list[SimulationT] = []
     policies: str | None = Field(default=None, min_length=1)
     wandb: WandbConfig = Field(default_factory=WandbConfig)
+    log: LogFormat = "none"
 
     @abstractmethod
     def _run(self, report: Report, run_dir: Path) -> TrialResult:
@@ -143,10 +151,14 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
         folder = run_dir or self.run_dir
         log = "train.log" if leads() else f"train.rank{os.environ['RANK']}.log"
         with log_to_file(folder / log):
-            if self.policies is None or not leads():
+            if not leads():
                 return self._run(report, folder)
-            shared_files.require_writable(self.policies)
-            return self._shared(self._run(report, folder), self.policies)
+            if self.policies is not None:
+                shared_files.require_writable(self.policies)
+            with metrics_log(self.log, folder) as metrics:
+                result = self._run(_logging(report, metrics), folder)
+                metrics.write(int(result.metrics["agent_steps"]), result.metrics)
+            return result if self.policies is None else self._shared(result, self.policies)
 
     def _shared(self, result: TrialResult, url: str) -> TrialResult:
         """The result, with its policy copied to the shared folder."""
@@ -215,7 +227,7 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
             f"{self.run_name}: training for {self.trainer.total_timesteps:,} agent steps; "
             f"the log and the policy are written to {self.run_dir}"
         )
-        if sentence := destination(self.wandb).sentence:
+        if sentence := destination(self._wandb).sentence:
             notice(sentence)
         try:
             with LiveDisplay(console, PLAIN_PROGRESS_SECONDS) as display, self._logged(notice) as training_log:
@@ -237,13 +249,19 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
 
     def _logged(self, notice: Callable[[str], None]) -> AbstractContextManager[TrainingLog]:
         settings = self.model_dump(mode="json", exclude={"env", "simulations"})
-        return logged_training(self.wandb, self.run_name, self.run_dir, settings, notice)
+        return logged_training(self._wandb, self.run_name, self.run_dir, settings, notice)
+
+    @property
+    def _wandb(self) -> WandbConfig:
+        return self.wandb.model_copy(update={"enabled": True}) if self.log == "wandb" else self.wandb
 
     def _print_outcome(self, console: Console, result: TrialResult) -> None:
         metrics, policy = result.metrics, result.artefacts["policy"]
         console.print(
             f"trained {metrics['agent_steps']:,.0f} agent steps in {metrics['seconds']:.1f} s", highlight=False
         )
+        if self.trainer.profile:
+            console.print(f"  {profile_line(metrics, result.cost)}", highlight=False, soft_wrap=True)
         for simulation in self.simulations:
             console.print(f"  {self._evaluated(simulation, metrics)}", highlight=False)
         console.print(f"policy: {policy}", highlight=False, soft_wrap=True, markup=False)
@@ -251,6 +269,16 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
         if command:
             console.print("to evaluate it again:")
             console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False, style="bold")
+
+
+def _logging(report: Report, metrics: MetricsLog) -> Report:
+    """A report that also writes the metrics to a log."""
+
+    def logged(progress: Progress) -> bool:
+        metrics.write(progress.step, progress.metrics)
+        return report(progress)
+
+    return logged
 
 
 def _progress_line(progress: Progress, describe: Callable[[Mapping[str, float]], str]) -> str:

@@ -114,7 +114,7 @@ def test_losses_and_gradients_are_those_of_autograd(
     batch = experience(policy, size + 10)
     indices = torch.randperm(len(batch), generator=torch.Generator().manual_seed(0))[:size]
     advantages = torch.randn(size, generator=torch.Generator().manual_seed(1))
-    settings = PPOConfig(clip_coef=0.1, vf_coef=0.7, ent_coef=0.3)
+    settings = PPOConfig(clip_coef=0.1, vf_clip_coef=0.05, vf_coef=0.7, ent_coef=0.3)
 
     def compute(learner: Learner) -> torch.Tensor:
         return learner.loss_gradient(batch, indices, advantages, size + 0.5, settings)

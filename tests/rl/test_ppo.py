@@ -114,6 +114,17 @@ def test_the_losses_by_hand(policy: Policy) -> None:
     assert float(measures["approx_kl"]) == pytest.approx(0.5 - np.log(1.5), rel=1e-3)
 
 
+def test_values_have_a_clip_of_their_own(policy: Policy) -> None:
+    def value_loss(vf_clip_coef: float | None) -> float:
+        config = PPOConfig(clip_coef=0.1, vf_clip_coef=vf_clip_coef)
+        batch = batch_for(policy, [1.0, -1.0], value_change=0.3)
+        return float(ppo_loss(*evaluated(policy, batch), batch, 2, config)[1][MEASURES.index("value_loss")])
+
+    assert value_loss(None) == value_loss(0.1)
+    assert value_loss(0.2) == pytest.approx(0.5 * (0.8**2 + 1.3**2) / 2, rel=1e-4)
+    assert value_loss(1e9) == pytest.approx(0.5 * (0.7**2 + 1.3**2) / 2, rel=1e-4)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_derivatives_are_those_of_the_loss(policy: Policy, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

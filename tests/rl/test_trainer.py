@@ -1,3 +1,5 @@
+import json
+import math
 import shutil
 import subprocess
 import sys
@@ -14,12 +16,15 @@ from metta.rl import checkpoint
 from metta.rl.adam import Adam
 from metta.rl.checkpoint import load_policy
 from metta.rl.environment import Buffers, Environment, EnvironmentSpec
+from metta.rl.memory_use import OutOfMemory
 from metta.rl.plan import Plan
 from metta.rl.player import require_compatible
 from metta.rl.ppo import TrainingDiverged
 from metta.rl.ranks import Ranks
+from metta.rl.stopwatch import profile_line
 from metta.rl.trainer import TrainingProgress, TrainingResult, train
 from metta.rl.trainer_config import OptimizerConfig, PolicyConfig, PPOConfig, TrainerConfig
+from metta.sweep.mishaps import is_mishap
 from tests.rl.small import small_env
 
 
@@ -65,7 +70,7 @@ def test_a_seed_fixes_the_run(tmp_path: Path) -> None:
     assert same(weights(results[0]), weights(results[1]))
     assert not same(weights(results[0]), weights(results[2]))
     first, second = (
-        {name: value for name, value in result.metrics.items() if "seconds" not in name and "per_second" not in name}
+        {name: value for name, value in result.metrics.items() if "second" not in name and "memory" not in name}
         for result in results[:2]
     )
     assert first == second
@@ -160,6 +165,17 @@ def test_updates_and_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 def test_the_learning_rate_falls_when_annealed(tmp_path: Path) -> None:
     result = train(config(updates=4, anneal_learning_rate=True), small_env(), tmp_path)
     assert result.metrics["learning_rate"] == pytest.approx(3e-3 / 4)
+    settings = config(updates=4, anneal_learning_rate=True, annealing="cosine")
+    result = train(settings, small_env(), tmp_path / "cosine")
+    assert result.metrics["learning_rate"] == pytest.approx(3e-3 * (1 - math.sqrt(0.5)) / 2)
+
+
+def test_an_update_ends_when_the_policy_moved_too_far(tmp_path: Path) -> None:
+    def epochs(target_kl: float | None) -> float:
+        settings = config(updates=1).override("ppo.target_kl", target_kl)
+        return train(settings, small_env(), tmp_path / str(target_kl)).metrics["epochs"]
+
+    assert (epochs(None), epochs(1e-9), epochs(1e9)) == (3, 1, 3)
 
 
 def test_an_interrupted_write_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,10 +197,51 @@ def test_an_interrupted_write_leaves_the_checkpoint_before(tmp_path: Path, monke
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
-    spec, state = EnvironmentSpec.of(small_env()), _state(seed=0)
-    for state.updates in range(9, 13):
-        checkpoint.save(tmp_path, state, spec, {})
-    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["000011", "000012"]
+    train(config(updates=5, checkpoint_seconds=0, checkpoints_kept=3), small_env(), tmp_path)
+    names = [path.name for path in sorted((tmp_path / "checkpoints").iterdir())]
+    assert names == ["000003", "000004", "000005"]
+    train(config(updates=6, checkpoints_kept=1), small_env(), tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000006"]
+
+
+def test_a_run_of_an_older_version_without_some_settings_resumes(tmp_path: Path) -> None:
+    first = train(config(), small_env(), tmp_path)
+    path = Path(first.policy_uri.removeprefix("file://")) / "training.json"
+    stored = json.loads(path.read_text())
+    for name in ("annealing", "profile"):
+        del stored["settings"]["trainer"][name]
+    path.write_text(json.dumps(stored))
+    assert train(config(updates=4), small_env(), tmp_path).metrics["updates"] == 4
+
+
+def test_an_annealed_run_is_not_continued_with_another_length(tmp_path: Path) -> None:
+    train(config(anneal_learning_rate=True), small_env(), tmp_path)
+    with pytest.raises(UserError, match=r"total_timesteps: 768 -> 1,024.*learning rate falls to 0"):
+        train(config(updates=4, anneal_learning_rate=True), small_env(), tmp_path)
+
+
+def test_a_profile_says_where_all_seconds_went(tmp_path: Path) -> None:
+    result = train(config(profile=True, checkpoint_seconds=0), small_env(), tmp_path)
+    parts = [result.metrics[f"{part}_seconds"] for part in ("stepping", "acting", "learning", "checkpoints")]
+    assert all(seconds > 0 for seconds in parts)
+    assert "learning" in profile_line(result.metrics, result.seconds)
+
+
+def test_memory_use_is_measured(tmp_path: Path) -> None:
+    metrics = train(config(updates=1), small_env(), tmp_path).metrics
+    assert 0.05 < metrics["memory_gib"] < 64
+    assert metrics["gpu_memory_gib"] == 0
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_out_of_memory_names_the_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def update(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("metta.rl.ppo.update", update)
+    with pytest.raises(OutOfMemory, match=r"batch_size=256, .*minibatch_size=64, .*hidden_size=32") as raised:
+        train(config(), small_env(), tmp_path)
+    assert not is_mishap(f"Traceback\nOutOfMemory: {raised.value}")
 
 
 def play(policy_uri: str, seed: int) -> tuple[list[list[int]], float]:

@@ -1,4 +1,6 @@
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -149,8 +151,6 @@ def test_a_sweep_without_a_gpu_starts_and_ends_without_slow_imports() -> None:
 
 
 def test_the_spec_is_plain_json(tmp_path: Path) -> None:
-    import json
-
     again = json.loads(json.dumps(asdict(spec(tmp_path, tool()))))
     assert TrainTool.model_validate(again["tool"]) == tool()
 
@@ -158,3 +158,34 @@ def test_the_spec_is_plain_json(tmp_path: Path) -> None:
 def test_an_episode_is_drawn_where_asked(tmp_path: Path) -> None:
     result = TrainTool.run_trial(spec(tmp_path, tool().override("evaluation.gif", True)), lambda progress: True)
     assert Path(result.artefacts["gif"].removeprefix("file://")).read_bytes().startswith(b"GIF89a")
+
+
+def test_metrics_are_written_as_json_lines(tmp_path: Path) -> None:
+    result = TrainTool.run_trial(spec(tmp_path, tool(log="jsonl")), lambda progress: True)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["step"] < lines[-1]["step"] == result.metrics["agent_steps"]
+    assert "loss" in lines[0]
+    assert lines[-1]["small/room"] == result.metrics["small/room"]
+
+
+def test_metrics_are_written_for_tensorboard(tmp_path: Path) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
+    result = TrainTool.run_trial(spec(tmp_path, tool(log="tensorboard")), lambda progress: True)
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    data, written, start = path.read_bytes(), dict[str, tuple[int, float]](), 0
+    while start < len(data):  # records of length (8 bytes), checksum (4), event, checksum (4)
+        length = int.from_bytes(data[start : start + 8], "little")
+        event = Event.FromString(data[start + 12 : start + 12 + length])
+        written |= {value.tag: (event.step, value.simple_value) for value in event.summary.value}
+        start += length + 16
+    assert written["small/room"] == pytest.approx((result.metrics["agent_steps"], result.metrics["small/room"]))
+    assert "loss" in written
+
+
+def test_a_profile_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
+    assert tool().override("trainer.profile", True).invoke() == 0
+    assert re.search(r"stepping \d.*acting \d.*learning \d.*checkpoints \d.*other \d", capsys.readouterr().out)

@@ -17,6 +17,7 @@ from metta.rl.gymnasium.policy import CLIP, FlatObservations, GymnasiumPolicy, M
 from metta.rl.gymnasium.spaces import GymnasiumSpec
 from metta.rl.ppo import Batch, generalized_advantages
 from metta.rl.ranks import Ranks
+from metta.rl.stopwatch import Stopwatch
 from metta.rl.trainer_config import PPOConfig
 
 Floats = npt.NDArray[np.float32]
@@ -37,11 +38,17 @@ class GymnasiumGame:
 
     @contextmanager
     def collector(
-        self, num_environments: int, horizon: int, num_workers: int, seed: Sequence[int], ranks: Ranks
+        self,
+        num_environments: int,
+        horizon: int,
+        num_workers: int,
+        seed: Sequence[int],
+        ranks: Ranks,
+        stopwatch: Stopwatch,
     ) -> Iterator[GymnasiumCollector]:
         environments = GymnasiumEnvironments(self._config, ranks.part(num_environments), seed)
         try:
-            yield GymnasiumCollector(environments, horizon, self._config.normalize_rewards, seed, ranks)
+            yield GymnasiumCollector(environments, horizon, self._config.normalize_rewards, seed, ranks, stopwatch)
         finally:
             environments.close()
 
@@ -72,11 +79,13 @@ class GymnasiumCollector:
         normalize_rewards: bool,
         seed: Sequence[int],
         ranks: Ranks,
+        stopwatch: Stopwatch,
     ) -> None:
         self._environments = environments
         self._horizon = horizon
         self._normalize_rewards = normalize_rewards
         self._ranks = ranks
+        self._stopwatch = stopwatch
         self._action_seed = int(np.random.SeedSequence([*seed, ranks.rank]).generate_state(1)[0])
         self._generator: torch.Generator | None = None
         self._discounted_returns = np.zeros(environments.observations.shape[:2])
@@ -125,7 +134,8 @@ class GymnasiumCollector:
             trajectory.observations.append(observations)
             trajectory.actions.append(actions)
             trajectory.log_probs.append(policy.log_probs(heads, actions))
-            after = environments.step(actions.view(*agents, -1).cpu().numpy())
+            with self._stopwatch.measure("stepping"):
+                after = environments.step(actions.view(*agents, -1).cpu().numpy())
             trajectory.steps.append(after)
             for index, final in after.final_observations.items():
                 if after.truncations[index].any():

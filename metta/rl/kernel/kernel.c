@@ -49,7 +49,7 @@ typedef struct {
 } Batch;
 
 typedef struct {
-    float clip, value_weight, entropy_weight;
+    float clip, value_clip, value_weight, entropy_weight;
     double size; /* by which sums over samples are divided */
 } Loss;
 
@@ -400,7 +400,7 @@ static void loss_of_sample(
     float policy_slope = counts ? -surrogate / size : 0, entropy_slope = -loss->entropy_weight / size;
 
     float value = logits[number], before = batch->values[sample], target = batch->returns[sample];
-    float clipped_value = fminf(fmaxf(value, before - loss->clip), before + loss->clip);
+    float clipped_value = fminf(fmaxf(value, before - loss->value_clip), before + loss->value_clip);
     float square = (value - target) * (value - target);
     float clipped_square = (clipped_value - target) * (clipped_value - target);
 

@@ -50,7 +50,7 @@ class _Batch(ctypes.Structure):
 
 class _Loss(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_float) for name in ("clip", "value_weight", "entropy_weight")),
+        *((name, ctypes.c_float) for name in ("clip", "value_clip", "value_weight", "entropy_weight")),
         ("size", ctypes.c_double),
     ]
 
@@ -183,7 +183,7 @@ class KernelNetwork:
             _tensor(indices),
             _tensor(advantages),
             ctypes.c_int64(len(indices)),
-            ctypes.byref(_Loss(config.clip_coef, config.vf_coef, config.ent_coef, size)),
+            ctypes.byref(_Loss(config.clip_coef, config.value_clip, config.vf_coef, config.ent_coef, size)),
             threads,
             _array(self._gradient_memory),
             _pointers(parts),

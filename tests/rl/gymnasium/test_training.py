@@ -20,12 +20,14 @@ from metta.rl.gymnasium.evaluate import evaluate, load_policy
 from metta.rl.gymnasium.game import GymnasiumCollector, spec_of
 from metta.rl.gymnasium.policy import GymnasiumPolicy, Moments
 from metta.rl.ranks import Ranks
+from metta.rl.stopwatch import Stopwatch
 from metta.rl.trainer import TrainingResult, train
 from metta.rl.trainer_config import OptimizerConfig, PolicyConfig, PPOConfig, TrainerConfig
 from metta.tools.gymnasium import GymnasiumTool
 from metta.tools.sweep import retrain
 
 MODULE = "tests.support.gymnasium_environments"
+ALONE: Any = {"ranks": Ranks(), "stopwatch": Stopwatch()}
 LEVERS = GymnasiumConfig(env_id=f"{MODULE}:Levers-v0")
 QUICK = TrainerConfig(
     total_timesteps=2048,
@@ -104,7 +106,7 @@ def test_the_return_of_a_truncated_episode_includes_the_value_that_follows() -> 
     """With a critic that is always 1 and rewards of 0 to 1, the return of a last step is its reward + gamma."""
     environments = GymnasiumEnvironments(LEVERS, range(2), [0])
     policy = with_values_of_one(environments)
-    player = GymnasiumCollector(environments, 5, normalize_rewards=False, seed=[0], ranks=Ranks())
+    player = GymnasiumCollector(environments, 5, normalize_rewards=False, seed=[0], **ALONE)
     config = PPOConfig(gamma=0.5, gae_lambda=1.0)
     batch, episodes = player.collect(policy, config)
     last = batch.returns.view(5, 2)[-1]
@@ -120,7 +122,7 @@ def test_an_agent_whose_episode_ended_early_is_not_learnt_from(truncated: bool) 
         GymnasiumConfig(env_id=MODULE, options={"truncated": truncated}), range(2), [0]
     )
     policy = with_values_of_one(environments)
-    player = GymnasiumCollector(environments, 5, normalize_rewards=True, seed=[0], ranks=Ranks())
+    player = GymnasiumCollector(environments, 5, normalize_rewards=True, seed=[0], **ALONE)
     config = PPOConfig(gamma=0.5, gae_lambda=0.0)
     batch, _ = player.collect(policy, config)
     assert len(batch) == len(batch.actions) == len(batch.returns) == 2 * (5 + 3)
@@ -128,7 +130,7 @@ def test_an_agent_whose_episode_ended_early_is_not_learnt_from(truncated: bool) 
     player.collect(policy, config)
     assert float(policy.observed.count) == 16
 
-    plain = GymnasiumCollector(environments, 5, normalize_rewards=False, seed=[0], ranks=Ranks())
+    plain = GymnasiumCollector(environments, 5, normalize_rewards=False, seed=[0], **ALONE)
     batch, _ = plain.collect(policy, config)
     last_of_second = batch.returns[torch.tensor([9, 11])]  # after two steps of 4 agents, a, b, a, b
     assert plain.reward_per_step in {wins / 16 for wins in range(17)}
