@@ -35,7 +35,7 @@ from metta.rl.processes import usable_cores
 from metta.rl.ranks import Ranks
 from metta.rl.stopwatch import Stopwatch
 from metta.rl.trainer import TrainingResult, train
-from metta.rl.trainer_config import PPOConfig, TrainerConfig
+from metta.rl.trainer_config import PolicyConfig, PPOConfig, TrainerConfig
 
 TOLERANCE = 1e-3
 """Relative; GPUs add in another order, and multiply matrices with fewer digits if that is allowed."""
@@ -53,7 +53,7 @@ def check_losses(env: MettaGridConfig, device: torch.device) -> dict[str, float]
     """Differences between a GPU and the CPU in what is measured of one minibatch, and in its gradient."""
     game = game_of(env)
     torch.manual_seed(0)
-    policy, config = game.make_policy(128), PPOConfig()
+    policy, config = game.make_policy(PolicyConfig()), PPOConfig()
     with game.collector(8, 16, 0, [0], Ranks(), Stopwatch()) as collector:
         batch, _ = collector.collect(policy, config)
     indices = torch.arange(0, len(batch), 3)

@@ -3,7 +3,8 @@
 Read the room in this order:
 
 1. `trainer_config`: the hyperparameters. `trainer`: the loop, which names every other part.
-2. `ppo`: advantages, loss and update. `policy` and `tokens`: the network. `adam`: the optimizer.
+2. `ppo`: advantages, loss and update. `policy` and `tokens`: the network. `memory`: its recurrent layer, if it has
+   one, and the sequences that this learns from. `adam`: the optimizer.
    `kernel/` computes the same as these, compiled and several times faster, on CPUs.
 3. `game`: what the loop needs of a game. `environment`, `vector_environment`, `rollout`: how mettagrid provides it.
    `gymnasium/`: how Gymnasium and PettingZoo provide it.

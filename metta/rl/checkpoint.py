@@ -29,9 +29,9 @@ from metta.common.errors import UserError
 from metta.rl.adam import Adam
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.player import PolicyPlayer
-from metta.rl.policy import ActorCritic, Policy
+from metta.rl.policy import ActorCritic, Policy, policy_class
 from metta.rl.tokens import Vocabulary
-from metta.rl.trainer_config import TrainerConfig
+from metta.rl.trainer_config import PolicyConfig, TrainerConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -78,9 +78,14 @@ class TrainingState:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def make_policy(spec: EnvironmentSpec, hidden_size: int) -> Policy:
-    """An untrained policy for an environment; its weights are drawn from torch's global generator."""
-    return Policy(Vocabulary(spec), len(spec.actions), hidden_size)
+def make_policy(spec: EnvironmentSpec, config: PolicyConfig) -> Policy:
+    """An untrained policy for an environment; its weights are drawn from torch's global generator.
+
+    Raises:
+        UserError: there is no such class of policies.
+    """
+    made = policy_class(config, Policy)
+    return made(Vocabulary(spec), len(spec.actions), config.hidden_size, config.memory)
 
 
 def save(run_dir: Path, state: TrainingState, spec: DataclassInstance, settings: dict[str, Any], kept: int = 2) -> Path:
@@ -104,7 +109,7 @@ def save(run_dir: Path, state: TrainingState, spec: DataclassInstance, settings:
     save_file(_on_cpu(state.policy.state_dict()), temporary / _WEIGHTS)
     remembered = {f"{_OPTIMIZER}{name}": tensor for name, tensor in state.optimizer.state_dict().items()}
     save_file(_on_cpu(remembered), temporary / "training.safetensors")
-    _write_json(temporary / _DESCRIPTION, {"hidden_size": state.policy.hidden_size, "environment": asdict(spec)})
+    _write_json(temporary / _DESCRIPTION, {**state.policy.config.model_dump(mode="json"), "environment": asdict(spec)})
     counters = {name: getattr(state, name) for name in ("updates", "agent_steps", "seconds", "metrics")}
     _write_json(temporary / "training.json", {"settings": settings, **counters})
     for path in [*temporary.iterdir(), temporary]:
@@ -227,9 +232,14 @@ def load_policy(uri: str, device: str = "cpu") -> PolicyPlayer:
         key: tuple(value) if isinstance(value, list) else value for key, value in description["environment"].items()
     }
     spec = EnvironmentSpec(**fields)
-    policy = make_policy(spec, description["hidden_size"])
+    policy = make_policy(spec, policy_config(description))
     policy.load_state_dict(weights)
     return PolicyPlayer(policy.to(device).eval(), spec)
+
+
+def policy_config(description: dict[str, Any]) -> PolicyConfig:
+    """The configuration of a policy, from its description, which may be of a version with fewer settings."""
+    return PolicyConfig(**{name: description[name] for name in PolicyConfig.model_fields if name in description})
 
 
 def read_policy(uri: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -18,7 +18,7 @@ from metta.rl.ranks import Ranks
 from metta.rl.rollout import MettagridCollector
 from metta.rl.stopwatch import Stopwatch
 from metta.rl.tokens import Vocabulary
-from metta.rl.trainer_config import PPOConfig
+from metta.rl.trainer_config import PolicyConfig, PPOConfig
 from metta.rl.vector_environment import VectorEnvironment
 
 if TYPE_CHECKING:
@@ -61,13 +61,16 @@ class Game(Protocol):
     @property
     def spec(self) -> Spec: ...
 
-    @property
-    def uses_all_cores(self) -> bool:
+    def uses_all_cores(self, policy: PolicyConfig) -> bool:
         """Whether one rank keeps all CPU cores busy: its environments step in workers, and threads learn."""
         ...
 
-    def make_policy(self, hidden_size: int) -> ActorCritic:
-        """An untrained policy; its weights are drawn from torch's global generator."""
+    def make_policy(self, config: PolicyConfig) -> ActorCritic:
+        """An untrained policy; its weights are drawn from torch's global generator.
+
+        Raises:
+            UserError: there is no such policy for this game.
+        """
         ...
 
     def collector(
@@ -105,10 +108,12 @@ class MettagridGame:
     def __init__(self, config: MettaGridConfig) -> None:
         self._config = config
         self.spec = EnvironmentSpec.of(config)
-        self.uses_all_cores = kernel_is_available()
 
-    def make_policy(self, hidden_size: int) -> ActorCritic:
-        return make_policy(self.spec, hidden_size)
+    def uses_all_cores(self, policy: PolicyConfig) -> bool:
+        return kernel_is_available() and policy.memory == "none" and policy.type is None
+
+    def make_policy(self, config: PolicyConfig) -> ActorCritic:
+        return make_policy(self.spec, config)
 
     @contextmanager
     def collector(

@@ -38,7 +38,7 @@ class Plan:
         num_environments: environments that step together.
         horizon: steps of each environment per batch.
         batch_size: agent steps per batch.
-        minibatches: minibatches per pass over a batch.
+        minibatches: minibatches per pass over a batch; with memory each has at least all steps of an agent.
         num_workers: processes that step the environments of each rank.
         warnings: what is questionable about the settings.
     """
@@ -65,6 +65,7 @@ class Plan:
             )
         num_environments, horizon = round_batch(config.batch_size, spec.num_agents, config.num_environments, ranks.size)
         batch_size = num_environments * horizon * spec.num_agents
+        segments = num_environments * spec.num_agents if config.policy.memory != "none" else batch_size
         updates = math.ceil(config.total_timesteps / config.batch_size)
         num_workers = (ranks.cores if ranks.cores > 1 else 0) if config.num_workers is None else config.num_workers
         return cls(
@@ -72,7 +73,7 @@ class Plan:
             num_environments=num_environments,
             horizon=horizon,
             batch_size=batch_size,
-            minibatches=max(1, round(batch_size / config.minibatch_size)),
+            minibatches=max(1, min(segments, round(batch_size / config.minibatch_size))),
             num_workers=min(num_workers, num_environments // ranks.size),
             warnings=_warnings(config, updates, batch_size, ranks),
         )
@@ -146,7 +147,7 @@ def worthwhile_ranks(config: TrainerConfig, game: Game, on_gpu: bool) -> int:
     num_environments, _ = round_batch(config.batch_size, game.spec.num_agents, config.num_environments)
     if on_gpu:
         return min(max(1, torch.cuda.device_count()), num_environments)
-    if game.uses_all_cores:
+    if game.uses_all_cores(config.policy):
         return 1
     by_minibatch = min(config.minibatch_size, config.batch_size) // STEPS_PER_RANK
     return max(1, min(usable_cores(), num_environments // ENVIRONMENTS_PER_RANK, by_minibatch))

@@ -32,6 +32,7 @@ class PolicyPlayer:
         self._actor = actor_of(policy)
         self._generator = torch.Generator()
         self._policy = policy
+        self._states = torch.zeros(0, policy.state_size, device=self._device)
 
     def __reduce__(self) -> tuple[type[PolicyPlayer], tuple[Policy, EnvironmentSpec]]:
         """Another process makes its own player of the policy, because the compiled kernel belongs to one process."""
@@ -40,13 +41,16 @@ class PolicyPlayer:
     def reset(self, num_agents: int, seed: int) -> None:
         """Begin an episode of `num_agents` agents; the seed fixes the actions that are drawn."""
         self._generator.manual_seed(seed)
+        self._states = self._states.new_zeros(num_agents, self._states.shape[1])
 
     @torch.no_grad()
     def act(self, observations: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
         """Draw the actions (int32 [agents]) of agents with the observations uint8 [agents, tokens, 3]."""
         with torch_threads(1):  # with a few hundred agents, threads wait for each other longer than they compute
             uniforms = torch.rand(len(observations), generator=self._generator).to(self._device)
-            actions, _, _ = self._actor.act(self._vocabulary.encode(observations).to(self._device), uniforms)
+            actions, _, _ = self._actor.act(
+                self._vocabulary.encode(observations).to(self._device), uniforms, self._states
+            )
             return actions.cpu().numpy()
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metta.common.errors import UserError
 from metta.rl.kernel import KernelNetwork, Unavailable, kernel
+from metta.rl.memory import Memory, MinGRU, Sequences, unpacked
 from metta.rl.tokens import NUM_DIRECTIONS, TokenBatch, Vocabulary, sum_embeddings
+from metta.rl.trainer_config import PolicyConfig
 
 TYPICAL_TOKENS = 32
 """Approximate tokens in an observation. Initial embeddings are so small that a sum of this many has unit variance."""
@@ -22,13 +27,33 @@ class ActorCritic(nn.Module, ABC):
 
     Attributes:
         hidden_size: width of its layers.
+        memory: its recurrent layer, or None if it sees only the current observation.
     """
 
     hidden_size: int
+    memory: MinGRU | None
 
     @abstractmethod
     def evaluate(self, observations: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities [batch] of the actions, entropies [batch] of their distributions, values [batch]."""
+        """Log-probabilities [batch] of the actions, entropies [batch] of their distributions, values [batch].
+
+        With memory the observations are `Sequences`.
+        """
+
+    @property
+    def state_size(self) -> int:
+        """How many numbers it remembers of each agent."""
+        return 0 if self.memory is None else self.memory.width
+
+    @property
+    def config(self) -> PolicyConfig:
+        """The configuration that makes such a policy."""
+        own = type(self).__module__.startswith("metta.rl.")
+        return PolicyConfig(
+            hidden_size=self.hidden_size,
+            memory="none" if self.memory is None else "mingru",
+            type=None if own else f"{type(self).__module__}:{type(self).__name__}",
+        )
 
     @property
     def device(self) -> torch.device:
@@ -36,14 +61,14 @@ class ActorCritic(nn.Module, ABC):
 
 
 class Policy(ActorCritic):
-    """Actor and critic over one shared trunk, without memory.
+    """Actor and critic over one shared trunk. Memory, if any, is added to the features of the observation.
 
     The embedding of an object at a place is the sum of one for the place and one for its direction, so that what is
     learnt about an altar three cells north applies to every altar in the north.
     Layers start orthogonal, with gain 0.01 for the actor's head and 1 for the critic's (arXiv 2006.05990).
     """
 
-    def __init__(self, vocabulary: Vocabulary, num_actions: int, hidden_size: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, num_actions: int, hidden_size: int, memory: str = "none") -> None:
         super().__init__()
         self.hidden_size = hidden_size
         places, channels = len(vocabulary.directions), vocabulary.num_channels
@@ -52,6 +77,7 @@ class Policy(ActorCritic):
         self.place_embeddings = nn.Parameter(torch.randn(places, channels, hidden_size) * scale / 2)
         self.direction_embeddings = nn.Parameter(torch.randn(NUM_DIRECTIONS, channels, hidden_size) * scale)
         self.embeddings_bias = nn.Parameter(torch.zeros(hidden_size))
+        self.memory = None if memory == "none" else MinGRU(hidden_size, hidden_size)
         self.hidden = linear(hidden_size, hidden_size, gain=math.sqrt(2))
         self.actor = linear(hidden_size, num_actions, gain=0.01)
         self.critic = linear(hidden_size, 1, gain=1.0)
@@ -64,23 +90,60 @@ class Policy(ActorCritic):
         of_directions = (self.lies_in @ self.direction_embeddings.flatten(1)).view_as(self.place_embeddings)
         return torch.cat([self.placeless_embeddings, (self.place_embeddings + of_directions).flatten(0, 1)])
 
-    def forward(self, tokens: TokenBatch, embeddings: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: TokenBatch, embeddings: Tensor | None = None, memory: Memory = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the actions' logits [batch, actions] and the values [batch].
 
         Args:
             tokens: the observations.
             embeddings: the result of `embeddings()`, if the caller has it.
+            memory: of the steps before; see `metta.rl.memory.Memory`.
         """
         sums = sum_embeddings(self.embeddings() if embeddings is None else embeddings, tokens)
         features = functional.relu(sums + self.embeddings_bias)
+        if self.memory is not None:
+            features = features + self.memory(features, memory)
+        return self.heads(features)
+
+    def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The actions' logits [batch, actions] and the values [batch], from features [batch, hidden]."""
         features = functional.relu(self.hidden(features))
         return self.actor(features), self.critic(features).squeeze(-1)
 
-    def evaluate(self, observations: TokenBatch, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits, values = self(observations)
+    def evaluate(self, observations: TokenBatch | Sequences, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tokens, sequences = unpacked(observations)
+        logits, values = self(tokens, memory=sequences)
         all_log_probs = functional.log_softmax(logits, dim=-1)
         log_probs = all_log_probs.gather(1, actions[:, None]).squeeze(1)
         return log_probs, -(all_log_probs.exp() * all_log_probs).sum(dim=-1), values
+
+
+PolicyT = TypeVar("PolicyT", bound=ActorCritic)
+
+
+def policy_class(config: PolicyConfig, base: type[PolicyT]) -> type[PolicyT]:
+    """The class of a policy: `base`, or the user's own that `config.type` names.
+
+    A class of one's own is a subclass of `Policy` for mettagrid, of `metta.rl.gymnasium.policy.GymnasiumPolicy` for
+    Gymnasium. It is made with the same arguments and may replace any of its methods, for example `Policy.heads`. Its
+    module must be importable also where its checkpoints are loaded.
+
+    Raises:
+        UserError: there is no such class, or it is no subclass of `base`.
+    """
+    if config.type is None:
+        return base
+    module, _, name = config.type.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"trainer.policy.type={config.type}: {error}") from None
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise UserError(
+            f"trainer.policy.type={config.type}: it must be a subclass of {base.__module__}.{base.__name__}"
+        )
+    return found
 
 
 def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
@@ -97,24 +160,25 @@ class Actor:
         self._policy = policy
         self._embeddings = policy.embeddings()
 
-    def act(self, tokens: TokenBatch, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def act(self, tokens: TokenBatch, uniforms: Tensor, states: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Draw actions.
 
         Args:
             tokens: the observations.
             uniforms: float32 [batch] in [0, 1); they decide the actions.
+            states: float32 [batch, state size], what the policy remembers; it is updated. By default nothing.
 
         Returns:
             actions (int32), their log-probabilities, and the values, [batch] each.
         """
-        logits, values = self._policy(tokens, self._embeddings)
+        logits, values = self._policy(tokens, self._embeddings, states)
         log_probs = functional.log_softmax(logits, dim=-1)
         actions = sample(log_probs, uniforms)
         return actions.to(torch.int32), log_probs.gather(1, actions[:, None]).squeeze(1), values
 
-    def values(self, tokens: TokenBatch) -> Tensor:
-        """Values [batch] of observations."""
-        values: Tensor = self._policy(tokens, self._embeddings)[1]
+    def values(self, tokens: TokenBatch, states: Tensor | None = None) -> Tensor:
+        """Values [batch] of observations, given the states [batch, state size] before them, which stay as they are."""
+        values: Tensor = self._policy(tokens, self._embeddings, None if states is None else states.clone())[1]
         return values
 
 
@@ -143,6 +207,10 @@ def why_plain(policy: ActorCritic) -> str | None:
     """Why the compiled kernel does not compute this policy, or None if it does."""
     if not isinstance(policy, Policy):
         return "the compiled kernel knows only the policy of mettagrid"
+    if type(policy) is not Policy:
+        return f"the compiled kernel does not know {type(policy).__name__}"
+    if policy.memory is not None:
+        return "the compiled kernel knows no memory"
     if policy.device.type != "cpu":
         return f"on {policy.device}"
     try:

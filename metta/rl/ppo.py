@@ -44,7 +44,8 @@ class Optimizer(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """Experience to learn from, in order of environment, then step, then agent.
+    """Experience to learn from, in order of environment, then step, then agent; of environment, then agent, then step
+    for a policy with memory.
 
     Attributes:
         observations: in the form that the policy reads.
@@ -53,6 +54,8 @@ class Batch:
         values: float32 [batch], as estimated when the action was chosen.
         advantages: float32 [batch].
         returns: float32 [batch], the targets of the values.
+        segment: how many adjoining samples belong together, so that no minibatch divides them: the steps of an agent
+            for a policy with memory, else 1.
     """
 
     observations: Observations
@@ -61,6 +64,7 @@ class Batch:
     values: Tensor
     advantages: Tensor
     returns: Tensor
+    segment: int = 1
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -249,7 +253,7 @@ def update(
     epochs = 0
     while epochs < config.update_epochs and not _moved_too_far(measured[-num_minibatches:], config):
         epochs += 1
-        minibatches = torch.randperm(total, generator=generator).tensor_split(num_minibatches)
+        minibatches = _shuffled(total, batch.segment, generator, num_minibatches)
         sizes = [len(minibatch) / ranks.size for minibatch in minibatches]
         parts = [_within(minibatch, first, len(batch)) for minibatch in minibatches]
         advantages = normalized_advantages(_at(batch.advantages, parts), sizes, ranks)
@@ -272,6 +276,13 @@ def _moved_too_far(measured: list[Tensor], config: PPOConfig) -> bool:
     if config.target_kl is None or not measured:
         return False
     return bool(torch.stack(measured)[:, MEASURES.index("approx_kl")].mean() > config.target_kl)
+
+
+def _shuffled(total: int, segment: int, generator: torch.Generator, parts: int) -> list[Tensor]:
+    """The indices of a batch in minibatches of whole segments."""
+    steps = torch.arange(segment)
+    shuffled = torch.randperm(total // segment, generator=generator)
+    return [(part[:, None] * segment + steps).flatten() for part in shuffled.tensor_split(parts)]
 
 
 def _within(indices: Tensor, first: int, number: int) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metta.rl.kernel import KernelNetwork
+from metta.rl.memory import Sequences, begins_after
 from metta.rl.policy import Actor, Policy, actor_of
 from metta.rl.ppo import Batch, generalized_advantages
 from metta.rl.stopwatch import Stopwatch
@@ -46,6 +47,7 @@ class MettagridCollector:
         self._horizon = horizon
         self._stopwatch = stopwatch
         self._generators = [np.random.default_rng(seed) for seed in seeds]
+        self._states: Tensor | None = None
         self.reward_per_step = 0.0
 
     @torch.no_grad()
@@ -55,6 +57,8 @@ class MettagridCollector:
         environments, arrays = self._environments, self._environments.arrays
         shape = (self._horizon, environments.num_environments, environments.spec.num_agents)
         trajectory = _Trajectory.allocate(shape, policy.device)
+        states = self._remembered(policy)
+        states_before = states.clone()
         uniforms = to_device(self._uniforms(), policy.device)
         episodes: list[dict[str, float]] = []
 
@@ -64,11 +68,12 @@ class MettagridCollector:
                     episodes += environments.receive(group)
                 observed = self._encode(arrays.observations[group], policy.device)
                 if step > 0:
-                    self._record_outcome(trajectory, step - 1, group, actor)
+                    self._record_outcome(trajectory, step - 1, group, actor, states)
+                remembered = states[group].flatten(0, 1)
                 if step == self._horizon:  # only the value of the state after the last action is needed
-                    trajectory.values[step, group] = actor.values(observed).view(-1, shape[2])
+                    trajectory.values[step, group] = actor.values(observed, remembered).view(-1, shape[2])
                     continue
-                actions, log_probs, values = actor.act(observed, uniforms[step, group].flatten())
+                actions, log_probs, values = actor.act(observed, uniforms[step, group].flatten(), remembered)
                 arrays.actions[group] = actions.cpu().numpy().reshape(-1, shape[2])
                 with self._stopwatch.measure("stepping"):
                     environments.send(group)  # the rest is computed while workers step
@@ -78,7 +83,14 @@ class MettagridCollector:
                 trajectory.values[step, group] = values.view(-1, shape[2])
 
         self.reward_per_step = float(trajectory.rewards.mean())
-        return trajectory.batch(config), episodes
+        return trajectory.batch(config, states_before), episodes
+
+    def _remembered(self, policy: Policy) -> Tensor:
+        """What the policy remembers of each agent, [environments, agents, state size]; nothing when a run begins."""
+        if self._states is None:
+            shape = (self._environments.num_environments, self._environments.spec.num_agents, policy.state_size)
+            self._states = torch.zeros(shape, device=policy.device)
+        return self._states
 
     def _uniforms(self) -> Tensor:
         """Random numbers in [0, 1) for the next batch: [steps, environments, agents]."""
@@ -86,15 +98,21 @@ class MettagridCollector:
         drawn = [generator.random(shape, dtype=np.float32) for generator in self._generators]
         return torch.from_numpy(np.stack(drawn, axis=1))
 
-    def _record_outcome(self, trajectory: _Trajectory, step: int, group: slice, actor: Actor | KernelNetwork) -> None:
-        """Record what followed the actions of a step, with the value of the last state where an episode was cut off."""
+    def _record_outcome(
+        self, trajectory: _Trajectory, step: int, group: slice, actor: Actor | KernelNetwork, states: Tensor
+    ) -> None:
+        """Record what followed the actions of a step, with the value of the last state where an episode was cut off.
+
+        Where an episode ended, the policy forgets it.
+        """
         arrays = self._environments.arrays
         trajectory.rewards[step, group] = arrays.rewards[group]
         trajectory.terminals[step, group] = arrays.terminals[group]
         trajectory.truncations[step, group] = arrays.truncations[group]
         for truncated in group.start + np.flatnonzero(arrays.truncations[group].any(axis=1)):
             final = self._encode(arrays.final_observations[truncated], trajectory.values.device)
-            trajectory.final_values[step, truncated] = actor.values(final)
+            trajectory.final_values[step, truncated] = actor.values(final, states[truncated])
+        states[group][torch.from_numpy(trajectory.ended[step, group])] = 0.0
 
     def _encode(self, observations: npt.NDArray[np.uint8], device: torch.device) -> TokenBatch:
         return self._vocabulary.encode(observations.reshape(-1, *observations.shape[-2:])).to(device)
@@ -134,8 +152,17 @@ class _Trajectory:
             truncations=np.zeros(shape, dtype=np.bool_),
         )
 
-    def batch(self, config: PPOConfig) -> Batch:
-        """The batch to learn from, on the policy's device, with advantages by GAE."""
+    @property
+    def ended(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.terminals | self.truncations)
+
+    def batch(self, config: PPOConfig, states: Tensor) -> Batch:
+        """The batch to learn from, on the policy's device, with advantages by GAE.
+
+        Args:
+            config: of the advantages.
+            states: what the policy remembered before the first step, [environments, agents, state size].
+        """
         device = self.values.device
         values = self.values.cpu().numpy()
         next_values = np.where(self.truncations, self.final_values.cpu().numpy(), values[1:])
@@ -143,16 +170,28 @@ class _Trajectory:
             self.rewards,
             values[:-1],
             np.where(self.terminals, np.float32(0), next_values),
-            self.terminals | self.truncations,
+            self.ended,
             config.gamma,
             config.gae_lambda,
         )
-        by_environment = torch.arange(advantages.size).view(advantages.shape).transpose(0, 1).flatten()
+        remembers = states.shape[-1] > 0
+
+        def ordered(values: Tensor) -> Tensor:
+            """Flatten [steps, environments, agents] into the order of a batch."""
+            return values.permute((1, 2, 0) if remembers else (1, 0, 2)).flatten()
+
+        indices = torch.arange(advantages.size).view(advantages.shape)
+        tokens = TokenBatch.concatenate(self.tokens).select(ordered(indices))
         return Batch(
-            observations=TokenBatch.concatenate(self.tokens).select(by_environment),
-            actions=self.actions.transpose(0, 1).flatten(),
-            log_probs=self.log_probs.transpose(0, 1).flatten(),
-            values=self.values[:-1].transpose(0, 1).flatten(),
-            advantages=to_device(torch.from_numpy(advantages).transpose(0, 1).flatten(), device),
-            returns=to_device(torch.from_numpy(advantages + values[:-1]).transpose(0, 1).flatten(), device),
+            observations=self._sequences(tokens, states) if remembers else tokens,
+            actions=ordered(self.actions),
+            log_probs=ordered(self.log_probs),
+            values=ordered(self.values[:-1]),
+            advantages=to_device(ordered(torch.from_numpy(advantages)), device),
+            returns=to_device(ordered(torch.from_numpy(advantages + values[:-1])), device),
+            segment=len(self.rewards) if remembers else 1,
         )
+
+    def _sequences(self, tokens: TokenBatch, states: Tensor) -> Sequences:
+        begins = torch.from_numpy(begins_after(self.ended))
+        return Sequences(tokens, to_device(begins.permute(1, 2, 0).flatten(0, 1), states.device), states.flatten(0, 1))

@@ -166,7 +166,7 @@ def _initial_state(config: TrainerConfig, game: Game, ranks: Ranks) -> TrainingS
     device = device_of(config, ranks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        policy = game.make_policy(config.policy.hidden_size).to(device)
+        policy = game.make_policy(config.policy).to(device)
     return TrainingState(policy, Adam(policy.parameters(), config.optimizer))
 
 

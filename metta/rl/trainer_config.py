@@ -49,9 +49,17 @@ class PPOConfig(Config):
 
 
 class PolicyConfig(Config):
-    """The shape of the network."""
+    """The network."""
 
-    hidden_size: int = Field(128, ge=1, description="width of the token embeddings and of the layer above them")
+    hidden_size: int = Field(128, ge=1, description="width of its layers")
+    memory: Literal["none", "mingru"] = Field(
+        "none", description="mingru remembers earlier steps of the episode in a recurrent layer; it trains by PyTorch"
+    )
+    type: str | None = Field(
+        None,
+        pattern=r"^[\w.]+:\w+$",
+        description="a class of your own, as package.module:Class; see `metta.rl.policy.policy_class`",
+    )
 
 
 class TrainerConfig(Config):

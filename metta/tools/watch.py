@@ -58,7 +58,7 @@ class WatchTool(Tool):
         spec = EnvironmentSpec.of(self.simulation.env)
         if self.policy_uri is None:
             torch.manual_seed(self.seed)
-            return PolicyPlayer(make_policy(spec, PolicyConfig().hidden_size), spec)
+            return PolicyPlayer(make_policy(spec, PolicyConfig()), spec)
         player = load_policy(self.policy_uri)
         require_compatible(player.spec, spec, f"simulation {self.simulation.name}")
         return player

@@ -281,7 +281,7 @@ def test_a_missing_policy_is_refused(uri: str) -> None:
 
 def _state(seed: int) -> checkpoint.TrainingState:
     torch.manual_seed(seed)
-    policy = checkpoint.make_policy(EnvironmentSpec.of(small_env()), hidden_size=4)
+    policy = checkpoint.make_policy(EnvironmentSpec.of(small_env()), PolicyConfig(hidden_size=4))
     return checkpoint.TrainingState(policy, Adam(policy.parameters(), OptimizerConfig(learning_rate=0.1)))
 
 

@@ -8,7 +8,7 @@ from metta.rl import checkpoint
 from metta.rl.adam import Adam
 from metta.rl.checkpoint import load_policy
 from metta.rl.environment import EnvironmentSpec
-from metta.rl.trainer_config import OptimizerConfig
+from metta.rl.trainer_config import OptimizerConfig, PolicyConfig
 from metta.sim.evaluate import evaluate
 from metta.sim.simulation_config import SimulationConfig
 from metta.tools.sim import SimTool
@@ -20,7 +20,7 @@ SIMULATIONS = [SimulationConfig(name=f"arena/{name}", env=ENV, num_episodes=2) f
 @pytest.fixture
 def policy_uri(tmp_path: Path) -> str:
     spec = EnvironmentSpec.of(ENV)
-    policy = checkpoint.make_policy(spec, hidden_size=8)
+    policy = checkpoint.make_policy(spec, PolicyConfig(hidden_size=8))
     state = checkpoint.TrainingState(policy, Adam(policy.parameters(), OptimizerConfig()))
     return checkpoint.save(tmp_path, state, spec, settings={}).as_uri()
 

@@ -23,6 +23,7 @@ from metta.common.errors import UserError
 from metta.rl.checkpoint import make_policy
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.player import PolicyPlayer
+from metta.rl.trainer_config import PolicyConfig
 from metta.sim.evaluate import evaluate, evaluation_seeds
 from metta.sim.gif import CELL, GifWriter
 from metta.sim.simulation_config import SimulationConfig
@@ -48,7 +49,7 @@ class Trace(SimulatorEventHandler):
 def untrained(env: MettaGridConfig = SIMULATION.env) -> PolicyPlayer:
     torch.manual_seed(0)
     spec = EnvironmentSpec.of(env)
-    return PolicyPlayer(make_policy(spec, 8), spec)
+    return PolicyPlayer(make_policy(spec, PolicyConfig(hidden_size=8)), spec)
 
 
 def test_what_is_watched_is_what_is_evaluated() -> None:

@@ -91,3 +91,25 @@ def parallel_env(**options: Any) -> Pair:
 
 
 gymnasium.register("Levers-v0", f"{__name__}:Levers")
+
+
+class Recall(gymnasium.Env[Any, Any]):
+    """The first observation shows which action is right at the last step; the others are zeros."""
+
+    def __init__(self, steps: int = 4) -> None:
+        self.observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self._steps, self._wanted, self._step = steps, 0, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._step, self._wanted = 0, int(self.np_random.integers(2))
+        return np.array([2 * self._wanted - 1], np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._step += 1
+        over = self._step == self._steps
+        return np.zeros(1, np.float32), float(over and action == self._wanted), over, False, {}
+
+
+gymnasium.register("Recall-v0", f"{__name__}:Recall")

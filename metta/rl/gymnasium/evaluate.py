@@ -8,11 +8,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from metta.common.errors import UserError
-from metta.rl.checkpoint import read_policy
+from metta.rl.checkpoint import policy_config, read_policy
 from metta.rl.gymnasium.config import GymnasiumSimulation
 from metta.rl.gymnasium.environments import GymnasiumEnvironments
 from metta.rl.gymnasium.policy import GymnasiumPolicy
 from metta.rl.gymnasium.spaces import GymnasiumSpec
+from metta.rl.policy import policy_class
 
 
 def load_policy(uri: str) -> tuple[GymnasiumPolicy, GymnasiumSpec]:
@@ -29,7 +30,8 @@ def load_policy(uri: str) -> tuple[GymnasiumPolicy, GymnasiumSpec]:
         spec = TypeAdapter(GymnasiumSpec).validate_python(description["environment"])
     except ValidationError:
         raise UserError(f"policy {uri}: it does not play environments of Gymnasium") from None
-    policy = GymnasiumPolicy(spec, description["hidden_size"], normalized=True)
+    config = policy_config(description)
+    policy = policy_class(config, GymnasiumPolicy)(spec, config.hidden_size, True, config.memory)
     policy.load_state_dict(weights)
     return policy.eval(), spec
 
@@ -56,10 +58,12 @@ def evaluate(policy: GymnasiumPolicy, spec: GymnasiumSpec, simulation: Gymnasium
         generator = None if simulation.greedy else torch.Generator().manual_seed(simulation.seed)
         shape = environments.observations.shape[:2]
         episodes: dict[int, dict[str, float]] = {}
+        states = torch.zeros(*shape, policy.state_size)
         while len(episodes) < simulation.num_episodes:
             observations = torch.from_numpy(environments.observations.reshape(-1, spec.size).copy())
-            heads, _ = policy(observations)
+            heads, _ = policy(observations, states.flatten(0, 1))
             after = environments.step(policy.sample(heads, generator).view(*shape, -1).numpy())
+            states[list(after.final_observations)] = 0.0
             for index, stats in zip(after.final_observations, after.episodes, strict=True):
                 episodes.setdefault(index, stats)
         return [episodes[index] for index in range(simulation.num_episodes)]

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from metta.common.errors import UserError
 from metta.rl.gymnasium.config import GymnasiumConfig
 from metta.rl.gymnasium.environments import GymnasiumEnvironments, VectorStep, make_environment
 from metta.rl.gymnasium.policy import CLIP, FlatObservations, GymnasiumPolicy, Moments
 from metta.rl.gymnasium.spaces import GymnasiumSpec
+from metta.rl.memory import Sequences, begins_after
+from metta.rl.policy import policy_class
 from metta.rl.ppo import Batch, generalized_advantages
 from metta.rl.ranks import Ranks
 from metta.rl.stopwatch import Stopwatch
-from metta.rl.trainer_config import PPOConfig
+from metta.rl.trainer_config import PolicyConfig, PPOConfig
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -27,14 +30,21 @@ Bools = npt.NDArray[np.bool_]
 class GymnasiumGame:
     """See `metta.rl.game.Game`. Environments step in the process of their rank."""
 
-    uses_all_cores = False
-
     def __init__(self, config: GymnasiumConfig) -> None:
         self._config = config
         self.spec = spec_of(config)
 
-    def make_policy(self, hidden_size: int) -> GymnasiumPolicy:
-        return GymnasiumPolicy(self.spec, hidden_size, self._config.normalize_observations)
+    def uses_all_cores(self, policy: PolicyConfig) -> bool:
+        return False
+
+    def make_policy(self, config: PolicyConfig) -> GymnasiumPolicy:
+        if config.memory != "none" and self._config.is_parallel:
+            raise UserError(
+                f"trainer.policy.memory={config.memory}: {self._config.env_id} is of PettingZoo, whose agents may "
+                "leave an episode early; policies with memory play environments of Gymnasium and mettagrid"
+            )
+        made = policy_class(config, GymnasiumPolicy)
+        return made(self.spec, config.hidden_size, self._config.normalize_observations, config.memory)
 
     @contextmanager
     def collector(
@@ -90,6 +100,7 @@ class GymnasiumCollector:
         self._generator: torch.Generator | None = None
         self._discounted_returns = np.zeros(environments.observations.shape[:2])
         self._last_observations: Tensor | None = None
+        self._states: Tensor | None = None
         self.reward_per_step = 0.0
 
     @torch.no_grad()
@@ -99,7 +110,10 @@ class GymnasiumCollector:
             self._generator = torch.Generator(policy.device).manual_seed(self._action_seed)
         if self._last_observations is not None:
             _merge(policy.observed, self._last_observations, self._ranks)
-        trajectory = self._play(policy, self._generator)
+        if self._states is None:
+            self._states = torch.zeros(self._discounted_returns.size, policy.state_size, device=policy.device)
+        states_before = self._states.clone()
+        trajectory = self._play(policy, self._generator, self._states)
 
         rewards = np.stack([step.rewards for step in trajectory.steps])
         terminals = np.stack([step.terminals for step in trajectory.steps])
@@ -118,17 +132,21 @@ class GymnasiumCollector:
         )
         self._last_observations = _rows(trajectory.observations, acted)
         batch = trajectory.batch(self._last_observations, advantages, acted)
+        if policy.state_size:
+            batch = _in_sequences(batch, ended, states_before)
         return batch, [stats for step in trajectory.steps for stats in step.episodes]
 
-    def _play(self, policy: GymnasiumPolicy, generator: torch.Generator) -> _Trajectory:
+    def _play(self, policy: GymnasiumPolicy, generator: torch.Generator, states: Tensor) -> _Trajectory:
+        """Play, and keep up to date what the policy remembers of each agent, [environments * agents, state size]."""
         environments = self._environments
         agents = environments.observations.shape[:2]
         trajectory = _Trajectory(np.zeros((self._horizon + 1, *agents), dtype=np.float32))
         for step in range(self._horizon + 1):
             observations = _tensor(environments.observations, policy.device)
-            heads, values = policy(observations)
+            last = step == self._horizon  # of its state only the value is needed
+            heads, values = policy(observations, states.clone() if last else states)
             trajectory.values[step] = values.view(agents).cpu().numpy()
-            if step == self._horizon:  # only the value of the state after the last action is needed
+            if last:
                 break
             actions = policy.sample(heads, generator)
             trajectory.observations.append(observations)
@@ -138,9 +156,11 @@ class GymnasiumCollector:
                 after = environments.step(actions.view(*agents, -1).cpu().numpy())
             trajectory.steps.append(after)
             for index, final in after.final_observations.items():
+                remembered = states[index * agents[1] : (index + 1) * agents[1]]
                 if after.truncations[index].any():
-                    final_values = policy(_tensor(final[None], policy.device))[1]
+                    final_values = policy(_tensor(final[None], policy.device), remembered)[1]
                     trajectory.final_values[step, index] = final_values.cpu().numpy()
+                remembered.zero_()
         return trajectory
 
     def _scaled(self, rewards: Floats, ended: Bools, acted: Bools, returns: Moments, gamma: float) -> Floats:
@@ -191,6 +211,15 @@ class _Trajectory:
             advantages=torch.from_numpy(advantages[acted]).to(device),
             returns=torch.from_numpy((advantages + self.values[:-1])[acted]).to(device),
         )
+
+
+def _in_sequences(batch: Batch, ended: Bools, states: Tensor) -> Batch:
+    """A batch of all steps, by step, as one of sequences: by agent, then step."""
+    steps = len(ended)
+    order = torch.arange(ended.size).view(steps, -1).T.flatten()
+    begins = torch.from_numpy(begins_after(ended)).view(steps, -1).T.to(states.device)
+    ordered = batch.select(order)
+    return replace(ordered, observations=Sequences(ordered.observations, begins, states), segment=steps)
 
 
 def _rows(steps: list[Tensor], acted: Bools) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metta.rl.gymnasium.spaces import GymnasiumSpec, Leaf
+from metta.rl.memory import Memory, MinGRU, Sequences, unpacked
 from metta.rl.policy import ActorCritic, linear
 
 CLIP = 10.0
@@ -58,7 +59,7 @@ class Moments(nn.Module):
 
 
 class GymnasiumPolicy(ActorCritic):
-    """Actor and critic without memory.
+    """Actor and critic. Memory, if any, reads what they read, and is given to both.
 
     Numbers are normalised by their running statistics. Images go through convolutions, those of Mnih et al. 2015 if
     they are large. Two networks of two tanh layers read both: one for actions and one for the value. Layers start
@@ -72,7 +73,7 @@ class GymnasiumPolicy(ActorCritic):
         returns: statistics of discounted returns, which scale rewards in training.
     """
 
-    def __init__(self, spec: GymnasiumSpec, hidden_size: int, normalized: bool) -> None:
+    def __init__(self, spec: GymnasiumSpec, hidden_size: int, normalized: bool, memory: str = "none") -> None:
         super().__init__()
         self.hidden_size = hidden_size
         self.actions = spec.actions
@@ -87,18 +88,26 @@ class GymnasiumPolicy(ActorCritic):
             {str(i): _convolutions(leaf, hidden_size) for i, leaf in enumerate(spec.leaves) if leaf.kind == "image"}
         )
         inputs = sum(hidden_size if leaf.kind == "image" else leaf.size for leaf in spec.leaves)
+        self.memory = None if memory == "none" else MinGRU(inputs, hidden_size)
+        inputs += self.state_size
         outputs = sum(spec.actions.sizes) or spec.actions.width
         self.actor = _network(inputs, hidden_size, outputs, gain=0.01)
         self.critic = _network(inputs, hidden_size, 1, gain=1.0)
         self.log_deviations = nn.Parameter(torch.zeros(spec.actions.width)) if spec.actions.kind == "reals" else None
 
-    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """The actor's heads [batch, logits or means] and the values [batch] of observations [batch, size]."""
+    def forward(self, observations: Tensor, memory: Memory = None) -> tuple[Tensor, Tensor]:
+        """The actor's heads [batch, logits or means] and the values [batch] of observations [batch, size].
+
+        `memory` is of the steps before; see `metta.rl.memory.Memory`.
+        """
         features = self._features(observations)
+        if self.memory is not None:
+            features = torch.cat([features, self.memory(features, memory)], dim=-1)
         return self.actor(features), self.critic(features).squeeze(-1)
 
-    def evaluate(self, observations: FlatObservations, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        heads, values = self(observations.values)
+    def evaluate(self, observations: FlatObservations | Sequences, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        flat, sequences = unpacked(observations)
+        heads, values = self(flat.values, sequences)
         return self.log_probs(heads, actions), self._entropies(heads), values
 
     def sample(self, heads: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -149,14 +149,14 @@ class KernelNetwork:
         self._gradient = torch.empty(sum(self._sizes) + _NUM_MEASURES)
         self._pack()
 
-    def act(self, tokens: TokenBatch, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw actions; see `metta.rl.policy.Actor.act`."""
+    def act(self, tokens: TokenBatch, uniforms: Tensor, states: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw actions; see `metta.rl.policy.Actor.act`. States are empty, because the network has no memory."""
         actions = torch.empty(len(tokens), dtype=torch.int32)
         log_probs, values = torch.empty(len(tokens)), torch.empty(len(tokens))
         self._act(tokens, *(_tensor(tensor) for tensor in (uniforms, actions, log_probs, values)))
         return actions, log_probs, values
 
-    def values(self, tokens: TokenBatch) -> Tensor:
+    def values(self, tokens: TokenBatch, states: Tensor | None = None) -> Tensor:
         """Values [batch] of observations."""
         values = torch.empty(len(tokens))
         self._act(tokens, None, None, None, _tensor(values))
