@@ -55,6 +55,7 @@ _MAY_CHANGE = (
 _WEIGHTS, _DESCRIPTION = "policy.safetensors", "policy.json"
 _TEMPORARY = ".tmp-"
 _OPTIMIZER = "optimizer."
+_COUNTERS = ("updates", "agent_steps", "seconds", "metrics", "at_reset")
 
 
 @dataclass
@@ -68,6 +69,7 @@ class TrainingState:
         agent_steps: steps, summed over agents and environments.
         seconds: of training, in all attempts.
         metrics: of the last update, by name.
+        at_reset: whether all episodes ended with the last update, so that a resumed run equals one that did not stop.
     """
 
     policy: ActorCritic
@@ -76,6 +78,7 @@ class TrainingState:
     agent_steps: int = 0
     seconds: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
+    at_reset: bool = False
 
 
 def make_policy(spec: EnvironmentSpec, config: PolicyConfig) -> Policy:
@@ -110,7 +113,7 @@ def save(run_dir: Path, state: TrainingState, spec: DataclassInstance, settings:
     remembered = {f"{_OPTIMIZER}{name}": tensor for name, tensor in state.optimizer.state_dict().items()}
     save_file(_on_cpu(remembered), temporary / "training.safetensors")
     _write_json(temporary / _DESCRIPTION, {**state.policy.config.model_dump(mode="json"), "environment": asdict(spec)})
-    counters = {name: getattr(state, name) for name in ("updates", "agent_steps", "seconds", "metrics")}
+    counters = {name: getattr(state, name) for name in _COUNTERS}
     _write_json(temporary / "training.json", {"settings": settings, **counters})
     for path in [*temporary.iterdir(), temporary]:
         _flush(path)
@@ -138,8 +141,8 @@ def restore(checkpoint: Path, state: TrainingState) -> None:
     tensors = load_file(checkpoint / "training.safetensors")
     state.optimizer.load_state_dict({name.removeprefix(_OPTIMIZER): tensor for name, tensor in tensors.items()})
     counters = json.loads((checkpoint / "training.json").read_text())
-    for name in ("updates", "agent_steps", "seconds", "metrics"):
-        setattr(state, name, counters[name])
+    for name in _COUNTERS:
+        setattr(state, name, counters.get(name, False))
 
 
 class RunCheckpoints:
@@ -173,7 +176,8 @@ class RunCheckpoints:
         if newest is not None:
             _require_same(settings_of(newest), self._settings, self._run_dir)
             restore(newest, state)
-            logger.info("resumed from %s at %d agent steps", newest, state.agent_steps)
+            difference = "" if state.at_reset else "; its new episodes make it differ from a run that did not stop"
+            logger.info("resumed from %s at %d agent steps%s", newest, state.agent_steps, difference)
 
     def start_clock(self) -> None:
         """Count the time to the next checkpoint from now."""

@@ -46,6 +46,12 @@ class Collector(Protocol):
         """Mean reward of an agent's step in the last batch."""
         ...
 
+    @property
+    def at_reset(self) -> bool:
+        """Whether the last batch ended with an episode in all environments, so that a run that resumes after it goes on
+        as if it had not stopped."""
+        ...
+
     def collect(self, policy: Any, config: PPOConfig) -> tuple[Batch, list[dict[str, float]]]:
         """Play, and estimate the advantage of every action by generalised advantage estimation.
 
@@ -81,10 +87,11 @@ class Game(Protocol):
         seed: Sequence[int],
         ranks: Ranks,
         stopwatch: Stopwatch,
+        first_batch: int = 0,
     ) -> AbstractContextManager[Collector]:
         """Plays this rank's part of the environments, `horizon` steps for each batch. The seed fixes what happens.
 
-        The stopwatch measures their stepping.
+        The stopwatch measures their stepping. `first_batch` batches were collected before, by a run that is resumed.
         """
         ...
 
@@ -124,8 +131,11 @@ class MettagridGame:
         seed: Sequence[int],
         ranks: Ranks,
         stopwatch: Stopwatch,
+        first_batch: int = 0,
     ) -> Iterator[Collector]:
         part = ranks.part(num_environments)
-        with VectorEnvironment(self._config, num_environments, num_workers, seed, part) as environments:
+        with VectorEnvironment(
+            self._config, num_environments, num_workers, seed, part, first_batch * horizon
+        ) as environments:
             seeds = [[*seed, number, _ACTIONS] for number in part]
-            yield MettagridCollector(environments, Vocabulary(self.spec), horizon, seeds, stopwatch)
+            yield MettagridCollector(environments, Vocabulary(self.spec), horizon, seeds, stopwatch, first_batch)

@@ -23,8 +23,8 @@ from metta.rl.vector_environment import VectorEnvironment
 class MettagridCollector:
     """Plays `horizon` steps in every environment per batch. Each batch continues where the last one stopped.
 
-    Actions are drawn from a stream of random numbers for each environment, so that they do not depend on the ranks and
-    workers that the environments are divided among.
+    Actions are drawn from a stream of random numbers for each environment and batch, so that they do not depend on the
+    ranks and workers that the environments are divided among, nor on where a run was resumed.
 
     Args:
         environments: of this rank.
@@ -32,6 +32,7 @@ class MettagridCollector:
         horizon: steps of each environment per batch.
         seeds: fixes the actions in each environment.
         stopwatch: measures how long the environments step.
+        first_batch: batches that were collected before, by the run that this one continues.
     """
 
     def __init__(
@@ -41,14 +42,17 @@ class MettagridCollector:
         horizon: int,
         seeds: Sequence[Sequence[int]],
         stopwatch: Stopwatch,
+        first_batch: int = 0,
     ) -> None:
         self._environments = environments
         self._vocabulary = vocabulary
         self._horizon = horizon
         self._stopwatch = stopwatch
-        self._generators = [np.random.default_rng(seed) for seed in seeds]
+        self._seeds = seeds
+        self._batch = first_batch
         self._states: Tensor | None = None
         self.reward_per_step = 0.0
+        self.at_reset = False
 
     @torch.no_grad()
     def collect(self, policy: Policy, config: PPOConfig) -> tuple[Batch, list[dict[str, float]]]:
@@ -82,7 +86,9 @@ class MettagridCollector:
                 trajectory.log_probs[step, group] = log_probs.view(-1, shape[2])
                 trajectory.values[step, group] = values.view(-1, shape[2])
 
+        self._batch += 1
         self.reward_per_step = float(trajectory.rewards.mean())
+        self.at_reset = bool(trajectory.ended[-1].all())
         return trajectory.batch(config, states_before), episodes
 
     def _remembered(self, policy: Policy) -> Tensor:
@@ -95,7 +101,8 @@ class MettagridCollector:
     def _uniforms(self) -> Tensor:
         """Random numbers in [0, 1) for the next batch: [steps, environments, agents]."""
         shape = (self._horizon, self._environments.spec.num_agents)
-        drawn = [generator.random(shape, dtype=np.float32) for generator in self._generators]
+        generators = [np.random.default_rng([*seed, self._batch]) for seed in self._seeds]
+        drawn = [generator.random(shape, dtype=np.float32) for generator in generators]
         return torch.from_numpy(np.stack(drawn, axis=1))
 
     def _record_outcome(

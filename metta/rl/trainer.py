@@ -60,7 +60,8 @@ def train(
     """Train a policy, from the newest checkpoint in `run_dir` if there is one.
 
     An attempt that resumes has the weights, the optimizer's state and the counters of the one before; its environments
-    start new episodes.
+    start new episodes. In mettagrid it is therefore equal to the bit to a run that did not stop, if all episodes ended
+    with the last update before the checkpoint; else the log says that it differs.
 
     `config.num_ranks` processes train together. They are started here, unless a launcher such as torchrun has made this
     process one of several ranks: then those ranks train, and all of them call this.
@@ -122,14 +123,14 @@ def train_as_rank(
     learner = compiled or ppo.AutogradLearner(state.policy)
     if ranks.leads:
         logger.info("computes with %s", "the compiled kernel" if compiled else f"PyTorch: {why_plain(state.policy)}")
-    generator = _generator(config, state)
     seconds_before = state.seconds
     stopwatch = Stopwatch()
     stopped = False
 
     if state.updates < plan.updates:
-        seed = [config.seed, state.updates]
-        with game.collector(plan.num_environments, plan.horizon, plan.num_workers, seed, ranks, stopwatch) as collector:
+        with game.collector(
+            plan.num_environments, plan.horizon, plan.num_workers, [config.seed], ranks, stopwatch, state.updates
+        ) as collector:
             progress = ProgressReporter(state, plan, report, ranks)
             checkpoints.start_clock()
             while state.updates < plan.updates and not stopped:
@@ -139,11 +140,13 @@ def train_as_rank(
                 with torch_threads(plan.collect_threads(ranks)), stopwatch.measure("acting"):
                     batch, episodes = collector.collect(state.policy, config.ppo)
                 with torch_threads(1 if compiled else plan.update_threads(ranks)), stopwatch.measure("learning"):
+                    generator = _generator(config, state)
                     losses = ppo.update(learner, state.optimizer, batch, config.ppo, plan.minibatches, generator, ranks)
 
                 progress.count_update(episodes)
                 last, save_is_due = state.updates == plan.updates, checkpoints.is_due
                 if ranks.any(ranks.leads and (last or save_is_due or progress.is_due)):
+                    state.at_reset = not ranks.any(not collector.at_reset)
                     progress.measure(losses, collector.reward_per_step)
                     if ranks.leads:
                         stopped = not progress.report() and not last
@@ -178,7 +181,7 @@ def _equalise_weights(state: TrainingState, ranks: Ranks) -> None:
 
 
 def _generator(config: TrainerConfig, state: TrainingState) -> torch.Generator:
-    """The generator of minibatches, the same on all ranks; each attempt has its own."""
+    """The generator of an update's minibatches, the same on all ranks and in every attempt."""
     sequence = np.random.SeedSequence([config.seed, state.updates])
     return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
 

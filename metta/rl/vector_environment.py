@@ -29,6 +29,8 @@ NUM_GROUPS = 2
 """Environments step in this many groups in turn: while workers step one, the policy chooses actions for the other."""
 
 _CLOSE_SECONDS = 5.0
+_EPISODES = 0
+"""Sets the seeds of episodes apart from those of actions; see `metta.rl.game`."""
 _FIELDS: dict[str, tuple[npt.DTypeLike, Any]] = {
     "observations": (np.uint8, ctypes.c_uint8),
     "final_observations": (np.uint8, ctypes.c_uint8),
@@ -107,6 +109,7 @@ class VectorEnvironment:
         num_workers: int,
         seed: Sequence[int],
         part: range | None = None,
+        first_step: int = 0,
     ) -> None:
         """Start the workers; the first `receive` of a group waits for its first observations.
 
@@ -116,10 +119,12 @@ class VectorEnvironment:
             num_workers: processes to start, at most one for each environment; 0 steps in this process.
             seed: fixes every episode of every environment.
             part: which of the environments this process holds; all by default.
+            first_step: steps of each environment that were made before, by a run that this one continues. An episode
+                depends on the step at which it begins, not on those before.
         """
         self.spec = EnvironmentSpec.of(config)
         numbers = range(num_environments) if part is None else part
-        seeds = _Seeds(config, num_environments, numbers.start, list(seed))
+        seeds = _Seeds(config, num_environments, numbers.start, list(seed), first_step)
         num_environments = self.num_environments = len(numbers)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
@@ -222,16 +227,19 @@ class _Seeds:
         total: number of environments in all processes.
         first: number of the first environment in this process.
         seed: fixes all episodes.
+        first_step: the step at which the first episodes begin.
     """
 
     config: MettaGridConfig
     total: int
     first: int
     seed: list[int]
+    first_step: int
 
-    def generator(self, index: int) -> np.random.Generator:
-        """The generator of an environment's episode seeds."""
-        return np.random.default_rng([*self.seed, self.first + index])
+    def episode(self, index: int, step: int) -> int:
+        """The seed of an environment's episode that begins at a step."""
+        sequence = np.random.SeedSequence([*self.seed, self.first + index, _EPISODES, step])
+        return int(sequence.generate_state(1)[0]) >> 1
 
     def first_length(self, index: int) -> int | None:
         """The step at which to cut its first episode, so that episodes don't all end together, or None."""
@@ -256,7 +264,8 @@ class _Stepper:
         for index in itertools.chain(*members):
             like = next(iter(self._environments.values()), None)
             self._environments[index] = Environment(config, arrays.buffers(index), like)
-        self._generators = {index: seeds.generator(index) for index in self._environments}
+        self._seeds = seeds
+        self._steps = dict.fromkeys(self._environments, seeds.first_step)
         self._first_lengths = {index: seeds.first_length(index) for index in self._environments}
         for index in self._environments:
             self._reset(index)
@@ -267,6 +276,7 @@ class _Stepper:
         for index in self._members[group]:
             environment = self._environments[index]
             environment.step()
+            self._steps[index] += 1
             cut_short = environment.current_step == self._first_lengths[index]
             if cut_short:
                 environment.truncate()
@@ -286,7 +296,7 @@ class _Stepper:
         arrays.rewards[index], arrays.terminals[index], arrays.truncations[index] = ended
 
     def _reset(self, index: int) -> None:
-        self._environments[index].reset(int(self._generators[index].integers(2**31 - 1)))
+        self._environments[index].reset(self._seeds.episode(index, self._steps[index]))
 
 
 def _work(

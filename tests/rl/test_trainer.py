@@ -96,6 +96,22 @@ def test_a_run_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     assert not same(weights(first), weights(resumed))
 
 
+@pytest.mark.parametrize(("max_steps", "memory"), [(16, "none"), (8, "mingru"), (12, "none")])
+def test_resuming_at_an_episode_reset_equals_not_resuming(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, max_steps: int, memory: Literal["none", "mingru"]
+) -> None:
+    """A batch has 16 steps of each environment, so episodes of 12 do not end with it."""
+    env = small_env(max_steps=max_steps)
+    env.desync_episodes = False
+    policy = PolicyConfig(hidden_size=8, memory=memory)
+    whole = train(config(updates=4, policy=policy), env, tmp_path / "whole")
+    train(config(updates=2, policy=policy), env, tmp_path / "resumed")
+    with caplog.at_level("INFO"):
+        resumed = train(config(updates=4, policy=policy), env, tmp_path / "resumed")
+    assert same(weights(whole), weights(resumed)) == (max_steps != 12)
+    assert ("differ from a run that did not stop" in caplog.text) == (max_steps == 12)
+
+
 def test_a_checkpoint_restores_the_whole_state(tmp_path: Path) -> None:
     spec = EnvironmentSpec.of(small_env())
     saved, restored = _state(seed=1), _state(seed=2)

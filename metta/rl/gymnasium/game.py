@@ -55,7 +55,9 @@ class GymnasiumGame:
         seed: Sequence[int],
         ranks: Ranks,
         stopwatch: Stopwatch,
+        first_batch: int = 0,
     ) -> Iterator[GymnasiumCollector]:
+        seed = [*seed, first_batch]  # a run that resumes plays other episodes
         environments = GymnasiumEnvironments(self._config, ranks.part(num_environments), seed)
         try:
             yield GymnasiumCollector(environments, horizon, self._config.normalize_rewards, seed, ranks, stopwatch)
@@ -80,7 +82,13 @@ class GymnasiumCollector:
 
     The statistics that normalise observations change between batches only, so that within a batch the policy that
     learns is the one that played.
+
+    Attributes:
+        reward_per_step: see `metta.rl.game.Collector`.
+        at_reset: never, because environments of Gymnasium have random numbers of their own, which checkpoints lack.
     """
+
+    at_reset = False
 
     def __init__(
         self,
