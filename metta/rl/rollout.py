@@ -119,7 +119,9 @@ class MettagridCollector:
         for truncated in group.start + np.flatnonzero(arrays.truncations[group].any(axis=1)):
             final = self._encode(arrays.final_observations[truncated], trajectory.values.device)
             trajectory.final_values[step, truncated] = actor.values(final, states[truncated])
-        states[group][torch.from_numpy(trajectory.ended[step, group])] = 0.0
+        ended = trajectory.ended[step, group]
+        if ended.any():
+            states[group][torch.from_numpy(ended)] = 0.0
 
     def _encode(self, observations: npt.NDArray[np.uint8], device: torch.device) -> TokenBatch:
         return self._vocabulary.encode(observations.reshape(-1, *observations.shape[-2:])).to(device)

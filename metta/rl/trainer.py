@@ -22,7 +22,7 @@ from metta.rl.gymnasium.config import GymnasiumConfig
 from metta.rl.launch import is_launched, launched_ranks, started_ranks
 from metta.rl.memory_use import naming_sizes
 from metta.rl.plan import Plan, computes_on_gpu, device_of, worthwhile_ranks
-from metta.rl.policy import kernel_network_of, why_plain
+from metta.rl.policy import ActorCritic, kernel_network_of, why_plain
 from metta.rl.progress import ProgressReporter, TrainingProgress
 from metta.rl.ranks import Ranks
 from metta.rl.stopwatch import Stopwatch
@@ -119,10 +119,7 @@ def train_as_rank(
     checkpoints = RunCheckpoints(run_dir, config, env, game.spec, ranks)
     checkpoints.restore_latest(state)
     _equalise_weights(state, ranks)
-    compiled = kernel_network_of(state.policy, threads=ranks.cores)
-    learner = compiled or ppo.AutogradLearner(state.policy)
-    if ranks.leads:
-        logger.info("computes with %s", "the compiled kernel" if compiled else f"PyTorch: {why_plain(state.policy)}")
+    learner, is_compiled = _fastest_learner(state.policy, ranks)
     seconds_before = state.seconds
     stopwatch = Stopwatch()
     stopped = False
@@ -139,7 +136,7 @@ def train_as_rank(
                 # Play with the current policy, then learn from what happened.
                 with torch_threads(plan.collect_threads(ranks)), stopwatch.measure("acting"):
                     batch, episodes = collector.collect(state.policy, config.ppo)
-                with torch_threads(1 if compiled else plan.update_threads(ranks)), stopwatch.measure("learning"):
+                with torch_threads(1 if is_compiled else plan.update_threads(ranks)), stopwatch.measure("learning"):
                     generator = _generator(config, state)
                     losses = ppo.update(learner, state.optimizer, batch, config.ppo, plan.minibatches, generator, ranks)
 
@@ -171,6 +168,14 @@ def _initial_state(config: TrainerConfig, game: Game, ranks: Ranks) -> TrainingS
         torch.manual_seed(config.seed)
         policy = game.make_policy(config.policy).to(device)
     return TrainingState(policy, Adam(policy.parameters(), config.optimizer))
+
+
+def _fastest_learner(policy: ActorCritic, ranks: Ranks) -> tuple[ppo.Learner, bool]:
+    """What computes gradients here, and whether it is the compiled kernel, which has threads of its own."""
+    compiled = kernel_network_of(policy, threads=ranks.cores)
+    if ranks.leads:
+        logger.info("computes with %s", "the compiled kernel" if compiled else f"PyTorch: {why_plain(policy)}")
+    return compiled or ppo.AutogradLearner(policy), compiled is not None
 
 
 @torch.no_grad()
