@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import PrivateAttr
+from rich.console import Console
 
 from metta.common.config import flatten
-from metta.common.console import Console
 from metta.common.entry_point import EntryPoint, metta_sweep_command
 from metta.common.errors import UserError, nearest
 from metta.sweep.abstract_sweep import AbstractSweep, assemble
