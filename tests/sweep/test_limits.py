@@ -260,7 +260,7 @@ def test_a_queued_point_of_a_function_is_whole(capsys: pytest.CaptureFixture[str
     space = {**X, "y": {"min": 0, "max": 1, "distribution": "uniform"}, "z": 3}
     optimize(lambda config, trial: config["x"] * config["z"], space, "m", 1, name="mine", write_report=False)
     assert metta_sweep(["enqueue", "mine", "x=0.25"]) == 2
-    assert "these hyperparameters have no default, so give them too: y" in capsys.readouterr().err
+    assert "these hyperparameters have no default and must be given: y" in capsys.readouterr().err
     assert metta_sweep(["enqueue", "mine", "x=0.25", "y=1"]) == 0
     trials = optimize(
         lambda config, trial: config["x"] * config["z"], space, "m", 2, name="mine", write_report=False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
 
 from metta.common.distribution import install_command
 from metta.common.errors import UserError
+from metta.common.terminal import safe
 from metta.sweep.cli.command import Commands, opened, say
 
 TITLE = "show sweeps in the browser"
@@ -50,7 +52,10 @@ def dashboard(options: argparse.Namespace) -> None:
     words = urlencode({key: value for key, value in query.items() if value is not None})
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{listening.getsockname()[1]}/" + (f"?{words}" if words else "")
-    say(options, f"the dashboard is at {address}  (Ctrl-C to end it)", address=address)
+    message = f"the dashboard is at {address}  (Ctrl-C to end it)"
+    print(
+        json.dumps({"address": address}) if options.json else safe(message)
+    )  # with its token, which is for the reader
     sys.stdout.flush()
     if not options.no_browser and _has_screen():
         webbrowser.open(address)

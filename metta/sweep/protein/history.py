@@ -205,7 +205,7 @@ class History:
         seen = [observation for _, observation in self.finished]
         costs = np.array([math.nan if o.cost is None else o.cost for o in seen])
         total = spent(costs, np.array([not o.is_whole for o in seen], dtype=bool))
-        return Budget(self.search.max_cost, self.search.num_trials, total, len(self.trials))
+        return Budget(self.search.max_cost, self.search.num_trials, total, len(self.trials), len(seen))
 
     @cached_property
     def kernels(self) -> dict[str, list[float]]:

@@ -52,6 +52,7 @@ class Protein:
             and how many are left changes nothing.
         max_cost: what all trials together may cost. With it, the first trials are cheap ones, the next look for
             the best score for its cost, and the last for the best score that the rest of the budget can pay for.
+            Where `num_trials` would end the sweep before the budget, cost counts less, so that the budget is used.
         early_stopping: the rule by which `decide` stops trials; see `metta.sweep.protein.stopping`.
         min_share: no trial is stopped before this share of a whole run, nor before its first report.
         rungs: the steps at which "asha" and "median" may stop a trial, in place of shares of a whole run.
@@ -260,7 +261,7 @@ class Protein:
         rung = self._rung(share, shown.total)
         former = None if earlier is None else self._rung(earlier, shown.total)
         asked = Asked(number, share, rung, float(shown.values.max()), draw, former)
-        scarce = self.num_trials is not None and self.max_cost is None
+        scarce = self._history.budget.trials_are_scarce
         return decide(self.early_stopping, self.min_share, asked, evidence, scarce, self.eta)
 
     def _rung(self, share: float, total: float) -> Rung:

@@ -121,7 +121,7 @@ def decide(
     """Whether a run goes on beyond a rung.
 
     Args:
-        scarce_trials: the number of trials is limited, and their cost is not. Then "protein" stops fewer, because
+        scarce_trials: the number of trials ends the sweep, and their cost does not. Then "protein" stops fewer, because
             the cost that it saves is not spent on more trials.
         eta: reduction factor of "asha" and "hyperband".
     """

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from metta.common.config import reasons
 from metta.common.errors import nearest
 from metta.sweep.store import encoding
 from metta.sweep.store.files import TransferError, read_text, refusal
@@ -141,8 +142,7 @@ def _checked(place: str | Path, where: str, adapter: TypeAdapter[T], value: Any)
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        raise _not_exported(place, f"{'.'.join(map(str, (where, *fault['loc'])))}: {fault['msg']}") from None
+        raise _not_exported(place, f"{where}.{reasons(error.errors(include_url=False)[:1])}") from None
     except (RecursionError, ValueError, OverflowError) as error:
         raise _not_exported(place, f"{where}: {error}") from None
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from metta.sweep.protein.budget import spent
+from metta.sweep.protein.budget import Budget, spent
 
 NAN = math.nan
 
@@ -29,3 +29,11 @@ def test_an_unknown_cost_counts_as_the_median_unless_the_trial_failed(
     costs: list[float], failed: list[bool], total: float
 ) -> None:
     assert spent(np.array(costs, dtype=float), np.array(failed, dtype=bool)) == total
+
+
+def test_trials_are_scarce_where_they_end_before_the_budget() -> None:
+    assert not Budget(None, None, 5.0, 5, 5).trials_are_scarce
+    assert Budget(None, 20, 5.0, 5, 5).trials_are_scarce
+    assert not Budget(100.0, None, 5.0, 5, 5).trials_are_scarce
+    assert Budget(100.0, 20, 5.0, 5, 5).trials_are_scarce, "1 for each so far, and 6.3 for each that is left"
+    assert not Budget(100.0, 20, 50.0, 5, 5).trials_are_scarce, "10 for each so far, and 3.3 for each that is left"

@@ -380,15 +380,15 @@ def test_cheap_trials_end_where_they_have_taken_a_tenth_of_the_budget() -> None:
         assert sources == ["search centre"] + ["random"] * first + ["model"] * (25 - first)
 
 
-def test_the_nearer_the_last_trial_the_less_cost_counts_though_the_budget_would_go_on() -> None:
+def test_the_sooner_trials_end_before_the_budget_the_less_cost_counts() -> None:
     parameters = {
         "epochs": ParameterConfig(min=1, max=100, distribution="int_log_normal"),
         "rate": ParameterConfig(min=1e-4, max=1e-1, distribution="log_normal"),
     }
     config = ProteinConfig(metric="m", parameters=dict(parameters), settings=ProteinSettings(num_random_samples=8))
     suggested = []
-    for num_trials in (None, 100, 12):
-        protein = Protein(config, 0, num_trials, max_cost=1e6)
+    for num_trials in (None, 60, 30):
+        protein = Protein(config, 0, num_trials, max_cost=400.0)
         for i in range(11):
             epochs, rate = 1 + 3 * i % 7, 10 ** (-1 - 3 * (i * 0.618 % 1))
             score = math.sin(2 * math.log10(rate)) + 0.1 * math.log(epochs)

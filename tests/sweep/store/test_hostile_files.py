@@ -88,7 +88,7 @@ def changed(made: Path, tmp_path: Path, change: Any) -> Path:
         ("trials", {}, r"they are no list"),
         ("sweep.name", "../../x", r"the name '../../x' cannot be that of a sweep: only letters"),
         ("sweep.name", "a" * 101, r"101 characters"),
-        ("sweep.name", 5, r"sweep.name: Input should be a valid string"),
+        ("sweep.name", 5, r"sweep.name: must be a valid string"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(made: Path, tmp_path: Path, where: str, value: Any, reason: str) -> None:
@@ -141,8 +141,8 @@ def test_a_definition_or_an_entry_point_that_cannot_be_read_is_refused(
 ) -> None:
     url = f"sqlite:///{tmp_path}/store.db"
     for field, value, reason in (
-        ("config", {"num_trials": 3}, "protein: Field required"),
-        ("entry_point", {"path": 5}, "path: Input should be a valid string"),
+        ("config", {"num_trials": 3}, "protein is missing"),
+        ("entry_point", {"path": 5}, "path: must be a valid string"),
     ):
         path = changed(made, tmp_path, lambda whole, field=field, value=value: whole["sweep"].update({field: value}))
         assert metta_sweep(["import", str(path), "--store", url]) == 2

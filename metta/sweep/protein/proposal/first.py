@@ -47,10 +47,10 @@ def random_proposal(history: History, fallback: str | None = None) -> Proposal:
 
 
 def random_point(history: History) -> Array:
-    """The next of the first trials: at the cheap end where a budget makes cost scarce, else from everywhere."""
+    """The next of the first trials: at the cheap end where the budget ends the sweep, else from everywhere."""
     space, index, data = history.search.space, len(history.trials), history.data
     shift = np.random.default_rng(history.search.seed).random(space.dimension)
-    if not history.budget.limited:
+    if not history.budget.limited or history.budget.trials_are_scarce:
         return np.asarray(space.quasi_random([index], shift)[0])
     costed = ~np.isnan(data.costs)
     return cheap_point(space, index, data.points[costed], data.costs[costed], shift)
