@@ -424,7 +424,7 @@ class SweepLoop:
             self._trouble = _Trouble(run_dir, seconds, time.monotonic() + seconds)
 
     def _hand_back_in_trouble(self, running: _Running, what: str) -> None:
-        """An attempt failed for want of room, files or its folder: run the trial again when that is over."""
+        """An attempt failed because the disk is full, files ran out or its folder is away: run it again later."""
         number = running.attempt.number
         self._recorder.give_back(running.attempt, what, running.seconds, self._trials[number])
         self._forget(number)
