@@ -36,6 +36,7 @@ def test_without_a_clone_the_packages_are_named_and_not_this_distribution(
     assert not any("metta" in word for word in command)
 
 
+@pytest.mark.usefixtures("wheel")
 def test_every_extra_can_be_installed() -> None:
     declared = importlib.metadata.metadata("metta-sweep").get_all("Provides-Extra") or []
     assert {"ray", "train", "wandb"} <= set(declared)

@@ -241,7 +241,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     store.close()
 
 
-def test_a_sweep_is_followed_through_its_store(store: Store) -> None:
+def test_a_sweep_is_followed_through_its_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UV", raising=False)
     other = open_store(store.url)
     followed = WatchedSweep(other, "s")
     assert (followed.state.trials, followed.drivers, followed.over) == ([], 0, False)

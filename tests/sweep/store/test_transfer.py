@@ -433,9 +433,9 @@ def test_a_missing_package_is_named(
         return importing(name, package)
 
     monkeypatch.setattr(importlib, "import_module", refuse)
-    with pytest.raises(UserError, match=r"(pandas|pyarrow): .*pip install 'pandas"):
+    with pytest.raises(UserError, match=r"needs (pandas|pyarrow): "):
         load_sweep(store_url, "arena").to_frame()
-    with pytest.raises(UserError, match=r"(pandas|pyarrow): .*pip install 'pandas"):
+    with pytest.raises(UserError, match=r"needs (pandas|pyarrow): "):
         export_sweep(sweep, "arena", tmp_path / "x.parquet")
 
 
