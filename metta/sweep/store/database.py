@@ -208,12 +208,12 @@ class Database:
     def _wait(self, reason: str, kind: type[StoreError], start: float, patience: float) -> None:
         """Say once that the store is in trouble, and raise when that has been waited for long enough."""
         self.troubled_at = time.monotonic()
-        waited, longest = self.troubled_at - start, min(PATIENCE_SECONDS, self.patience, patience)
-        if waited >= longest:
-            raise kind(f"store {self.url}: {reason}; gave up after {waited:.0f} s") from None
-        if waited >= 1.0 and not self._warned:
+        waited, longest = self.troubled_at - start, min(PATIENCE_SECONDS, self.patience)
+        if 1.0 <= waited < longest and not self._warned:
             self._warned = True
             _log.warning("store %s: %s; trying again for %.0f s", self.url, reason, longest)
+        if waited >= min(longest, patience):
+            raise kind(f"store {self.url}: {reason}; gave up after {waited:.0f} s") from None
 
     def _explain(self, error: DBAPIError) -> str:
         message = public_text(" ".join(str(error.orig).split()), self._given)
