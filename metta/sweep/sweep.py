@@ -489,7 +489,7 @@ class SweepLoop:
         for number in self._store.release_lost(self._name):
             self._view.notice(
                 f"trial {number} lost its driver and is tried again: the process ended while it ran (killed, out of "
-                "memory, or os._exit in the trial), or was cut off from the store"
+                "memory, or os._exit in the trial), or was disconnected from the store"
             )
 
     def _report_for(self, number: int) -> Report:

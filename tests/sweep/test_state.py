@@ -116,4 +116,4 @@ def test_trials_are_dropped_and_taken_back(capsys: pytest.CaptureFixture[str]) -
     assert metta_sweep(["drop", "s", top, "--undo"]) == 0
     assert load_sweep(result.store, "s").state().counted == 5
     assert metta_sweep(["drop", "s", "99"]) == 2
-    assert "trial 99 is not there" in capsys.readouterr().err
+    assert "trial 99 is not in the sweep" in capsys.readouterr().err

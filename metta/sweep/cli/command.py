@@ -23,7 +23,7 @@ Run = Callable[[argparse.Namespace], int | None]
 """Runs a command; returns its exit status, or None for 0."""
 
 
-NO_SWEEP = "run a sweep first, or say where yours is: --store URL, or METTA_DATA_DIR, the folder that has sweeps.db"
+NO_SWEEP = "run a sweep first, or name your store: --store URL, or METTA_DATA_DIR, the folder that contains sweeps.db"
 
 SWEEPS = ("name", "a", "b")
 """Positional arguments that are names of sweeps."""

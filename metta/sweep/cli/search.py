@@ -47,7 +47,7 @@ def parse_search(text: str) -> tuple[str, Any]:
         (('opt', {'choices': ['adam', 'sgd']}), ('epochs', 10))
 
     Raises:
-        UserError: it is none of these.
+        UserError: it is not one of these.
     """
     name, equals, value = text.partition("=")
     name = name.lstrip("-")

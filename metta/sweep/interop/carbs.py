@@ -80,7 +80,7 @@ def _converted(param: Any) -> ParameterConfig:
     names = [each.__name__ for each in type(space).__mro__]
     kind = next((_KINDS[each] for each in names if each in _KINDS), None)
     if kind is None:
-        raise UserError(f"{name}: {names[0]} is none of {', '.join(_KINDS)}")
+        raise UserError(f"{name}: {names[0]} is not one of {', '.join(_KINDS)}")
     if space.is_integer and kind.whole is None:
         raise UserError(f"{name}: whole numbers have no logit scale")
     base = getattr(space, "base", 10)

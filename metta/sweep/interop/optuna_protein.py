@@ -125,7 +125,7 @@ class Parameter:
         return cls(key, distribution, config)
 
     def to_protein(self, value: Any) -> Any:
-        """Raises ValueError for what is none of the choices."""
+        """Raises ValueError for what is not one of the choices."""
         match self.distribution:
             case CategoricalDistribution():
                 return int(self.distribution.to_internal_repr(value))

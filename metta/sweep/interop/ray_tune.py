@@ -224,7 +224,7 @@ class ProteinSearch(Searcher):
         """Continue from what `save` wrote. Space, metric and mode are taken from there if this search has none.
 
         Raises:
-            UserError: the file is none of `save`, or of another search space, or does not hold all of it.
+            UserError: the file is not one of `save`, or of another search space, or does not hold all of it.
         """
         try:
             state = json.loads(Path(checkpoint_path).read_text())
@@ -451,7 +451,7 @@ class _Space:
         """Parameters for Protein.
 
         Raises:
-            UserError: one is missing, or is none of its categories.
+            UserError: one is missing, or is not one of its categories.
         """
         params = self.given(config)
         if missing := self._parameters.keys() - params.keys():
@@ -474,7 +474,7 @@ class _Space:
             try:
                 params[key] = plain(parameter.to_protein(value))
             except ValueError:
-                raise UserError(f"{where}: {value!r} is none of {parameter.categories}") from None
+                raise UserError(f"{where}: {value!r} is not one of {parameter.categories}") from None
             except TypeError:
                 raise UserError(f"{where}: {value!r} is not a number") from None
         return params

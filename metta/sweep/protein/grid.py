@@ -63,7 +63,7 @@ class Grid:
             yield from points
 
     def first_new(self, known: Array) -> Array:
-        """The first point, [columns], that is none of the known ones [n, columns].
+        """The first point, [columns], that is not one of the known ones [n, columns].
 
         Raises:
             GridDone: there is none.

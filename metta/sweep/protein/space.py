@@ -327,7 +327,7 @@ class Categorical:
         """One column is set, that of the choice.
 
         Raises:
-            SpaceError: it is none of the choices.
+            SpaceError: it is not one of the choices.
         """
         try:
             wanted = value if type(value) is str else plain(value)
@@ -336,7 +336,7 @@ class Categorical:
         columns = [_ONE_HOT if same(wanted, choice) else 0.0 for choice in self.choices]
         if not any(columns):
             raise SpaceError(
-                f"{self.path}: {shown(wanted)} is none of the choices: {self._offer()}{self._guess(wanted)}"
+                f"{self.path}: {shown(wanted)} is not one of the choices: {self._offer()}{self._guess(wanted)}"
             )
         return columns
 

@@ -13,10 +13,10 @@ def open_store(url: str, create: bool = True) -> Store:
 
     Args:
         url: ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or ``postgresql+psycopg://user@host/database``.
-        create: make the store where there is none yet.
+        create: create the store if it does not exist.
 
     Raises:
-        StoreError: it cannot be used; the message is one line, and holds no password.
+        StoreError: the store cannot be used; the message is one line and contains no password.
     """
     from metta.sweep.store.sql import SqlStore  # SQLAlchemy takes a moment to import
 

@@ -1,9 +1,9 @@
-"""One SQL database: opened with clear refusals, and its transactions retried while a fault may pass.
+"""One SQL database: opening it with clear error messages, and retrying its transactions after temporary faults.
 
 SQLite runs in WAL mode with synchronous=FULL: a transaction that has returned survives `kill -9` and a power cut.
 
-A transaction counts only when it reached the database that the URL names now: `place` says which one that is. A file
-that was removed, moved or replaced takes what is written through open connections, and nobody would see it again.
+A transaction counts only if it reached the database that the URL names now; `place` identifies that database. A file
+that was removed, moved or replaced still accepts writes through open connections, but these writes would be lost.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from metta.sweep.store.schema import SCHEMA_VERSION, VERSION_TABLE, metadata
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 300.0
-"""How long a transaction is retried while the database is locked, full or away."""
+"""How long a transaction is retried while the database is locked, full or unreachable."""
 
 _BUSY_SECONDS = 1.0
-"""How long SQLite itself waits for a lock. No signal reaches Python meanwhile, so the rest is waited for here."""
+"""How long SQLite itself waits for a lock. Python handles no signal during that wait, so longer waits are done here."""
 
 _LONGEST_WAIT = 5.0
-_CREATION_LOCK = 7_310_558_221_914_007_541  # any number that others do not use
+_CREATION_LOCK = 7_310_558_221_914_007_541  # an arbitrary number that no other program uses
 _EXAMPLES = "sqlite:///path/to/file.sqlite or postgresql+psycopg://user@host/database"
 _POSTGRESQL_ARGUMENTS = {
     "connect_timeout": "10",
@@ -62,16 +62,16 @@ class Database:
 
     Args:
         url: an SQLAlchemy URL of SQLite or PostgreSQL.
-        create: make the database's tables (and SQLite's file and folder) where they are missing.
+        create: create the database's tables (and SQLite's file and folder) if they are missing.
 
     Attributes:
-        troubled_at: when a transaction last had to wait for the database, by the monotonic clock.
-        patience: seconds for which a transaction is retried, where that is less than PATIENCE_SECONDS.
-        salvage: called with an open connection to a database that the URL no longer names, before that is closed.
-            Where it is set, another database in its place raises StoreReplacedError until `reopen`.
+        troubled_at: the monotonic time at which a transaction last had to wait for the database.
+        patience: seconds for which a transaction is retried, if less than PATIENCE_SECONDS.
+        salvage: called with an open connection to a database that the URL no longer names, before the connection is
+            closed. If it is set, another database at the same URL raises StoreReplacedError until `reopen`.
 
     Raises:
-        StoreError: it cannot be used; the message is one line, without any password.
+        StoreError: the database cannot be used; the message is one line and contains no password.
     """
 
     def __init__(self, url: str, create: bool = True) -> None:
@@ -84,7 +84,7 @@ class Database:
         self._opened = self._warned = False
         self._url = _parse(url)
         self.url = public_url(url)
-        self._given = url  # with its secrets, which no message shows
+        self._given = url  # includes secrets, which no message may show
         if self._url.get_backend_name() == "sqlite":
             self._path = _sqlite_path(self._url)
             _check_sqlite_file(self._path, self.url, create)
@@ -100,27 +100,27 @@ class Database:
         self._opened = True
 
     def read(self, operation: Callable[[Connection], T]) -> T:
-        """Run `operation` in a transaction that changes nothing and sees the store as of one moment."""
+        """Run `operation` in a read-only transaction that sees one snapshot of the store."""
         return self._run(lambda again: self._transact(operation, write=False))
 
     def write(self, operation: Callable[[Connection, bool], T], patience: float = math.inf) -> T:
         """Run `operation(connection, again)` in one transaction.
 
-        A commit may have taken place although its answer was lost: where `again` is true, the operation looks first
-        whether its work is done.
+        A commit may have succeeded although its confirmation was lost: if `again` is true, the operation first checks
+        whether its work is already done.
 
         Args:
-            patience: seconds for which it is retried, where that is less than usual.
+            patience: seconds for which it is retried, if less than usual.
         """
         return self._run(
             lambda again: self._transact(lambda connection: operation(connection, again), write=True), patience
         )
 
     def reopen(self) -> None:
-        """Go on with the database that is in the place of the former one, and make its tables where they are missing.
+        """Use the database that replaced the previous one, and create its tables if they are missing.
 
         Raises:
-            StoreError: it cannot be used.
+            StoreError: the database cannot be used.
         """
         self._opened = False
         self._engine.dispose()
@@ -137,7 +137,7 @@ class Database:
         with self._engine.connect() as connection:
             self._check_place(connection)
             connection.execution_options(metta_write=write)
-            if not write and self._engine.dialect.name == "postgresql":  # SQLite shows one moment to every transaction
+            if not write and self._engine.dialect.name == "postgresql":  # in SQLite every transaction sees one snapshot
                 connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 result = operation(connection)
@@ -149,13 +149,13 @@ class Database:
     def _check_place(self, connection: Connection) -> None:
         """
         Raises:
-            Moved: the URL names no database any more, or another one than the connection leads to.
-            StoreReplacedError: it names another one than before, and that matters.
+            Moved: the URL no longer names a database, or names a different one from that of the connection.
+            StoreReplacedError: the URL names a different database from before, and `salvage` is set.
         """
         held: Place = connection.info["place"]
         named = held if self._path is None else place.of_file(self._path)
         if held != named:
-            self._save_what_is_left(connection)
+            self._salvage(connection)
             connection.invalidate()
             self._engine.dispose()
             raise Moved("the file was removed or moved" if named is None else "the file was replaced")
@@ -163,14 +163,14 @@ class Database:
             raise StoreReplacedError(f"store {self.url}: another database has taken its place")
         self._place = held
 
-    def _save_what_is_left(self, connection: Connection) -> None:
-        """Let somebody read, through a connection that is still open, what was in the file that is gone."""
+    def _salvage(self, connection: Connection) -> None:
+        """Call `salvage` with a connection that is still open, so that the content of a removed file can be read."""
         if self.salvage is None or connection.info["place"] != self._place:
             return
         try:
             self.salvage(connection)
         except (SQLAlchemyError, StoreError, OSError) as error:
-            _log.warning("store %s: what was in it could not be kept: %s", self.url, error)
+            _log.warning("store %s: its former content could not be saved: %s", self.url, error)
         connection.rollback()
 
     def _run(self, transaction: Callable[[bool], T], patience: float = math.inf) -> T:
@@ -198,15 +198,15 @@ class Database:
             wait, again = min(2 * wait, _LONGEST_WAIT, max(0.05, self.patience)), True
 
     def _kind(self, error: DBAPIError) -> type[StoreError] | None:
-        """What to raise if the trouble does not pass; None for what waiting does not mend."""
+        """The error to raise if the fault persists; None if waiting does not help."""
         gone = self._path is not None and not self._path.exists()
         if self._opened and (gone or getattr(error.orig, "sqlstate", None) == _NO_SUCH_DATABASE):
             return StoreMissingError
-        opening = self._opened and _sqlite_error(error) == "SQLITE_CANTOPEN"  # too many open files, a folder away
+        opening = self._opened and _sqlite_error(error) == "SQLITE_CANTOPEN"  # too many open files, or no folder access
         return StoreError if opening or _may_pass(error) else None
 
     def _wait(self, reason: str, kind: type[StoreError], start: float, patience: float) -> None:
-        """Say once that the store is in trouble, and raise when that has been waited for long enough."""
+        """Log the fault once, wait before the next try, and raise when the time limit is reached."""
         self.troubled_at = time.monotonic()
         waited, longest = self.troubled_at - start, min(PATIENCE_SECONDS, self.patience)
         if 1.0 <= waited < longest and not self._warned:
@@ -230,7 +230,7 @@ class Database:
             engine = create_engine(
                 url,
                 json_serializer=encoding.dumps,
-                json_deserializer=_as_text,  # `rows` reads it, and forgives what stands there
+                json_deserializer=_as_text,  # `rows` parses it and tolerates invalid content
                 **options,
             )
         except (ArgumentError, ImportError, TypeError, ValueError) as error:
@@ -243,7 +243,7 @@ class Database:
         return engine
 
     def _connect_sqlite(self, path: Path) -> sqlite3.Connection:
-        """Open the file that is there, and make none: one that somebody removed must not come back empty."""
+        """Open an existing file and never create one, because a removed file must not come back empty."""
         before = place.of_file(path)
         if before is None:
             raise Moved("the file was removed or moved")
@@ -258,15 +258,15 @@ class Database:
         return connection
 
     def _open(self, create: bool) -> None:
-        """Check that the schema is ours and as new as this code, or make it so."""
+        """Check that the schema is ours, and migrate it to this version."""
         if self._engine.dialect.name == "postgresql":
             self._check_login()
         version = self.read(self._version)
         if version != SCHEMA_VERSION:
-            self.write(lambda connection, again: self._bring_up_to_date(connection, create))
+            self.write(lambda connection, again: self._migrate(connection, create))
 
     def _check_login(self) -> None:
-        """A server that cannot be reached is worth waiting for in the middle of a sweep, but not at its start."""
+        """Connect once without waiting: a server that is unreachable at the start of a sweep is an error at once."""
         try:
             self._engine.connect().close()
         except DBAPIError as error:
@@ -275,7 +275,7 @@ class Database:
             raise StoreError(f"store {self.url}: {public_text(str(error), self._given)}") from None
 
     def _version(self, connection: Connection) -> str | None:
-        """The version of the schema that the database holds, or None where it holds none."""
+        """The version of the schema in the database, or None if it has no schema."""
         tables = inspect(connection).get_table_names()
         if VERSION_TABLE in tables:
             return str(connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")))
@@ -285,8 +285,8 @@ class Database:
             )
         return None
 
-    def _bring_up_to_date(self, connection: Connection, create: bool) -> None:
-        if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE locks already
+    def _migrate(self, connection: Connection, create: bool) -> None:
+        if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has taken the lock
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATION_LOCK})
         version = self._version(connection)
         if version is None:
@@ -304,7 +304,7 @@ class Database:
             upgrade(connection)
 
     def _create_sqlite_file(self, path: Path) -> None:
-        """Make the file beside its place and link it there whole: a file that is there is never half made."""
+        """Create a complete file under a temporary name and link it to `path`, so that `path` is never half written."""
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         engine = self._new_engine(self._url.set(database=str(temporary)))
         try:
@@ -340,7 +340,7 @@ def _create_schema(connection: Connection) -> None:
 def _parse(url: str) -> URL:
     scheme, separator, path = url.partition(":///")
     if separator and scheme in ("sqlite", "sqlite+pysqlite") and path and "?" not in Path(path).name:
-        parsed = URL.create(scheme, database=path)  # as it stands: a folder's name may hold %, ? and #
+        parsed = URL.create(scheme, database=path)  # not decoded: a folder's name may contain %, ? and #
         if path != ":memory:":
             return parsed
     try:
@@ -367,19 +367,19 @@ def _sqlite_path(url: URL) -> Path:
 
 
 def _check_sqlite_file(path: Path, shown: str, create: bool) -> None:
-    """Refuse what SQLite would refuse late, or take without a word."""
+    """Refuse files that SQLite would refuse late or accept silently."""
     if path.is_dir():
         raise StoreError(f"store {shown}: this is a folder; name a file in it")
     if not path.exists():
         if not create:
             raise StoreError(
-                f"store {shown}: there is no such file. Run a sweep first, or say where yours is: --store URL, or "
-                "METTA_DATA_DIR, the folder that has sweeps.db"
+                f"store {shown}: there is no such file. Run a sweep first, or name your store with --store URL or with "
+                "METTA_DATA_DIR, the folder that contains sweeps.db"
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"store {shown}: its folder cannot be made: {error.strerror}") from None
+            raise StoreError(f"store {shown}: its folder cannot be created: {error.strerror}") from None
     elif not _may_write(path):
         raise StoreError(f"store {shown}: the file is read-only")
     elif path.stat().st_size == 0:
@@ -392,9 +392,9 @@ def _check_sqlite_file(path: Path, shown: str, create: bool) -> None:
 
 
 def _check_log(path: Path, shown: str) -> None:
-    """Refuse a write-ahead log that is not the file's own: SQLite would replay it into the file, and so damage it.
+    """Refuse a write-ahead log that belongs to another file, because SQLite would replay it and damage this file.
 
-    A connection that only reads sees both together and changes neither.
+    The check uses a read-only connection, which reads both and changes neither.
     """
     if place.log_of(path) is None:
         return
@@ -403,14 +403,15 @@ def _check_log(path: Path, shown: str) -> None:
             sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
         ) as connection:
             (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    except sqlite3.OperationalError:  # opening it to write says what is wrong
+    except sqlite3.OperationalError:  # opening it for writing gives the error message
         return
     except sqlite3.DatabaseError as error:
         verdict = str(error)
     if verdict != "ok":
         raise StoreError(
-            f"store {shown}: the file and the log beside it ({path.name}-wal) do not belong together, as when a backup "
-            "was put back; put the file back that the log belongs to, or move the log away (what only it holds is lost)"
+            f"store {shown}: the file and the log beside it ({path.name}-wal) do not belong together, for example "
+            "after a backup was restored; restore the file that the log belongs to, or move the log away (data that is "
+            "only in the log is lost)"
         )
 
 
@@ -419,7 +420,7 @@ def _may_write(path: Path) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have a new name in the folder survive a power cut."""
+    """Make a new name in the folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -430,8 +431,8 @@ def _sync_folder(folder: Path) -> None:
 def _set_up_sqlite(connection: Any, record: Any) -> None:
     path = connection.execute("PRAGMA database_list").fetchone()[2]
     record.info["place"] = place.of_file(Path(path))
-    connection.isolation_level = None  # transactions begin where `_begin_sqlite` says
-    connection.text_factory = methodcaller("decode", "utf-8", "replace")  # whatever somebody cut by hand
+    connection.isolation_level = None  # `_begin_sqlite` begins transactions
+    connection.text_factory = methodcaller("decode", "utf-8", "replace")  # tolerates text truncated by hand
     for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=250"):
         connection.execute(f"PRAGMA {pragma}")
 
@@ -442,7 +443,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _set_up_postgresql(connection: Any, record: Any) -> None:
-    """A driver that hangs in the middle of a transaction must not stop the others for long."""
+    """Limit how long a driver that hangs in a transaction can block the others."""
     record.info["place"] = place.of_server(connection)
     connection.execute("SET idle_in_transaction_session_timeout = '30s'")
     connection.commit()
@@ -462,7 +463,7 @@ _SQLITE_REASONS = {
 _SQLITE_MAY_PASS = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR"}
 _NO_SUCH_DATABASE = "3D000"
 _POSTGRESQL_MAY_PASS = re.compile("08...|57P..|53...|40001|40P01|55P03|25P03")
-"""Connections, shutdown and start, resources, serialization, deadlock, locks: see PostgreSQL's appendix A."""
+"""Connections, shutdown and start, resources, serialization, deadlocks, locks: see PostgreSQL's appendix A."""
 
 
 def _sqlite_error(error: DBAPIError) -> str:
@@ -476,6 +477,6 @@ def _may_pass(error: DBAPIError) -> bool:
     if _sqlite_error(error):
         return _sqlite_error(error) in _SQLITE_MAY_PASS
     code = getattr(error.orig, "sqlstate", None)
-    if code is None:  # no answer from a server: the connection was refused or cut
+    if code is None:  # no error code from a server: the connection was refused or lost
         return error.connection_invalidated or type(error.orig).__name__ == "OperationalError"
     return _POSTGRESQL_MAY_PASS.fullmatch(code) is not None

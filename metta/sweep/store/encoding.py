@@ -1,4 +1,4 @@
-"""JSON as it is kept in the store: strict, with NaN and the infinities preserved as ``{"$float": "nan"}``."""
+"""JSON as stored: strict, with NaN and the infinities preserved as ``{"$float": "nan"}``."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from metta.common.plain import plain, strict
 
 _MARK = "$float"
 _BETWEEN = secrets.token_hex(16)
-"""Stands between the texts that `read_all` reads at once: no text holds it, so none can run into the next."""
+"""Separates the texts that `read_all` parses together. No text contains it, so none can run into the next."""
 
 _NOT_READABLE = (ValueError, TypeError, RecursionError)
 
 
 class NotStorableError(UserError):
-    """A value that JSON cannot hold."""
+    """A value that JSON cannot represent."""
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands for a stored value that cannot be read. `reason` says why, as in ``cut JSON``."""
+    """Replaces a stored value that cannot be read. `reason` says why, for example ``truncated JSON``."""
 
     reason: str
 
 
 def dumps(value: Any) -> str:
-    """Write `value` as strict JSON. Raises NotStorableError for what JSON cannot hold."""
+    """Write `value` as strict JSON. Raises NotStorableError for a value that JSON cannot represent."""
     try:
         try:
             return json.dumps(value, allow_nan=False, default=plain)
@@ -49,8 +49,8 @@ def loads(written: str | bytes) -> Any:
 
 
 def read(written: Any) -> Any:
-    """Read a JSON column, whatever it holds: `Unreadable` for a value that is not JSON."""
-    if written is None or isinstance(written, int | float):  # SQLite makes a number of the text of one
+    """Read any value of a JSON column: `Unreadable` if it is not JSON."""
+    if written is None or isinstance(written, int | float):  # SQLite converts numeric text to a number
         return written
     try:
         return loads(written)
@@ -59,7 +59,7 @@ def read(written: Any) -> Any:
 
 
 def read_all(column: Sequence[Any]) -> list[Any]:
-    """`read` each, faster and in less memory: names that return in many rows are kept once."""
+    """`read` each, faster and with less memory: names repeated in many rows are kept once."""
     try:
         whole = loads("[" + f',"{_BETWEEN}",'.join(column) + "]")
         if len(whole) == 2 * len(column) - 1 and set(whole[1::2]) <= {_BETWEEN}:
@@ -71,10 +71,10 @@ def read_all(column: Sequence[Any]) -> list[Any]:
 
 def _why_unreadable(error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "JSON that is nested too deeply"
+        return "JSON nested too deeply"
     if isinstance(error, json.JSONDecodeError):
         cut = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
-        return "cut JSON" if cut else f"not JSON: {error}"
+        return "truncated JSON" if cut else f"not JSON: {error}"
     return f"not JSON: {error}"
 
 
@@ -83,10 +83,10 @@ def _mark(value: Any) -> Any:
 
 
 def unmark(value: dict[str, Any]) -> Any:
-    """The number that ``{"$float": "nan"}`` stands for; any other object as it is."""
+    """The number that ``{"$float": "nan"}`` stands for; any other object unchanged."""
     if value.keys() != {_MARK}:
         return value
     try:
         return float(value[_MARK])
-    except (TypeError, ValueError):  # somebody edited it
+    except (TypeError, ValueError):  # edited by hand
         return value

@@ -1,7 +1,7 @@
-"""What a ``.json`` file of `export_sweep` may hold.
+"""The allowed content of a ``.json`` file of `export_sweep`.
 
-It may come from anybody, so all of it is checked before it is used. There are limits, because a small file can ask for
-endless work.
+The file may come from anybody, so all of it is checked before use. Limits exist because a small file can cause
+unlimited work.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ FORMAT = "metta-sweep 1"
 
 MOST_TRIALS = 1_000_000
 MOST_POINTS = 20_000_000
-"""Of all learning curves together."""
+"""The limit for all learning curves together."""
 MOST_DECISIONS = 10_000_000
 MOST_ATTEMPTS = 10_000
-"""Of one trial."""
+"""The limit for one trial."""
 MOST_DEPTH = 200
-"""Of lists and objects in each other."""
+"""The limit for the nesting of lists and objects."""
 _LARGEST_NUMBER = 2**31 - 2
-"""Of a trial: the database keeps 32 bits, and the next trial needs a number too."""
+"""The largest number of a trial: the database stores 32 bits, and the next trial needs a number as well."""
 
 T = TypeVar("T")
 _RECORD = TypeAdapter(SweepRecord)
@@ -45,7 +45,7 @@ _DECISIONS = TypeAdapter(list[StoredDecision])
 
 
 class _FaultError(Exception):
-    """What is wrong with the content of a file, and where in it."""
+    """A fault in the content of a file, with its location."""
 
 
 def load(place: str | Path) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def load(place: str | Path) -> dict[str, Any]:
     except (ValueError, _FaultError) as error:
         raise _not_exported(place, str(error)) from None
     if not isinstance(whole, dict):
-        raise _not_exported(place, "it holds no JSON object")
+        raise _not_exported(place, "it contains no JSON object")
     if whole.get("format") != FORMAT:
         raise _not_exported(place, f"its format is {reprlib.repr(whole.get('format'))}, not {FORMAT!r}")
     return whole
@@ -74,7 +74,7 @@ def record(place: str | Path, value: Any) -> SweepRecord:
     """The record of the sweep, from the value of ``sweep``.
 
     Raises:
-        TransferError: it is none.
+        TransferError: it is not a valid record.
     """
     _check_names(place, "sweep", SweepRecord, value)
     found = _checked(place, "sweep", _RECORD, value)
@@ -84,13 +84,13 @@ def record(place: str | Path, value: Any) -> SweepRecord:
 
 
 def histories(place: str | Path, value: Any) -> list[TrialHistory]:
-    """The trials, from the value of ``trials``. One that was running is queued.
+    """The trials, from the value of ``trials``. A trial that was running is queued.
 
     Raises:
-        TransferError: they are none, or their numbers do not ascend.
+        TransferError: they are not valid trials, or their numbers do not ascend.
     """
     if not isinstance(value, list):
-        raise _not_exported(place, "trials: they are no list")
+        raise _not_exported(place, "trials: not a list")
     if len(value) > MOST_TRIALS:
         raise _not_exported(place, f"it has {len(value):,} trials; at most {MOST_TRIALS:,} are read")
     for number, each in enumerate(value):
@@ -102,13 +102,13 @@ def histories(place: str | Path, value: Any) -> list[TrialHistory]:
 
 
 def decisions(place: str | Path, value: Any) -> list[StoredDecision]:
-    """What was decided of the trials, from the value of ``decisions``.
+    """The decisions about the trials, from the value of ``decisions``.
 
     Raises:
-        TransferError: it is none of that.
+        TransferError: they are not valid decisions.
     """
     if not isinstance(value, list) or len(value) > MOST_DECISIONS:
-        raise _not_exported(place, f"decisions: they are no list of at most {MOST_DECISIONS:,}")
+        raise _not_exported(place, f"decisions: not a list of at most {MOST_DECISIONS:,}")
     for number, each in enumerate(value):
         _check_names(place, f"decisions.{number}", StoredDecision, each)
     found = _checked(place, "decisions", _DECISIONS, value)
@@ -118,7 +118,7 @@ def decisions(place: str | Path, value: Any) -> list[StoredDecision]:
 
 
 def exportable(history: TrialHistory) -> TrialHistory:
-    """A trial as `histories` reads it. The number of its attempts may be absurd where somebody edited it."""
+    """A trial as `histories` reads it. Its number of attempts is limited, because it may have been edited by hand."""
     curve = [replace(point, attempt=_limited(point.attempt)) for point in history.curve]
     return replace(history, trial=replace(history.trial, attempts=_limited(history.trial.attempts)), curve=curve)
 
@@ -134,7 +134,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> Any:
     read = dict(pairs)
     if len(read) < len(pairs):
         (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise _FaultError(f"{reprlib.repr(twice)} is given twice in one object")
+        raise _FaultError(f"{reprlib.repr(twice)} appears twice in one object")
     return encoding.unmark(read)
 
 

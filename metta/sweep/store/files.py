@@ -1,4 +1,4 @@
-"""Files that are read from anywhere: a path, ``https://...``, or any URL that fsspec knows where that is installed."""
+"""Files that are read from a path, ``https://...``, or any URL that fsspec supports if it is installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metta.common.urls import public_text, public_url
 from metta.sweep.store import SCHEMES
 
 MOST_BYTES = 2**30
-"""A file that is larger is not read: a sweep of 20,000 trials with long learning curves has a tenth of it."""
+"""Larger files are refused: a sweep of 20,000 trials with long learning curves takes a tenth of it."""
 
 _ANSWER_SECONDS = 60.0
 
@@ -25,13 +25,13 @@ class TransferError(UserError):
 
 
 def suffix(place: str | Path) -> str:
-    """How the name of a file ends, be it a path or a URL, in lower case."""
+    """The suffix of a path or URL, in lower case."""
     path = urlsplit(place).path if is_url(place) else str(place)
     return Path(path).suffix.lower()
 
 
 def is_store(place: str) -> bool:
-    """Whether a URL is that of a store, not of a file."""
+    """Whether a URL names a store, not a file."""
     return is_url(place) and urlsplit(place).scheme.partition("+")[0] in SCHEMES
 
 
@@ -40,14 +40,14 @@ def is_url(place: str | Path) -> TypeGuard[str]:
 
 
 def refusal(place: str | Path, reason: str) -> TransferError:
-    """The error of a file: its place, without secrets, and what is wrong with it."""
+    """The error for a file: its path or URL without secrets, and the reason."""
     return TransferError(f"{public_url(str(place))}: {public_text(reason, str(place))}")
 
 
 def read_text(place: str | Path) -> str:
     """
     Raises:
-        TransferError: the file cannot be read, or holds no text.
+        TransferError: the file cannot be read, or is not text.
     """
     try:
         return read_bytes(place).decode("utf-8-sig")
@@ -70,7 +70,7 @@ def read_bytes(place: str | Path) -> bytes:
     except (ValueError, HTTPException) as error:
         raise refusal(place, f"cannot be read: {error or type(error).__name__}") from None
     if len(content) > MOST_BYTES:
-        raise refusal(place, f"it has more than {MOST_BYTES / 2**30:g} GiB, the most that is read")
+        raise refusal(place, f"it is larger than {MOST_BYTES / 2**30:g} GiB, the limit")
     return content
 
 

@@ -1,7 +1,7 @@
-"""What a driver could not write into its store, kept beside the runs until it can be brought in.
+"""Writes that the store did not accept, kept beside the runs until they can be added to the store.
 
 A journal is a file of JSON lines: the sweep, then a line for each trial whose state the store may not hold. Every line
-is on the disk before the driver goes on.
+is on the disk before the driver continues.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _history = TypeAdapter(TrialHistory)
 
 
 class Journal:
-    """Trials that the store may not hold as they are.
+    """Trials whose current state may be missing from the store.
 
     Args:
-        folder: where to keep them; without one they are kept in memory only.
+        folder: the folder of the file; if None, the trials are kept in memory only.
         store: URL of the store, without any password.
         record: the sweep.
     """
@@ -51,14 +51,14 @@ class Journal:
 
     @property
     def histories(self) -> list[TrialHistory]:
-        """What is kept, by number."""
+        """The trials in the journal, by number."""
         return [history for _, history in sorted(self._kept.items())]
 
     def keep(self, histories: Iterable[TrialHistory]) -> None:
-        """Keep trials, on the disk before this returns.
+        """Add trials, and write them to the disk before this returns.
 
         Raises:
-            OSError: the disk does not take them; they are kept in memory, and written with the next ones.
+            OSError: the disk refuses them; they are kept in memory, and written with the next ones.
         """
         new = list(histories)
         for history in new:
@@ -75,7 +75,7 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
-            with suppress(OSError):  # part of a line would spoil the lines after it
+            with suppress(OSError):  # a partial line would corrupt the lines after it
                 os.truncate(self.path, size)
             raise
         self._unwritten.clear()
@@ -96,14 +96,14 @@ class Journal:
 
 
 def bring_in_journals(store: Store, sweep: str, root: Path, notice: Callable[[str], None]) -> None:
-    """Bring in what earlier drivers of a sweep could not write into this store.
+    """Add to this store the writes that earlier drivers of a sweep could not make.
 
     Args:
-        root: the folder that holds the folders of the sweep's runs.
+        root: the folder that contains the folders of the sweep's runs.
     """
     for path in sorted(root.glob(f"*/{_PATTERN}")):
         try:
-            if not path.stat().st_size:  # the disk was full when it was begun
+            if not path.stat().st_size:  # the disk was full when the file was created
                 continue
             head, histories = _read(path)
             process = _process.validate_python(head["process"])
@@ -112,11 +112,11 @@ def bring_in_journals(store: Store, sweep: str, root: Path, notice: Callable[[st
             changed = store.bring_in(_record.validate_python(head["sweep"]), histories)
             path.unlink()
         except (StoreError, OSError, ValidationError, LookupError, TypeError, ValueError) as error:
-            notice(f"the journal {path} cannot be brought in: {error}")
+            notice(f"the journal {path} cannot be added to the store: {error}")
             continue
         if changed:
             trials = "trial" if len(changed) == 1 else "trials"
-            notice(f"{len(changed)} {trials} of {sweep} brought in from the journal of a driver that lost its store")
+            notice(f"{len(changed)} {trials} of {sweep} added from the journal of a driver that lost its store")
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], list[TrialHistory]]:
@@ -132,7 +132,7 @@ def _read(path: Path) -> tuple[Mapping[str, Any], list[TrialHistory]]:
 
 
 def _merge(kept: dict[int, TrialHistory], history: TrialHistory) -> None:
-    """Take a later word on a trial, with the learning curve as far as either knows it."""
+    """Replace a trial by its later state, with the longer of both learning curves."""
     before = kept.get(history.trial.number)
     if before is not None:
         known = {(point.attempt, point.step, point.seconds) for point in before.curve}

@@ -1,4 +1,4 @@
-"""A sweep for people who analyse it: trials as dataclasses, or as a pandas frame."""
+"""A sweep for analysis: trials as dataclasses, or as a pandas frame."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LoadedSweep:
     """A sweep in a store. Each call reads it again, so a running sweep can be watched.
 
     Attributes:
-        record: its name, configuration and entry point, as they were when the sweep was loaded.
+        record: its name, configuration and entry point at the time of loading.
     """
 
     store: Store
@@ -38,13 +38,13 @@ class LoadedSweep:
         return self.store.curve(self.record.name, number)
 
     def state(self) -> SweepState:
-        """The sweep as one value, as it is now: best, top, Pareto front, what it cost."""
+        """The current sweep as one value: best, top, Pareto front, cost."""
         from metta.sweep.state import read_state
 
         return read_state(self.store, self.record.name)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a trial, indexed by its number; columns as in `metta.sweep.store.transfer.rows`.
+        """One row per trial, indexed by its number; columns as in `metta.sweep.store.transfer.rows`.
 
         Raises:
             UserError: pandas is not installed.
@@ -69,7 +69,7 @@ def load_sweep(url: str, name: str) -> LoadedSweep:
 
     Raises:
         StoreError: the store cannot be opened.
-        SweepNotFoundError: it has no such sweep.
+        SweepNotFoundError: the store has no such sweep.
     """
     store = open_store(url, create=False)
     return LoadedSweep(store, store.sweep(name))

@@ -1,4 +1,4 @@
-"""Which database a URL names at this moment: a file by its device and inode, a database of a server by its numbers."""
+"""The identity of the database that a URL names now: a file's device and inode, or the identifiers of a server."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Place = tuple[int, int] | tuple[str, int]
 
 
 class Moved(Exception):
-    """The database that a connection leads to is no longer where its URL says."""
+    """The URL no longer names the database of an open connection."""
 
 
 def of_file(path: Path) -> File | None:
-    """The file at a path; None where there is none, or its folder cannot be reached."""
+    """The file at a path; None if it does not exist or its folder is unreachable."""
     try:
         status = path.stat()
     except OSError:
@@ -27,9 +27,9 @@ def of_file(path: Path) -> File | None:
 
 
 def of_server(connection: Any) -> Place:
-    """The database that a connection of psycopg leads to.
+    """The database of a psycopg connection.
 
-    The identifier of the cluster is left out where the user may not read it.
+    The identifier of the cluster is omitted if the user may not read it.
     """
     (oid,) = connection.execute("SELECT oid FROM pg_database WHERE datname = current_database()").fetchone()
     (readable,) = connection.execute("SELECT has_function_privilege('pg_control_system()', 'execute')").fetchone()
@@ -46,7 +46,7 @@ def log_of(path: Path | None) -> File | None:
 
 
 def remove_stale_log(path: Path, log: File | None) -> None:
-    """Remove the write-ahead log of a former file at this path, which SQLite would replay into the present one."""
+    """Remove the write-ahead log of a former file at this path, because SQLite would replay it into the current one."""
     if log is not None and log_of(path) == log:
         for suffix in ("-wal", "-shm"):
             with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Which process a driver is, so that a later driver on the same machine can see that it has died."""
+"""The identity of a driver's process, so that a later driver on the same machine can detect that it died."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Process:
-    """A process, distinguished from every other one that had or will have its pid.
+    """A process, distinguished from all others that had or will have its pid.
 
     Attributes:
-        host: name of the machine, for people.
-        pid: its number.
-        boot: identifies one boot of one machine and one pid namespace in it, within which pids and the monotonic
-            clock can be compared; empty where the system has no /proc, and then only the lease counts.
+        host: name of the machine, for display.
+        pid: the process ID.
+        boot: identifies one boot of one machine and one pid namespace in it. Pids and the monotonic clock can be
+            compared only within it. It is empty if the system has no /proc, and then only the lease counts.
         started: when the process started, in clock ticks since boot.
     """
 
@@ -31,7 +31,7 @@ class Process:
         return bool(self.boot) and self.boot == _boot()
 
     def has_died(self) -> bool:
-        """Whether the process is certainly gone."""
+        """Whether the process has certainly ended."""
         if not self.is_here():
             return False
         try:
@@ -41,7 +41,7 @@ class Process:
         except PermissionError:
             pass
         state_and_start = _state_and_start(self.pid)
-        if state_and_start is None:  # /proc may hide the processes of others
+        if state_and_start is None:  # /proc may hide the processes of other users
             return False
         state, started = state_and_start
         return state in "ZX" or started != self.started
@@ -67,7 +67,7 @@ def _boot() -> str:
 
 
 def _state_and_start(pid: int) -> tuple[str, str] | None:
-    """Fields 3 and 22 of /proc/PID/stat, see proc(5). Field 2, the command, may hold spaces and brackets."""
+    """Fields 3 and 22 of /proc/PID/stat, see proc(5). Field 2, the command, may contain spaces and brackets."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,8 +1,8 @@
-"""What every store promises. One behavioural test-suite checks it for all of them.
+"""The interface of every store. One contract suite tests all of them.
 
 A driver is a process that suggests and records. It registers with `join`, and from then on renews its lease with
 `heartbeat`. Each trial it starts is an attempt that carries a token; only the holder of the current token may record
-anything of that trial. When a driver's lease runs out, or its process is seen to be dead, its attempts are lost.
+anything about that trial. When a driver's lease expires, or its process has died, its attempts are lost.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from metta.common.errors import UserError
 from metta.sweep.trial import Progress, Trial, TrialState
 
 MAX_ATTEMPTS = 3
-"""After this many lost attempts a trial is failed, and after as many more when it was retried."""
+"""After this many lost attempts a trial is failed; after a retry it gets as many again."""
 
 
 class StoreError(UserError):
@@ -26,15 +26,15 @@ class StoreError(UserError):
 
 
 class StoreMissingError(StoreError):
-    """The store that was there is gone, and did not come back: its file was removed or moved, its database dropped."""
+    """An open store was removed and did not come back: its file was removed or moved, or its database dropped."""
 
 
 class StoreReplacedError(StoreError):
-    """Another database has taken the place of the store that a driver works with."""
+    """Another database has replaced the store of a running driver."""
 
 
 class SweepExistsError(StoreError):
-    """A sweep of that name is in the store already."""
+    """A sweep of that name is already in the store."""
 
 
 class SweepNotFoundError(StoreError):
@@ -42,11 +42,11 @@ class SweepNotFoundError(StoreError):
 
 
 class TrialStateError(UserError):
-    """The trial is not there, or in a state in which it cannot be done."""
+    """The trial does not exist, or its state does not allow the operation."""
 
 
 class NumberTakenError(Exception):
-    """Another driver started that number first: read again, suggest again."""
+    """Another driver started that number first: read the trials and suggest again."""
 
 
 class StaleAttemptError(Exception):
@@ -55,14 +55,14 @@ class StaleAttemptError(Exception):
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep as it is kept.
+    """A sweep as stored.
 
     Attributes:
         name: unique in the store.
         config: the sweep's whole configuration as JSON data: search space, settings, seed, num_trials, ...
-        entry_point: what rebuilds the sweep on another machine (path, args, overrides), or None if nothing can.
+        entry_point: how to rebuild the sweep on another machine (path, args, overrides), or None if that is impossible.
         created_at: UTC.
-        damage: which parts of the stored row cannot be read, in words; None normally. It is not stored.
+        damage: describes the parts of the stored row that cannot be read; normally None. It is not stored.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Driver:
 
 
 class Instruction(StrEnum):
-    """What a driver is asked to do: go on; start no trial for now; end its running trials and leave."""
+    """A request to a driver: continue; start no trial for now; end its running trials and leave."""
 
     RUN = "run"
     PAUSE = "pause"
@@ -94,7 +94,7 @@ class Instruction(StrEnum):
 
 @dataclass(frozen=True)
 class Attempt:
-    """The right to run and to record one attempt of a trial. `suggestion` is what was said of its params."""
+    """The right to run and to record one attempt of a trial. `suggestion` describes how its params were chosen."""
 
     sweep: str
     number: int
@@ -106,14 +106,14 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended, as it is recorded.
+    """How an attempt ended, as recorded.
 
     Attributes:
         seconds: this attempt's training time.
-        cost_metric: what `cost` is measured in.
-        dropped: of a trial that is added: the reason for which it was dropped where it ran.
+        cost_metric: the metric that `cost` is measured in.
+        dropped: for a trial that is added: why it was dropped in the sweep in which it ran.
         stopped: why it was stopped early, or None.
-        share: how much of a whole run it did, 0..1; None where nobody knows.
+        share: the fraction of a whole run that it completed, 0..1; None if unknown.
     """
 
     state: TrialState
@@ -131,14 +131,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class StoredDecision:
-    """What the optimiser decided of a trial, kept so that it can be made again.
+    """A decision of the optimiser about a trial, stored so that it can be reproduced.
 
     Attributes:
-        number: of the trial.
+        number: the number of the trial.
         kind: "stop" or "go on".
-        reason: in words, with the numbers.
-        details: what it was decided from; `seen` is how many points of each trial's curve were known, by number.
-        at: when, in seconds since 1970; the store's clock says it of a new one.
+        reason: a sentence with the figures.
+        details: the inputs of the decision; `seen` is how many points of each trial's curve were known, by number.
+        at: time in seconds since 1970; for a new decision the store's clock sets it.
     """
 
     number: int
@@ -160,11 +160,11 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class TrialHistory:
-    """A trial with all that is kept of it, to be put into another store.
+    """A trial with everything stored about it, for another store.
 
     Attributes:
         seconds_lost: see `Store.seconds_lost`.
-        holder: of a trial that runs: the token of its attempt, and its driver as stored; None elsewhere.
+        holder: for a running trial: the token of its attempt, and its driver as stored; otherwise None.
     """
 
     trial: Trial
@@ -174,37 +174,38 @@ class TrialHistory:
 
 
 class Store(Protocol):
-    """Trials, durably. Every method that changes something is one transaction.
+    """Durable storage of trials. Every method that changes data is one transaction.
 
-    A method waits up to five minutes for a database that is locked, full or away, and logs it; then, or at once where
-    waiting is no use, it raises StoreError.
+    A method waits up to five minutes for a database that is locked, full or unreachable, and logs it; then, or at once
+    if waiting cannot help, it raises StoreError.
 
-    Whatever stands in the tables is read. What somebody cut or edited by hand reads as empty, an unknown state as
-    failed, and `Trial.damage` and `SweepRecord.damage` say what cannot be read. Parameters and configurations that are
-    not JSON data are refused with UserError. Results are always stored: a metric that is not a number is stored as NaN.
+    Any content of the tables can be read. A value that was damaged or edited by hand reads as empty, an unknown state
+    as failed, and `Trial.damage` and `SweepRecord.damage` describe the unreadable parts. Parameters and configurations
+    that are not JSON data are refused with UserError. Results are always stored: a metric that is not a number becomes
+    NaN.
     """
 
     @property
     def url(self) -> str:
-        """Where the store is, without any password."""
+        """The URL of the store, without any password."""
         ...
 
     def hurry(self, seconds: float) -> None:
-        """From now on wait no longer than this for a database that is away, because the process is to end."""
+        """From now on wait at most this long for an unreachable database, because the process is about to end."""
         ...
 
     def guard(self, sweep: str, salvage: Callable[[SweepRecord, list[TrialHistory]], object]) -> None:
-        """Take care that nothing of a sweep is lost if the store is removed, moved or replaced while a driver runs it.
+        """Protect a sweep from loss if the store is removed, moved or replaced while a driver runs the sweep.
 
-        From then on a store in another's place raises StoreReplacedError, until `reopen`.
+        From then on a different database at the store's URL raises StoreReplacedError, until `reopen`.
 
         Args:
-            salvage: called with all that is kept of the sweep, if the store is gone while it can still be read.
+            salvage: called with everything stored of the sweep, if the store was removed but can still be read.
         """
         ...
 
     def reopen(self) -> None:
-        """Go on with the database that has taken the place of the former one."""
+        """Use the database that has replaced the previous one."""
         ...
 
     def sweeps(self) -> list[SweepRecord]: ...
@@ -230,7 +231,7 @@ class Store(Protocol):
         ...
 
     def leave(self, driver: Driver) -> None:
-        """Unregister. Attempts the driver still holds are lost at once."""
+        """Unregister. Attempts that the driver still holds are lost at once."""
         ...
 
     def heartbeat(self, driver: Driver) -> None:
@@ -238,25 +239,25 @@ class Store(Protocol):
         ...
 
     def drivers(self, sweep: str) -> list[Driver]:
-        """The drivers that have not left, those that died without leaving among them."""
+        """The drivers that have not left, including those that died."""
         ...
 
     def pause(self, sweep: str) -> None:
-        """Ask every driver, those yet to join among them, to start no trial until `resume`."""
+        """Ask every driver, including those that join later, to start no trial until `resume`."""
         ...
 
     def resume(self, sweep: str) -> None:
-        """Take back `pause`, and `stop` for drivers that have not left yet."""
+        """Cancel `pause`, and cancel `stop` for drivers that have not left yet."""
         ...
 
     def stop(self, sweep: str) -> list[Driver]:
-        """Ask the drivers that are there to end what they run and leave. Returns those alive."""
+        """Ask the present drivers to end their trials and leave. Returns those that are alive."""
         ...
 
     def paused(self, sweep: str) -> bool: ...
 
     def instruction(self, driver: Driver) -> Instruction:
-        """What `pause`, `resume` and `stop` ask of the driver."""
+        """The current request to the driver from `pause`, `resume` and `stop`."""
         ...
 
     def start(
@@ -270,9 +271,9 @@ class Store(Protocol):
         ...
 
     def claim(self, driver: Driver, number: int | None = None) -> Attempt | None:
-        """Start the next attempt of a queued trial (the lowest number, unless given); None if there is none.
+        """Start the next attempt of a queued trial (the lowest number, unless given); None if no trial is queued.
 
-        A dropped trial is not claimed. One whose params cannot be read is failed, because nobody knows what to run.
+        A dropped trial is not claimed. A trial whose params cannot be read is failed, because it cannot be run.
         """
         ...
 
@@ -280,7 +281,7 @@ class Store(Protocol):
         """Append to the learning curve. Raises StaleAttemptError.
 
         Args:
-            patience: seconds to wait at most for a store that is away.
+            patience: seconds to wait at most for an unreachable store.
         """
         ...
 
@@ -288,15 +289,15 @@ class Store(Protocol):
         """Record how the attempt ended. The trial's cost is `outcome.cost`. Raises StaleAttemptError.
 
         Args:
-            patience: seconds to wait at most for a store that is away.
+            patience: seconds to wait at most for an unreachable store.
 
-        After a StoreError nobody knows whether it was recorded: the same call on the same store may be repeated. So
-        with `lose`.
+        After a StoreError it is unknown whether the result was recorded: the same call on the same store may be
+        repeated. The same holds for `lose`.
         """
         ...
 
     def lose(self, attempt: Attempt, reason: str, seconds: float = 0.0, patience: float = math.inf) -> Trial:
-        """Give the attempt up: the trial is queued again, or failed after MAX_ATTEMPTS. Raises StaleAttemptError."""
+        """Record the attempt as lost: the trial is queued again, or fails at MAX_ATTEMPTS. Raises StaleAttemptError."""
         ...
 
     def hand_back(self, attempt: Attempt, reason: str, seconds: float = 0.0, patience: float = math.inf) -> Trial:
@@ -307,10 +308,11 @@ class Store(Protocol):
         ...
 
     def release_lost(self, sweep: str) -> list[int]:
-        """Give up the attempts of drivers that are gone; return the numbers of their trials.
+        """Record the attempts of dead drivers as lost; return the numbers of their trials.
 
-        Gone is a driver whose process is dead (which is known on its own machine), or whose lease ran out while this
-        process and the database were there to see it renewed. A process never gives up its own drivers.
+        A driver is dead if its process has ended (which is known only on its own machine), or if its lease expired
+        while this process and the database were available to see a renewal. A process never treats its own drivers as
+        dead.
         """
         ...
 
@@ -319,29 +321,29 @@ class Store(Protocol):
         ...
 
     def retry(self, sweep: str, number: int) -> Trial:
-        """Queue a failed trial again under its number. What it spent so far counts as lost, but not that of a mishap.
+        """Queue a failed trial again under its number. The cost so far counts as lost, except the cost of a mishap.
 
-        Raises TrialStateError: there is no such trial, it did not fail, or it is dropped.
+        Raises TrialStateError: the trial does not exist, did not fail, or is dropped.
         """
         ...
 
     def drop(self, sweep: str, numbers: Collection[int], reason: str = "") -> list[Trial]:
-        """Mark trials of any state as dropped, and return them. Nothing is deleted, and a running trial goes on.
+        """Mark trials of any state as dropped, and return them. Nothing is deleted, and a running trial continues.
 
-        A trial that is dropped already gets the new reason. Raises TrialStateError, and changes nothing, where one of
-        them is not there.
+        A trial that is already dropped gets the new reason. Raises TrialStateError, and changes nothing, if one of
+        them does not exist.
         """
         ...
 
     def restore(self, sweep: str, numbers: Collection[int]) -> list[Trial]:
         """Undo `drop`, and return the trials.
 
-        Raises TrialStateError, and changes nothing, where one of them is not there or not dropped.
+        Raises TrialStateError, and changes nothing, if one of them does not exist or is not dropped.
         """
         ...
 
     def add(self, sweep: str, params: Mapping[str, Any], outcome: Outcome) -> int:
-        """Add a finished trial that was not run here, under the next number, and return that number."""
+        """Add a finished trial that ran elsewhere, under the next number, and return that number."""
         ...
 
     def append(
@@ -350,10 +352,10 @@ class Store(Protocol):
         rows: Sequence[tuple[Mapping[str, Any], Outcome | None]],
         curves: Mapping[int, Sequence[CurvePoint]] | None = None,
     ) -> list[int]:
-        """Add trials, each with how it ended, or queued where that is None, under the next numbers; return these.
+        """Add trials under the next numbers, each with its outcome, or queued if that is None; return the numbers.
 
-        All are added, or none. An outcome may be queued where it is dropped: a trial that nobody is to run. `curves`
-        are learning curves of trials that ended, by their place in `rows`.
+        Either all are added or none. A dropped outcome may be queued: such a trial must not be run. `curves` are
+        learning curves of trials that ended, by their index in `rows`.
         """
         ...
 
@@ -371,8 +373,8 @@ class Store(Protocol):
             states: only trials in one of these.
             changed_since: only trials that changed after this revision.
             numbers: only these.
-            brief: the names of the metrics that are read; suggestion and artefacts are then left out. For sweeps of
-                very many trials.
+            brief: read only the metrics of these names, and neither suggestion nor artefacts. For sweeps of very many
+                trials.
         """
         ...
 
@@ -391,59 +393,59 @@ class Store(Protocol):
         ...
 
     def record_decision(self, sweep: str, decision: StoredDecision, patience: float = math.inf) -> None:
-        """Keep what was decided of a trial while it ran.
+        """Store a decision about a running trial.
 
         Args:
-            patience: seconds to wait at most for a store that is away.
+            patience: seconds to wait at most for an unreachable store.
         """
         ...
 
     def decisions(self, sweep: str) -> list[StoredDecision]:
-        """What was decided, in order."""
+        """The decisions, in order."""
         ...
 
     def progress(self, sweep: str) -> dict[int, Progress]:
-        """What was last recorded of each running attempt that has shown progress, by the trial's number."""
+        """The last recorded progress of each running attempt that has reported any, by the trial's number."""
         ...
 
     def histories(self, sweep: str) -> list[TrialHistory]:
-        """All that is kept of a sweep's trials, as of one moment, for `import_sweep` of another store.
+        """A snapshot of everything stored about a sweep's trials, for `import_sweep` of another store.
 
-        A trial that runs is shown as queued, and its attempt as lost: nobody can end it in the other store.
+        A running trial is given as queued, and its attempt as lost, because no driver can end it in the other store.
         """
         ...
 
     def import_sweep(
         self, record: SweepRecord, trials: Iterable[TrialHistory], decisions: Iterable[StoredDecision] = ()
     ) -> None:
-        """Create a sweep that was begun elsewhere, with its trials and decisions as they are: all of it or nothing.
+        """Create a sweep that was started elsewhere, with its trials and decisions unchanged: all of it or nothing.
 
-        The trials keep their numbers, which ascend from 0 or more, with gaps where somebody deleted a row by hand. None
-        is running: one that was is queued again. Raises SweepExistsError.
+        The trials keep their numbers, which ascend from 0 or more, with gaps where a row was deleted by hand. A trial
+        that was running must be given as queued. Raises SweepExistsError.
         """
         ...
 
     def bring_in(self, record: SweepRecord, histories: Iterable[TrialHistory]) -> list[int]:
-        """Add what is known elsewhere of the same sweep, and return the numbers of the trials that this changed.
+        """Merge histories of the same sweep from elsewhere, and return the numbers of the trials that changed.
 
-        A sweep that is missing is made. A trial that is missing is added. One that is said to have ended, or to wait
-        again, ends or waits here too if it is in the same attempt here. What has ended here, or went on since, stays. A
-        missing trial that runs elsewhere goes on running, under the driver that holds it; without a holder it waits.
+        A missing sweep is created. A missing trial is added. A trial that ended or was queued again in `histories` ends
+        or is queued here too if it is in the same attempt here. A trial that has ended or advanced here is kept. A
+        missing trial that runs elsewhere is added as running under its holder; without a holder it is queued.
 
-        Raises SweepExistsError: the sweep of that name is another one.
+        Raises SweepExistsError: a different sweep has that name.
         """
         ...
 
     def mirrors(self, sweep: str) -> list[str]:
-        """The mirrors with notes."""
+        """The mirrors that `set_mirrored` recorded."""
         ...
 
     def mirrored(self, sweep: str, mirror: str) -> dict[str, str]:
-        """What was noted by `set_mirrored`, by item."""
+        """The digests recorded by `set_mirrored`, by item."""
         ...
 
     def set_mirrored(self, sweep: str, mirror: str, digests: Mapping[str, str]) -> None:
-        """Note that a mirror of the sweep holds these items, each in the version that has this digest."""
+        """Record that a mirror of the sweep holds these items, each in the version with this digest."""
         ...
 
     def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Results as they are stored. All are accepted: a value that is not a number becomes NaN."""
+"""Results as stored. All are accepted: a value that is not a number becomes NaN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of the tables as objects. Any row can be read: parts that are unreadable are described in words."""
+"""Converts rows of the tables to objects. Any row can be read: unreadable parts are described in `damage`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _written(column: Column[Any]) -> ColumnElement[Any]:
-    """A JSON column as the text that stands in it."""
+    """A JSON column as its stored text."""
     return type_coerce(column, Text).label(column.name)
 
 
@@ -53,11 +53,11 @@ BRIEF_COLUMNS = tuple(
     literal("{}", Text).label(column.name)
     if column.name in ("suggestion", "artefacts")
     else case((trials.c.state.in_([TrialState.COMPLETED, TrialState.PRUNED]), null()), else_=column).label(column.name)
-    if column.name == "error"  # of a failure it says whether that counts
+    if column.name == "error"  # the error of a failure says whether the failure counts
     else column
     for column in TRIAL_COLUMNS
 )
-"""The same without what takes the most room."""
+"""The same columns without the largest ones."""
 
 POINT_COLUMNS = curve_points.c.step, curve_points.c.seconds, curve_points.c.metrics
 
@@ -76,10 +76,10 @@ _MAY_BE_TIME = frozenset((datetime, type(None)))
 
 
 def read_trials(result: CursorResult[Any], metrics: Collection[str] | None = None) -> list[Trial]:
-    """Trials from rows of `TRIAL_COLUMNS`. A row without a valid number cannot be identified, and is skipped.
+    """Trials from rows of `TRIAL_COLUMNS`. A row without a valid number cannot be identified and is skipped.
 
     Args:
-        metrics: only these are kept; all if left out.
+        metrics: only these are kept; all if None.
     """
     return [trial for batch in result.partitions(_BATCH) for trial in _read_batch(batch, metrics)]
 
@@ -91,11 +91,11 @@ def _only(metrics: Any, names: Collection[str]) -> Any:
 
 
 _OTHERS = {"": 0.0}
-"""Stands for metrics of which none is kept: a trial that measured something is not one that measured nothing."""
+"""Replaces metrics that are all filtered out, so that the trial still differs from one that measured nothing."""
 
 
 def read_trial(row: AnyRow) -> Trial:
-    """The trial of a row of `TRIAL_COLUMNS` that was found by its number."""
+    """The trial from a row of `TRIAL_COLUMNS` that was found by its number."""
     (trial,) = _read_batch([row])
     return trial
 
@@ -113,10 +113,10 @@ def _read_batch(batch: Iterable[AnyRow], metrics: Collection[str] | None = None)
         columns[_METRICS] = [_only(each, metrics) for each in columns[_METRICS]]
     for fields in zip(*columns, strict=True):
         if type(fields[0]) is int:
-            yield Trial(fields[0], _STATES[fields[1]], *fields[2:]) if _is_sound(*fields) else _mend(*fields)
+            yield Trial(fields[0], _STATES[fields[1]], *fields[2:]) if _is_valid(*fields) else _repair(*fields)
 
 
-def _is_sound(
+def _is_valid(
     number: Any,
     state: Any,
     params: Any,
@@ -135,7 +135,7 @@ def _is_sound(
     stopped: Any,
     share: Any,
 ) -> bool:
-    """Whether each field is of its type: so it is with all that this program wrote."""
+    """Whether each field has its type, as in every row that this program wrote."""
     return (
         type(state) is str
         and state in _STATES
@@ -149,8 +149,8 @@ def _is_sound(
     )
 
 
-def _mend(number: int, state: Any, *rest: Any) -> Trial:
-    """The trial of a row that was edited by hand: what can be read of it, and what cannot in `damage`."""
+def _repair(number: int, state: Any, *rest: Any) -> Trial:
+    """The trial from a row that was edited by hand: its readable parts, with the unreadable ones listed in `damage`."""
     damage: list[str] = []
     stored = dict(zip(_FIELDS[2:], rest, strict=True))
     read: dict[str, Any] = {name: _object(name, stored[name], damage) for name in _JSON_FIELDS}
@@ -167,7 +167,7 @@ def _mend(number: int, state: Any, *rest: Any) -> Trial:
 def _state(value: Any, damage: list[str]) -> TrialState:
     if isinstance(value, str) and value in _STATES:
         return _STATES[value]
-    damage.append(f"state: {reprlib.repr(value)} is none of {', '.join(_STATES)}")
+    damage.append(f"state: {reprlib.repr(value)} is not one of {', '.join(_STATES)}")
     return TrialState.FAILED
 
 
@@ -255,7 +255,7 @@ def _read_point(row: AnyRow) -> tuple[int, float, dict[str, float]]:
 
 
 def readable_number(value: Any) -> float:
-    """A number that stands in the tables, 0 where none can be read."""
+    """A number from the tables, or 0 if it cannot be read."""
     number = _number(value)
     return 0.0 if number is None else number
 
@@ -264,7 +264,7 @@ def readable_number(value: Any) -> float:
 
 
 class Lease(NamedTuple):
-    """A driver's row, with the database's time, and since when it answers."""
+    """A driver's row, with the database's time and start time."""
 
     driver: str
     process: Process

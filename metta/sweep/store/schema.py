@@ -1,7 +1,7 @@
 """The tables. A change here needs a migration in `migrations/versions` and a new `SCHEMA_VERSION`.
 
-Somebody may have edited a row by hand, so no type here fails on what it reads: it returns `Unreadable`. JSON is read as
-text, and numbers and texts as they stand; `rows` makes sense of them.
+A row may have been edited by hand, so no type here fails when it reads a value: it returns `Unreadable`. JSON is read
+as text, and numbers and texts unchanged; `rows` parses them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def not_a(kind: str, value: Any) -> Unreadable:
 
 
 class now(FunctionElement[float]):
-    """The time by the database's clock, in seconds since 1970."""
+    """The time on the database's clock, in seconds since 1970."""
 
     type = Double()
     inherit_cache = True
@@ -63,7 +63,7 @@ def _now_postgresql(element: Any, compiler: Any, **options: Any) -> str:
 
 
 class up_since(FunctionElement[float]):
-    """When the database began to answer, in seconds since 1970. SQLite has no server that could have been away."""
+    """When the database server started, in seconds since 1970. SQLite has no server."""
 
     type = Double()
     inherit_cache = True
@@ -80,7 +80,7 @@ def _up_since_postgresql(element: Any, compiler: Any, **options: Any) -> str:
 
 
 class _SqliteDouble(UserDefinedType[float]):
-    """SQLite turns NaN into NULL and -0.0 into 0.0, so both are kept as text, which its columns allow."""
+    """SQLite turns NaN into NULL and -0.0 into 0.0, so both are stored as text, which its columns allow."""
 
     cache_ok = True
 
@@ -94,7 +94,7 @@ class _SqliteDouble(UserDefinedType[float]):
         return _number_of_sqlite
 
 
-_NEGATIVE_ZERO = "minus zero"  # SQLite would make a number of "-0.0"
+_NEGATIVE_ZERO = "minus zero"  # SQLite would convert "-0.0" to a number
 
 
 def _sqlite_number(value: float | None) -> float | str | None:
@@ -115,12 +115,12 @@ def _number_of_sqlite(value: Any) -> float | Unreadable | None:
 
 
 def exact_float() -> TypeEngine[float]:
-    """A float of any value, NaN and the infinities included."""
+    """Any float, including NaN and the infinities."""
     return Double().with_variant(_SqliteDouble(), "sqlite")
 
 
 class Timestamp(TypeDecorator[datetime]):
-    """A moment, kept as seconds since 1970, so that both databases and all clients read it alike."""
+    """A point in time, stored as seconds since 1970, so that both databases and all clients read the same value."""
 
     impl = Double
     cache_ok = True
@@ -140,7 +140,7 @@ def _moment(value: Any) -> datetime | Unreadable | None:
 
 
 class AnyText(TypeDecorator[str]):
-    """Text from anywhere. NUL (which PostgreSQL refuses) and lone surrogates (which both do) are escaped."""
+    """Any text. NUL (which PostgreSQL refuses) and lone surrogates (which both databases refuse) are escaped."""
 
     impl = Text
     cache_ok = True

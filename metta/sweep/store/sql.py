@@ -1,7 +1,7 @@
 """The store in SQL: one implementation for SQLite and PostgreSQL.
 
-Every change of a sweep's trials begins by raising the sweep's revision. That locks the sweep's row (on SQLite the whole
-file), so changes of one sweep happen one after the other, each number is given once, and revisions become visible in
+Every change of a sweep's trials first increments the sweep's revision. That locks the sweep's row (on SQLite the whole
+file), so changes of one sweep run one after the other, each number is assigned once, and revisions become visible in
 order.
 """
 
@@ -75,10 +75,10 @@ if TYPE_CHECKING:
     AnyRow = Row[*tuple[Any, ...]]
 
 _RUNNING, _ENDED, _LOST, _RETURNED = "running", "ended", "lost", "returned"
-"""States of an attempt. One that was returned is like one that was lost, but nobody counts it."""
+"""States of an attempt. A returned attempt is like a lost one, but does not count as a loss."""
 
 _MOST_ATTEMPTS = 1000
-"""A copy keeps so many of a trial's attempts; after more, somebody edited the count."""
+"""The most attempts of a trial that a copy keeps; a higher count was edited by hand."""
 
 _LARGEST_COUNT = 2**31 - 1
 _LONGEST_KIND = 20
@@ -86,7 +86,7 @@ _LONGEST_KIND = 20
 _QUICK_COLUMNS = (sweeps.c.id, sweeps.c.revision, sweeps.c.paused)
 
 # The statements that write a trial are built once, because building one takes as long as the database takes to run it.
-# Values that a statement does not name come with its execution, under the names of their columns.
+# Values that a statement does not name are passed when it is executed, under the names of their columns.
 _TOUCH = update(sweeps).values(revision=sweeps.c.revision + 1).returning(sweeps.c.id, sweeps.c.name, sweeps.c.revision)
 _TOUCH_BY_NAME = _TOUCH.where(sweeps.c.name == bindparam("whose"))
 _TOUCH_BY_DRIVER = _TOUCH.where(
@@ -127,9 +127,9 @@ class SqlStore:
 
     def __init__(self, url: str, create: bool = True) -> None:
         self._database = Database(url, create)
-        self._unsure: set[str] = set()  # tokens whose last commit may have taken place, although it was not confirmed
+        self._unconfirmed: set[str] = set()  # tokens whose last commit may have succeeded without a confirmation
         self._joined: set[str] = set()  # drivers of this process, which are alive by definition
-        self._absent_at = -math.inf  # when this process last found that it had been away itself
+        self._absent_at = -math.inf  # when this process last found that it had been suspended or disconnected
 
     @property
     def url(self) -> str:
@@ -216,7 +216,7 @@ class SqlStore:
                     "process_started": process.started,
                     "lease_seconds": lease_seconds,
                 }
-                connection.execute(insert(drivers).values(**values, **_sign_of_life()))
+                connection.execute(insert(drivers).values(**values, **_renewal()))
             row = connection.execute(_drivers().where(drivers.c.id == driver_id)).one()
             return read_lease(row).as_driver(alive=True)
 
@@ -280,10 +280,10 @@ class SqlStore:
         connection.execute(update(drivers).where(*there).values(stopping=stopping))
 
     def _present_drivers(self, connection: Connection, sweep_id: int) -> list[Driver]:
-        """The sweep's drivers that have not left, and which of them live.
+        """The sweep's drivers that have not left, and which of them are alive.
 
-        A process that was away itself (stopped, or cut off from the database) must not conclude from what it missed
-        that others are dead: until it has been present for as long as a lease, it takes every lease to hold.
+        A process that was suspended or disconnected from the database may have missed renewals, so it must not
+        conclude that others are dead: until it has been present for as long as a lease, it treats every lease as valid.
         """
         query = _drivers().where(drivers.c.sweep_id == sweep_id, drivers.c.left_at.is_(None))
         leases = [read_lease(row) for row in connection.execute(query.order_by(drivers.c.seen_at)).all()]
@@ -416,21 +416,21 @@ class SqlStore:
         return self._record(attempt, operation, patience)
 
     def _record(self, attempt: Attempt, operation: Callable[[Connection, bool], Trial], patience: float) -> Trial:
-        """Write how an attempt went. A caller may repeat the call after an error that says the store is unavailable."""
-        unsure = attempt.token in self._unsure
+        """Write the result of an attempt. A caller may repeat the call after an error that the store is unavailable."""
+        unsure = attempt.token in self._unconfirmed
         try:
             trial = self._database.write(lambda connection, again: operation(connection, again or unsure), patience)
         except StoreError:
-            self._unsure.add(attempt.token)
+            self._unconfirmed.add(attempt.token)
             raise
-        self._unsure.discard(attempt.token)
+        self._unconfirmed.discard(attempt.token)
         return trial
 
     def release_lost(self, sweep: str) -> list[int]:
         released: set[int] = set()
 
         def lost(connection: Connection) -> list[tuple[AnyRow, Driver | None]]:
-            """Running attempts of drivers that are gone."""
+            """Running attempts of dead drivers."""
             sweep_id = self._find_sweep(connection, sweep).id
             held = and_(attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING)
             running = connection.execute(select(attempts).where(held)).all()
@@ -444,7 +444,7 @@ class SqlStore:
             revision = self._touch(connection, sweep).revision
             for attempt, driver in lost(connection):
                 process = f" (process {driver.pid} on {driver.host})" if driver else ""
-                reason = f"its driver{process} died or was cut off"
+                reason = f"its driver{process} died or was disconnected"
                 _give_up(connection, attempt, reason, 0.0, revision)
                 released.add(attempt.number)
             for sweep_id, number in orphans(connection):
@@ -453,7 +453,7 @@ class SqlStore:
                 released.add(number)
 
         def orphans(connection: Connection) -> list[tuple[int, int]]:
-            """Trials that are said to run although nothing runs them, because somebody edited their rows."""
+            """Trials in state running that no driver runs, because their rows were edited by hand."""
             sweep_id = self._find_sweep(connection, sweep).id
             held = select(attempts.c.number).where(attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING)
             running = trials.c.sweep_id == sweep_id, trials.c.state == TrialState.RUNNING
@@ -510,7 +510,7 @@ class SqlStore:
         new: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Outcome | None]],
         curves: Mapping[int, Sequence[CurvePoint]] | None = None,
     ) -> list[int]:
-        """Add trials: the params of each, its suggestion, how it ended if it has, and curves by the place in `new`."""
+        """Add trials: the params, suggestion and outcome (None if queued) of each, and curves by the index in `new`."""
         origin = _new_id()
 
         def operation(connection: Connection, again: bool) -> list[int]:
@@ -548,7 +548,7 @@ class SqlStore:
         return self._set_dropped(sweep, numbers, None)
 
     def _set_dropped(self, sweep: str, numbers: Collection[int], reason: str | None) -> list[Trial]:
-        """Drop trials, or restore them where no reason is given: all of them or none."""
+        """Drop trials, or restore them if `reason` is None: all of them or none."""
         wanted = sorted(set(numbers))
 
         def operation(connection: Connection, again: bool) -> list[Trial]:
@@ -556,7 +556,7 @@ class SqlStore:
             dropped = dict(
                 connection.execute(select(trials.c.number, trials.c.dropped).where(trials.c.sweep_id == row.id)).all()
             )
-            _check_there(sweep, wanted, dropped)
+            _check_in_sweep(sweep, wanted, dropped)
             if reason is None and not (again and all(dropped[number] is None for number in wanted)):
                 _check_dropped(sweep, wanted, dropped)
             keys = [{"of_number": number, "dropped": reason, "revision": row.revision} for number in wanted]
@@ -759,7 +759,7 @@ class SqlStore:
     # ---- inside a transaction
 
     def _find_sweep(self, connection: Connection, name: str, *columns: ColumnElement[Any]) -> AnyRow:
-        """Some columns of a sweep; without any, those that are quick to read, which its configuration is not."""
+        """The given columns of a sweep; by default all that are quick to read, so not its configuration."""
         query = select(*(columns or _QUICK_COLUMNS)).where(sweeps.c.name == name)
         row = connection.execute(query).one_or_none()
         if row is None:
@@ -771,10 +771,10 @@ class SqlStore:
         return SweepNotFoundError(f"store {self.url}: no sweep is named {name!r}; {nearest(name, names)}")
 
     def _sweep_exists(self, name: str) -> SweepExistsError:
-        return SweepExistsError(f"store {self.url}: there is a sweep named {name!r} already")
+        return SweepExistsError(f"store {self.url}: a sweep named {name!r} already exists")
 
     def _touch(self, connection: Connection, whose: str | Driver) -> AnyRow:
-        """Raise the revision of a sweep, by its name or a driver of it, and so lock it. Returns id, name, revision."""
+        """Lock a sweep by incrementing its revision; find it by name or driver. Returns id, name, revision."""
         statement, key = (_TOUCH_BY_NAME, whose) if isinstance(whose, str) else (_TOUCH_BY_DRIVER, whose.id)
         row = connection.execute(statement, {"whose": key}).one_or_none()
         if row is not None:
@@ -793,7 +793,7 @@ def _new_id() -> str:
 
 def _stale(attempt: Attempt) -> StaleAttemptError:
     return StaleAttemptError(
-        f"{attempt.sweep}: attempt {attempt.attempt} of trial {attempt.number} was given up as lost, or has ended"
+        f"{attempt.sweep}: attempt {attempt.attempt} of trial {attempt.number} was recorded as lost, or has ended"
     )
 
 
@@ -803,13 +803,13 @@ def _one_trial(sweep_id: int, number: int) -> Select[Any]:
 
 def _read_trial(connection: Connection, sweep_id: int, attempt: Attempt) -> Trial:
     row = connection.execute(_one_trial(sweep_id, attempt.number)).one_or_none()
-    if row is None:  # somebody deleted it
+    if row is None:  # deleted by hand
         raise _stale(attempt)
     return read_trial(row)
 
 
 def _is_in(states: Collection[TrialState]) -> ColumnElement[bool]:
-    """Whether a trial is in one of these states; one whose state is unknown has failed."""
+    """Whether a trial is in one of these states; an unknown state counts as failed."""
     known = trials.c.state.in_(sorted(states))
     return or_(known, trials.c.state.not_in(list(TrialState))) if TrialState.FAILED in states else known
 
@@ -829,16 +829,16 @@ def _curve_points() -> Select[Any]:
 
 
 def _next_number(connection: Connection, sweep_id: int) -> int:
-    """One more than the last number. What is left of a trial that somebody deleted keeps its number taken."""
+    """One more than the last number. Remaining rows of a trial that was deleted by hand keep its number in use."""
     last = connection.scalars(_LAST_NUMBER, {"sweep": sweep_id}).all()
-    if not all(number is None or type(number) is int for number in last):  # text comes after every number
+    if not all(number is None or type(number) is int for number in last):  # text sorts after every number
         everywhere = select(trials.c.number).where(trials.c.sweep_id == sweep_id)
         last = [number for number in connection.scalars(everywhere).all() if type(number) is int]
     return max((number for number in last if number is not None), default=-1) + 1
 
 
 def _next_attempt(connection: Connection, sweep_id: int, number: int, attempts_so_far: int) -> int:
-    """One more than the last attempt, whatever somebody made of the trial's count."""
+    """One more than the last attempt, even if the trial's count was edited by hand."""
     query = select(attempts.c.attempt).where(attempts.c.sweep_id == sweep_id, attempts.c.number == number)
     taken = [attempt for attempt in connection.scalars(query).all() if type(attempt) is int]
     return max(attempts_so_far, *taken, 0) + 1
@@ -878,14 +878,14 @@ def _check_retry(sweep: str, number: int, trial: Trial | None) -> None:
     if trial is not None and trial.dropped is not None:
         raise TrialStateError(f"{sweep}: trial {number} is dropped; undo the drop first, then retry it")
     if trial is None or trial.state is not TrialState.FAILED:
-        is_not = "is not there" if trial is None else f"is {trial.state}"
+        is_not = "does not exist" if trial is None else f"is {trial.state}"
         raise TrialStateError(f"{sweep}: trial {number} {is_not}; only a failed trial can be retried")
 
 
-def _check_there(sweep: str, numbers: Iterable[int], there: Collection[int]) -> None:
+def _check_in_sweep(sweep: str, numbers: Iterable[int], there: Collection[int]) -> None:
     missing = [number for number in numbers if number not in there]
     if missing:
-        raise TrialStateError(f"{sweep}: {_trials(missing)} not there; nothing is changed")
+        raise TrialStateError(f"{sweep}: {_trials(missing)} not in the sweep; nothing is changed")
 
 
 def _check_dropped(sweep: str, numbers: Iterable[int], dropped: Mapping[int, str | None]) -> None:
@@ -902,7 +902,7 @@ def _trials(numbers: Sequence[int]) -> str:
 
 
 def _claim(connection: Connection, sweep: AnyRow, number: int, token: str, driver: Driver) -> Attempt | None:
-    """Start the next attempt of a queued trial; None, and the trial failed, where its params cannot be read."""
+    """Start the next attempt of a queued trial. If its params cannot be read, fail the trial and return None."""
     this = trials.c.sweep_id == sweep.id, trials.c.number == number
     row = connection.execute(_one_trial(sweep.id, number)).one()
     if not has_params(row):
@@ -944,7 +944,7 @@ def _attempt_state(connection: Connection, attempt: Attempt) -> str | None:
 def _give_up(
     connection: Connection, attempt: AnyRow, reason: str, seconds: float, revision: int, state: str = _LOST
 ) -> None:
-    """Record a running attempt as lost or returned. It took at least as long as its learning curve shows."""
+    """Record a running attempt as lost or returned. Its duration is at least that of its learning curve."""
     shown = connection.scalar(select(func.max(curve_points.c.seconds)).where(curve_points.c.token == attempt.token))
     seconds = max(seconds, readable_number(shown))
     connection.execute(
@@ -968,31 +968,31 @@ def _give_up(
 def _holders(connection: Connection, sweep_id: int) -> dict[int, dict[str, Any]]:
     """The token of each running attempt with the row of its driver, by the trial's number."""
     held = attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING
-    columns = [column for column in drivers.c if column.name not in (*_sign_of_life(), "sweep_id", "left_at")]
+    columns = [column for column in drivers.c if column.name not in (*_renewal(), "sweep_id", "left_at")]
     query = select(attempts.c.number, attempts.c.token, *columns).join(drivers).where(*held)
     rows = connection.execute(query).mappings().all()
     return {row["number"]: {name: value for name, value in row.items() if name != "number"} for row in rows}
 
 
 def _add_drivers(connection: Connection, sweep_id: int, histories: Sequence[TrialHistory]) -> None:
-    """Add the drivers that hold trials, where they are missing."""
+    """Add the drivers that hold trials, if they are missing."""
     there = set(connection.scalars(select(drivers.c.id).where(drivers.c.sweep_id == sweep_id)))
     for history in histories:
         if history.holder is not None and history.holder["id"] not in there:
             row = {name: value for name, value in history.holder.items() if name != "token"}
-            connection.execute(insert(drivers).values(**row, sweep_id=sweep_id, **_sign_of_life()))
+            connection.execute(insert(drivers).values(**row, sweep_id=sweep_id, **_renewal()))
             there.add(row["id"])
 
 
 def _waiting(history: TrialHistory) -> TrialHistory:
-    """The same, where nobody runs it."""
+    """The same trial without a holder, so queued."""
     if history.trial.state is not TrialState.RUNNING or history.holder is not None:
         return history
     return replace(history, trial=replace(history.trial, state=TrialState.QUEUED))
 
 
 def _catch_up(connection: Connection, sweep: AnyRow, stored: Trial, history: TrialHistory) -> bool:
-    """Record how an attempt went that runs here according to the store; return whether it did."""
+    """Record the result of an attempt that is running according to this store; return whether it was recorded."""
     known = history.trial
     if stored.state.ended or stored.attempts != known.attempts or stored.params != known.params:
         return False
@@ -1013,7 +1013,7 @@ def _catch_up(connection: Connection, sweep: AnyRow, stored: Trial, history: Tri
 
 
 def _add_points(connection: Connection, token: str, points: Sequence[CurvePoint]) -> None:
-    """Append to the learning curve of an attempt what is not in it yet."""
+    """Append the points that the learning curve of an attempt does not have yet."""
     held = select(curve_points.c.step, curve_points.c.seconds).where(curve_points.c.token == token)
     there = {tuple(row) for row in connection.execute(held).all()}
     new = [point for point in points if (point.step, point.seconds) not in there]
@@ -1024,7 +1024,7 @@ def _add_points(connection: Connection, token: str, points: Sequence[CurvePoint]
 def _imported_rows(
     sweep_id: int, origin: str, histories: Sequence[TrialHistory], revision: int = 1
 ) -> dict[Table, list[dict[str, Any]]]:
-    """Rows of trials that ran elsewhere. All their attempts but the last of an ended trial were lost."""
+    """Rows of trials that ran elsewhere. All their attempts were lost, except the last of an ended trial."""
     rows: dict[Table, list[dict[str, Any]]] = {trials: [], attempts: [], curve_points: []}
     for history in histories:
         trial = history.trial
@@ -1052,7 +1052,7 @@ def _point_row(point: CurvePoint, token: str, origin: str) -> dict[str, Any]:
 
 
 def _insert_curve(connection: Connection, sweep_id: int, number: int, origin: str, curve: Sequence[CurvePoint]) -> None:
-    """The curve of an added trial, as that of one attempt that has ended."""
+    """Insert the curve of an added trial as that of one ended attempt."""
     if not curve:
         return
     token, seconds = _new_id(), as_float(curve[-1].seconds)
@@ -1073,7 +1073,7 @@ def _decision_row(sweep_id: int, decision: StoredDecision) -> dict[str, Any]:
 
 
 def _attempts_of(history: TrialHistory) -> list[int]:
-    """The attempts of a trial; where somebody wrote an absurd count, the first ones and those that left a trace."""
+    """The attempts of a trial; if its count is absurdly high, only the first ones and those with other rows."""
     last = max(0, min(history.trial.attempts, _LARGEST_COUNT))
     shown = {_attempt_of(point) for point in history.curve}
     return sorted({*range(1, min(last, _MOST_ATTEMPTS) + 1), *shown, *([last] if last else [])})
@@ -1094,7 +1094,7 @@ def _results(trial: Trial) -> dict[str, Any]:
 # ---- leases
 
 
-def _sign_of_life() -> dict[str, Any]:
+def _renewal() -> dict[str, Any]:
     return {"seen_at": now(), "seen_monotonic": time.monotonic()}
 
 
@@ -1104,16 +1104,16 @@ def _renew(connection: Connection, driver: Driver) -> None:
 
 
 def _drivers() -> Select[Any]:
-    """Drivers, with the database's time, and since when it answers."""
+    """Drivers, with the database's time and start time."""
     return select(drivers, now().label("asked_at"), up_since().label("up_since"))
 
 
 def _lease_holds(lease: Lease) -> bool:
     """Whether the driver was seen within its lease.
 
-    On the boot that the driver runs on, the lease goes by the monotonic clock, which neither jumps nor runs while the
-    machine sleeps. Elsewhere it goes by the database's clock; a time of renewal that lies far in the future shows that
-    this clock was set back, and does not hold the lease.
+    On the driver's own boot the lease uses the monotonic clock, which neither jumps nor runs while the machine sleeps.
+    Elsewhere it uses the database's clock; a renewal time far in the future shows that this clock was set back, and
+    does not keep the lease valid.
     """
     if lease.process.is_here():
         return time.monotonic() - lease.seen_monotonic <= lease.seconds
@@ -1121,9 +1121,9 @@ def _lease_holds(lease: Lease) -> bool:
 
 
 def _is_alive(lease: Lease, present_seconds: float) -> bool:
-    """Whether the driver may still hold attempts, as far as a process can tell that has been present for so long.
+    """Whether the driver may still hold attempts, as seen by a process that has been present for `present_seconds`.
 
-    While a server was away nobody could renew a lease, so after its start every lease holds once more.
+    No lease can be renewed while a server is down, so every lease is valid again after the server starts.
     """
     if lease.process.has_died():
         return False

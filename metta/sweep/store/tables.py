@@ -1,8 +1,8 @@
-"""Trials as tables in CSV and Parquet: a row for each, a column for each hyperparameter, metric and artefact.
+"""Trials as tables in CSV and Parquet: a row per trial, a column per hyperparameter, metric and artefact.
 
-A hyperparameter's cell holds JSON, or the bare text of a string that no JSON reader would take. An empty cell says that
-the trial has no such hyperparameter; one whose value is null has ``null``. The cells of `error` and of the other texts
-hold the text itself, in JSON's quotes where it would read as something else or a spreadsheet would run it as a formula.
+A hyperparameter's cell holds JSON, or the bare text of a string that is not valid JSON. An empty cell means that the
+trial has no such hyperparameter; a null value is written ``null``. The cells of `error` and of the other texts hold the
+text itself, in JSON's quotes if it would otherwise read as something else or run as a formula in a spreadsheet.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from metta.sweep.store.results import as_float
 from metta.sweep.trial import Trial, TrialState
 
 TableRow = tuple[dict[str, Any], Outcome | None]
-"""The hyperparameters of a trial, and how it ended: None, or queued and dropped, where it did not."""
+"""The hyperparameters of a trial and its outcome. Without an outcome: None, or queued if the trial is dropped."""
 
 _PREFIXES = {"params": "params.", "metrics": "metrics.", "artefacts": "artefacts."}
 _COLUMNS = ("number", "state", "score", "cost", "attempts", "error", "created_at", "started_at", "ended_at")
 _RARE_COLUMNS = ("dropped", "cost_metric", "stopped", "share")
 _READ = frozenset(("state", "score", "cost", "share", "error", "dropped", "cost_metric", "stopped"))
-"""The columns that are read, besides those with a prefix."""
+"""The columns that are read, in addition to those with a prefix."""
 _RUN_BY_SPREADSHEETS = re.compile(r"^[\t\r\n]|(^|[;\t])\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
-"""Text that begins a formula (OWASP, CSV injection). Some spreadsheets take ; and tabs for the border of a cell."""
+"""Text that begins a formula (OWASP, CSV injection). Some spreadsheets treat ; and tabs as the border of a cell."""
 MOST_ROWS = 1_000_000
 MOST_COLUMNS = 10_000
 _LONGEST_FIELD = 2**31 - 1
@@ -48,7 +48,7 @@ _LARGEST_INTEGER = 2**63 - 1
 
 
 class _CellError(Exception):
-    """What is wrong with a cell, and what is possible."""
+    """The fault of a cell, and the values that are possible."""
 
     def __init__(self, column: str, value: Any, reason: str) -> None:
         super().__init__(f"column {column}: {reprlib.repr(value)} {reason}")
@@ -56,7 +56,7 @@ class _CellError(Exception):
 
 def rows(trials: Iterable[Trial]) -> list[dict[str, Any]]:
     """Trials as rows of a table: number, state, score, ..., and a column for each ``params.NAME``, ``metrics.NAME`` and
-    ``artefacts.NAME``. Every row has every column; what a trial lacks is None.
+    ``artefacts.NAME``. Every row has every column; a missing value is None.
     """
     filled = [_filled(trial) for trial in trials]
     columns = _columns(filled)
@@ -83,8 +83,8 @@ def write_parquet(path: Path, trials: Iterable[Trial]) -> None:
 def read_table(place: str | Path) -> list[TableRow]:
     """Read the trials of a ``.csv`` or ``.parquet`` table, one for each row.
 
-    Needed is the column `state`. The columns ``params.*``, `score`, `cost`, `cost_metric`, `error`, `dropped`,
-    ``metrics.*`` and ``artefacts.*`` are read where they are there, and others are passed over.
+    The column `state` is required. The columns ``params.*``, `score`, `cost`, `cost_metric`, `error`, `dropped`,
+    ``metrics.*`` and ``artefacts.*`` are optional, and others are ignored.
 
     Raises:
         TransferError: the file cannot be read, or is not such a table; the message names the row and the column.
@@ -109,7 +109,7 @@ def read_table(place: str | Path) -> list[TableRow]:
 
 
 def _filled(trial: Trial) -> dict[str, Any]:
-    """The cells of a trial that are not empty. A hyperparameter of value None is one of them."""
+    """The cells of a trial that are not empty. A hyperparameter whose value is None is not empty."""
     row = {name: getattr(trial, name) for name in (*_COLUMNS, *_RARE_COLUMNS)} | {"state": trial.state.value}
     row = {name: value for name, value in row.items() if value is not None}
     for field, prefix in _PREFIXES.items():
@@ -124,7 +124,7 @@ def _columns(filled: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A tuple as a list, a number of NumPy as one of Python."""
+    """Converts a tuple to a list, and a NumPy number to a Python number."""
     is_plain = value is None or type(value) in (str, int, float, bool)
     return value if is_plain else encoding.loads(encoding.dumps(value))
 
@@ -133,7 +133,7 @@ def _plain(value: Any) -> Any:
 
 
 def _written(value: Any) -> str:
-    """Text that reads as the same value."""
+    """Text that is read back as the same value."""
     if isinstance(value, datetime):
         return value.isoformat()
     is_bare = isinstance(value, str) and value and not _RUN_BY_SPREADSHEETS.search(value)
@@ -147,7 +147,7 @@ def _encodable(text: str) -> str:
 
 
 def _uniform(column: str, filled: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """A Parquet column has one type: numbers, truth values and moments stay, all else becomes the text of CSV."""
+    """A Parquet column has one type: numbers, booleans and times are kept, other columns become the text of CSV."""
     if _has_one_type([row[column] for row in filled if column in row]):
         return [row.get(column) for row in filled]
     return [_written(row[column]) if column in row else None for row in filled]
@@ -155,7 +155,7 @@ def _uniform(column: str, filled: Sequence[Mapping[str, Any]]) -> list[Any]:
 
 def _has_one_type(values: Sequence[Any]) -> bool:
     kinds = set(map(type, values))
-    if int in kinds:  # beside floats they are written as such
+    if int in kinds:  # in a column with floats they are written as floats
         largest = _LARGEST_INTEGER if kinds == {int} else _EXACT_AS_FLOAT
         return kinds <= {int, float} and all(abs(value) <= largest for value in values if type(value) is int)
     return kinds in ({float}, {bool}, {datetime})
@@ -165,7 +165,7 @@ def _has_one_type(values: Sequence[Any]) -> bool:
 
 
 def _parsed(cells: Mapping[str, Any]) -> TableRow:
-    """A row's hyperparameters, and how the trial ended if it has. Empty cells are None."""
+    """A row's hyperparameters, and its outcome if the trial ended. Empty cells are None."""
     state, dropped = _state(cells), _text("dropped", cells.get("dropped"))
     params = {name: _value(column, cell) for name, column, cell in _under("params", cells)}
     if not state.ended:
@@ -186,7 +186,7 @@ def _parsed(cells: Mapping[str, Any]) -> TableRow:
 
 
 def _under(field: str, cells: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Name, column and cell of what a row has of these."""
+    """Name, column and cell of a row's values under `field`."""
     prefix = _PREFIXES[field]
     for column, cell in cells.items():
         if column.startswith(prefix) and cell is not None:
@@ -198,7 +198,7 @@ def _state(cells: Mapping[str, Any]) -> TrialState:
     try:
         return TrialState(value.strip())
     except ValueError:
-        raise _CellError("state", value, f"is none of {', '.join(TrialState)}") from None
+        raise _CellError("state", value, f"is not one of {', '.join(TrialState)}") from None
 
 
 def _optional_number(column: str, cells: Mapping[str, Any]) -> float | None:
@@ -207,7 +207,7 @@ def _optional_number(column: str, cells: Mapping[str, Any]) -> float | None:
 
 
 def _number(column: str, cell: Any) -> float:
-    reason = "is not a number; possible are numbers, nan, inf and -inf, and an empty cell for none"
+    reason = "is not a number; expected a number, nan, inf, -inf or an empty cell"
     if isinstance(cell, str):
         try:
             return float(cell)
@@ -237,12 +237,12 @@ def _parse(cell: str) -> Any:
 
 
 def _text(column: str, cell: Any) -> str | None:
-    """A text, in JSON's quotes if it would read as something else."""
+    """A text, which is in JSON's quotes if it would otherwise read as something else."""
     if cell is None:
         return None
     text = _parse(cell) if isinstance(cell, str) else cell
     if not isinstance(text, str):
-        raise _CellError(column, text, 'is not text; a text that looks like a number stands in quotes, as in "404"')
+        raise _CellError(column, text, 'is not text; put text that looks like a number in quotes, as in "404"')
     return text
 
 
@@ -261,7 +261,7 @@ def _read_csv(place: str | Path) -> Iterator[dict[str, Any]]:
     _check_rows(place, len(found))
     for number, line in enumerate(found, start=1):
         if len(line) != len(header):
-            raise refusal(place, f"row {number}: it has {len(line)} cells, but the table {len(header)} columns")
+            raise refusal(place, f"row {number}: it has {len(line)} cells, but the table has {len(header)} columns")
         yield {column: cell or None for column, cell in zip(header, line, strict=True)}
 
 
@@ -282,12 +282,12 @@ def _check_columns(place: str | Path, names: Sequence[str]) -> None:
         raise refusal(place, f"it has {len(names):,} columns; at most {MOST_COLUMNS:,} are read")
     (name, count), *_ = Counter(filter(None, names)).most_common(1)
     if count > 1:
-        raise refusal(place, f"column {name}: it is there {count} times; keep one")
+        raise refusal(place, f"column {name}: it appears {count} times; keep one")
 
 
 def _check_rows(place: str | Path, count: int) -> None:
     if count > MOST_ROWS:
-        raise refusal(place, f"it has more than {MOST_ROWS:,} rows, the most that are read")
+        raise refusal(place, f"it has more than {MOST_ROWS:,} rows, the limit")
 
 
 # ---- Parquet
@@ -304,17 +304,17 @@ def _read_parquet(place: str | Path) -> list[dict[str, Any]]:
         cells: list[dict[str, Any]] = file.read(columns=read).to_pylist()
     except UserError:
         raise
-    except (Exception, MemoryError):  # of Arrow, and of Python for a value that it cannot hold
+    except (Exception, MemoryError):  # errors of Arrow, and of Python for a value that it cannot represent
         raise refusal(place, "not a Parquet file") from None
     return cells
 
 
 def _check_size(place: str | Path, metadata: Any) -> None:
-    """Refuse a file that is small but holds very much."""
+    """Refuse a small file that expands to very much data."""
     _check_rows(place, metadata.num_rows)
     size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
     if size > MOST_BYTES:
-        raise refusal(place, f"it holds more than {MOST_BYTES / 2**30:g} GiB, the most that is read")
+        raise refusal(place, f"it holds more than {MOST_BYTES / 2**30:g} GiB, the limit")
 
 
 def _is_prefixed(column: str) -> bool:

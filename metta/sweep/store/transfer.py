@@ -1,6 +1,6 @@
-"""Move sweeps: whole between stores and as JSON, their trials as tables in CSV and Parquet.
+"""Move sweeps: whole sweeps between stores and as JSON, their trials as tables in CSV and Parquet.
 
-What is read is a path or a URL: ``https://...``, or any that fsspec knows where that is installed.
+Files are read from a path or a URL: ``https://...``, or any URL that fsspec supports if it is installed.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ __all__ = [
 ]
 
 Check = Callable[[Mapping[str, Any], Outcome | None], str | None]
-"""Says in words why nothing can be learnt from these hyperparameters and this outcome (None: the trial is queued)."""
+"""Returns why nothing can be learnt from these hyperparameters and this outcome (None: the trial is queued)."""
 
 ExportedSweep = tuple[SweepRecord, list[TrialHistory], list[StoredDecision]]
-"""A sweep, its trials and what was decided of them, as `Store.import_sweep` takes them."""
+"""A sweep, its trials and the decisions about them, as `Store.import_sweep` takes them."""
 
 
 def copy_sweep(source: Store, target: Store, name: str, new_name: str | None = None) -> None:
-    """Copy a sweep with all that is kept of it. A trial that runs in `source` is queued in `target`.
+    """Copy a sweep with everything stored about it. A trial that runs in `source` is queued in `target`.
 
-    Under its own name it is the same sweep for its mirrors as well, and what they hold is not sent again.
+    Under its own name its mirrors treat it as the same sweep, and items that they hold are not sent again.
 
     Raises:
         SweepNotFoundError: `source` has no such sweep.
         SweepExistsError: `target` has a sweep of that name.
-        TransferError: the name breaks a rule.
+        TransferError: the name is not valid.
     """
     record, decisions = source.sweep(name), source.decisions(name)  # before the curves that they were made from
     target.import_sweep(_renamed(record, new_name), source.histories(name), decisions)
@@ -60,9 +60,9 @@ def copy_sweep(source: Store, target: Store, name: str, new_name: str | None = N
 
 
 def export_sweep(store: Store, name: str, path: Path) -> int:
-    """Write a sweep to a file and return the number of its trials. The suffix tells the format.
+    """Write a sweep to a file and return the number of its trials. The suffix selects the format.
 
-    ``.json`` holds the whole sweep with curves and decisions, and `import_sweep` makes the sweep from it again.
+    ``.json`` holds the whole sweep with curves and decisions, from which `import_sweep` can rebuild it.
     ``.csv`` and ``.parquet`` hold the table of `rows`, for other programs and for `import_trials`.
 
     Raises:
@@ -86,7 +86,7 @@ def export_sweep(store: Store, name: str, path: Path) -> int:
 def read_sweep(place: str | Path, new_name: str | None = None) -> ExportedSweep:
     """Read a sweep from a ``.json`` file of `export_sweep`, for `Store.import_sweep`, under its own or a new name.
 
-    A file of an earlier version, which has no decisions, is read as well.
+    Files of earlier versions, which have no decisions, are read as well.
 
     Raises:
         TransferError: the file cannot be read, or was not written by `export_sweep`.
@@ -99,13 +99,13 @@ def read_sweep(place: str | Path, new_name: str | None = None) -> ExportedSweep:
 def import_trials(
     store: Store, sweep: str, place: str | Path, check: Check = lambda params, outcome: None
 ) -> list[int]:
-    """Add the trials of a table, see `read_table`, to a sweep under its next numbers; return these.
+    """Add the trials of a table, see `read_table`, to a sweep under its next numbers; return these numbers.
 
-    Trials that have ended are added as such, others are queued. One that was dropped is dropped here too, and `check`
-    does not see it.
+    Trials that have ended are added with their outcome, others are queued. A dropped trial stays dropped, and is not
+    passed to `check`.
 
     Raises:
-        TransferError: the table cannot be read, or `check` refuses a row. Then nothing has been added.
+        TransferError: the table cannot be read, or `check` refuses a row. In that case nothing is added.
     """
     table = read_table(place)
     for line, (params, outcome) in enumerate(table, start=1):
@@ -119,11 +119,11 @@ def _renamed(record: SweepRecord, new_name: str | None) -> SweepRecord:
     """The record under its new name, if one is given.
 
     Raises:
-        TransferError: the name breaks a rule, so no sweep could be started with it.
+        TransferError: the name is not valid, so no sweep could be started with it.
     """
     name = normalised(record.name if new_name is None else new_name)
     if problem := name_problem(name):
-        raise TransferError(f"the name {name!r} cannot be that of a sweep: {problem}; give it another one")
+        raise TransferError(f"{name!r} is not a valid name for a sweep: {problem}; choose another one")
     return replace(record, name=name)
 
 

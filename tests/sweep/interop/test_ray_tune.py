@@ -190,7 +190,7 @@ def test_what_a_point_to_evaluate_leaves_out_is_suggested(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("point", "reason"),
     [
-        ({"optimizer": {"lr": 1, "name": "x"}}, "optimizer/name: 'x' is none of"),
+        ({"optimizer": {"lr": 1, "name": "x"}}, "optimizer/name: 'x' is not one of"),
         ({"layers": "many"}, "layers: 'many' is not a number"),
         ({"layer": 2}, "layer is not in the search space; did you mean 'layers'"),
     ],

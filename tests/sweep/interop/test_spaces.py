@@ -275,7 +275,7 @@ def test_a_bound_that_carbs_has_not_is_told(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.parametrize(
     ("space", "centre", "reason"),
     [
-        (ChoiceSpace(), 0, "x: ChoiceSpace is none of LinearSpace"),
+        (ChoiceSpace(), 0, "x: ChoiceSpace is not one of LinearSpace"),
         (LogSpace(), 0.0, "x: the search centre 0.0 has no place in a LogSpace"),
         (LogSpace(min=1, max=2), 5.0, "x: mean .* is outside"),
         (LogitSpace(), 1.0, "x: the search centre"),

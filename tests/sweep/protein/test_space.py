@@ -167,9 +167,9 @@ KIND = ParameterConfig(choices=["adam", "sgd", [64, 32], None, 1], distribution=
         (SHARE, 1, "p: 1 is not between 0 and 1, and p is on a logit scale"),
         (COUNT, None, "p: None is not a number; it is searched in 1 to 50, whole numbers"),
         (COUNT, Decimal(10**400), f"p: {str(10**400)[:77]}... is too large; it is searched in 1 to 50, whole numbers"),
-        (KIND, "Adam", "p: 'Adam' is none of the choices: adam, sgd, [64, 32], null, 1 (did you mean 'adam'?)"),
-        (KIND, "1", "p: '1' is none of the choices: adam, sgd, [64, 32], null, 1 (did you mean 1?)"),
-        (KIND, True, "p: True is none of the choices: adam, sgd, [64, 32], null, 1"),
+        (KIND, "Adam", "p: 'Adam' is not one of the choices: adam, sgd, [64, 32], null, 1 (did you mean 'adam'?)"),
+        (KIND, "1", "p: '1' is not one of the choices: adam, sgd, [64, 32], null, 1 (did you mean 1?)"),
+        (KIND, True, "p: True is not one of the choices: adam, sgd, [64, 32], null, 1"),
     ],
 )
 def test_a_value_without_a_place_is_refused_with_what_is_possible(

@@ -53,7 +53,7 @@ def test_without_own_values_it_is_the_search_centre() -> None:
         ("layers", True, "True is not a number"),
         ("batch", 48, "48 is outside 16 to 1024, powers of two"),
         ("batch", float("nan"), "nan is outside 16 to 1024, powers of two"),
-        ("kind", 1, "1 is none of the choices"),
+        ("kind", 1, "1 is not one of the choices"),
         ("kind", object, "JSON"),
     ],
 )

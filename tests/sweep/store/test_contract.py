@@ -368,7 +368,7 @@ def test_only_a_failed_trial_is_retried(store: Store, driver: Driver) -> None:
     store.start(driver, 1, {})
     store.enqueue("arena", {})
     before = store.revision("arena")
-    for number, problem in ((0, "is completed"), (1, "is running"), (2, "is queued"), (3, "is not there")):
+    for number, problem in ((0, "is completed"), (1, "is running"), (2, "is queued"), (3, "does not exist")):
         with pytest.raises(TrialStateError, match=f"trial {number} {problem}; only a failed trial"):
             store.retry("arena", number)
     assert store.revision("arena") == before
@@ -547,7 +547,7 @@ def test_trials_are_dropped_and_restored_all_or_none(store: Store, driver: Drive
     for _ in range(3):
         store.enqueue("arena", {})
     before = store.revision("arena")
-    with pytest.raises(TrialStateError, match="arena: trial 7 is not there"):
+    with pytest.raises(TrialStateError, match="arena: trial 7 is not in the sweep"):
         store.drop("arena", [0, 7])
     with pytest.raises(TrialStateError, match=f"trials -1, {10**30} are not there"):
         store.drop("arena", [-1, 10**30])
@@ -555,7 +555,7 @@ def test_trials_are_dropped_and_restored_all_or_none(store: Store, driver: Drive
     store.drop("arena", [1])
     with pytest.raises(TrialStateError, match="trial 0 is not dropped"):
         store.restore("arena", [0, 1])
-    with pytest.raises(TrialStateError, match="trial 3 is not there"):
+    with pytest.raises(TrialStateError, match="trial 3 is not in the sweep"):
         store.restore("arena", [1, 3])
     assert [trial.dropped for trial in store.trials("arena")] == [None, "", None]
     for call in (store.drop, store.restore):

@@ -59,7 +59,7 @@ def ended(store: Store, driver: Driver) -> Trial:
         ("metrics", '{"a": "x", "b": 2, "c": null, "d": true}', {"b": 2.0}, "metrics: a: 'x' is not a number; metrics"),
         ("metrics", '{"a": {"$float": "nan"}, "b": {"$float": "x"}}', {"a": math.nan}, "metrics: b: {'$float': 'x'}"),
         ("artefacts", '{"a": "x", "b": 2}', {"a": "x"}, "artefacts: b: 2 is not text"),
-        ("state", "done", TrialState.FAILED, "state: 'done' is none of queued, running, completed, failed, pruned"),
+        ("state", "done", TrialState.FAILED, "state: 'done' is not one of queued, running, completed, failed, pruned"),
     ],
 )  # fmt: skip
 def test_a_row_is_read_as_far_as_it_can_be(

@@ -85,8 +85,8 @@ def changed(made: Path, tmp_path: Path, change: Any) -> Path:
         ("trials.3.trial.number", 2, r"trial 2 after 2; the numbers must be 0 or more, and ascend"),
         ("trials.0.trial.scor", 1.0, r"trials.0.trial: 'scor' is unknown; did you mean 'score'"),
         ("trials.0.trial.ended_at", "9999-12-31T23:59:59-23:00", r"ended_at: .* is out of range"),
-        ("trials", {}, r"they are no list"),
-        ("sweep.name", "../../x", r"the name '../../x' cannot be that of a sweep: only letters"),
+        ("trials", {}, r"trials: not a list"),
+        ("sweep.name", "../../x", r"'../../x' is not a valid name for a sweep: only letters"),
         ("sweep.name", "a" * 101, r"101 characters"),
         ("sweep.name", 5, r"sweep.name: must be a valid string"),
     ],
@@ -106,7 +106,7 @@ def test_what_is_wrong_is_said_with_its_place(made: Path, tmp_path: Path, where:
     ("content", "reason"),
     [
         ("[" * 100_000, "it is nested too deeply"),
-        ('{"format": 1, "format": 2}', "'format' is given twice in one object"),
+        ('{"format": 1, "format": 2}', "'format' appears twice in one object"),
         ('{"format": ' + "1" * 5000 + "}", "digits"),
         ('{"format": "metta-sweep 9"}', "its format is 'metta-sweep 9', not 'metta-sweep 1'"),
         ('{"format"', "it is not JSON: "),
@@ -132,7 +132,7 @@ def test_deep_nesting_and_large_files_are_refused(made: Path, tmp_path: Path, mo
         with closing(open_store(f"sqlite:///{tmp_path}/store.db")) as store, pytest.raises(TransferError, match=reason):
             read_sweep(made / "made.json") if kind == "json" else import_trials(store, "made", made / f"made.{kind}")
     monkeypatch.setattr("metta.sweep.store.files.MOST_BYTES", 10)
-    with pytest.raises(TransferError, match="the most that is read"):
+    with pytest.raises(TransferError, match="the limit"):
         read_sweep(made / "made.json")
 
 

@@ -128,7 +128,7 @@ def test_a_folder(tmp_path: Path) -> None:
 
 def test_a_file_in_place_of_its_folder(path: Path) -> None:
     path.write_text("x")
-    assert "folder cannot be made" in refused(f"sqlite:///{path}/store.sqlite")
+    assert "folder cannot be created" in refused(f"sqlite:///{path}/store.sqlite")
 
 
 @pytest.mark.usefixtures("powerless")
