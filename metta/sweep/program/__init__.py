@@ -1,1 +1,1 @@
-"""Sweep any program: hyperparameters go in by its command line, environment or a file, and metrics come back."""
+"""Sweep any program: it gets hyperparameters by command line, environment or a file, and returns metrics."""

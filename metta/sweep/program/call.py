@@ -39,36 +39,37 @@ _ALL_ARGUMENTS = (
     "args_yaml_file",
 )
 _SPREAD = frozenset(_ALL_ARGUMENTS[:7])
-"""Macros that expand to any number of arguments, so each must be a word of its own."""
+"""Macros that expand to any number of arguments, so each must be a separate word."""
 _OTHERS = ("env", "interpreter", "program", "run_dir", "seed", "trial")
 _OUTPUT = ("auto", "stdout")
 _WANDB_FLUSH = "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL"
-"""How often W&B's client writes into a run's file; a setting of its own (`x_transaction_log_flush_interval`)."""
+"""How often W&B's client writes into a run's file; W&B's setting `x_transaction_log_flush_interval`."""
 
 
 class Program(Config):
     """How to call a program with hyperparameters, and where its metrics come from.
 
     Attributes:
-        command: the program and its arguments, as text or as a list. It may contain the macros below.
+        command: the program and its arguments, as text or as a list. It may contain the macros listed below.
         program: the file that ``${program}`` stands for.
-        environment: variables besides those that it inherits. The values may contain macros.
-        metrics: where to find the metrics. "auto": in the output, else in files that appear in the run's folder or the
-            working folder. "stdout": on lines of the output that are JSON. A kind of file ("tensorboard", "csv", "npz",
-            "wandb", "json"), found in the same folders. The path of a file, with macros and wildcards:
-            ``${run_dir}/metrics.json``. Or a pattern for each metric in the output: ``{acc: 'acc ([0-9.]+)'}``.
+        environment: variables in addition to those that it inherits. The values may contain macros.
+        metrics: where to find the metrics. "auto": in the output, otherwise in files that appear in the run's folder
+            or the working folder. "stdout": on lines of the output that are JSON. A kind of file ("tensorboard", "csv",
+            "npz", "wandb", "json"): files of that kind in the same folders. The path of a file, with macros and
+            wildcards: ``${run_dir}/metrics.json``. Or a pattern for each metric in the output:
+            ``{acc: 'acc ([0-9.]+)'}``.
         take: which of the metric's values is the score: the last, the largest, the smallest or their mean.
-        window: of so many last values; by default of all.
-        total: the step at which a whole run ends: a number, or the path of the hyperparameter that is it. By default
-            what the program says, or else what the longest trial came to.
+        window: `take` uses only this many last values; by default all.
+        total: the step at which a whole run ends: a number, or the path of the hyperparameter that holds it. By
+            default the total that the program reports, or otherwise the last step of the longest trial.
         cwd: the folder in which the program runs, by default this process's. It may contain macros: ``${run_dir}``
-            gives each trial a folder of its own. Words of the command that are files here then become absolute.
+            gives each trial its own folder. Words of the command that name files here then become absolute paths.
         style: how hyperparameters are written: "plain" (``--optimizer.lr=0.1 --nesterov=true``), or "wandb", as
             W&B's agent does (``--optimizer={'lr': 0.1} --nesterov=True``).
         names: for "wandb", the parameters at the top level of W&B's file. A dot in such a name is part of the name, as
-            in ``model.lr=0.1`` for Hydra; it does not lead to a nested parameter.
+            in ``model.lr=0.1`` for Hydra; it does not mean a nested parameter.
         renamed: the paths of hyperparameters that have another name on the command line, by that name: a Hydra group
-            ``optimizer`` beside ``optimizer.lr`` has the path ``optimizer.group``.
+            ``optimizer`` in addition to ``optimizer.lr`` has the path ``optimizer.group``.
 
     Macros: ``${args}`` (``--a=1 --b=2``), ``${args_no_equals}`` (``--a 1 --b 2``), ``${args_no_hyphens}``
     (``a=1 b=2``), ``${args_no_boolean_flags}`` (``--a=1 --flag``), ``${args_negated_flags}`` (``--a=1 --flag
@@ -76,9 +77,9 @@ class Program(Config):
     ``${args_override_hydra}`` (``++a=1``), ``${args_json}`` (one argument of JSON), ``${args_json_file}`` and
     ``${args_yaml_file}`` (path of a file), ``${PATH}`` (the value of the hyperparameter at that dotted path),
     ``${seed}``, ``${trial}`` (its number), ``${run_dir}`` (a folder of its own), ``${env}``, ``${interpreter}``,
-    ``${program}``, ``${envvar:NAME}``. With the style "plain" any other is an error. With "wandb" they are filled as
-    W&B's agent does: a macro that is a word of its own is replaced, or left out where it means nothing; within a word
-    only ``${envvar:NAME}`` is replaced, so that ``hydra.run.dir=${now:%H}`` reaches Hydra.
+    ``${program}``, ``${envvar:NAME}``. With the style "plain" any other macro is an error. With "wandb" they are filled
+    as W&B's agent does: a macro that is a whole word is replaced, or removed if it is unknown; within a word only
+    ``${envvar:NAME}`` is replaced, so that ``hydra.run.dir=${now:%H}`` reaches Hydra.
     """
 
     command: list[str] = Field(min_length=1)
@@ -104,27 +105,27 @@ class Program(Config):
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of files in which metrics are looked for."""
+        """The kinds of files that are searched for metrics."""
         if isinstance(self.metrics, dict) or self.metrics == "stdout":
             return []
         return [self.metrics] if self.metrics in KINDS else list(KINDS) if self.metrics == "auto" else []
 
     @property
     def metrics_path(self) -> str | None:
-        """The file of metrics that was named, before its macros are filled in."""
+        """The metrics file that the user named, before its macros are filled in."""
         named = isinstance(self.metrics, str) and self.metrics not in (*_OUTPUT, *KINDS)
         return str(self.metrics) if named else None
 
     def check(self, paths: Sequence[str], searched: Sequence[str], metric: str | None = None) -> None:
-        """Check that every macro is known, that every hyperparameter reaches the program, and where metrics come from.
+        """Check that the macros are known, that each hyperparameter reaches the program, and that metrics can be found.
 
         Args:
-            paths: of all hyperparameters, the fixed ones among them.
-            searched: of those that are searched.
-            metric: the score.
+            paths: the paths of all hyperparameters, including fixed ones.
+            searched: the paths of those that are searched.
+            metric: the name of the score.
 
         Raises:
-            UserError: a macro is unknown, a hyperparameter does not reach the program, or metrics cannot come as asked.
+            UserError: a macro is unknown, a hyperparameter does not reach the program, or no metrics can be found.
         """
         self._check_metrics(metric)
         if isinstance(self.total, str) and self.total not in paths:
@@ -137,25 +138,25 @@ class Program(Config):
             used.update(found)
             for name in found:
                 if self.style == "plain" and name in _SPREAD and word != f"${{{name}}}":
-                    raise UserError(f"command: ${{{name}}} stands for several arguments, so not within {word!r}")
+                    raise UserError(f"command: ${{{name}}} expands to several arguments, so not within {word!r}")
         for text in [*self.environment.values(), self.metrics_path or "", self.cwd or ""]:
             used.update(_MACRO.findall(text))
         known = [*_ALL_ARGUMENTS, *_OTHERS, *paths, *self.renamed]
         for name in used if self.style == "plain" else ():
             if name not in known and not name.startswith("envvar:"):
-                raise UserError(f"command: ${{{name}}} means nothing; {nearest(name, known)}")
+                raise UserError(f"command: unknown macro ${{{name}}}; {nearest(name, known)}")
         if "program" in used and self.program is None:
             raise UserError("command: ${program} needs the key 'program'")
         used = {self.renamed.get(name, name) for name in used}
         missing = [path for path in searched if path not in used]
         if missing and self.style == "plain" and not used & set(_ALL_ARGUMENTS):
             raise UserError(
-                f"nothing gives {', '.join(missing)} to the program; add ${{args}} or ${{{missing[0]}}} to the command"
+                f"nothing passes {', '.join(missing)} to the program; add ${{args}} or ${{{missing[0]}}} to the command"
             )
 
     def _check_metrics(self, metric: str | None) -> None:
         if self.window is not None and self.take == "last":
-            raise UserError("metric: a window goes with take: max, min or mean; take: last is one value")
+            raise UserError("metric: a window needs take: max, min or mean; take: last uses one value")
         if isinstance(self.metrics, dict):
             check_patterns(self.metrics)
             if metric is not None and metric not in self.metrics:
@@ -165,7 +166,7 @@ class Program(Config):
         elif (path := self.metrics_path) is not None and re.fullmatch(r"[\w-]+", path):
             known = [*_OUTPUT, *KINDS]
             raise UserError(
-                f"metrics: {path!r} is no source; {nearest(path, known)}; or a file as ./{path}, or patterns"
+                f"metrics: {path!r} is not a source; {nearest(path, known)}; or a file as ./{path}, or patterns"
             )
 
 
@@ -175,8 +176,8 @@ class Call:
 
     Attributes:
         params: hyperparameters, flat with dotted keys.
-        seed, trial: of the trial.
-        run_dir: its folder.
+        seed, trial: the trial's seed and number.
+        run_dir: the trial's folder.
     """
 
     program: Program
@@ -186,18 +187,18 @@ class Call:
     run_dir: Path
 
     def command(self) -> list[str]:
-        """The words of the command. Writes the files that it names."""
+        """The words of the command. Writes the files that its macros name."""
         words: list[str] = []
         for word in self.program.command:
             words += self._words(word)
         return words if self.program.cwd is None else [_absolute(word) for word in words]
 
     def _words(self, word: str) -> list[str]:
-        """The arguments that a word of the command stands for."""
+        """The arguments that a word of the command expands to."""
         whole = _MACRO.fullmatch(word)
         if whole and whole[1] in _SPREAD:
-            return self._spread(whole[1])
-        if self.program.style == "plain" or (whole and self._means(whole[1])):
+            return self._expand(whole[1])
+        if self.program.style == "plain" or (whole and self._is_known(whole[1])):
             return [self.fill(word)]
         return [] if whole else [_VARIABLE.sub(lambda match: self._value(match[1]), word)]
 
@@ -208,36 +209,36 @@ class Call:
 
     @property
     def total(self) -> float | None:
-        """The step at which a whole run ends, where it is known."""
+        """The step at which a whole run ends, if known."""
         total = self.params[self.program.total] if isinstance(self.program.total, str) else self.program.total
         return number(total)
 
-    def _means(self, name: str) -> bool:
-        """Whether a macro stands for anything."""
+    def _is_known(self, name: str) -> bool:
+        """Whether a macro is known."""
         known = (*_ALL_ARGUMENTS, *_OTHERS, *self.params, *self.program.renamed)
         return name in known or name.startswith("envvar:")
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """All variables of the program: those inherited, its own, and METTA_TRIAL, METTA_SEED and METTA_RUN_DIR."""
+        """All variables of the program: inherited ones, its own, and METTA_TRIAL, METTA_SEED and METTA_RUN_DIR."""
         variables = dict(inherited)
-        if "METTA_PYTHONPATH" in variables:  # a worker's PYTHONPATH is our own; the program gets the user's
+        if "METTA_PYTHONPATH" in variables:  # a worker's PYTHONPATH is internal; the program gets the user's
             variables["PYTHONPATH"] = variables.pop("METTA_PYTHONPATH")
             if not variables["PYTHONPATH"]:
                 del variables["PYTHONPATH"]
-        if self.program.cwd is not None:  # so that `python -m` finds what it finds here
+        if self.program.cwd is not None:  # so that `python -m` finds the same modules as here
             variables["PYTHONPATH"] = os.pathsep.join([os.getcwd(), *filter(None, [variables.get("PYTHONPATH")])])
         variables |= {"METTA_TRIAL": str(self.trial), "METTA_SEED": str(self.seed), "METTA_RUN_DIR": str(self.run_dir)}
         if self.program.metrics == "wandb":
-            variables.setdefault(_WANDB_FLUSH, "1")  # second; by default 15, and nothing is seen of a run before
+            variables.setdefault(_WANDB_FLUSH, "1")  # second; the default is 15, and until then a run shows nothing
             variables |= {"WANDB_DIR": str(self.run_dir), "WANDB_SWEEP_PARAM_PATH": str(self._wandb_config())}
         return variables | {name: self.fill(text) for name, text in self.program.environment.items()}
 
     def fill(self, text: str, change: Callable[[str], str] = str) -> str:
-        """Replace the macros in a text by their values, each as `change` makes it."""
+        """Replace the macros in a text by their values, each converted by `change`."""
         return _MACRO.sub(lambda match: change(self._value(match[1])), text)
 
     def metrics_glob(self) -> str | None:
-        """The file of metrics that was named, as a pattern for `glob`; None if none was."""
+        """The metrics file that the user named, as a pattern for `glob`; None if none was named."""
         path = self.program.metrics_path
         return None if path is None else os.path.join(glob.escape(str(self.cwd)), self.fill(path, glob.escape))
 
@@ -268,7 +269,7 @@ class Call:
             case _:
                 return str(self.trial)
 
-    def _spread(self, name: str) -> list[str]:
+    def _expand(self, name: str) -> list[str]:
         written = {path: self._written(value) for path, value in self._arguments().items()}
         pairs = [f"{path}={text}" for path, text in written.items()]
         match name:
@@ -292,7 +293,7 @@ class Call:
                 return [f"--{pair}" for pair in pairs]
 
     def _arguments(self) -> dict[str, Any]:
-        """Hyperparameters by the name they have on the command line."""
+        """Hyperparameters by their names on the command line."""
         if self.program.style == "wandb":
             return self._arguments_nested()
         names = {path: name for name, path in self.program.renamed.items()}
@@ -302,7 +303,7 @@ class Call:
         return {name: self._below(name) for name in self.program.names} or unflatten(self.params)
 
     def _below(self, name: str) -> Any:
-        """The value of one hyperparameter, or those nested in it."""
+        """The value of one hyperparameter, or the values nested under its name."""
         path = self.program.renamed.get(name, name)
         if path in self.params:
             return self.params[path]
@@ -320,18 +321,18 @@ class Call:
         return str(path)
 
     def _wandb_config(self) -> str:
-        """The file from which `wandb.init` takes the configuration of a sweep's run."""
+        """Write the file from which `wandb.init` takes the configuration of a sweep's run; return its path."""
         values = {name: {"value": value} for name, value in self._arguments_nested().items()}
         return self._file("wandb-config.yaml", f"wandb_version: 1\n\n{yaml.safe_dump(values, sort_keys=False)}")
 
 
 def _absolute(word: str) -> str:
-    """The absolute path of a word that is a file here; any other word as it is."""
+    """The absolute path of a word that names a file here; any other word unchanged."""
     return str(Path(word).absolute()) if word and not word.startswith("-") and Path(word).is_file() else word
 
 
 def _flag(name: str, value: Any, text: str) -> str:
-    """An argument, where a truth value is a flag that may be negated."""
+    """An argument; a boolean becomes a flag that may be negated."""
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no-{name}"
     return f"--{name}={text}"

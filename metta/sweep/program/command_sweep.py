@@ -38,14 +38,14 @@ class CommandSweep(AbstractSweep):
     """Searches the hyperparameters of a program in any language.
 
     Attributes:
-        program: how it is called, and where its metrics are.
+        program: how to call the program, and where its metrics are.
     """
 
     program: Program
     _remarks: list[str] = PrivateAttr(default_factory=list)
 
     def note(self, remarks: list[str]) -> None:
-        """Keep what a person should know of how the sweep was read."""
+        """Store remarks for the user about how the sweep file was read."""
         self._remarks = remarks
 
     def remarks(self) -> list[str]:
@@ -71,23 +71,23 @@ class CommandSweep(AbstractSweep):
 
     def run(self, console: Console | None = None, exclusive: bool = True, outcome: bool = True) -> SweepResult:
         self.definition()
-        if self.executor != "ray":  # whose workers may have what is missing here
+        if self.executor != "ray":  # Ray's workers may have files that are missing here
             check_exists(self.program)
         self._check_apart()
         return super().run(console, exclusive, outcome)
 
     def _check_apart(self) -> None:
-        """Refuse trials at once that would all write the file of metrics that was named."""
+        """Refuse concurrent trials that would all write the same named metrics file."""
         at_once = self.executor in ("local", "ray") if self.num_workers is None else self.num_workers > 1
         path, cwd = self.program.metrics_path, self.program.cwd
         if at_once and path is not None and cwd is None and "${run_dir}" not in path and "${trial}" not in path:
             raise UserError(
-                f"metrics: trials that run at once would all write {path}; let each have a folder of its own with "
+                f"metrics: concurrent trials would all write {path}; give each trial its own folder with "
                 "cwd: ${run_dir}, or use ${run_dir} in the path"
             )
 
     def rebuilt_by(self) -> EntryPoint:
-        """The fields, because on another machine the file may be missing or different."""
+        """The fields themselves, because on another machine the file may be missing or different."""
         return self.entry_point_from_fields()
 
     def command(self) -> str | None:
@@ -125,7 +125,7 @@ def from_file(
     metric: str | None = None,
     early_stopping: str | None = None,
 ) -> CommandSweep:
-    """Read a sweep of a program from YAML: our own form, or W&B's as it is.
+    """Read a sweep of a program from YAML: our own form, or W&B's form unchanged.
 
     Args:
         file: its path. Without a `name` in it, the sweep is named after the file.
@@ -162,7 +162,7 @@ def from_file(
     if "command" not in own:
         raise UserError(f"{file}: 'command' is missing: how to call the program, such as: python train.py ${{args}}")
     named = fields.pop("name", None)
-    if named is None or own.get("style") == "wandb":  # W&B's names are for people, a sweep's is a folder's too
+    if named is None or own.get("style") == "wandb":  # W&B's names are free text; a sweep's name is also a folder's
         named = _folder_name(str(named or Path(file).stem), file, remarks)
     sweep = assemble(CommandSweep, {**fields, "program": own, "sweep_name": name or named}, file)
     sweep.note(remarks)
@@ -170,7 +170,7 @@ def from_file(
 
 
 def _replaced_metric(metric: Any, option: str | None) -> Any:
-    """A file's metric with what the option gives in its place."""
+    """A file's metric, with the name and goal of the option if it is given."""
     if option is None:
         return metric
     before = metric if isinstance(metric, Mapping) else {}
@@ -178,7 +178,7 @@ def _replaced_metric(metric: Any, option: str | None) -> Any:
 
 
 def _folder_name(name: str, where: str, remarks: list[str]) -> str:
-    """A name that a folder can have, made from one for people."""
+    """A valid folder name made from a free-text name."""
     whole = slug(name)
     if (made := shortened(whole)) != whole:
         remarks.append(f"{where}: a name of {len(name)} characters is too long; the sweep is {made}, or give --name")
@@ -201,7 +201,7 @@ def _split_metric(fields: dict[str, Any], file: str) -> None:
 
 
 def _own_metric(metric: Mapping[str, Any]) -> dict[str, Any]:
-    """A metric's name and what is said of it, as fields of our own form."""
+    """A metric's name and its other keys, as fields of our own form."""
     return {"metric" if key == "name" else key: value for key, value in metric.items()}
 
 

@@ -1,4 +1,4 @@
-"""Errors of a program that say nothing about its hyperparameters: the same would happen with any."""
+"""Errors of a program that do not depend on its hyperparameters: any others would give the same error."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from metta.common.errors import UserError
 
 
 class ProgramNotFoundError(UserError):
-    """There is no such program, or the file that it is to run does not exist."""
+    """The program, or the file that it should run, does not exist."""
 
 
 class MetricMissingError(UserError):
-    """The program ended well, and nothing that it printed or wrote has the metric as one number."""
+    """The program succeeded, but neither its output nor its files contain the metric as one number."""

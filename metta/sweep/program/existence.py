@@ -1,4 +1,4 @@
-"""Whether the program of a sweep exists here, and the file that an interpreter or launcher is to run."""
+"""Checks that the program of a sweep exists here, and the file that an interpreter or launcher should run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metta.sweep.program.errors import ProgramNotFoundError
 _RUNNERS = re.compile(
     r"env|python[\d.]*|pypy[\d.]*|(ba|da|z|k|fi)?sh|uv|uvx|torchrun|accelerate|deepspeed|ipython|Rscript|julia|node|perl|ruby|lua"
 )
-"""Programs that run a file on this machine. Of any other, such as ssh or docker, nobody knows where its files are."""
+"""Programs that run a file on this machine. For others, such as ssh or docker, the location of files is unknown."""
 _SCRIPT = re.compile(r"[^-=$][^=$]*\.(py|sh|bash|R|jl|js|mjs|pl|rb|lua)")
 _CODE = ("-c", "-m", "-e", "--module", "--command")
 
@@ -23,7 +23,7 @@ def check_exists(program: Program) -> None:
     """Check that a program can be started here.
 
     Raises:
-        ProgramNotFoundError: it does not exist, or the file that it is to run does not; with the nearest name.
+        ProgramNotFoundError: the program, or the file that it should run, does not exist; with the nearest match.
     """
     macros = {"${env}": "/usr/bin/env", "${interpreter}": "python", "${program}": program.program or ""}
     words = [macros.get(word, word) for word in program.command]
@@ -51,7 +51,7 @@ def _is_program(word: str, path: str | None) -> bool:
 
 
 def _nothing_called(word: str, what: str) -> str:
-    """That a program or file does not exist, with what has a similar name."""
+    """The message that a program or file does not exist, with a similar name."""
     path = Path(word)
     if what == "program" and os.sep not in word:
         if path.is_file():
@@ -63,6 +63,6 @@ def _nothing_called(word: str, what: str) -> str:
         return f"{word} cannot be run: it is not executable (chmod +x {word})"
     folder = path.parent
     if not folder.is_dir():
-        return f"there is no {what} {word}: there is no folder {folder}"
+        return f"there is no {what} {word}: the folder {folder} does not exist"
     same = sorted(each.name for each in folder.iterdir() if each.is_file() and not each.name.startswith("."))
     return f"there is no {what} {word} in {folder.absolute()}; {nearest(path.name, same)}"

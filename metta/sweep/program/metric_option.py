@@ -1,4 +1,4 @@
-"""The option that says what the score of a program is."""
+"""The option that names the score of a program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parse_metric(text: str) -> dict[str, str]:
         ({'name': 'loss', 'goal': 'minimize'}, {'name': 'val:loss'})
 
     Raises:
-        UserError: there is no name, or the end looks like a goal and is none.
+        UserError: the name is missing, or the end looks like a goal but is not one.
     """
     name, colon, goal = text.rpartition(":")
     if not colon and text:

@@ -1,4 +1,4 @@
-"""Run a program as a group of processes: read its output by lines, end it on time, and with it all that it started."""
+"""Run a program as a process group: read its output by lines, end it on time, and end all processes it started."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pathlib import Path
 
 from metta.common import parent
 
-LONGEST_LINE = 1_000_000  # bytes; a longer line is not read as metrics
+LONGEST_LINE = 1_000_000  # bytes; longer lines are not read as metrics
 TOO_LONG = b"a line that was too long"
 TERMINATION_SECONDS = 5.0
 """How long a program may take to end after SIGTERM, before SIGKILL."""
 _END_SECONDS = 15.0
-"""How long the supervisor of a program may take to kill what is left of it."""
+"""How long the supervisor of a program may take to kill the remaining processes."""
 _POLL_SECONDS = 0.5
 _READ_BYTES = 1 << 18
 _LINE_END = re.compile(rb"[\r\n]")
@@ -44,8 +44,8 @@ class Exit:
     """How a program ended.
 
     Attributes:
-        status: its exit status; 128 and more for the number of the signal that ended it.
-        ending: whether it ended by itself.
+        status: its exit status; 128 plus the signal's number if a signal ended it.
+        ending: why it ended.
         seconds: how long it ran.
     """
 
@@ -69,16 +69,16 @@ def run_process(
     timeout: float | None,
     cwd: Path | None = None,
 ) -> Exit:
-    """Run a program to its end, and leave none of its processes behind, whatever happens.
+    """Run a program to its end, and always end all of its processes.
 
     Args:
         command: program and arguments.
-        environment: all of its variables.
+        environment: all of its environment variables.
         output, errors: files that its standard output and error are appended to.
-        on_lines: called with the lines of its standard output as they come, without their ends, and with none at
-            intervals while none comes; answers whether to continue. A carriage return ends a line too. In place of
-            what is longer than `LONGEST_LINE` there is `TOO_LONG`.
-        timeout: seconds that it may run.
+        on_lines: called with new lines of its standard output, without their line ends, and at intervals with an
+            empty list while there are none; returns whether to continue. A carriage return also ends a line. A line
+            longer than `LONGEST_LINE` is replaced by `TOO_LONG`.
+        timeout: the maximum running time in seconds.
         cwd: the folder that it runs in; by default that of this process.
     """
     with output.open("ab") as log, errors.open("ab") as error_log:
@@ -116,7 +116,7 @@ def run_process(
 
 
 class _Lines:
-    """Cuts output into lines."""
+    """Splits output into lines."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -134,14 +134,14 @@ class _Lines:
         return whole
 
     def rest(self) -> bytes:
-        """What came after the last line end."""
+        """The output after the last line end."""
         return TOO_LONG if self._skipping else self._rest
 
 
 def _output(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """Its output as it comes, and b"" at intervals while none comes, until the program has ended.
+    """The output of a program as it is written, and b"" at intervals while there is none, until the program has ended.
 
-    What it wrote before it ended is read to its end, and nothing that others go on to write into the same pipe.
+    Output from before its end is read completely; later output of other processes in the same pipe is not read.
     """
     assert process.stdout is not None
     descriptor = process.stdout.fileno()
@@ -174,14 +174,14 @@ def _bytes_waiting(descriptor: int) -> int:
 
 
 def _terminate(process: subprocess.Popen[bytes]) -> None:
-    """Ask the program to end, and give it some seconds for that."""
+    """Ask the program to end, and wait some seconds for it."""
     _signal(process, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(TERMINATION_SECONDS)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End everything that is left. `metta.common.parent` does it when its standard input closes."""
+    """End all remaining processes. `metta.common.parent` does it when its standard input closes."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.close()

@@ -26,19 +26,19 @@ TAIL_LINES = 20
 _TAIL_BYTES = 64_000
 _BOX = "│┃╭╮╰╯─━"
 EAGER_REPORTS = 1000
-"""So many reports go out as they come, later ones at most once in `REPORT_SECONDS`."""
+"""This many first reports are sent at once, later ones at most once every `REPORT_SECONDS`."""
 REPORT_SECONDS = 0.1
 _NO_SUCH_COMMAND = 127
 
 
 class CommandTrial:
-    """A trial that is a program's run."""
+    """A trial that runs a program."""
 
     @classmethod
     def run_trial(cls, spec: TrialSpec, report: Report) -> TrialResult:
         """Run one attempt; see `metta.sweep.trial.RunTrial`.
 
-        The error of a trial that says nothing about its hyperparameters begins with the name of its class:
+        An error that does not depend on the hyperparameters begins with the name of its class:
         `ProgramNotFoundError` or `MetricMissingError`.
         """
         run_dir = Path(spec.run_dir)
@@ -103,7 +103,7 @@ class _Run:
         self.seconds = end.seconds
         self._read([], final=True)
         if end.ending is Ending.TIMED_OUT:
-            error = f"it ran longer than trial_timeout={self._timeout:g} seconds and was ended"
+            error = f"it ran longer than trial_timeout={self._timeout:g} seconds and was stopped"
             return TrialResult(self.so_far(), end.seconds, error=error)
         if end.ending is Ending.STOPPED:
             return TrialResult(self.so_far(), end.seconds, stopped=True)
@@ -112,7 +112,7 @@ class _Run:
         return TrialResult(self._measured(), end.seconds)
 
     def _failure(self, end: Exit) -> str:
-        """What the program's exit status and the end of its errors say."""
+        """An error message with the program's exit status and the end of its error output."""
         tail = self._errors.tail()
         error = f"{end.describe()}; its errors are in {self._errors.path}\n{tail}".rstrip()
         if end.status == _NO_SUCH_COMMAND or "can't open file" in tail.rpartition("\n")[2]:
@@ -120,7 +120,7 @@ class _Run:
         return error
 
     def _read(self, lines: Sequence[bytes], final: bool = False) -> bool:
-        """Read what is new in the output and in files, and report it. Answers whether to continue."""
+        """Read new output and files, and report their metrics. Returns whether to continue."""
         if self._lines is not None:
             self._offer(self._lines.rows(lines))
             if isinstance(self._call.program.metrics, dict):
@@ -141,7 +141,7 @@ class _Run:
         return self._lines is not None and self._metric in self._lines.scored
 
     def so_far(self) -> dict[str, float]:
-        """What was measured of a run that did not come to its end."""
+        """The metrics of a run that did not finish."""
         if self._lines is not None and self._lines.last:
             return self._lines.scored or self._lines.last
         folders = self._files.sources() if self._files is not None else []
@@ -156,7 +156,7 @@ class _Run:
             text = f"{self._printed.tail()}\n{self._errors.tail()}"
             raise MetricMissingError(missing(self._metric, self._lines, self._files, self._where(), text))
         if len(folders) > 1 and all(path.suffix == ".wandb" for files in folders for path in files):
-            folders = [max(folders, key=lambda files: files[-1].stat().st_mtime)]  # the run that ended last
+            folders = [max(folders, key=lambda files: files[-1].stat().st_mtime)]  # of the run that ended last
         if len(folders) > 1:
             raise MetricMissingError(ambiguous(self._metric, folders))
         if not self._is_own(folders[0][0].parent):
@@ -167,18 +167,18 @@ class _Run:
         return self._files.result(folders[0])
 
     def _is_own(self, folder: Path) -> bool:
-        """Whether no other trial can have written in a folder."""
+        """Whether a folder belongs to this trial alone."""
         run_dir, folder = self._call.run_dir.resolve(), folder.resolve()
         named = self._call.program.metrics_path or ""
         return folder == run_dir or run_dir in folder.parents or "${trial}" in named or self._use.alone
 
     def _where(self) -> str:
-        """What was read, in words."""
+        """A description of the sources that were read."""
         program = self._call.program
         if program.metrics == "stdout":
             return "its output: no line of it is a JSON object"
         if isinstance(program.metrics, dict):
-            return "its output: no line of it fits the pattern"
+            return "its output: no line of it matches the pattern"
         if (path := program.metrics_path) is not None:
             return f"{self._call.fill(path)}: the program wrote no numbers there"
         if program.metrics == "wandb":
@@ -186,12 +186,12 @@ class _Run:
             return f"{self._call.run_dir}: {left}"
         files = f"no file of {' or '.join(program.kinds)} appeared in {self._call.cwd} or in the trial's folder"
         if program.metrics == "auto":
-            return f"its output, of which no line is a JSON object, nor in files: {files}"
+            return f"its output (no line of it is a JSON object), nor in files: {files}"
         return f"files: {files}"
 
 
 class _Curve:
-    """Reports rows as progress: the first ones all, later ones as often as anybody looks."""
+    """Reports rows as progress: all of the first ones, later ones at intervals."""
 
     def __init__(self, report: Report, total: float | None) -> None:
         self._report = report
@@ -209,7 +209,7 @@ class _Curve:
             self.flush()
 
     def flush(self) -> None:
-        """Report the last row, unless that was done."""
+        """Report the last row if it was not reported yet."""
         if self._row is None:
             return
         row, self._row = self._row, None
@@ -221,12 +221,12 @@ class _Curve:
 
 
 def _whole(value: float | None, otherwise: int) -> int:
-    """A step as a whole number, if it is one that a store can hold."""
+    """A step as a whole number if a store can hold it, else `otherwise`."""
     return int(value) if value is not None and abs(value) < 2**62 else otherwise
 
 
 class _Log:
-    """A file that output is appended to, from where it ended when this was made."""
+    """A file that output is appended to, read from its end at the time of creation."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -234,7 +234,7 @@ class _Log:
         self._read = self._start
 
     def new_lines(self, final: bool = False) -> list[bytes]:
-        """The whole lines that came since the last call; with `final` also one without an end."""
+        """The complete lines since the last call; with `final` also a last line without an end."""
         with self.path.open("rb") as file:
             file.seek(self._read)
             data = file.read()
@@ -243,7 +243,7 @@ class _Log:
         return whole.replace(b"\r", b"\n").splitlines()
 
     def tail(self) -> str:
-        """The last lines; of boxes that are drawn, what is in them."""
+        """The last lines; of drawn boxes only their content."""
         if not self.path.exists():
             return ""
         with self.path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Sweep files in YAML as W&B reads it, but ``1e-4`` is a number, and no key is lost."""
+"""Sweep files in YAML as W&B reads it, but ``1e-4`` is a number, and duplicate keys are errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metta.common.errors import UserError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with numbers such as ``1e-4`` (YAML 1.1 wants a dot in them) and without double keys."""
+    """PyYAML's safe loader that reads ``1e-4`` as a number (YAML 1.1 requires a dot) and refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -34,7 +34,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The keys and values in a YAML file.
 
     Raises:
-        UserError: it cannot be read, or holds anything else.
+        UserError: it cannot be read, or is not a mapping.
     """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Loader)

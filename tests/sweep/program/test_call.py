@@ -88,7 +88,7 @@ def test_the_environment_is_the_users_with_what_the_program_wants(tmp_path: Path
         ({"command": "t ${lt}"}, "did you mean 'lr'"),
         ({"command": "t --all=${args}"}, "stands for several arguments"),
         ({"command": "t ${program} ${args}"}, "needs the key 'program'"),
-        ({"command": "t ${lr}"}, "nothing gives momentum to the program"),
+        ({"command": "t ${lr}"}, "nothing passes momentum to the program"),
         ({"command": "t ${args}", "environment": {"X": "${y}"}}, "means nothing"),
     ],
 )

@@ -172,7 +172,7 @@ def test_a_program_that_does_not_exist_or_is_killed_says_so() -> None:
 @pytest.mark.parametrize(
     ("script", "fields", "error"),
     [
-        ("echo hello", {}, "no line is a JSON object, nor in files"),
+        ("echo hello", {}, "(no line of it is a JSON object), nor in files"),
         ("echo hello", {"metrics": "stdout"}, "in its output: no line of it is a JSON object"),
         ("echo '{\"scores\": 1}'", {}, "Found in its output: scores. Write in the sweep's file: metric: scores"),
         ('echo \'{"score": "high", "a": 1}\'', {}, "score is 'high', which is not a number. Found in its output: a"),
@@ -181,7 +181,7 @@ def test_a_program_that_does_not_exist_or_is_killed_says_so() -> None:
         ("echo '{\"score\": 1'", {}, "a line with score is not JSON"),
         ("echo epoch 1 Score=0.5", {}, r"metrics: {score: 'Score[ :=]+([-+.\w]+)'}"),
         ("echo epoch 1: val_acc 0.5", {}, r"metrics: {score: 'epoch[ :=]+([-+.\w]+)'}"),
-        ("echo hello", {"metrics": {"score": r"score (\d+)"}}, "in its output: no line of it fits the pattern"),
+        ("echo hello", {"metrics": {"score": r"score (\d+)"}}, "in its output: no line of it matches the pattern"),
         ("true", {"metrics": "m.json"}, "m.json: the program wrote no numbers there"),
         ("true", {"metrics": "csv"}, "in files: no file of csv appeared in"),
         ("echo rew,loss > a.csv; echo 1,2 >> a.csv", {}, "Found in a.csv: rew, loss."),
@@ -221,7 +221,7 @@ def test_a_program_that_runs_too_long_is_ended_with_all_that_it_started(
 ) -> None:
     monkeypatch.setattr(process, "TERMINATION_SECONDS", 0.3)
     trial = failure(script, trial_timeout=1.5)
-    assert trial.error == "it ran longer than trial_timeout=1.5 seconds and was ended"
+    assert trial.error == "it ran longer than trial_timeout=1.5 seconds and was stopped"
     assert trial.score == 0.5
     assert not alive(int(Path("pid").read_text()))
 

@@ -233,10 +233,10 @@ def test_the_same_metric_in_two_folders_is_refused_with_what_to_write() -> None:
     [
         ({"metric": {"name": "loss", "tak": "max"}}, "there is no metric.tak; did you mean 'take'"),
         ({"metric": {"take": "max"}}, "metric.name is missing"),
-        ({"metric": {"name": "loss", "window": 3}}, "a window goes with take"),
+        ({"metric": {"name": "loss", "window": 3}}, "a window needs take"),
         ({"metric": "loss", "metrics": "tensorbord"}, "did you mean 'tensorboard'"),
         ({"metric": "loss", "metrics": {"acc": "acc ([0-9.]+)"}}, "there is no pattern for the metric 'loss'"),
-        ({"metric": "loss", "metrics": {"loss": "loss ([0-9.]+"}}, "is no regular expression"),
+        ({"metric": "loss", "metrics": {"loss": "loss ([0-9.]+"}}, "is not a regular expression"),
         ({"metric": "loss", "metrics": {"loss": "loss [0-9.]+"}}, "needs a group for the number"),
         ({"metric": "loss", "total": "step"}, "there is no hyperparameter 'step'; did you mean 'steps'"),
         ({"metric": "loss", "metrics": "out.csv", "num_workers": 2}, "cwd: ${run_dir}"),

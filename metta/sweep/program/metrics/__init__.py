@@ -1,7 +1,7 @@
-"""Metrics of a program, from wherever it leaves them: its output, or files of a logger.
+"""Metrics of a program, from its output or from files of a logger.
 
 Each module that reads a kind of file has ``parse(data) -> list[Row]``; `KINDS` names them. `files` finds the files of a
-run, and `reading` puts all sources together.
+run, and `reading` combines all sources.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Kind:
     """A kind of file.
 
     Attributes:
-        patterns: names of files of this kind that are found by themselves.
-        suffixes: endings of the names of those that are named.
-        parse: reads all of such a file.
+        patterns: names by which files of this kind are found automatically.
+        suffixes: suffixes of files of this kind that the user names.
+        parse: reads the whole content of such a file.
     """
 
     patterns: tuple[str, ...]
@@ -36,7 +36,7 @@ KINDS = {
     "wandb": Kind(("run-*.wandb",), (".wandb",), wandb_run.parse),
     "json": Kind(("*.json", "*.jsonl", "*.ndjson"), (".json", ".jsonl", ".ndjson"), json_file.parse),
 }
-"""Files that metrics are read from, by name. Where two hold the same metric, the first counts."""
+"""Kinds of files that metrics are read from, by name. If two contain the same metric, the first is used."""
 
 
 def kind_found(name: str) -> str | None:
@@ -47,7 +47,7 @@ def kind_found(name: str) -> str | None:
 
 
 def kind_named(path: str) -> str:
-    """The kind of a file that somebody named; JSON where its ending says nothing."""
+    """The kind of a file that the user named; JSON if its suffix is unknown."""
     name = path.rpartition("/")[2]
     found = (kind for kind, each in KINDS.items() if any(suffix in name for suffix in each.suffixes))
     return kind_found(name) or next(found, "json")

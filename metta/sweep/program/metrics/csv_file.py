@@ -1,4 +1,4 @@
-"""CSV files of loggers: a line of names and lines of numbers, among them Stable-Baselines3's monitor files."""
+"""CSV files of loggers: a line of names and lines of numbers. Stable-Baselines3's monitor files are included."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _MONITOR = ["r", "l", "t"]
 
 
 def parse(data: bytes) -> list[Row]:
-    """A row for each whole line below the names; empty cells and text are left out.
+    """A row for each complete line below the names; empty cells and text are skipped.
 
-    The step is a column that a logger names so (see `STEPS`), else the number of the line. In a monitor file, whose
-    columns are reward, length and time of each episode, it is the sum of the lengths.
+    The step is a column named as in `STEPS`, otherwise the number of the line. In a monitor file, whose columns are
+    reward, length and time of each episode, it is the sum of the lengths.
 
     Args:
-        data: all of the file. Its last line counts once it has its end.
+        data: the whole file. Its last line counts only if it ends with a newline.
     """
     text = data[: data.rfind(b"\n") + 1].decode("utf-8-sig", "replace").replace("\0", "")
     lines = [line for line in io.StringIO(text, newline="") if not line.startswith("#")]
@@ -42,7 +42,7 @@ def parse(data: bytes) -> list[Row]:
 
 
 def _cell(text: str) -> float | None:
-    """The number in a cell: also NaN and infinities, which loggers write as text."""
+    """The number in a cell, including NaN and infinities, which loggers write as text."""
     if (read := number(text)) is not None:
         return read
     plain = text.strip().lower().lstrip("+-")

@@ -1,4 +1,4 @@
-"""The files of metrics that a program wrote: found in its folders, and read again as they grow."""
+"""The metrics files that a program wrote: found in its folders, and read again as they grow."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from metta.sweep.program.metrics import KINDS, kind_found, kind_named
 from metta.sweep.program.metrics.row import Row
 
 LOOK_SECONDS = 1.0
-_SHARE = 20  # looking takes at most this part of the time
+_SHARE = 20  # looking takes at most 1/20 of the time
 MOST_ENTRIES = 20_000
-"""How many files and folders are looked at; below are data sets, not logs."""
-LARGEST_FOUND = 100_000_000  # bytes; a larger file is read only where it is named
+"""The most files and folders that are looked at; larger folders hold data sets, not logs."""
+LARGEST_FOUND = 100_000_000  # bytes; a larger file is read only if it is named
 LARGEST = 2_000_000_000
 _PROGRAMS = ("__pycache__", "node_modules", "site-packages")
 _CHECKED_BYTES = 256
@@ -28,7 +28,7 @@ _Signature = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class _Before:
-    """What was in a file before the program began."""
+    """The state of a file before the program started."""
 
     signature: _Signature
     size: int
@@ -39,8 +39,8 @@ class MetricFile:
     """A file of metrics.
 
     Attributes:
-        path: where it is.
-        kind: which it is, of `KINDS`.
+        path: its path.
+        kind: its kind, from `KINDS`.
     """
 
     def __init__(self, path: Path, kind: str, before: _Before | None) -> None:
@@ -51,7 +51,7 @@ class MetricFile:
         self._given = -1
 
     def new_rows(self) -> list[Row]:
-        """The rows that came since the last call. What was there before the program began is no row of it."""
+        """The rows since the last call, without those from before the program started."""
         signature = _signature(self.path)
         if signature is None or signature == self._signature or signature[1] > LARGEST:
             return []
@@ -69,7 +69,7 @@ class MetricFile:
             )
             self._given = len(parse(data[: self._before.size])) if appended and self._before else 0
         rows = parse(data)
-        given = self._given if self._given <= len(rows) else 0  # a shorter file was begun again
+        given = self._given if self._given <= len(rows) else 0  # a shorter file was started again
         self._given = len(rows)
         return rows[given:]
 
@@ -79,9 +79,9 @@ class MetricFiles:
 
     Args:
         folders: where to look for files that appear or change.
-        kinds: which kinds to look for there.
-        named: paths that were named instead, with ``*`` and ``**`` as in a shell; then nothing else is looked at.
-        passed_over: files and folders that are not looked at.
+        kinds: the kinds to look for there.
+        named: paths that the user named instead, with ``*`` and ``**`` as in a shell; no other files are looked at.
+        passed_over: files and folders that are ignored.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class MetricFiles:
         self._named = named
         self._passed_over = passed_over
         self.too_large: list[Path] = []
-        """Files that were found and not read."""
+        """Files that were found but not read."""
         self._before = {path: before for path, _ in self._present() if (before := _before(path)) is not None}
         self._files: dict[Path, MetricFile] = {}
         self._next_look = time.monotonic() + LOOK_SECONDS
@@ -107,7 +107,7 @@ class MetricFiles:
         return time.monotonic() >= self._next_look
 
     def look(self) -> list[tuple[MetricFile, list[Row]]]:
-        """The files that have new rows, with these."""
+        """The files that have new rows, with these rows."""
         began = time.monotonic()
         for path, kind in self._present():
             if path not in self._files:
@@ -117,7 +117,7 @@ class MetricFiles:
         return found
 
     def _present(self) -> Iterator[tuple[Path, str]]:
-        """The files that are there, with their kinds."""
+        """The existing files, with their kinds."""
         if self._named:
             for pattern in self._named:
                 for name in sorted(glob.glob(pattern, recursive=True)):

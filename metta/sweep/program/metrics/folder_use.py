@@ -1,4 +1,4 @@
-"""Whether a run had its working folder to itself, so that the files that appeared there are its own."""
+"""Detects whether a run was alone in its working folder, so that files that appeared there are its own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 
 class FolderUse:
-    """A run's note, for the other runs on this machine, that it works in a folder.
+    """Marks, for other runs on this machine, that a run works in a folder.
 
-    Each run holds a lock on a file of its own; the lock ends with its process, however that ends.
+    Each run holds a lock on its own file; the system releases the lock when the process ends, even if it is killed.
 
     Args:
-        folder: where the run works.
+        folder: the working folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,11 +36,11 @@ class FolderUse:
 
     @property
     def alone(self) -> bool:
-        """Whether no other run has worked in the folder since this one began."""
+        """Whether no other run has worked in the folder since this one started."""
         return self._alone and set(self._notes.iterdir()) <= self._known
 
     def end(self) -> None:
-        """This run works there no more."""
+        """Record that this run has stopped working there."""
         self._lock.close()
 
 

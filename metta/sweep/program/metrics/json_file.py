@@ -1,4 +1,4 @@
-"""Files of JSON: one object, a list of objects, or an object on each line."""
+"""JSON files: one object, a list of objects, or an object on each line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HISTORY = "log_history"  # of trainer_state.json, which Hugging Face's Trainer 
 
 
 def parse(data: bytes) -> list[Row]:
-    """A row for each object; of an object with a list ``log_history``, for each object of that."""
+    """A row for each object; for an object with a list ``log_history``, a row for each object in the list."""
     try:
         value: Any = json.JSONDecoder(parse_int=float).decode(data.decode("utf-8-sig", "replace").strip())
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""JSON as training programs print it: an object on a line, also after a progress bar, also as Python shows a dict."""
+"""JSON as training programs print it: an object on a line, maybe after a progress bar or as the repr of a dict."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PYTHON = (
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """The object that a line of output is, or None where it is none.
+    """The JSON object on a line of output, or None if it has none.
 
     Example:
         >>> parse_line(b'\\x1b[32m{"loss": 0.5}'), parse_line(b" 50%|###   | 1/2{'loss': np.float64(0.5)}")
@@ -57,7 +57,7 @@ def _loaded(text: str) -> Any:
 
 
 def _as_json(text: str) -> str:
-    """JSON for what Python shows of a dict of numbers and plain text."""
+    """Convert the repr of a dict of numbers and plain text to JSON."""
     text = _WRAPPED.sub(lambda match: re.sub(r"\.$", ".0", match[1]), text)  # tensor(1.)
     for pattern, replacement in _PYTHON:
         text = pattern.sub(replacement, text)
@@ -93,7 +93,7 @@ def refusal(line: bytes, data: Mapping[str, Any] | None, metric: str) -> str | N
 
 
 def _under(data: Mapping[str, Any], path: str) -> list[Any]:
-    """Every value that stands under a dotted path, whose dots may be levels or parts of names."""
+    """Every value under a dotted path, whose dots may be levels or parts of names."""
     found = [data[path]] if path in data else []
     for name, value in data.items():
         if isinstance(value, Mapping) and path.startswith(f"{name}."):
@@ -102,7 +102,7 @@ def _under(data: Mapping[str, Any], path: str) -> list[Any]:
 
 
 def _twice_on(line: bytes, metric: str) -> bool:
-    """Whether JSON has the metric's name twice in one object, of which a parser keeps the last."""
+    """Whether JSON has the metric's name twice in one object. A parser would keep only the last."""
     leaf = metric.rpartition(".")[2]
     if line.count(json.dumps(leaf).encode()) < 2:
         return False

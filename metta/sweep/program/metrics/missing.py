@@ -1,4 +1,4 @@
-"""Why a program's metric was not found, what was, and the line of the sweep's file that mends it."""
+"""Explains why a program's metric was not found, which were, and which line of the sweep's file would fix it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SHOWN = 10  # names
 
 
 def missing(metric: str, lines: LineReader | None, files: FileReader | None, where: str, text: str) -> str:
-    """A sentence for each of the three.
+    """A sentence for each of these three points.
 
     Args:
         metric: its name.
         lines, files: the sources that were read.
-        where: what was read, for where nothing was in it.
+        where: a description of the sources, used if they contained nothing.
         text: the end of the output.
     """
     found = _found(lines, files)
@@ -44,7 +44,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _advice(metric: str, names: Iterable[str], text: str, printed: bool) -> str:
-    """The line to add, the most certain first."""
+    """The line to add: the most certain advice that applies."""
     if printed:
         return f"Print {metric} as one number: {json.dumps({metric: 0.5})}"
     ends = [name for name in names if name.rpartition("/")[2] == metric or name.rpartition(".")[2] == metric]
@@ -63,11 +63,11 @@ def _advice(metric: str, names: Iterable[str], text: str, printed: bool) -> str:
             f"Its output has numbers after {_listed(printed_names)}. "
             f"Write in the sweep's file: metrics: {{{metric}: '{suggest_pattern(name, text) or name}'}}"
         )
-    return f"Let it print a line such as {json.dumps({metric: 0.5})}, or name the file that it writes: metrics: PATH"
+    return f"Let the program print a line such as {json.dumps({metric: 0.5})}, or name its metrics file: metrics: PATH"
 
 
 def ambiguous(metric: str, folders: list[list[Path]]) -> str:
-    """Which files hold the metric, and how to name those that are meant."""
+    """The message that several files contain the metric, and how to name the right ones."""
     places = [shown_path(files[0]) for files in folders]
     return (
         f"the metric {metric!r} is in files of {len(places)} folders: {', '.join(places[:4])}. "
@@ -76,6 +76,6 @@ def ambiguous(metric: str, folders: list[list[Path]]) -> str:
 
 
 def shown_path(path: Path) -> str:
-    """A path as one would type it here."""
+    """A path as the user would type it here."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative

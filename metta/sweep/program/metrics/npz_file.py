@@ -1,4 +1,4 @@
-"""Arrays in NumPy's archives, as the evaluation callback of Stable-Baselines3 writes them: ``evaluations.npz``."""
+"""Arrays in NumPy archives, such as ``evaluations.npz`` from the evaluation callback of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from metta.sweep.program.metrics.row import STEPS, Row
 
-_LIMIT = 1 << 30  # bytes of one array; what is larger is not a learning curve
+_LIMIT = 1 << 30  # bytes of one array; a larger one is not a learning curve
 
 
 def parse(data: bytes) -> list[Row]:
     """A row for each step: the mean of every array over all but its first axis.
 
     Steps are in the array ``timesteps`` (or another of `STEPS`); without one, the rows are numbered. Arrays of objects
-    are left out, because they are pickles, which can run code. While the file is being written there are no rows.
+    are skipped, because they are pickles, which can run code. An incomplete file has no rows.
     """
     try:
         arrays = _arrays(data)
@@ -36,7 +36,7 @@ def parse(data: bytes) -> list[Row]:
 
 
 def _arrays(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of numbers, each with one axis at least."""
+    """The numeric arrays with at least one axis."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if any(entry.file_size > _LIMIT for entry in archive.infolist()):
             return {}

@@ -1,4 +1,4 @@
-"""Metrics by patterns on a program's output: ``{"val_acc": "val_acc ([0-9.]+)"}``."""
+"""Metrics found by patterns in a program's output: ``{"val_acc": "val_acc ([0-9.]+)"}``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Patterns:
     """Reads lines by patterns.
 
     Args:
-        patterns: by the metric's name, a regular expression whose first group is the number. The names ``step`` and
-            ``total`` are the step and the total of what follows.
+        patterns: a regular expression for each metric, whose first group is the number. The names ``step`` and
+            ``total`` set the step and the total of the rows that follow.
     """
 
     def __init__(self, patterns: Mapping[str, str]) -> None:
@@ -26,7 +26,7 @@ class Patterns:
         self._total: float | None = None
 
     def row(self, line: bytes) -> Row | None:
-        """The numbers on a line, the last where a pattern fits more than once; None where there are none."""
+        """The numbers on a line, the last if a pattern matches more than once; None without a match."""
         text = line.decode("utf-8", "replace")
         found = {name: read for name, pattern in self._patterns.items() if (read := _last(pattern, text)) is not None}
         self._step = found.get("step", self._step)
@@ -40,13 +40,13 @@ def check_patterns(patterns: Mapping[str, str]) -> None:
         try:
             groups = re.compile(text).groups
         except re.error as error:
-            raise UserError(f"metrics: the pattern of {name}, {text!r}, is no regular expression: {error}") from None
+            raise UserError(f"metrics: the pattern of {name}, {text!r}, is not a regular expression: {error}") from None
         if groups == 0:
             raise UserError(f"metrics: the pattern of {name}, {text!r}, needs a group for the number: {name} {NUMBER}")
 
 
 def suggest_pattern(metric: str, text: str) -> str | None:
-    """A pattern that finds the metric in a text that a program printed, or None where its name is not before a number.
+    """A pattern that finds the metric in a program's output, or None if its name is not followed by a number.
 
     Example:
         >>> suggest_pattern("val_acc", "epoch 3: Val acc = 0.91")
@@ -58,7 +58,7 @@ def suggest_pattern(metric: str, text: str) -> str | None:
 
 
 def names_before_numbers(text: str) -> list[str]:
-    """The names that stand before a number in a text that a program printed, in their order."""
+    """The names that precede a number in a program's output, in their order."""
     return list(dict.fromkeys(_SHOWN.findall(text)))
 
 

@@ -1,4 +1,4 @@
-"""All that a program measured, put together: its output and its files, and which of them has the metric."""
+"""Combines the metrics from a program's output and its files, and finds the source that contains the score."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MakeTake = Callable[[], Take]
 
 
 class LineReader:
-    """The metrics on lines of output: JSON objects, or what patterns find.
+    """The metrics on lines of output: JSON objects, or numbers found by patterns.
 
     Args:
-        metric: the one that is the score.
-        take: makes what takes the score out of the metric's values.
-        patterns: None reads JSON.
+        metric: the name of the score.
+        take: creates the object that computes the score from the metric's values.
+        patterns: None to read JSON.
 
     Attributes:
-        scored: the numbers on the last line that has the metric, with the score; by patterns, the last of every number.
+        scored: the numbers on the last line with the metric, with the score; with patterns, the last value of each.
         last: the numbers on the last line that has any.
         names: every name that had a number.
-        problem: why the last line that names the metric does not give it.
+        problem: why the last line that names the metric does not contain its value.
     """
 
     def __init__(self, metric: str, take: MakeTake, patterns: Patterns | None = None) -> None:
@@ -47,7 +47,7 @@ class LineReader:
         self.problem: str | None = None
 
     def rows(self, lines: Sequence[bytes]) -> Iterator[Row]:
-        """The row of each line that has numbers, with the score so far in place of the metric."""
+        """The row of each line that has numbers, with the metric replaced by the score so far."""
         for line in lines:
             row = self._json_row(line) if self._patterns is None else self._patterns.row(line)
             if row is None or not row.values:
@@ -89,11 +89,11 @@ class FileReader:
     """The metrics in files.
 
     Args:
-        files: where they are.
+        files: the files to read.
         metric, take: as for `LineReader`.
-        watched: the metrics whose rows are worth reporting while the program runs.
-        counted: whether steps count the values of these metrics in a W&B run, as W&B's own iterations do, whatever
-            steps the program logs.
+        watched: the metrics whose rows are reported while the program runs.
+        counted: whether the step is the count of these metrics' values in a W&B run, as in W&B's own iterations,
+            regardless of the steps that the program logs.
 
     Attributes:
         names: every name that had a number, by file.
@@ -117,13 +117,13 @@ class FileReader:
 
     @property
     def folder(self) -> Path | None:
-        """Where the file is from which rows come."""
+        """The folder of the file that rows come from."""
         return None if self._source is None else self._source[1]
 
     def rows(self) -> Iterator[Row]:
-        """New rows that hold a watched metric, from the first source in which it appeared, in the order of their steps.
+        """New rows with a watched metric, from the first source in which it appeared, in the order of their steps.
 
-        A row of an earlier step than one that was given counts, and is not given.
+        A row whose step is earlier than one already returned counts for the score, but is not returned.
         """
         found = [(file, row) for file, rows in self.files.look() for row in self._kept(file, rows)]
         if self._source is None:
@@ -150,7 +150,7 @@ class FileReader:
         return 0.0 if self._counted else found[1].step or 0.0
 
     def _kept(self, file: MetricFile, rows: Sequence[Row]) -> Sequence[Row]:
-        """Note what a file holds."""
+        """Record the metrics of a file."""
         self._kinds[file.path] = file.kind
         names, last = self.names.setdefault(file.path, {}), self._last.setdefault(file.path, {})
         series = self._series.setdefault(file.path, [])
@@ -162,7 +162,7 @@ class FileReader:
         return rows
 
     def sources(self) -> list[list[Path]]:
-        """The files that hold the metric: of the first kind that does, a list for each folder."""
+        """The files with the metric, of the first kind that has it: a list for each folder."""
         having = [path for path, series in self._series.items() if series]
         kind = min((self._kinds[path] for path in having), key=list(KINDS).index, default=None)
         folders: dict[Path, list[Path]] = {}
@@ -172,7 +172,7 @@ class FileReader:
         return list(folders.values())
 
     def result(self, files: Sequence[Path]) -> dict[str, float]:
-        """The last of every number in files of one folder, with the score, which is taken in the order of steps."""
+        """The last value of each metric in files of one folder, with the score, computed in the order of steps."""
         take = self._make_take()
         for _, value in sorted((each for path in files for each in self._series[path]), key=lambda each: each[0]):
             take.add(value)

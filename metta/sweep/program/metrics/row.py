@@ -1,4 +1,4 @@
-"""What every source of metrics gives: rows of numbers by name."""
+"""Rows of numbers by name, the output of every source of metrics."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ STEPS = (
     "timesteps",
     "timestep",
 )
-"""Names under which loggers write the step of a row, the first that is there counts. Epochs are no steps here: loggers
-count them from 0, write fractions of them, or write several rows for one."""
+"""Names under which loggers write the step of a row; the first that is present is used. Epochs are not steps here:
+loggers count them from 0, write fractions of them, or write several rows for one."""
 
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
 @dataclass(slots=True)  # not frozen, because there may be millions of them
 class Row:
-    """Numbers that were measured at once.
+    """Numbers that were measured at the same time.
 
     Attributes:
         values: by name. Names of nested values are dotted.
-        step: how far the training was; None where the source does not say.
-        total: how far it will come in all; None where the source does not say.
+        step: the current step of the training; None if the source does not give it.
+        total: the final step of the training; None if the source does not give it.
     """
 
     values: dict[str, float]
@@ -46,7 +46,7 @@ class Row:
 
 
 def number(value: Any) -> float | None:
-    """A number, or the text of one in digits; None for anything else.
+    """A number, or a number written as text in digits; None for anything else.
 
     Example:
         >>> number("0.25"), number(True), number("high"), number("nan")
@@ -58,7 +58,7 @@ def number(value: Any) -> float | None:
 
 
 def numbers(data: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers in nested data, by dotted name. Everything else is skipped; of two with one name the last counts."""
+    """The numbers in nested data, by dotted name. Everything else is skipped; of equal names the last counts."""
     values: dict[str, float] = {}
     for name, value in data.items():
         if type(value) is float:

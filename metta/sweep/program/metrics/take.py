@@ -1,4 +1,4 @@
-"""Which of the values that a metric had in a run is its score."""
+"""Computes a metric's score from its values in a run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ TakeName = Literal["last", "max", "min", "mean"]
 
 
 class Take:
-    """One number of a series that grows.
+    """One number from a growing series.
 
     Args:
-        name: "last", "max", "min" or "mean". A value that is not a number never is the maximum or minimum.
-        window: of so many last values; None for all.
+        name: "last", "max", "min" or "mean". NaN is never the maximum or minimum.
+        window: use only this many last values; None for all.
 
     Example:
         >>> take = Take("mean", 2)

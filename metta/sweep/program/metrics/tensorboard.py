@@ -1,12 +1,12 @@
-"""Scalars out of TensorBoard's event files.
+"""Scalars from TensorBoard's event files.
 
-They are read here, by the few fields of three protocol buffers, because every package that reads them is heavy
-(`tensorboard` brings gRPC, protobuf, Markdown and a web server) and a sweep needs nothing but names, steps and numbers.
-The tests hold it to files of the real writers.
+This module parses the few necessary fields of three protocol buffers, because every package that reads these files is
+heavy (`tensorboard` brings gRPC, protobuf, Markdown and a web server) and a sweep needs only names, steps and numbers.
+The tests compare it with files of the real writers.
 
 An event file is a sequence of records: length (8 bytes), its checksum (4), the data, its checksum (4). The data is an
-``Event``: step = 2, summary = 5; of it ``Summary``: value = 1; of it ``Value``: tag = 1, simple_value = 2, tensor = 8.
-The last is a ``TensorProto``: dtype = 1, tensor_content = 4, and by type float_val = 5, double_val = 6, int_val = 7,
+``Event``: step = 2, summary = 5. A ``Summary`` has value = 1. A ``Value`` has tag = 1, simple_value = 2, tensor = 8.
+A ``TensorProto`` has dtype = 1, tensor_content = 4, and by type float_val = 5, double_val = 6, int_val = 7,
 int64_val = 10. See tensorboard/compat/proto/{event,summary,tensor}.proto.
 """
 
@@ -20,16 +20,16 @@ from metta.sweep.program.metrics.row import Row
 _Field = tuple[int, int | bytes]
 
 _CONTENT = {1: "<f", 2: "<d", 3: "<i", 4: "<B", 6: "<b", 9: "<q", 19: "<e"}
-"""How `tensor_content` holds one number, by its dtype."""
+"""How `tensor_content` encodes one number, by its dtype."""
 _PACKED = {5: "<f", 6: "<d"}
 _LIMIT = 1 << 30  # bytes; a longer record is a damaged length
 
 
 def parse(data: bytes) -> list[Row]:
-    """The scalars in an event file, a row for each step in the order of the file. A record that is cut off is left out.
+    """The scalars in an event file, a row for each step in the order of the file. A truncated record is skipped.
 
     Args:
-        data: all of the file.
+        data: the whole file.
     """
     rows: list[Row] = []
     for record in _records(data):
@@ -66,7 +66,7 @@ def _event(data: bytes) -> tuple[int, dict[str, float]]:
 
 
 def _value(data: bytes) -> dict[str, float]:
-    """The name and the number of one value of a summary; nothing for pictures, histograms and text."""
+    """The name and the number of one value of a summary; empty for images, histograms and text."""
     tag, scalar = "", None
     for field, content in _fields(data):
         if isinstance(content, int):
@@ -81,7 +81,7 @@ def _value(data: bytes) -> dict[str, float]:
 
 
 def _tensor(data: bytes) -> float | None:
-    """The number that a tensor of one element is."""
+    """The number in a tensor of one element."""
     dtype, found = 0, list[float]()
     for field, content in _fields(data):
         if field == 1 and isinstance(content, int):
@@ -100,9 +100,9 @@ def _tensor(data: bytes) -> float | None:
 
 
 def _fields(data: bytes) -> Iterator[_Field]:
-    """Number and content of the fields of a protocol buffer: an int for a varint, bytes for all else.
+    """Number and content of the fields of a protocol buffer: an int for a varint, bytes for anything else.
 
-    What does not follow the format ends it.
+    Content that does not follow the format ends the iteration.
     """
     position = 0
     while position < len(data):

@@ -1,4 +1,4 @@
-"""What a W&B run logged, out of the file that it leaves on disk, online or offline."""
+"""The log of a W&B run, from the file that it writes to disk, online or offline."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from metta.sweep.program.metrics.row import Row, numbers
 from metta.sweep.wandb.run_file import parse_records
 
 STEP = "_step"
-"""W&B's own step, which every row of the history has."""
+"""W&B's own step, which is in every row of the history."""
 
 
 def parse(data: bytes) -> list[Row]:
-    """A row for each step of the history, and one for each change of the summary that the history did not make.
+    """A row for each step of the history, and one for each change of the summary that is not due to the history.
 
-    W&B writes what a step changes in the summary just before the step itself. So a summary at the end of a growing file
-    waits for what follows it: rows that were given do not change.
+    W&B writes a step's changes of the summary just before the step itself. So a summary at the end of a growing file
+    is held back until the next record, because rows that were returned must not change.
     """
     rows: list[Row] = []
     known: dict[str, float] = {}
@@ -30,5 +30,5 @@ def parse(data: bytes) -> list[Row]:
 
 
 def _changed(values: dict[str, float], known: dict[str, float]) -> dict[str, float]:
-    """The numbers of a summary that are news, without W&B's own."""
+    """The numbers of a summary that changed, without W&B's own."""
     return {name: value for name, value in values.items() if not name.startswith("_") and known.get(name) != value}
