@@ -19,7 +19,7 @@ from metta.common.distribution import install_command
 from metta.common.errors import UserError
 
 DEFAULT_URLS = ("https://api.forge.coreweave.com", "https://api.wandb.ai")
-"""The client's default server, and its older name. A login is stored under either."""
+"""The client's default server, and its older name. A login may be stored under either."""
 
 Mode = Literal["online", "offline", "off"]
 
@@ -28,8 +28,8 @@ class WandbConfig(Config):
     """Logging to Weights & Biases.
 
     Attributes:
-        enabled: "auto" logs where the client is installed and logged in.
-        entity: user or team; None is the login's own.
+        enabled: "auto" logs if the client is installed and logged in.
+        entity: user or team; None is the default of the login.
         project: the project's name.
         log_policy: log the policy of the best trial, when the sweep ends, as an artefact of its run.
     """
@@ -45,12 +45,12 @@ class WandbConfig(Config):
 
 @dataclass(frozen=True)
 class Destination:
-    """Where runs go.
+    """Where runs are logged.
 
     Attributes:
         mode: "offline" keeps them in files for ``wandb sync``.
-        mirror: identifies the destination; the store records under it what was sent.
-        sentence: tells a person where runs go and how to turn that off; empty if there is nothing to say.
+        mirror: identifies the destination; the store records sent items under it.
+        sentence: tells the user where runs are logged and how to turn that off; empty if there is nothing to say.
     """
 
     mode: Mode
@@ -59,10 +59,10 @@ class Destination:
 
 
 def destination(config: WandbConfig) -> Destination:
-    """Find out where runs go, without network.
+    """Determine where runs are logged, without network access.
 
     Raises:
-        UserError: W&B was asked for and cannot be used; the message says what to do.
+        UserError: W&B was requested but cannot be used; the message says what to do.
     """
     installed = importlib.util.find_spec("wandb") is not None
     mode = os.environ.get("WANDB_MODE", "").strip().lower() or _settings().get("mode", "online")
@@ -81,7 +81,7 @@ def destination(config: WandbConfig) -> Destination:
     url = base_url()
     if not logged_in():
         if config.enabled is True:
-            raise UserError(f"wandb.enabled=true: there is no login for {url}; run: wandb login")
+            raise UserError(f"wandb.enabled=true: not logged in to {url}; run: wandb login")
         return Destination("off", "", "")
     host = urlsplit(url).netloc
     sentence = f"every trial is logged to Weights & Biases, project {place} at {host}; {turn_off}"
@@ -94,7 +94,7 @@ def base_url() -> str:
 
 
 def logged_in() -> bool:
-    """Whether there are credentials for the server where the client looks for them. The key itself is not kept."""
+    """Whether the client would find credentials for the server. The key itself is not kept."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _settings().get("api_key"):
         return True
     url = base_url()
@@ -113,7 +113,7 @@ def _netrc_path() -> Path:
 
 
 def _settings() -> dict[str, str]:
-    """The client's settings files: the user's, and over it the working folder's."""
+    """The client's settings: the user's file, overridden by the working folder's file."""
     user = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
     local = Path(os.environ.get("WANDB_DIR") or ".")
     files = configparser.ConfigParser(interpolation=None)

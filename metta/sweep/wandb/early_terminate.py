@@ -1,4 +1,4 @@
-"""W&B's `early_terminate` in terms of our early stopping."""
+"""Converts W&B's `early_terminate` to our early stopping."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from metta.common.errors import UserError, nearest
 
 _KEYS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 _LAST = 10**9
-"""Without `max_iter` there are rungs up to so many iterations."""
+"""Without `max_iter` there are rungs up to this many iterations."""
 
 
 def read_early_terminate(value: Any, where: str, remarks: list[str]) -> dict[str, Any]:
-    """The fields of `SweepConfig` that do what W&B's Hyperband does.
+    """The fields of `SweepConfig` that are equivalent to W&B's Hyperband.
 
-    W&B compares each run at its bands with all other runs, and lets the best 1/eta go on: successive halving without
-    brackets, which is our rule "asha". Its bands are numbers of iterations: ``min_iter * eta ** k``, or
+    W&B compares each run at its bands with all other runs, and lets the best 1/eta continue: successive halving
+    without brackets, which is our rule "asha". Its bands are numbers of iterations: ``min_iter * eta ** k``, or
     ``max_iter / eta ** k`` for k from 1 to s.
 
     Args:
-        value: None where the file has none.
-        where: its place, for error messages.
-        remarks: is added to.
+        value: None if the file has none.
+        where: its location, for error messages.
+        remarks: remarks are appended to it.
 
     Raises:
-        UserError: W&B does not take it either; the message says what to write.
+        UserError: W&B would refuse it too; the message says what to write.
     """
     if value is None:
         return {}
@@ -33,18 +33,18 @@ def read_early_terminate(value: Any, where: str, remarks: list[str]) -> dict[str
         raise UserError(f"{where}: expected {{type: hyperband, min_iter: 3}}, not {value!r}")
     for key in value:
         if key not in _KEYS:
-            raise UserError(f"{where}.{key} is not of W&B; {nearest(str(key), _KEYS)}")
+            raise UserError(f"{where}.{key} is not a key of W&B; {nearest(str(key), _KEYS)}")
     eta = _number(value.get("eta", 3), f"{where}.eta", above=1)
     if "strict" in value:
-        remarks.append(f"{where}.strict: passed over, because W&B's search does not look at it either")
+        remarks.append(f"{where}.strict: ignored, because W&B's search ignores it too")
     if "max_iter" in value:
         rungs = _from_last(value, eta, where)
         if "min_iter" in value:
-            remarks.append(f"{where}.min_iter: passed over, because max_iter is given; so does W&B")
+            remarks.append(f"{where}.min_iter: ignored, as in W&B, because max_iter is given")
     elif "min_iter" in value:
         rungs = _from_first(_number(value["min_iter"], f"{where}.min_iter", above=0), eta)
         if "s" in value:
-            remarks.append(f"{where}.s: passed over, because it goes with max_iter; so does W&B")
+            remarks.append(f"{where}.s: ignored, as in W&B, because it needs max_iter")
     else:
         raise UserError(f"{where}: give min_iter, as in min_iter: 3, or max_iter and s")
     if not rungs:

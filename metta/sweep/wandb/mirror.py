@@ -1,4 +1,4 @@
-"""A sweep's mirror in Weights & Biases, seen from the driver: nothing here waits for W&B while trials run."""
+"""A sweep's mirror in Weights & Biases, on the driver's side: nothing here waits for W&B while trials run."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ PATIENCE_SECONDS = 40.0
 """How long a request to W&B, or the start or end of a run, may take."""
 
 RESTORE_PATIENCE_SECONDS = 10.0
-"""The same before a sweep starts, while a person waits."""
+"""The same limit before a sweep starts, while the user waits."""
 
 START_SECONDS = 60.0
 SILENCE = 12.0
-"""A process that should end is killed after so long without output: first to start, then as a multiple of its patience,
-because an upload may take nearly as long."""
+"""A process that should end is killed after this long without output: first the time to start, then a multiple of its
+patience, because an upload may take nearly as long."""
 
 LAST_PATIENCE_SECONDS = 10.0
 FIRST_RETRY_SECONDS = 5.0
@@ -53,8 +53,8 @@ def mirrored(
     """Send the sweep's trials to W&B while the body drives it, and send the rest when it has ended.
 
     Args:
-        store_url: of the store, with its password.
-        notice: called from another thread with one line on where the runs are, and when W&B goes away or comes back.
+        store_url: URL of the store, with its password.
+        notice: called from another thread with one line: where the runs are, and when W&B fails or recovers.
     """
     where = destination(config)
     if where.mode == "off":
@@ -72,7 +72,7 @@ def mirrored(
         finally:
             follower.kill()
     if left := _left_behind(store_url, sweep, where):
-        notice(f"{left} trials are not on Weights & Biases yet; send them with: metta-sweep sync {sweep}")
+        notice(f"{left} trials are not in Weights & Biases yet; send them with: metta-sweep sync {sweep}")
 
 
 def restore(
@@ -86,17 +86,17 @@ def restore(
     except SweepExistsError:
         return
     except WandbError as error:
-        notice(f"{error}; if it has the sweep {sweep!r}, that is not read, and the sweep starts from the beginning")
+        notice(f"{error}; the sweep {sweep!r} is not read from it and starts from the beginning")
         return
     if trials is not None:
         notice(f"the sweep {sweep!r} was read from Weights & Biases, with {trials} trials that ended")
 
 
 def sync(store_url: str, sweep: str, config: WandbConfig, notice: Notice, patience: float = PATIENCE_SECONDS) -> int:
-    """Send now what W&B lacks of the sweep; return how many trials that were.
+    """Send now the trials that W&B lacks; return how many were sent.
 
     Raises:
-        WandbError: it cannot be sent, or not all of it.
+        WandbError: some or all of them cannot be sent.
     """
     where = _destination(config)
     store = open_store(store_url, create=False)
@@ -107,7 +107,7 @@ def sync(store_url: str, sweep: str, config: WandbConfig, notice: Notice, patien
     sent = 0
     for event in _events(_request("send", store_url, sweep, config, where, patience)):
         if event["event"] == "failed":
-            raise WandbError(f"Weights & Biases: {event['reason']}; {waiting - sent} trials are still to be sent")
+            raise WandbError(f"Weights & Biases: {event['reason']}; {waiting - sent} trials are not sent yet")
         if event["event"] == "refused":
             notice(_refusal(event))
         if event["event"] == "sent":
@@ -115,14 +115,14 @@ def sync(store_url: str, sweep: str, config: WandbConfig, notice: Notice, patien
             if sent % 100 == 0:
                 notice(f"{sent} of {waiting} trials sent")
     if sent < waiting:
-        raise WandbError(f"Weights & Biases did not take {waiting - sent} of {waiting} trials")
+        raise WandbError(f"Weights & Biases refused {waiting - sent} of {waiting} trials")
     return sent
 
 
 def pull(
     store_url: str, sweep: str, config: WandbConfig, notice: Notice, patience: float = PATIENCE_SECONDS
 ) -> int | None:
-    """Read a sweep that the store lacks from W&B; return how many trials that were, or None if W&B lacks it too.
+    """Read a sweep that the store lacks from W&B; return how many trials were read, or None if W&B lacks it too.
 
     Raises:
         WandbError: W&B does not answer.
@@ -134,7 +134,7 @@ def pull(
     store = open_store(store_url)
     try:
         if any(record.name == sweep for record in store.sweeps()):
-            raise SweepExistsError(f"store {store.url}: there is a sweep named {sweep!r} already")
+            raise SweepExistsError(f"store {store.url}: a sweep named {sweep!r} already exists")
     finally:
         store.close()
     for event in _events(_request("pull", store_url, sweep, config, where, patience)):
@@ -150,7 +150,7 @@ def pull(
 
 
 def unsent(store: Store, sweep: str, where: Destination) -> int:
-    """How many trials that ended are not in W&B as they are in the store."""
+    """The number of ended trials whose current version is not in W&B."""
     noted = store.mirrored(sweep, where.mirror)
     return sum(
         noted.get(str(trial.number)) != records.digest(records.encode_trial(trial))
@@ -160,7 +160,7 @@ def unsent(store: Store, sweep: str, where: Destination) -> int:
 
 
 def _left_behind(store_url: str, sweep: str, where: Destination) -> int:
-    """Trials that no driver is about to send."""
+    """The number of trials that no driver is about to send."""
     store = open_store(store_url, create=False)
     try:
         me = (socket.gethostname(), os.getpid())
@@ -171,11 +171,11 @@ def _left_behind(store_url: str, sweep: str, where: Destination) -> int:
 
 
 def _refusal(event: Event) -> str:
-    return f"Weights & Biases did not take {event['what']}: {event['reason']}"
+    return f"Weights & Biases refused {event['what']}: {event['reason']}"
 
 
 class _Follower:
-    """Keeps a sending worker running, and starts another one when it ends, until this is closed."""
+    """Keeps a sending worker running, and starts another one when it ends, until this object is closed."""
 
     def __init__(self, request: Request, notice: Notice) -> None:
         self._request = request
@@ -199,12 +199,12 @@ class _Follower:
             if reason is None or last:
                 return
             wait = FIRST_RETRY_SECONDS if heard > 1 else wait
-            self._say_away(reason)
+            self._notice_unreachable(reason)
             self._closed.wait(wait)
             wait = min(2 * wait, LAST_RETRY_SECONDS)
 
     def _patience(self, last: bool) -> float:
-        """Shorten the last try at a server that was unavailable, because a person waits for it."""
+        """The patience of a worker; short for the last try at an unavailable server, because the user waits for it."""
         return min(self._request.patience, LAST_PATIENCE_SECONDS) if last else self._request.patience
 
     def _hear(self, event: Event) -> str | None:
@@ -220,11 +220,9 @@ class _Follower:
             self._notice("Weights & Biases answers again; the waiting trials are being sent")
         return None
 
-    def _say_away(self, reason: str) -> None:
+    def _notice_unreachable(self, reason: str) -> None:
         if not self._away:
-            self._notice(
-                f"Weights & Biases cannot be reached, so trials wait in the store and are sent later: {reason}"
-            )
+            self._notice(f"Weights & Biases is unreachable, so trials wait in the store and are sent later: {reason}")
         self._away = True
 
     def close(self) -> None:
@@ -247,7 +245,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # Ctrl-C at the terminal is for the driver
+            start_new_session=True,  # so that Ctrl-C at the terminal reaches only the driver
         )
         self._lock = threading.Lock()
         self._closed_at = math.inf
@@ -261,7 +259,7 @@ class _Worker:
             pass
 
     def events(self) -> Iterator[Event]:
-        """Its events until it ends. A process that fails without an event adds one that says so."""
+        """Its events until it ends. If the process fails without an event, an event for that is added."""
         failed = False
         while (line := self._next_line()) is not None:
             event = json.loads(line)
@@ -283,7 +281,7 @@ class _Worker:
                     self.kill()
 
     def close(self) -> None:
-        """Let it send what is left, and end."""
+        """Let it send the remaining items and end."""
         assert self._process.stdin is not None
         with self._lock:
             if not self._process.stdin.closed:
@@ -312,7 +310,7 @@ def _events(request: Request) -> Iterator[Event]:
 
 
 def _destination(config: WandbConfig) -> Destination:
-    """Where runs go if somebody asks for W&B by name."""
+    """Where runs are logged if W&B is requested explicitly."""
     return destination(config.model_copy(update={"enabled": True}))
 
 

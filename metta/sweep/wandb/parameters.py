@@ -1,4 +1,4 @@
-"""W&B's description of a hyperparameter, in our terms. Distributions keep their meaning."""
+"""Converts W&B's description of a hyperparameter to ours. Distributions keep their meaning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metta.common.errors import UserError, nearest
 from metta.sweep.protein_config import same
 
 SIGMAS = 4.0
-"""W&B's normal distributions have no bounds; here they end so many deviations from their mean."""
+"""W&B's normal distributions have no bounds; here they end this many deviations from their mean."""
 _RANGE_WORDS = ("distribution", "choices", "min", "max")
 """Names under which a nested constant would make its group look like the range of one parameter."""
 
@@ -23,7 +23,7 @@ class ParameterReader:
 
     Attributes:
         grid: whether they are the axes of a grid.
-        remarks: what a person should know of how they were read; added to while reading.
+        remarks: remarks for the user about how they were read; appended while reading.
     """
 
     grid: bool = False
@@ -33,7 +33,7 @@ class ParameterReader:
         """Each parameter as a `ParameterConfig` in the form of a dict, a fixed value, or nested parameters.
 
         Raises:
-            UserError: what W&B does not take either, with what to write instead.
+            UserError: a parameter is not valid in W&B either; the message says what to write instead.
         """
         if not isinstance(parameters, Mapping) or not parameters:
             raise UserError(f"{where}: expected parameters by name, as in lr: {{min: 0.001, max: 0.1}}")
@@ -61,14 +61,14 @@ class ParameterReader:
         kind = _DISTRIBUTIONS[name]
         if self.grid and not kind.countable:
             raise UserError(
-                f"{where}: a grid needs values that can be counted, and {name} is continuous; "
+                f"{where}: a grid needs countable values, but {name} is continuous; "
                 "write values: [...], or distribution: q_uniform with min, max and q"
             )
         _only(value, ("distribution", *kind.needs, *kind.may_have), where)
         given = {key: _number(value[key], f"{where}.{key}") for key in value if key not in _NOT_NUMBERS}
         for key in kind.needs:
             if key not in value:
-                raise UserError(f"{where}: {name} needs {key!r}; {_mending(name, value)}")
+                raise UserError(f"{where}: {name} needs {key!r}; {_advice(name, value)}")
         if name == "log_uniform":
             self._warn_of_values(given, where)
         try:
@@ -80,7 +80,7 @@ class ParameterReader:
             ) from None
 
     def _warn_of_values(self, given: Mapping[str, float], where: str) -> None:
-        """Say so where exponents look like values: exponents of learning rates and the like are negative."""
+        """Add a remark if exponents look like values: exponents of learning rates and similar values are negative."""
         low, high = given["min"], given["max"]
         if low > 0 and (low < 0.1 or high > 20) and high < 700:
             self.remarks.append(
@@ -90,7 +90,7 @@ class ParameterReader:
 
 
 Converter = Callable[[Mapping[str, Any], bool, str], Any]
-"""Takes W&B's description, whether it is an axis of a grid, and where it is."""
+"""Takes W&B's description, whether it is an axis of a grid, and its location."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class _Kind:
 
     Attributes:
         needs, may_have: its keys.
-        convert: makes a `ParameterConfig` as a dict, or a fixed value.
-        countable: whether a grid can have it.
+        convert: returns a `ParameterConfig` as a dict, or a fixed value.
+        countable: whether a grid can contain it.
     """
 
     needs: tuple[str, ...]
@@ -115,7 +115,7 @@ _NOT_NUMBERS = ("distribution", "value", "values", "probabilities")
 def _only(value: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
     for key in value:
         if key not in keys:
-            deep = "; a parameter of its own is indented less" if isinstance(value[key], Mapping) else ""
+            deep = "; a separate parameter must be indented less" if isinstance(value[key], Mapping) else ""
             raise UserError(f"{where}: {key!r} of W&B is not supported here; {nearest(str(key), keys)}{deep}")
 
 
@@ -125,14 +125,14 @@ def _number(value: Any, where: str) -> int | float:
     return value
 
 
-def _mending(name: str, value: Mapping[str, Any]) -> str:
+def _advice(name: str, value: Mapping[str, Any]) -> str:
     if "values" in value:
-        return "for values leave distribution out"
+        return "for values omit distribution"
     return f"write {{distribution: {name}, min: ..., max: ...}}" if "min" in _DISTRIBUTIONS[name].needs else "add it"
 
 
 def _usual_distribution(value: Mapping[str, Any], where: str) -> str:
-    """The distribution that W&B takes where none is given."""
+    """The default distribution in W&B."""
     if "value" in value:
         return "constant"
     if "values" in value:
@@ -144,7 +144,7 @@ def _usual_distribution(value: Mapping[str, Any], where: str) -> str:
 
 
 def _data(value: Any) -> Any:
-    """A value as W&B's server keeps it, in JSON: dates and keys are text."""
+    """A value as W&B's server stores it, in JSON: dates and keys are text."""
     if isinstance(value, Mapping):
         return {str(key): _data(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -153,7 +153,7 @@ def _data(value: Any) -> Any:
 
 
 def _constant(value: Any) -> dict[str, Any]:
-    """A constant that must not be taken for nested parameters or for a range: a choice of one."""
+    """A constant as a choice of one value, so that it is not read as nested parameters or a range."""
     return {"choices": [value], "distribution": "categorical"}
 
 
@@ -163,12 +163,12 @@ def _read_constant(value: Mapping[str, Any], grid: bool, where: str) -> Any:
 
 
 def _read_values(value: Mapping[str, Any], grid: bool, where: str) -> dict[str, Any]:
-    """Choices; W&B draws a value that is given twice twice as often."""
+    """Choices. A value that appears twice is drawn twice as often, as in W&B."""
     values, weights = _data(value["values"]), value.get("probabilities")
     if not isinstance(values, list) or not values:
         raise UserError(f"{where}.values: {values!r} is not a list of values; write values: [...]")
     if weights is not None and grid:
-        raise UserError(f"{where}: probabilities mean nothing in a grid; leave them out")
+        raise UserError(f"{where}: probabilities have no effect in a grid; remove them")
     if weights is None:
         weights = [1] * len(values)
     if not isinstance(weights, list) or len(weights) != len(values):
@@ -190,7 +190,7 @@ def _read_values(value: Mapping[str, Any], grid: bool, where: str) -> dict[str, 
 def _range(
     distribution: str, scale: Callable[[float], float] = lambda x: x, swap: bool = False, quantised: bool = False
 ) -> Converter:
-    """Converts a range; `scale` makes values of its bounds."""
+    """Converts a range; `scale` converts its bounds to values."""
 
     def convert(value: Mapping[str, Any], grid: bool, where: str) -> Any:
         low, high = scale(value["min"]), scale(value["max"])
@@ -208,7 +208,7 @@ def _quantised(low: float, high: float, q: int | float, distribution: str, where
         raise UserError(f"{where}.q: {q} must be above 0")
     counts = round(low / q), round(high / q)
     if distribution == "log_normal":
-        counts = max(counts[0], 1), counts[1]  # 0 has no place on a log scale
+        counts = max(counts[0], 1), counts[1]  # a log scale has no 0
     ends = [count * q if isinstance(q, int) else float(f"{count * q:.12g}") for count in counts]
     if ends[0] >= ends[1]:
         return ends[0]
@@ -216,7 +216,7 @@ def _quantised(low: float, high: float, q: int | float, distribution: str, where
 
 
 def _q_uniform(value: Mapping[str, Any], grid: bool, where: str) -> Any:
-    """W&B's grid counts from min in steps of q and leaves max out; elsewhere it rounds to multiples of q."""
+    """W&B's grid counts from min in steps of q without max; its other methods round to multiples of q."""
     q = value.get("q", 1)
     if not grid or q <= 0:
         return _range("uniform", quantised=True)(value, grid, where)
@@ -287,13 +287,13 @@ _DISTRIBUTIONS: dict[str, _Kind] = {
 
 
 def apart(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Give a parameter below whose name others lie a path of its own, as of a Hydra group beside ``group.value``.
+    """Give a parameter another path if its name is a prefix of others, such as a Hydra group and ``group.value``.
 
     Args:
-        parameters: in our terms, by the name that they have in the file.
+        parameters: in our form, by their names in the file.
 
     Returns:
-        The parameters, and the path of each that has another one than its name.
+        The parameters, and the path of each one whose path differs from its name.
     """
     renamed: dict[str, str] = {}
     for name, leaf in parameters.items():

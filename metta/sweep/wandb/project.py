@@ -1,7 +1,7 @@
 """A project of Weights & Biases, through its client: runs are written with `wandb.init`, and read with `wandb.Api`.
 
-The client says that a run is finished also where the server took nothing of it. So what was sent is read back, and only
-what the server shows counts as sent.
+The client reports that a run is finished even if the server stored nothing. So each run is read back, and it counts as
+sent only if the server returns it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from metta.sweep.wandb.config import WandbConfig
 RUNS_PER_PAGE = 200
 POLICY_KIND = "model"
 UPLOAD_PATIENCE = 10.0
-"""As a multiple of a request's patience."""
+"""A multiple of a request's patience."""
 
 
 class NotReceivedError(Exception):
-    """The server does not have what was sent to it."""
+    """The server has not stored a run that was sent to it."""
 
 
 class Project:
-    """Where a sweep's runs are.
+    """The W&B project of a sweep's runs.
 
     Args:
-        config: which project.
+        config: names the project.
         folder: for the client's files.
-        patience: seconds until a request, a start or an end of a run is given up.
-        offline: write files for ``wandb sync`` in place of sending.
+        patience: the time limit in seconds for a request, or for the start or end of a run.
+        offline: write files for ``wandb sync`` instead of sending.
     """
 
     def __init__(self, config: WandbConfig, folder: Path, patience: float, offline: bool = False) -> None:
@@ -82,7 +82,7 @@ class Project:
         return [point for row in run.scan_history(use_cache=False) if (point := records.curve_point(row)) is not None]
 
     def answers(self, record: SweepRecord) -> bool:
-        """Whether the server answers and lets us read."""
+        """Whether the server answers and allows reading."""
         if self._offline:
             return False
         try:
@@ -93,10 +93,10 @@ class Project:
         return True
 
     def finish(self, run: Any, digest: str) -> None:
-        """End a run, and see that the server has it in the version of this digest.
+        """End a run, and check that the server has the version with this digest.
 
         Raises:
-            NotReceivedError: it has not.
+            NotReceivedError: it does not.
         """
         run.finish()
         if self._offline:
@@ -164,7 +164,7 @@ class TrialRun:
         run.define_metric("*", step_metric="progress/step")
 
     def log(self, curve: Sequence[CurvePoint]) -> None:
-        """Log what the run does not have yet of the trial's learning curve: its points are numbered from 0."""
+        """Log the points of the trial's learning curve that the run does not have yet; they are numbered from 0."""
         for number in range(self._logged, len(curve)):
             self._run.log(records.history_row(curve[number]), step=number)
         self._logged = max(self._logged, len(curve))
@@ -188,16 +188,16 @@ class TrialRun:
         self._project.finish(self._run, records.digest(text))
 
     def interrupt(self) -> None:
-        """End the run of a trial that has not ended. It is resumed when the trial is."""
+        """End the run of a trial that has not ended. The run is resumed together with the trial."""
         self._run.mark_preempting()
         self._run.finish(exit_code=1)
 
 
 def client_settings(patience: float) -> wandb.Settings:
-    """The client's settings: silent, without data on machine and code, and never waiting for long."""
+    """The client's settings: silent, without data about machine and code, and with short timeouts."""
     parts = ("graphql", "file_stream")
     retries = {"retry_max": 3, "retry_wait_min_seconds": 1, "retry_wait_max_seconds": max(1, round(patience / 10))}
-    retries["timeout_seconds"] = max(1, round(patience / 4))  # whole seconds: the client rounds less down to none
+    retries["timeout_seconds"] = max(1, round(patience / 4))  # whole seconds, because the client truncates fractions
     limits: dict[str, Any] = {f"x_{part}_{name}": value for part in parts for name, value in retries.items()}
     return wandb.Settings(
         silent=True,

@@ -1,7 +1,7 @@
-"""How a sweep and its trials are written as runs of Weights & Biases, and read back.
+"""Encodes a sweep and its trials as runs of Weights & Biases, and decodes them.
 
-Config and summary are for people, and W&B may change what they hold: a NaN in a config becomes null, a float without
-a fraction an integer. What is read back is one string in each run, JSON as in the store, which stays as it was.
+Config and summary are for display, and W&B may change their values: a NaN in a config becomes null, a float without a
+fraction becomes an integer. Only one string in each run is read back, JSON as in the store, which W&B does not change.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metta.sweep.store.results import as_float, as_step
 from metta.sweep.trial import Trial, TrialState
 
 KEY = "metta"
-"""Config and summary hold our own data under this key. No hyperparameter or metric has this name."""
+"""Config and summary hold our internal data under this key. No hyperparameter or metric has this name."""
 
 DEFINITION = "sweep"
 """The item that is the sweep itself. Its trials are named by their numbers."""
@@ -30,13 +30,13 @@ BEST = "best"
 """The item that records which trial's policy was last logged as the best one."""
 
 _OPTIONAL = ("dropped", "cost_metric", "stopped", "share")
-"""Fields that are written only where they are set, so that other trials have the same text as in earlier versions."""
+"""Fields that are written only if they are set, so that other trials have the same text as in earlier versions."""
 
 _TIMES = ("created_at", "started_at", "ended_at")
 
 
 def sweep_id(record: SweepRecord) -> str:
-    """Distinguishes the sweep from every other, also from an earlier one of the same name, and survives copies."""
+    """Identifies the sweep, distinguishes it from earlier ones of the same name, and is kept in copies."""
     identity = f"{record.name} {record.created_at.isoformat()}"
     return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
@@ -52,7 +52,7 @@ def digest(text: str) -> str:
 
 def encode_sweep(record: SweepRecord) -> str:
     data = asdict(record) | {"created_at": record.created_at.isoformat()}
-    del data["damage"]  # of the row here
+    del data["damage"]  # describes the stored row here
     return encoding.dumps(data)
 
 
@@ -64,7 +64,7 @@ def decode_sweep(text: str) -> SweepRecord:
 def encode_trial(trial: Trial) -> str:
     data = {name: value for name, value in asdict(trial).items() if name not in _OPTIONAL or value is not None}
     data |= {name: None if data[name] is None else data[name].isoformat() for name in _TIMES}
-    data.pop("damage", None)  # of the row here
+    data.pop("damage", None)  # describes the stored row here
     return encoding.dumps(data)
 
 
@@ -75,7 +75,7 @@ def decode_trial(text: str) -> Trial:
 
 
 def _known(kind: type[Trial | SweepRecord], data: Mapping[str, Any]) -> dict[str, Any]:
-    """The data without fields that only a newer version knows."""
+    """The data without fields of a newer version."""
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in data.items() if name in names}
 
@@ -86,9 +86,9 @@ def trial_config(record: SweepRecord, trial: Trial) -> dict[str, Any]:
 
 
 def trial_summary(trial: Trial, text: str) -> dict[str, Any]:
-    """What is known of the trial for people, and `text`, which is the trial as `encode_trial` writes it.
+    """The trial's results for display, and `text`, which is the trial as `encode_trial` writes it.
 
-    The digest comes last: who sees that of an ended trial knows that all before it has arrived.
+    The digest is written last: if an ended trial has it, everything before it has arrived.
     """
     summary: dict[str, Any] = {**trial.metrics, "state": str(trial.state), "attempts": trial.attempts}
     summary |= {name: value for name, value in (("score", trial.score), ("cost", trial.cost)) if value is not None}

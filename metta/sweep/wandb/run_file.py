@@ -1,4 +1,4 @@
-"""What a W&B run left on disk, whether it was online or offline: its summary and its history."""
+"""Reads the file of a W&B run on disk, online or offline: its summary and its history."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _WHOLE, _FIRST, _LAST = 1, 2, 4
 
 
 def parse_records(data: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The kinds of the records in a ``.wandb`` file, in order, with what "history" and "summary" ones set.
+    """The kinds of the records in a ``.wandb`` file, in order, with the values of "history" and "summary" records.
 
-    Such a file is a log of protocol buffers in LevelDB's log format. What is cut off at its end is left out.
+    Such a file is a log of protocol buffers in LevelDB's log format. A truncated record at its end is skipped.
 
     Args:
-        data: all of the file.
+        data: the whole file.
     """
     for record in _messages(data):
         kind = record.WhichOneof("record_type")

@@ -1,4 +1,4 @@
-"""W&B's sweep configuration, read as it is."""
+"""Reads W&B's sweep configuration unchanged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEYS = (
 )
 _PROGRAM = ("environment", "take", "window", "total", "cwd", "style", "names", "renamed")
 _OURS = {*_PROGRAM, *SweepConfig.model_fields, *ProteinConfig.model_fields} - {*_KEYS}
-"""Keys that files of our own form have and W&B's have not."""
+"""Keys that exist in our own form but not in W&B's."""
 _OUR_PARAMETERS = ("choices", "step")
 _OUR_METRICS = ("take", "window")
 _DEFAULT_COMMAND = ["${env}", "${interpreter}", "${program}", "${args}"]
@@ -31,11 +31,11 @@ _IMPUTED = ("impute", "impute_while_running")
 
 @dataclass(frozen=True)
 class WandbSweep:
-    """A sweep file of W&B in our terms.
+    """A sweep file of W&B, converted.
 
     Attributes:
         fields: for `metta.sweep.program.command_sweep`.
-        remarks: what a person should know of how it was read.
+        remarks: remarks for the user about how it was read.
     """
 
     fields: dict[str, Any]
@@ -43,10 +43,10 @@ class WandbSweep:
 
 
 def is_wandb_sweep(data: Mapping[str, Any]) -> bool:
-    """Whether a sweep file is W&B's: it has a `method`, and nothing that only our own form has."""
+    """Whether a sweep file is W&B's: it has a `method`, and no key that only our own form has."""
     if "method" not in data or data.keys() & _OURS:
         return False
-    if "metrics" in data and not isinstance(data["metrics"], list):  # W&B has a list of several scores there
+    if "metrics" in data and not isinstance(data["metrics"], list):  # in W&B's form it is a list of scores
         return False
     metric, parameters = data.get("metric"), data.get("parameters")
     if isinstance(metric, str) or (isinstance(metric, Mapping) and any(key in metric for key in _OUR_METRICS)):
@@ -58,15 +58,15 @@ def is_wandb_sweep(data: Mapping[str, Any]) -> bool:
 def read_wandb_sweep(data: Mapping[str, Any], where: str, program: str | None = None) -> WandbSweep:
     """Read W&B's sweep configuration.
 
-    Protein searches where W&B says `bayes`; `random` and `grid` stay what they are.
+    Protein replaces the method `bayes`; `random` and `grid` are kept.
 
     Args:
         data: the configuration.
         where: its file, for error messages.
-        program: the training script, in place of the file's.
+        program: the training script; replaces the file's.
 
     Raises:
-        UserError: it holds what cannot be read; the message says what to write instead.
+        UserError: it contains an unsupported setting; the message says what to write instead.
     """
     remarks = _unread_keys(data, where)
     method = _method(data, where)
@@ -96,25 +96,25 @@ def read_wandb_sweep(data: Mapping[str, Any], where: str, program: str | None = 
 
 
 def _unread_keys(data: Mapping[str, Any], where: str) -> list[str]:
-    """What is said of keys that mean nothing here.
+    """Remarks about keys that have no effect here.
 
     Raises:
-        UserError: one is a key of W&B's with a mistake in it.
+        UserError: one is a misspelt key of W&B's.
     """
     remarks = []
     launch = [key for key in _LAUNCH if key in data]
     if launch:
-        remarks.append(f"{where}: {', '.join(launch)}: passed over, for W&B Launch and its schedulers; trials run here")
+        remarks.append(f"{where}: {', '.join(launch)}: ignored: for W&B Launch and its schedulers, but trials run here")
     for key in data:
         if key in _KEYS:
             continue
         if key == "metrics":
             raise UserError(
-                f"{where}: one score is searched, not several 'metrics'; write metric: {{name: ..., goal: ...}}"
+                f"{where}: a sweep has one score, not several 'metrics'; write metric: {{name: ..., goal: ...}}"
             )
         if get_close_matches(str(key), _KEYS, n=1, cutoff=0.75):
-            raise UserError(f"{where}: {key!r} is no key of W&B; {nearest(str(key), _KEYS)}")
-        remarks.append(f"{where}: {key!r} is no key of W&B's sweep files and passed over")
+            raise UserError(f"{where}: {key!r} is not a key of W&B; {nearest(str(key), _KEYS)}")
+        remarks.append(f"{where}: {key!r} is not a key of W&B's sweep files, so it is ignored")
     return remarks
 
 
@@ -145,10 +145,10 @@ def _metric(metric: Any, where: str, remarks: list[str]) -> dict[str, Any]:
     for key in metric:
         if key in _IMPUTED:
             remarks.append(
-                f"{where}: metric.{key}: passed over, because Protein learns where runs fail, and imputes no score"
+                f"{where}: metric.{key}: ignored, because Protein learns where runs fail instead of imputing a score"
             )
         elif key not in ("name", "goal", "target"):
-            raise UserError(f"{where}: metric.{key} is not of W&B; {nearest(str(key), ('name', 'goal', 'target'))}")
+            raise UserError(f"{where}: metric.{key} is not W&B's; {nearest(str(key), ('name', 'goal', 'target'))}")
     goal, target = metric.get("goal", "minimize"), metric.get("target")
     if goal not in ("minimize", "maximize"):
         raise UserError(f"{where}: metric.goal: {goal!r}; {nearest(str(goal), ('minimize', 'maximize'))}")

@@ -1,4 +1,4 @@
-"""Logging one training run that no sweep records to Weights & Biases."""
+"""Logs one training run outside any sweep to Weights & Biases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Notice = Callable[[str], None]
 
 
 class TrainingLog:
-    """Takes the progress and the result of a run."""
+    """Logs the progress and the result of a run."""
 
     def __init__(self, run: Any) -> None:
         self._run = run
@@ -31,7 +31,7 @@ class TrainingLog:
             self._run.log(progress.metrics | {"progress/step": progress.step, "progress/seconds": progress.seconds})
 
     def end(self, result: TrialResult) -> None:
-        """Log what the whole run measured."""
+        """Log the metrics of the whole run."""
         if self._run is not None:
             self._run.summary.update(records.shown(dict(result.metrics)) | {"artefacts": dict(result.artefacts)})
 
@@ -47,11 +47,11 @@ def logged_training(
 ) -> Iterator[TrainingLog]:
     """Log the training of the body. The same folder resumes the same W&B run.
 
-    Where W&B does not answer, the run is kept in files for ``wandb sync``.
+    If W&B does not answer, the run is kept in files for ``wandb sync``.
 
     Args:
         settings: the run's config as JSON data.
-        notice: called with one line that says where the run is.
+        notice: called with one line about where the run is.
     """
     where = destination(config)
     if where.mode == "off":
@@ -100,8 +100,8 @@ def _begin(
         except wandb.Error as error:
             if offline:
                 raise
-            offline, identity = True, f"{identity}-offline"  # the client keeps the other one open
-            notice(f"Weights & Biases cannot be reached, so the run is kept in files: {records.explain(error)}")
+            offline, identity = True, f"{identity}-offline"  # the client keeps the first run open
+            notice(f"Weights & Biases is unreachable, so the run is kept in files: {records.explain(error)}")
             continue
         run.define_metric("*", step_metric="progress/step")
         notice(
@@ -116,7 +116,7 @@ def _end(run: Any, failed: bool, notice: Notice) -> None:
     try:
         run.finish(exit_code=1 if failed else 0)
     except TimeoutError:
-        notice(f"Weights & Biases did not take all of the run; send it with: wandb sync {_folder(run)}")
+        notice(f"Weights & Biases did not receive the whole run; send it with: wandb sync {_folder(run)}")
 
 
 def _folder(run: Any) -> Path:

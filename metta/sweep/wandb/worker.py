@@ -1,8 +1,8 @@
 """The process that talks to Weights & Biases: ``python -m metta.sweep.wandb.worker``.
 
-It reads one line of JSON, a `Request`, does it, and writes events as lines of JSON. It keeps nothing: what was sent is
-noted in the store, so it may be killed at any time, and at the first thing that goes wrong it says so and ends. When
-its input is closed, it sends what is left and ends.
+It reads one line of JSON, a `Request`, carries it out, and writes events as lines of JSON. It has no state: sent items
+are recorded in the store, so it may be killed at any time. At the first error it reports it and ends. When its input is
+closed, it sends the remaining items and ends.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Request(Config):
     """A worker's task.
 
     Attributes:
-        task: "send" what W&B lacks of the sweep, until the input is closed, or "pull" the sweep into the store.
+        task: "send" items that W&B lacks until the input is closed, or "pull" the sweep into the store.
         store: the store's URL, with its password.
         sweep: the sweep's name.
-        config: which project.
-        mirror: under what the store notes what was sent.
-        offline: write files in place of sending.
-        folder: for files that are to stay: the client's in offline mode, in `wandb` in it, and the log.
-        driver: the process that drives the sweep and sends for it, if one does. Of several drivers one sends.
+        config: names the project.
+        mirror: the name under which the store records sent items.
+        offline: write files instead of sending.
+        folder: for files to keep: the log and, in offline mode, the client's files in its subfolder `wandb`.
+        driver: the driver that sends for the sweep, if any. Only one of several drivers sends.
         patience: see `Project`.
     """
 
@@ -65,10 +65,10 @@ class Request(Config):
 
 
 class Sender:
-    """Sends what W&B lacks of a sweep.
+    """Sends the items of a sweep that W&B lacks.
 
-    Ended trials whose digest is not the noted one are what is left to send. The runs of trials that still run are kept
-    open, for their learning curves.
+    An ended trial is sent if its digest differs from the recorded one. The runs of running trials are kept open, for
+    their learning curves.
     """
 
     def __init__(self, request: Request, store: Store, project: Any, events: TextIO) -> None:
@@ -78,14 +78,14 @@ class Sender:
         self._events = events
         self._record = store.sweep(request.sweep)
         self._noted: dict[str, str] = {}
-        self._revision = -1  # a sweep without trials is news as well
+        self._revision = -1  # a sweep without trials is sent as well
         self._open: dict[int, Any] = {}
         self._running: dict[int, Trial] = {}
         self._refused: set[int] = set()
         self._refused_in_a_row = 0
 
     def run(self, closed: threading.Event) -> None:
-        """Send the trials that there are, and new ones until `closed`."""
+        """Send the existing trials, and new ones until `closed`."""
         led = False
         while True:
             last, leads = closed.is_set(), self._leads()
@@ -157,7 +157,7 @@ class Sender:
         self._run_of(trial).log(self._store.curve(self._request.sweep, trial.number))
 
     def _judged(self, trial: Trial) -> Trial:
-        """The trial with its score and cost under the present definition, if that can be read."""
+        """The trial with its score and cost under the current definition, if that can be read."""
         try:
             definition = read_definition(self._record)
         except DefinitionError:
@@ -165,7 +165,7 @@ class Sender:
         return judged(trial, definition.protein.metric, definition.cost_metric)
 
     def _version(self, trial: Trial) -> str:
-        """A text that changes with all that is sent of the trial."""
+        """A text that changes if anything that is sent of the trial changes."""
         text, shown = records.encode_trial(trial), self._judged(trial)
         return text if shown is trial else f"{text} {shown.score} {shown.cost}"
 
@@ -179,7 +179,7 @@ class Sender:
                 require_written_by(read_state(self._store, self._request.sweep), trial, policy)
                 run.log_policy(policy, f"{self._record.name}-policy", metadata)
                 self._note(records.BEST, str(trial.number))
-            except Exception as error:  # the trial counts more than its policy, which is where it was
+            except Exception as error:  # the trial matters more than its policy, which is kept locally
                 what = f"the policy of trial {trial.number}"
                 say(self._events, event="refused", what=what, reason=records.explain(error))
         run.end(shown, text)
@@ -188,7 +188,7 @@ class Sender:
         say(self._events, event="sent", number=trial.number, url=self._project.url)
 
     def _send_best_policy(self) -> None:
-        """Log the policy of the best trial as an artefact of its run, unless that is the one logged last."""
+        """Log the policy of the best trial as an artefact of its run, unless it was the last one logged."""
         if not self._request.config.log_policy:
             return
         try:
@@ -215,7 +215,7 @@ class Sender:
 def pull(request: Request, store: Store, project: Any, events: TextIO) -> None:
     """Read the newest sweep of that name from W&B into the store: all trials that ended, under their numbers.
 
-    A trial that had not ended is tried again, with the hyperparameters that it had, if a later one ended before it.
+    A trial that had not ended is tried again with the same hyperparameters, if a trial with a higher number had ended.
     """
     found = project.sweeps(request.sweep)
     if not found:
@@ -258,7 +258,7 @@ def _waiting(project: Any, record: SweepRecord, number: int, trial: Trial | None
 
 
 def say(events: TextIO, **event: Any) -> None:
-    with suppress(BrokenPipeError):  # a killed driver does not read
+    with suppress(BrokenPipeError):  # the driver may have been killed
         events.write(json.dumps(event) + "\n")
         events.flush()
 
@@ -271,18 +271,18 @@ def main() -> None:
     request = Request.model_validate_json(line)
     _redirect(Path(request.folder) / "wandb.log")
     closed = threading.Event()
-    when_parent_ends(commands.read, closed.set)  # but what is left is sent
+    when_parent_ends(commands.read, closed.set)  # but the remaining items are sent
     status = 1
     try:
         with tempfile.TemporaryDirectory(prefix="metta-wandb-", ignore_cleanup_errors=True) as scratch:
-            tempfile.tempdir = scratch  # where wandb.Api makes a folder for each run that it sees
+            tempfile.tempdir = scratch  # wandb.Api creates a folder there for each run that it reads
             _do(request, events, Path(request.folder if request.offline else scratch), closed)
         status = 0
     except Exception as error:
         traceback.print_exc()
         say(events, event="failed", reason=records.explain(error))
     finally:
-        os._exit(status)  # otherwise the client would wait until it has sent everything
+        os._exit(status)  # because the client would wait until it has sent everything
 
 
 def _do(request: Request, events: TextIO, folder: Path, closed: threading.Event) -> None:
@@ -298,7 +298,7 @@ def _do(request: Request, events: TextIO, folder: Path, closed: threading.Event)
 
 
 def _redirect(log: Path) -> None:
-    """Keep the client, and the process that it starts, away from terminal and pipes."""
+    """Redirect the output of the client, and of the process that it starts, to a log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     for source, flags, target in ((os.devnull, os.O_RDONLY, 0), (log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 1)):
         opened = os.open(source, flags, 0o600)

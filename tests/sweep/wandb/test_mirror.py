@@ -125,10 +125,10 @@ def test_w_and_b_may_go_away_in_the_middle_and_stay_away(
         server.stop()
         run_trial(1)
         run_trial(2)
-    away = [notice for notice in notices if "cannot be reached" in notice]
+    away = [notice for notice in notices if "is unreachable" in notice]
     assert len(away) == 1
     assert all("\n" not in notice for notice in notices)
-    assert notices[-1] == "2 trials are not on Weights & Biases yet; send them with: metta-sweep sync arena"
+    assert notices[-1] == "2 trials are not in Weights & Biases yet; send them with: metta-sweep sync arena"
     server.start()
     assert sync(store_url, "arena", config, notices.append, PATIENCE) == 2
     assert unsent(store, "arena", destination(config)) == 0
@@ -150,7 +150,7 @@ def test_trials_do_not_wait_for_w_and_b(
         server.fault = None
         wait_for(lambda: len(store.mirrored("arena", destination(config).mirror)) == 6)
     assert len(runs(server, config)) == 5
-    assert "cannot be reached" in notices[0]
+    assert "is unreachable" in notices[0]
     assert "answers again" in notices[-1]
 
 
@@ -169,7 +169,7 @@ def test_a_sender_that_is_killed_is_replaced(
         wait_for(lambda: len(store.mirrored("arena", destination(config).mirror)) == 3)
     assert len(runs(server, config)) == 2
     assert all(len(run.history) == 3 for run in runs(server, config))
-    assert "its process ended" in next(notice for notice in notices if "cannot be reached" in notice)
+    assert "its process ended" in next(notice for notice in notices if "is unreachable" in notice)
 
 
 def test_a_sender_outlives_a_driver_that_is_killed(
@@ -262,7 +262,7 @@ def test_the_key_is_nowhere(
     """Not in files, messages or the store, also when the server refuses it."""
     run_trial(0)
     server.fault = lambda request: 401 if request.kind == "file_stream" else None
-    with pytest.raises(WandbError, match="1 trials are still to be sent") as refused:
+    with pytest.raises(WandbError, match="1 trials are not sent yet") as refused:
         sync(store_url, "arena", config, notices.append, 1.0)
     server.fault = lambda request: 401
     with pytest.raises(WandbError, match="401") as unknown:

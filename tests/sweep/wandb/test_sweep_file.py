@@ -81,7 +81,7 @@ def test_parameters(value: Any, expected: Any) -> None:
     ("change", "why"),
     [
         ({"method": "gird"}, "method 'gird' is not supported; did you mean 'grid'"),
-        ({"method": "grid"}, "parameters.lr: a grid needs values .*; write values: .*, or distribution: q_uniform"),
+        ({"method": "grid"}, "parameters.lr: a grid needs countable values.*; write .*, or distribution: q_uniform"),
         ({"early_terminate": {"type": "envelope"}}, "expected {type: hyperband, min_iter: 3}"),
         ({"early_terminate": {"type": "hyperband"}}, "give min_iter, as in min_iter: 3"),
         ({"early_terminate": {"type": "hyperband", "max_iter": 9}}, "max_iter needs s"),
@@ -225,12 +225,12 @@ def test_early_terminate_becomes_our_successive_halving(
 @pytest.mark.parametrize(
     ("change", "remark"),
     [
-        ({"job": "a/b/c:latest", "scheduler": {"engine": "optuna"}, "method": "custom"}, "job, scheduler: passed over"),
-        ({"metric": {"name": "loss", "impute": "latest"}}, "metric.impute: passed over"),
+        ({"job": "a/b/c:latest", "scheduler": {"engine": "optuna"}, "method": "custom"}, "job, scheduler: ignored"),
+        ({"metric": {"name": "loss", "impute": "latest"}}, "metric.impute: ignored"),
         ({"parameters": {"lr": {"distribution": "log_uniform", "min": 1e-4, "max": 0.1}}}, "log_uniform_values"),
         ({"parameters": {"n": {"distribution": "log_uniform", "min": 16, "max": 64}}}, "log_uniform_values"),
-        ({"early_terminate": {"type": "hyperband", "min_iter": 3, "s": 2}}, "early_terminate.s: passed over"),
-        ({"sweeping": 1}, "'sweeping' is no key of W&B's"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 3, "s": 2}}, "early_terminate.s: ignored"),
+        ({"sweeping": 1}, "'sweeping' is not a key of W&B's"),
         ({"name": "\u0101" * 150}, "a name of 150 characters is too long; the sweep is"),
         ({"name": "Long, " * 30}, "a name of 180 characters is too long; the sweep is Long-Long-"),
     ],

@@ -64,7 +64,7 @@ def test_training_goes_on_where_w_and_b_is_away(server: WandbServer, config: Wan
         log.report(Progress(100, 200, 1.0, {"reward": 0.5}))
         log.end(RESULT)
     assert len(list((data_dir() / "wandb").glob("offline-run-*"))) == 1
-    assert "cannot be reached" in notices[0]
+    assert "is unreachable" in notices[0]
     assert "wandb sync" in notices[1]
 
 
