@@ -137,7 +137,7 @@ def test_a_sweep_ends_at_its_target_and_says_so_in_its_last_line(
 
 def test_what_a_grid_cannot_be_is_refused_before_anything_runs() -> None:
     continuous = {"x": ParameterConfig(min=0, max=1, distribution="uniform")}
-    with pytest.raises(UserError, match="x: a grid needs values that can be counted"):
+    with pytest.raises(UserError, match="x: a grid needs countable values"):
         function_sweep(lambda config, trial: 0.0, continuous, "m", method="grid").definition()
     protein = ProteinConfig(metric="m", method="grid", parameters={"x": GRID})
     with pytest.raises(ValueError, match="a grid has each point once"):

@@ -1,1 +1,1 @@
-"""Protein in other people's tools, and their search spaces in ours. Each module needs its own tool's package."""
+"""Protein in other tools, and search spaces of other tools here. Each module needs the package of its tool."""

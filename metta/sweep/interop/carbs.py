@@ -15,15 +15,15 @@ from metta.sweep.distributions import Distribution
 from metta.sweep.protein_config import ParameterConfig
 
 REACH = 2.0
-"""Where CARBS has no bound, ours is this many of its scales away from the search centre."""
+"""If CARBS has no bound, ours is this many of its scales away from the search centre."""
 SEARCH_RADIUS = 0.3
-"""Width of the search round a good trial in CARBS, in its scales (its `initial_search_radius`)."""
+"""Width of the search around a good trial in CARBS, in its scales (its `initial_search_radius`)."""
 
 log = logging.getLogger(__name__)
 
 
 class _Kind(NamedTuple):
-    """What a space of CARBS is here, and the scale that its own steps are equal on."""
+    """The equivalent here of a CARBS space, and the scale on which its steps are equal."""
 
     distribution: Distribution
     whole: Distribution | None
@@ -46,17 +46,17 @@ _KINDS = {
 def from_carbs(params: Iterable[Any]) -> dict[str, ParameterConfig]:
     """Convert CARBS's `Param`s to the `parameters` of a `ProteinConfig`.
 
-    CARBS need not be installed: what counts are the attributes `name`, `search_center` and `space`, and of the space
+    CARBS need not be installed: only the attributes `name`, `search_center` and `space` are used, and of the space
     the name of its class (`LinearSpace`, `LogSpace`, `LogitSpace`) and `min`, `max`, `scale`, `is_integer`, `base`.
 
-    A `rounding_factor` of whole numbers is the `step` here: multiples of it are suggested, and nothing between them.
-    CARBS passes it over where numbers are not whole, and so is it here.
+    A `rounding_factor` of whole numbers becomes the `step` here: only multiples of it are suggested. For numbers that
+    are not whole it is ignored, as in CARBS.
 
-    CARBS searches without bounds where none are given. Protein has bounds; a missing one is put two scales away from
-    the search centre, and the log says where.
+    CARBS can search without bounds. Protein needs bounds; a missing one is set two scales away from the search centre,
+    and the log gives its value.
 
     Raises:
-        UserError: a space that Protein cannot search, by the name of its parameter.
+        UserError: Protein cannot search a space; the message names its parameter.
 
     Example:
         >>> from types import SimpleNamespace as Param
@@ -106,7 +106,7 @@ def _bounds(name: str, kind: _Kind, space: Any, centre: float, base: float) -> t
     try:
         middle = kind.warp(centre, base)
     except (ValueError, ZeroDivisionError):
-        raise UserError(f"{name}: the search centre {centre} has no place in a {type(space).__name__}") from None
+        raise UserError(f"{name}: the search centre {centre} is outside a {type(space).__name__}") from None
     reach = REACH * space.scale
     low, high = float(space.min), float(space.max)
     for bound, free in ((low, -math.inf), (high, math.inf)):
@@ -124,7 +124,7 @@ def _bounds(name: str, kind: _Kind, space: Any, centre: float, base: float) -> t
 
 
 def _is_bound(kind: _Kind, value: float) -> bool:
-    """Whether it is a bound on the scale: 0 is none on a log scale, and 0 and 1 are none on a logit scale."""
+    """Whether a value is a bound: 0 is not one on a log scale, and 0 and 1 are not on a logit scale."""
     if kind.distribution == "log_normal":
         return 0 < value < math.inf
     return 0 < value < 1 if kind.distribution == "logit_normal" else math.isfinite(value)

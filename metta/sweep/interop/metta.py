@@ -1,6 +1,6 @@
-"""Sweeps of Metta AI's repository: its presets, its parameters, and what its `make_sweep` is given.
+"""Sweeps of Metta AI's repository: its presets, its parameters, and the arguments of its `make_sweep`.
 
-Scripts there name parameters where its trainer has them. Those that the trainer here has elsewhere are renamed.
+Its scripts use the parameter paths of its trainer. Paths that differ in the trainer here are renamed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RENAMED = {
     "trainer.advantage.gae_lambda": "trainer.ppo.gae_lambda",
     "trainer.advantage.gamma": "trainer.ppo.gamma",
 }
-"""Hyperparameters of its trainer by the paths that they have in the trainer here."""
+"""The hyperparameters of its trainer, with their paths in the trainer here."""
 
 
 class Distribution(StrEnum):
@@ -87,13 +87,13 @@ SP = SweepParameters
 def from_metta(search_space: Space | Iterable[Space]) -> dict[str, ParameterConfig | Any]:
     """Convert a search space: a mapping of dotted paths, or a list of such mappings as its presets are.
 
-    Its package need not be installed. A range is what has `min`, `max` and `distribution`, as attributes or keys; a
-    choice is what has `choices`, or a list as in its `grid_search`; any other mapping holds nested parameters, and
-    anything else is a fixed value. A logit scale has no place for 0 and 1, so bounds there are moved inside by a
-    millionth, as it does itself.
+    Its package need not be installed. A value with `min`, `max` and `distribution`, as attributes or keys, is a range;
+    a value with `choices`, or a list as in its `grid_search`, is a choice; any other mapping holds nested parameters,
+    and anything else is a fixed value. A logit scale excludes 0 and 1, so these bounds are moved inside by a millionth,
+    as in its own code.
 
     Raises:
-        UserError: a range that cannot be searched, or a parameter that is there twice.
+        UserError: a range cannot be searched, or a parameter appears twice.
 
     Example:
         >>> from_metta([SP.LEARNING_RATE, {"trainer.gamma": {"min": 0.9, "max": 1, "distribution": "logit_normal"}}])[
@@ -125,24 +125,24 @@ def make_sweep(
     goal: Literal["maximize", "minimize"] = "maximize",
     method: Method = "bayes",
 ) -> dict[str, Any]:
-    """What a `SweepTool` is made with, from what Metta's `make_sweep` is given: ``SweepTool(**make_sweep(...))``.
+    """The arguments of a `SweepTool`, from those of Metta's `make_sweep`: ``SweepTool(**make_sweep(...))``.
 
     Args:
-        name: of the sweep.
+        name: the sweep's name.
         recipe: a module, such as ``"experiments.arena"``.
-        train_entrypoint: its function that makes a training Tool for a run's name.
+        train_entrypoint: its function that creates a training Tool for a run's name.
         eval_entrypoint: its function, without arguments, that returns the simulations that a trial is evaluated on, or
-            a Tool that has them; "" for those of the training Tool.
+            a Tool with them; "" for those of the training Tool.
         metric_key: the metric. ``evaluator/eval_arena/score`` is ``arena`` here.
         search_space: see `from_metta`.
-        cost_key: the metric that is a trial's cost; the seconds of training if left out.
-        max_trials: trials in all.
-        num_parallel_trials: trials at once.
+        cost_key: the metric that is a trial's cost; by default the seconds of training.
+        max_trials: the number of trials.
+        num_parallel_trials: the number of concurrent trials.
         goal: whether a larger or a smaller metric is better.
         method: how hyperparameters are chosen; see `ProteinConfig`.
 
     Raises:
-        UserError: no such module or function, or a search space that cannot be searched.
+        UserError: the module or function does not exist, or the search space cannot be searched.
     """
     protein = ProteinConfig(metric=metric_key, goal=goal, method=method, parameters=from_metta(search_space))
     return {
@@ -167,16 +167,16 @@ def grid_search(
     num_parallel_trials: int = 1,
     goal: Literal["maximize", "minimize"] = "maximize",
 ) -> dict[str, Any]:
-    """What a `SweepTool` is made with that tries each combination of choices once, the last choice changing fastest.
+    """The arguments of a `SweepTool` that tries each combination of choices once. The last choice changes fastest.
 
     Args:
         objective: the metric.
         parameters: lists of choices, by nested or dotted names; a range needs countable values.
-        max_trials: how many points of the grid are tried at most.
+        max_trials: the maximum number of points of the grid that are tried.
         name, recipe, train_entrypoint, eval_entrypoint, num_parallel_trials, goal: see `make_sweep`.
 
     Raises:
-        UserError: as `make_sweep`. That a range is continuous is said when the sweep is defined.
+        UserError: as `make_sweep`. A continuous range is refused when the sweep is defined.
     """
     return make_sweep(
         name,

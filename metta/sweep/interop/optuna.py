@@ -47,37 +47,35 @@ log = logging.getLogger(__name__)
 class ProteinSampler(BaseSampler):
     """Samples with Protein, the cost-aware optimiser, for studies of one objective.
 
-    It holds nothing but the study's own trials: what it suggested is kept with each trial as a system attribute. So a
-    study can be loaded and gone on with anywhere, and processes and threads that share one know of each other's
-    running trials.
+    Its only state is the study: each suggestion is stored with its trial as a system attribute. So a study can be
+    loaded and continued anywhere, and processes and threads that share one see each other's running trials.
 
-    Parameters that every finished trial has, with the same range, are searched together. Any other (a conditional
-    one, one whose range changes, and all of the very first trial) is searched by itself, by a Protein of that one
-    parameter. While some
-    combination of values is untried, no two trials get the same one.
+    Parameters that every finished trial has, with the same range, are searched together. Every other parameter (a
+    conditional one, one whose range changes, and all of the first trial) is searched separately, by a Protein of that
+    one parameter. As long as a combination of values is untried, no two trials get the same one.
 
-    A pruned trial is neither a failure nor a score of a whole run. Once there is one that reported, whoever pruned it,
-    the sampler learns from learning curves: from where a trial was pruned, and from how far such values told the end of
-    those that completed. A trial is a failure if it failed, if it was pruned before it reported anything, or if it
-    violates a constraint.
+    A pruned trial is neither a failure nor a score of a whole run. After the first pruned trial that reported, with any
+    pruner, the sampler learns from learning curves: from the value at which a trial was pruned, and from how well such
+    values predicted the end of those that completed. A trial is a failure if it failed, if it was pruned before it
+    reported anything, or if it violates a constraint.
 
     Args:
-        seed: of all random draws; drawn once if left out.
-        cost: what a trial costs: "duration" in seconds, or the name of a user attribute that every completed trial
+        seed: seed of all random draws; by default drawn once.
+        cost: the cost of a trial: "duration" in seconds, or the name of a user attribute that every completed trial
             sets to a number of at least 0.
-        max_cost: what all trials together may cost. With it, the first trials are cheap ones, and the last look for
-            the best value that what is left can pay for. Without it, cost does not matter.
+        max_cost: the budget for all trials together. With it, the first trials are cheap ones, and the last ones look
+            for the best value that the remaining budget allows. Without it, cost does not matter.
         settings: how to search.
-        num_trials: how many trials there will be at most, where that is known. Without `max_cost`, `ProteinPruner` then
-            prunes fewer, because what is saved is not spent on more trials.
-        margin: the share of a range of real numbers, on its scale, that is kept free at either end. Programs often take
-            the ends of a range for exclusive. With 0, values may lie exactly on them. Whole numbers, and numbers with a
-            step, are not concerned.
-        constraints_func: answers for a trial with numbers that are at most 0 where the trial meets its constraints, as
-            in Optuna's samplers. Constraints that the objective itself sets count as well.
+        num_trials: the maximum number of trials, if known. Without `max_cost`, `ProteinPruner` then prunes fewer,
+            because the savings are not spent on more trials.
+        margin: the share of a range of real numbers, on its scale, that is not searched at either end, because programs
+            often treat the ends as exclusive. With 0, values may be exactly at the ends. It does not apply to whole
+            numbers, or to numbers with a step.
+        constraints_func: returns numbers for a trial, which are at most 0 if the trial meets its constraints, as in
+            Optuna's samplers. Constraints that the objective itself sets apply as well.
 
     Raises:
-        UserError: a margin that is not at least 0 and below a half.
+        UserError: the margin is not at least 0 and below a half.
 
     Example:
         >>> import optuna
@@ -141,7 +139,7 @@ class ProteinSampler(BaseSampler):
         self._raise_error_if_multi_objective(study)
         with self._lock:
             self._say_why_alone(study, param_name, param_distribution)
-            # Else all parameters' first values would be spread over the same diagonal
+            # Otherwise the first values of all parameters would lie on one diagonal
             seed = (self._seed + zlib.crc32(param_name.encode())) % 2**32
             params, _ = self._suggest(study, trial, {param_name: param_distribution}, seed)
             trials = study.get_trials(deepcopy=False)
@@ -153,9 +151,9 @@ class ProteinSampler(BaseSampler):
             _process_constraints_after_trial(self._constraints_func, study, trial, state)
 
     def prunes(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether `ProteinPruner` prunes a running trial. What is decided at a rung is kept with the trial.
+        """Whether `ProteinPruner` prunes a running trial.
 
-        So each rung is decided once, and whoever asks again is given the same answer.
+        The decision at a rung is stored with the trial, so each rung is decided once, and later calls return the same.
         """
         self._raise_error_if_multi_objective(study)
         decisions = trial.system_attrs.get(DECISIONS_ATTRIBUTE, [])
@@ -180,7 +178,7 @@ class ProteinSampler(BaseSampler):
         return self._protein_for(study, space, seed).suggest(trial.number)
 
     def _protein_for(self, study: Study, space: Mapping[str, BaseDistribution], seed: int) -> StudyProtein:
-        """Protein over these parameters, with all trials of the study as they now are."""
+        """Protein over these parameters, with all trials of the study in their current state."""
         trials, pruner = study.get_trials(deepcopy=False), study.pruner
         watching = _watching(trials, pruner if isinstance(pruner, ProteinPruner) else None)
         key = repr((space, watching))
@@ -212,7 +210,7 @@ class ProteinSampler(BaseSampler):
         return StudyProtein(parameters, protein, watching, lambda trial: cost_of(trial, self._cost))
 
     def _remember(self, study: Study) -> _Memory:
-        """What is known of this study; a sampler may go from one study to another."""
+        """The cache for this study; a sampler may be used with several studies."""
         memory = self._memory
         if memory is None or memory.storage is not study._storage or memory.study_id != study._study_id:
             memory = self._memory = _Memory(study._storage, study._study_id)
@@ -225,7 +223,7 @@ class ProteinSampler(BaseSampler):
         if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
             memory.said.add(name)
             log.warning(
-                "parameter %r is searched by itself: not every finished trial of study %r has it with the same range",
+                "parameter %r is searched separately: not every finished trial of study %r has it with the same range",
                 name,
                 study.study_name,
             )
@@ -235,16 +233,16 @@ class ProteinPruner(BasePruner):
     """Prunes the trials of a study that `ProteinSampler` samples, with the same model.
 
     Trials are compared at shares of a whole run, with the rules of `metta.sweep.protein.stopping`. "protein" learns how
-    well an early value tells the end, and keeps the more of the trials the less it tells. Nothing is pruned before a
-    first trial has completed.
+    well an early value predicts the end, and the worse it predicts, the fewer trials it prunes. Nothing is pruned
+    before a trial has completed.
 
     Args:
         rule: "protein", "asha", "hyperband" or "median".
         min_share: no trial is pruned before this share of a whole run.
-        total_steps: how many steps a whole run reports; those of the longest completed trial if left out.
+        total_steps: how many steps a whole run reports; by default those of the longest completed trial.
 
     Raises:
-        UserError: another rule, or a number that is out of range.
+        UserError: the rule is unknown, or a number is out of range.
 
     Example:
         >>> import optuna
@@ -266,7 +264,7 @@ class ProteinPruner(BasePruner):
         if rule not in rules:
             raise UserError(f"rule: {rule!r} is not supported; {nearest(rule, rules)}")
         if not 0 < min_share < 1:
-            raise UserError(f"min_share must lie between 0 and 1, not {min_share}")
+            raise UserError(f"min_share must be between 0 and 1, not {min_share}")
         if total_steps is not None and total_steps < 1:
             raise UserError(f"total_steps must be at least 1, not {total_steps}")
         self.rule: Rule = rule
@@ -276,16 +274,16 @@ class ProteinPruner(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """
         Raises:
-            UserError: the study has another sampler.
+            UserError: the study has a different sampler.
         """
         if not isinstance(study.sampler, ProteinSampler):
             found = type(study.sampler).__name__
-            raise UserError(f"ProteinPruner asks the study's sampler: it must be a ProteinSampler, not {found}")
+            raise UserError(f"ProteinPruner needs a ProteinSampler as the study's sampler, not {found}")
         return study.sampler.prunes(study, trial)
 
 
 def _watching(trials: Sequence[FrozenTrial], pruner: ProteinPruner | None) -> Watching:
-    """How the curves of a study are looked at: not at all before one shows what is pruned, or could be."""
+    """How the curves of a study are used: not at all until a trial was pruned or a pruner could prune one."""
     reported = [trial for trial in trials if trial.state.is_finished() and trial.intermediate_values]
     if not any(pruner or trial.state is TrialState.PRUNED for trial in reported):
         return Watching()
@@ -296,12 +294,12 @@ def _watching(trials: Sequence[FrozenTrial], pruner: ProteinPruner | None) -> Wa
 
 @dataclass
 class _Memory:
-    """What a sampler need not read again of a study.
+    """A sampler's cache for a study.
 
     Attributes:
         space: the parameters that every finished trial has.
-        proteins: by search space and how curves are looked at, those used last.
-        said: parameters that the log has mentioned.
+        proteins: the last used ones, by search space and use of curves.
+        said: parameters that were mentioned in the log.
     """
 
     storage: BaseStorage

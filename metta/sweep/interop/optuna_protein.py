@@ -1,4 +1,4 @@
-"""Protein over parameters of an Optuna study: its distributions and trials as Protein takes them."""
+"""Protein over parameters of an Optuna study: converts its distributions and trials for Protein."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from metta.sweep.protein.types import Decision, Rule
 from metta.sweep.protein_config import ParameterConfig
 
 SUGGESTION_ATTRIBUTE = "protein"
-"""System attribute of a trial: what Protein suggested and said of it."""
+"""System attribute of a trial: Protein's suggestion and the information with it."""
 DECISIONS_ATTRIBUTE = "protein:decisions"
-"""System attribute of a trial: what Protein decided when it was asked whether the trial goes on."""
+"""System attribute of a trial: Protein's decisions whether the trial continues."""
 DURATION = "duration"
 MIN_SHARE = 0.04
 
@@ -33,12 +33,12 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Watching:
-    """How the learning curves of a study are looked at.
+    """How the learning curves of a study are used.
 
     Attributes:
-        rule: by which trials are stopped; "off" where nothing is learnt from curves.
+        rule: the rule that stops trials; "off" if nothing is learnt from curves.
         min_share: no trial is stopped before this share of a whole run.
-        total: steps of a whole run; None where nobody knows.
+        total: steps of a whole run; None if unknown.
     """
 
     rule: Rule = "off"
@@ -47,13 +47,13 @@ class Watching:
 
 
 def cost_of(trial: FrozenTrial, cost: str = DURATION) -> float | None:
-    """What a finished trial cost: its duration in seconds, or the user attribute of that name.
+    """The cost of a finished trial: its duration in seconds, or the user attribute of that name.
 
     Returns:
         None for a trial that did not complete and has no cost.
 
     Raises:
-        UserError: a completed trial without a cost, or a cost that is not a number of at least 0.
+        UserError: a completed trial has no cost, or a cost is not a number of at least 0.
     """
     if cost == DURATION:
         value = None if trial.duration is None else trial.duration.total_seconds()
@@ -64,15 +64,15 @@ def cost_of(trial: FrozenTrial, cost: str = DURATION) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         found = "has none" if value is None else f"has {value!r}"
         where = "a duration" if cost == DURATION else f"the user attribute {cost!r}, a number of at least 0"
-        raise UserError(f"trial {trial.number} costs {where}, but it {found}")
+        raise UserError(f"the cost of trial {trial.number} is {where}, but it {found}")
     return float(value)
 
 
 def curve_of(trial: FrozenTrial, cost: float | None = None) -> list[Point]:
-    """What a trial reported, without values that are not finite.
+    """The values that a trial reported, without those that are not finite.
 
-    Steps that begin at 0 are counted from 1, because a trial that reports has done something. Optuna does not keep what
-    a trial had cost when it reported, so its cost is shared out evenly over its steps.
+    Steps that begin at 0 are counted from 1, because a trial that reports has done some work. Optuna does not store the
+    cost of a trial at each report, so the cost is divided evenly among its steps.
     """
     reported = sorted(trial.intermediate_values.items())
     offset = 1 if reported and reported[0][0] == 0 else 0
@@ -82,19 +82,19 @@ def curve_of(trial: FrozenTrial, cost: float | None = None) -> list[Point]:
 
 
 def whole_run(trials: Iterable[FrozenTrial]) -> float | None:
-    """Steps of a whole run: those of the longest completed trial; None where none has reported."""
+    """Steps of a whole run: those of the longest completed trial; None if none has reported."""
     curves = (curve_of(trial) for trial in trials if trial.state is TrialState.COMPLETE)
     return max((curve[-1][0] for curve in curves if curve), default=None)
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of Optuna as one of Protein.
+    """An Optuna parameter converted to one of Protein.
 
     Attributes:
-        key: its name there; Optuna's own may hold dots.
-        distribution: of Optuna.
-        config: a category is its index, and a number with a step counts the steps above the lowest.
+        key: its name in Protein; Optuna's name may contain dots.
+        distribution: Optuna's distribution.
+        config: a category is represented by its index, and a number with a step by the number of steps above `low`.
     """
 
     key: str
@@ -125,7 +125,7 @@ class Parameter:
         return cls(key, distribution, config)
 
     def to_protein(self, value: Any) -> Any:
-        """Raises ValueError for what is not one of the choices."""
+        """Raises ValueError for a value that is not one of the choices."""
         match self.distribution:
             case CategoricalDistribution():
                 return int(self.distribution.to_internal_repr(value))
@@ -141,14 +141,14 @@ class Parameter:
 
 
 def _step(distribution: IntDistribution | FloatDistribution) -> float | None:
-    """The step that values are counted in, or None where Protein has the values themselves."""
+    """The step in which values are counted, or None if Protein uses the values themselves."""
     if isinstance(distribution, IntDistribution) and distribution.step == 1:
         return None
     return distribution.step
 
 
 def _inside(distribution: FloatDistribution, margin: float) -> tuple[float, float]:
-    """The ends of what is searched: within the range, if it is wide enough for that."""
+    """The bounds of the search: inside the range by the margin, if it is wide enough."""
     low, high = distribution.low, distribution.high
     if distribution.log:
         factor = (high / low) ** margin
@@ -159,13 +159,13 @@ def _inside(distribution: FloatDistribution, margin: float) -> tuple[float, floa
 
 
 class StudyProtein:
-    """Protein over some parameters of a study, which is given each trial under its own number.
+    """Protein over some parameters of a study. It gets each trial under its own number.
 
     Args:
-        parameters: by Optuna's name.
-        protein: searches them by their keys, and knows nothing yet.
-        watching: how it looks at learning curves.
-        cost: what a finished trial cost.
+        parameters: the parameters, by Optuna's name.
+        protein: a Protein without observations, which searches them by their keys.
+        watching: how it uses learning curves.
+        cost: returns the cost of a finished trial.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class StudyProtein:
         self._silent: list[int] = []
 
     def tell(self, trials: Iterable[FrozenTrial]) -> None:
-        """Give it all trials of the study as they now are, in the order of their numbers."""
+        """Update Protein with all trials of the study in their current state, in the order of their numbers."""
         self._silent = []
         for trial in trials:
             if trial.number in self._finished or trial.state is TrialState.WAITING:
@@ -199,10 +199,10 @@ class StudyProtein:
                 self._suggested(trial.number, params, info, curve_of(trial))
 
     def decide(self, trial: FrozenTrial, asked_at: float) -> Decision | None:
-        """Whether a running trial goes on; None where there is nothing to decide by.
+        """Whether a running trial continues; None if no decision is possible.
 
         Args:
-            asked_at: the step, from 1, at which it was decided before; 0 if it was not. Rungs up to there are past.
+            asked_at: the step, from 1, of the previous decision; 0 if there was none. Rungs up to there are past.
         """
         params, info = self._params(trial)
         curve = curve_of(trial)
@@ -214,8 +214,8 @@ class StudyProtein:
     def suggest(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Suggest for a trial, in Optuna's names and values.
 
-        An earlier trial that runs and has said nothing may be at this very point in another process. So what it
-        would be suggested is taken as said.
+        An earlier running trial without parameters may be at the same point in another process. So its probable
+        suggestion is treated as its parameters.
         """
         for silent in self._silent:
             if silent < number and silent not in self._outstanding:
@@ -255,7 +255,7 @@ class StudyProtein:
         )
 
     def _params(self, trial: FrozenTrial) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-        """The trial's parameters as Protein has them, None if it lacks one, and what was said of them."""
+        """The trial's parameters as Protein has them, None if it lacks one, and the information with them."""
         info = dict(trial.system_attrs.get(SUGGESTION_ATTRIBUTE, {}))
         suggested = info.pop("params", {})
         known = {**suggested, **trial.system_attrs.get("fixed_params", {}), **trial.params}
@@ -268,5 +268,5 @@ class StudyProtein:
 
 
 def _is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a trial meets its constraints, as Optuna counts: each must be at most 0."""
+    """Whether a trial meets its constraints in Optuna's form: each must be at most 0."""
     return all(value <= 0 for value in trial.constraints.values())

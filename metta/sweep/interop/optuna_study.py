@@ -1,4 +1,4 @@
-"""Sweeps made of Optuna's studies, and studies made of sweeps."""
+"""Converts Optuna's studies to sweeps, and sweeps to studies."""
 
 from __future__ import annotations
 
@@ -49,24 +49,24 @@ def import_study(
 ) -> list[int]:
     """Add a study's finished trials to a sweep, which learns from them and counts them among its own.
 
-    The sweep is made if the store has none of that name. What was imported before is passed over, so a study that
-    goes on can be imported again. So are trials that failed before they had all their parameters.
+    The sweep is created if the store has none of that name. Trials that were imported before are skipped, so a growing
+    study can be imported again. Trials that failed before they had all their parameters are skipped as well.
 
-    Intermediate values become learning curves of the metric that the sweep watches: its score, or what stands for it
-    while a trial trains. A pruned trial is pruned here too: it has no score, but a share of a whole run.
+    Intermediate values become learning curves of the metric that the sweep watches: its score, or the progress metric
+    that stands for it. A pruned trial is pruned here too: it has no score, but a share of a whole run.
 
     Args:
-        study: of one objective, in the direction of the sweep's goal.
+        study: a study with one objective, in the direction of the sweep's goal.
         sweep: any kind of sweep, before it is run.
-        cost: what a trial cost, in the unit of the sweep's cost metric: "duration" in seconds, or a user attribute.
-        names: dotted paths of the sweep by the study's parameter names, where these differ.
+        cost: the cost of a trial, in the unit of the sweep's cost metric: "duration" in seconds, or a user attribute.
+        names: dotted paths of the sweep by the study's parameter names, if these differ.
 
     Returns:
         The numbers of the trials in the sweep.
 
     Raises:
-        UserError: a study that does not fit the sweep, with the trial that does not; nothing has been added then.
-        SweepChangedError: the store has a sweep of that name that asks another question.
+        UserError: the study does not fit the sweep; the message names the first such trial, and nothing is added.
+        SweepChangedError: the store has a sweep of that name whose settings give scores another meaning.
     """
     definition = sweep.definition()
     _check_direction(study, definition)
@@ -81,7 +81,7 @@ def import_study(
 
 @dataclass(frozen=True)
 class _Imported:
-    """A trial of a study as the sweep gets it."""
+    """A trial of a study, converted for the sweep."""
 
     params: dict[str, Any]
     outcome: Outcome
@@ -94,7 +94,7 @@ def _check_direction(study: Study, definition: SweepDefinition) -> None:
     goal = "maximize" if study.direction is StudyDirection.MAXIMIZE else "minimize"
     if goal != definition.protein.goal:
         raise UserError(
-            f"study {study.study_name!r} is to {goal}, but the sweep is to {definition.protein.goal} "
+            f"study {study.study_name!r} must {goal}, but the sweep must {definition.protein.goal} "
             f"{definition.protein.metric}"
         )
 
@@ -126,7 +126,7 @@ def _outcome(study: Study, trial: FrozenTrial, definition: SweepDefinition, cost
     """How a trial ended.
 
     Args:
-        total: steps of a whole run, if any has shown them.
+        total: steps of a whole run, if known.
     """
     metric = definition.protein.metric
     score, state, error = trial.value, _STATES[trial.state], None
@@ -157,18 +157,18 @@ def _outcome(study: Study, trial: FrozenTrial, definition: SweepDefinition, cost
 
 
 def export_study(sweep: LoadedSweep, storage: str | BaseStorage | None = None, study_name: str | None = None) -> Study:
-    """Make an Optuna study of a sweep's ended trials, for Optuna's plots, importances and dashboard.
+    """Create an Optuna study from a sweep's ended trials, for Optuna's plots, importances and dashboard.
 
     Each trial has its learning curve as intermediate values, and `cost`, `attempts`, `number` (in the sweep), `error`,
     `stopped`, `share` and its metrics (as ``metrics.NAME``) as user attributes. The curve is that of the metric that
-    the sweep watches: its score, or what stands for it while a trial trains. A pruned trial is pruned there, and has no
-    value. Ranges are wide enough for all trials; powers of two
-    become whole numbers on a log scale, and choices that are lists or mappings become JSON text.
+    the sweep watches: its score, or the progress metric that stands for it. A pruned trial is pruned there, and has no
+    value. Ranges are wide enough for all trials; powers of two become whole numbers on a log scale, and choices that
+    are lists or mappings become JSON text.
 
     Args:
         sweep: as `load_sweep` loads it.
-        storage: Optuna's storage or the URL of one; left out, the study is in memory.
-        study_name: the sweep's name if left out.
+        storage: Optuna's storage or the URL of one; by default the study is in memory.
+        study_name: by default the sweep's name.
 
     Raises:
         UserError: the storage has a study of that name.
@@ -180,7 +180,7 @@ def export_study(sweep: LoadedSweep, storage: str | BaseStorage | None = None, s
     try:
         study = optuna.create_study(storage=storage, study_name=name, direction=definition.protein.goal)
     except optuna.exceptions.DuplicatedStudyError:
-        raise UserError(f"there is a study {name!r} already; give another study_name, or delete that one") from None
+        raise UserError(f"a study {name!r} already exists; give another study_name, or delete that study") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([definition.protein.metric])
@@ -197,7 +197,7 @@ def export_study(sweep: LoadedSweep, storage: str | BaseStorage | None = None, s
 
 
 def _distribution(config: ParameterConfig, values: Sequence[Any]) -> BaseDistribution:
-    """Optuna's distribution that holds the range and all values."""
+    """An Optuna distribution that contains the range and all values."""
     if config.distribution == "categorical":
         assert config.choices is not None
         return CategoricalDistribution(list(dict.fromkeys(map(_scalar, [*config.choices, *values]))))
@@ -245,5 +245,5 @@ def _frozen(trial: Trial, space: Mapping[str, BaseDistribution], curve: Sequence
 
 
 def _local(moment: datetime) -> datetime:
-    """Optuna's times are those of the local clock, without a zone."""
+    """Optuna's times are local times without a zone."""
     return moment.astimezone().replace(tzinfo=None)

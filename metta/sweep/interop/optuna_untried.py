@@ -1,7 +1,7 @@
-"""Which values of a parameter lead to a point that no trial of an Optuna study has, while others are left.
+"""Chooses values of a parameter so that no two trials of an Optuna study have the same point while others are untried.
 
-A sampler that is asked for one parameter at a time does not know what will be asked next. Other trials with the same
-values so far show it.
+Optuna asks a sampler for one parameter at a time, so the sampler does not know the next parameters. Other trials with
+the same values so far show them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial
 
 MAX_VALUES = 10_000
-"""A parameter with more values is taken as it comes: a repeat is improbable."""
+"""A parameter with more values is not checked, because a repeat is improbable."""
 
 Point = Mapping[str, float]
-"""Values by parameter, as Optuna's storages keep them."""
+"""Values by parameter, in the internal form of Optuna's storages."""
 
 
 def untried(
@@ -29,17 +29,17 @@ def untried(
     trials: Iterable[FrozenTrial],
     generator: random.Random,
 ) -> Any:
-    """The value, or one drawn in its place, if every point that it can lead to is that of another trial.
+    """The value, or a replacement if every point that it can lead to belongs to another trial.
 
     Args:
-        name, distribution: of the parameter that is drawn.
-        value: what is suggested for it.
-        trial: has the values that were drawn before.
-        trials: of the study, running ones among them.
-        generator: draws.
+        name, distribution: of the parameter that is sampled.
+        value: the suggested value.
+        trial: contains the values that were sampled before.
+        trials: the trials of the study, including running ones.
+        generator: draws the replacement.
 
     Returns:
-        The value itself where no other one leads to anything new.
+        The value itself if no other value leads to an untried point.
     """
     values = values_of(distribution)
     if values is None:
@@ -57,7 +57,7 @@ def untried(
 
 
 def values_of(distribution: BaseDistribution) -> list[float] | None:
-    """All values of a parameter, as Optuna's storages keep them; None where they are too many or not countable."""
+    """All values of a parameter, in the form of Optuna's storages; None if they are too many or not countable."""
     match distribution:
         case CategoricalDistribution(choices=choices):
             return [float(index) for index in range(len(choices))]
@@ -68,7 +68,7 @@ def values_of(distribution: BaseDistribution) -> list[float] | None:
 
 
 def _used_up(point: Point, alike: Iterable[tuple[Point, Mapping[str, BaseDistribution]]]) -> bool:
-    """Whether every point that begins like this one is that of a trial, as far as those trials show what follows."""
+    """Whether every point that begins like this one belongs to a trial, as far as those trials show the rest."""
     rests: dict[frozenset[str], set[frozenset[tuple[str, float]]]] = {}
     sizes: dict[str, float] = {}
     for other, distributions in alike:

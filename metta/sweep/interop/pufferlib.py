@@ -17,7 +17,7 @@ from metta.common.errors import UserError, nearest
 from metta.sweep.interop.ranges import mended_range
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig, ProteinSettings
 
-_PASSED_OVER = {
+_IGNORED = {
     "downsample": "every result that a trial reports is a point of its learning curve",
     "early_stop_quantile": "give the sweep early_stopping='protein' or 'median'",
     "gpus": "give the sweep num_workers",
@@ -33,7 +33,7 @@ _PASSED_OVER = {
     "prune_pareto": "within max_cost, trials cost what the rest of the budget allows",
     "use_gpu": "the optimiser takes milliseconds without",
 }
-"""Settings of PufferLib that say nothing of the search space, and what takes their place."""
+"""Settings of PufferLib that are not part of the search space, and their replacements."""
 _READ = ("method", "metric", "goal", "max_suggestion_cost", "sweep_only")
 _OF_WANDB = {"log_uniform_values": "log_normal"}
 _WHOLE = {"uniform": "int_uniform", "log_normal": "int_log_normal"}
@@ -48,7 +48,7 @@ def read_pufferlib(*paths: Path | str, whole: Collection[str] = ()) -> ProteinCo
     `max_suggestion_cost`.
 
     Raises:
-        UserError: a file that cannot be read, or a space that cannot be searched.
+        UserError: a file cannot be read, or a space cannot be searched.
     """
     sweep: dict[str, Any] = {}
     for path in paths:
@@ -59,7 +59,7 @@ def read_pufferlib(*paths: Path | str, whole: Collection[str] = ()) -> ProteinCo
 
 
 def _read_file(path: Path | str, sweep: dict[str, Any]) -> None:
-    """Put the sections of a file into the nested mapping that earlier files made. A section replaces a plain value."""
+    """Merge the sections of a file into the nested mapping of earlier files. A section replaces a plain value."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
         with open(path, encoding="utf-8") as file:
@@ -86,34 +86,34 @@ def from_pufferlib(sweep: Mapping[str, Any], whole: Collection[str] = ()) -> Pro
     """Convert a sweep configuration of PufferLib: its `sweep` mapping, with spaces nested in it.
 
     A `scale` there is half the width of a step on a range of 2, and here a share of the range, so it is halved; "auto"
-    stays "auto", and "time" is a factor of two in either direction. Where `mean` is left out, the middle is the centre;
-    one that lies outside by rounding is the bound. `metric` may be a mapping with `name` and `goal`. Spaces of W&B's
-    form, below `parameters`, are read as well. The log names what is passed over.
+    stays "auto", and "time" is a factor of two in either direction. Without a `mean`, the middle is the centre; a mean
+    that is outside because of rounding is set to the bound. `metric` may be a mapping with `name` and `goal`. Spaces in
+    W&B's form, under `parameters`, are read as well. The log names ignored settings.
 
     Args:
         sweep: as PufferLib reads it from its ini files.
         whole: dotted paths of parameters that take whole numbers; PufferLib rounds them in the training code.
 
     Raises:
-        UserError: what Protein cannot do, by name.
+        UserError: a setting that Protein does not support; the message names it.
     """
     method = str(sweep.get("method", "Protein"))
     if method.lower() != "protein":
         raise UserError(f"sweep.method: {method!r} is not supported; supported: Protein")
     only = [name.strip() for name in str(sweep.get("sweep_only", "")).split(",") if name.strip()]
     spaces: dict[str, ParameterConfig] = {}
-    passed_over = []
+    ignored = []
     for name, value in sweep.items():
         if name == "metric":
             continue
         if isinstance(value, Mapping):
             spaces |= _spaces(value, name, set(whole), only)
-        elif name in _PASSED_OVER:
-            passed_over.append(f"{name} ({_PASSED_OVER[name]})")
+        elif name in _IGNORED:
+            ignored.append(f"{name} ({_IGNORED[name]})")
         elif name not in _READ:
-            raise UserError(f"sweep.{name}: unknown; {nearest(name, [*_PASSED_OVER, *_READ])}")
-    if passed_over:
-        log.warning("of [sweep] is passed over: %s", "; ".join(passed_over))
+            raise UserError(f"sweep.{name}: unknown; {nearest(name, [*_IGNORED, *_READ])}")
+    if ignored:
+        log.warning("ignored settings of [sweep]: %s", "; ".join(ignored))
     if unknown := set(whole) - spaces.keys():
         raise UserError(f"whole: no parameter {min(unknown)!r}; {nearest(min(unknown), spaces)}")
     metric, goal = _metric(sweep)
@@ -125,7 +125,7 @@ def from_pufferlib(sweep: Mapping[str, Any], whole: Collection[str] = ()) -> Pro
 
 
 def _metric(sweep: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Name and goal of the metric: of its own section, or plain."""
+    """Name and goal of the metric, from its own section or plain keys."""
     plain = {"name": sweep.get("metric"), "goal": sweep.get("goal")}
     section = plain["name"]
     named = {**plain, "name": None, **section} if isinstance(section, Mapping) else plain
@@ -152,7 +152,7 @@ def _spaces(node: Mapping[str, Any], path: str, whole: set[str], only: list[str]
         return {path: _choices(node["values"], path)}
     if "distribution" not in node:
         raise UserError(
-            f"sweep.{path}: it lacks a distribution, without which PufferLib does not search it either; add one, such "
+            f"sweep.{path}: its distribution is missing, so PufferLib does not search it either; add one, such "
             "as distribution = uniform"
         )
     try:

@@ -1,4 +1,4 @@
-"""What other tools write of ranges, made fit for ours."""
+"""Adjusts ranges of other tools to our rules."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from metta.common.plain import plain_float
 
 LOGIT_MARGIN = 1e-6
-"""A logit scale has no place for 0 and 1; a bound there is this far inside, as Metta has it."""
+"""A logit scale excludes 0 and 1; such a bound is moved inside by this much, as in Metta."""
 ROUNDING = 1e-9
-"""A search centre that lies this little outside, relative to the bound, is the bound: it was computed from it."""
+"""A search centre that is outside by at most this, relative to the bound, is set to the bound (a rounding error)."""
 
 log = logging.getLogger(__name__)
 
 
 def mended_range(path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A range with bounds that its scale has, and a search centre within them if rounding alone put it outside.
+    """A range whose bounds are valid on its scale, and whose search centre is corrected for rounding errors.
 
     Args:
-        path: of the parameter, for the log.
-        fields: `distribution`, `min`, `max` and, if it is there, `mean`.
+        path: path of the parameter, for the log.
+        fields: `distribution`, `min`, `max` and optionally `mean`.
 
     Raises:
         TypeError: a bound or the search centre is not a number.
@@ -33,7 +33,7 @@ def mended_range(path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     if fields["distribution"] == "logit_normal":
         inside = max(low, LOGIT_MARGIN) if low == 0 else low, min(high, 1 - LOGIT_MARGIN) if high == 1 else high
         if inside != (low, high):
-            log.warning("%s: a logit scale has no place for 0 and 1; it is searched from %g to %.7g", path, *inside)
+            log.warning("%s: a logit scale excludes 0 and 1; it is searched from %g to %.7g", path, *inside)
         (low, high) = (mended["min"], mended["max"]) = inside
     mean = fields.get("mean")
     if mean is not None:

@@ -36,26 +36,27 @@ log = logging.getLogger(__name__)
 class ProteinSearch(Searcher):
     """Suggests with Protein, the cost-aware optimiser, for experiments with one metric.
 
-    A trial that came to its end counts with the last result that Tune has of it. One that a scheduler such as ASHA
-    stopped before is neither a failure nor a score of a whole run: it teaches with its learning curve, by how far such
-    values told the end of those that went on. A whole run has as many results as the longest trial.
+    A completed trial counts with the last result that Tune has of it. A trial that a scheduler such as ASHA stopped
+    early is neither a failure nor a score of a whole run: the search learns from its learning curve, and from how well
+    such values predicted the end of the other trials. A whole run has as many results as the longest trial.
 
-    A trial that ended in an error, without the metric, or with one that is no finite number, counts as a failure, until
-    Tune tries it again (`Tuner.restore` with `resume_errored` or `restart_errored`) and it ends otherwise. A cost that
-    is no finite number of at least 0 is unknown. Running trials are taken into account, so that concurrent ones differ.
+    A trial that ended in an error, without the metric, or with a metric that is not a finite number, counts as a
+    failure, until Tune tries it again (`Tuner.restore` with `resume_errored` or `restart_errored`) and it succeeds. A
+    cost that is not a finite number of at least 0 is unknown. Running trials are taken into account, so that concurrent
+    ones differ.
 
-    Its state is saved as JSON beside Tune's own; choices that JSON cannot hold are pickled in it.
+    Its state is saved as JSON beside Tune's own; choices that JSON cannot represent are pickled in it.
 
     Args:
-        space: Tune's search space, nested as the configuration is, fixed values among it; Tune's `param_space` if left
-            out. `uniform`, `loguniform`, `randint`, `lograndint`, `randn`, their quantised forms and `choice` are
-            possible. `randn` has no bounds; it is searched up to three standard deviations from its mean.
-        metric, mode: what is searched for; those of Tune's `TuneConfig` if left out.
+        space: Tune's search space, nested like the configuration, including fixed values; by default Tune's
+            `param_space`. `uniform`, `loguniform`, `randint`, `lograndint`, `randn`, their quantised forms and `choice`
+            are supported. `randn` has no bounds; it is searched up to three standard deviations from its mean.
+        metric, mode: the score and its direction; by default those of Tune's `TuneConfig`.
         cost: the result that is a trial's cost.
-        seed: of all random draws; drawn once if left out.
-        max_cost: what all trials together may cost. With it, the first trials are cheap ones, and the last look for
-            the best score that what is left can pay for. Without it, cost does not matter.
-        points_to_evaluate: configurations to begin with. What one leaves out is suggested.
+        seed: seed of all random draws; by default drawn once.
+        max_cost: the budget for all trials together. With it, the first trials are cheap ones, and the last ones look
+            for the best score that the remaining budget allows. Without it, cost does not matter.
+        points_to_evaluate: configurations to begin with. Missing values are suggested.
         settings: how to search.
 
     Example:
@@ -132,9 +133,9 @@ class ProteinSearch(Searcher):
         return space.config(params)
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Note a point of the learning curve.
+        """Record a point of the learning curve.
 
-        Tune may try an ended trial again. When it limits concurrency, it does not report the end of that.
+        Tune may try an ended trial again. When it limits concurrency, it does not report the end of that attempt.
         """
         trial = self._trials.get(trial_id)
         tried_again = self._restarted(trial_id, result) if trial is None else trial.ended
@@ -157,7 +158,7 @@ class ProteinSearch(Searcher):
             log.warning("trial %s was not suggested here, so nothing is learnt from it", trial_id)
 
     def _show(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Append a result to a trial's learning curve. Where the trial does earlier steps again, they are replaced."""
+        """Append a result to a trial's learning curve. If the trial repeats earlier steps, they are replaced."""
         step, value = _number(result.get(STEP)), _number(result.get(str(self._metric)))
         if step is None or value is None:
             return
@@ -167,13 +168,13 @@ class ProteinSearch(Searcher):
 
     def _learn(self, trial_id: str, result: Mapping[str, Any], error: bool) -> None:
         """
-        A trial that ends by itself ends after its last result, which was shown before. One that is stopped is stopped
-        at a result that was not, or, where it was paused, without one.
+        A trial that ends on its own ends after its last result, which was recorded before. A trial that is stopped ends
+        with a result that was not recorded yet, or, if it was paused, without one.
         """
         trial, protein = self._trials[trial_id], self._ready()[1]
         metric = str(self._metric)
         if result.get(metric) is not None and result.get(self._cost) is None:
-            raise UserError(f"trial {trial_id} costs {self._cost!r}, which its results do not have")
+            raise UserError(f"trial {trial_id}: its results do not have the cost {self._cost!r}")
         shown = trial.curve[-1][0] if trial.curve else None
         trial.stopped = not error and (result.get(STEP) != shown if result else shown is not None)
         if result:
@@ -192,12 +193,12 @@ class ProteinSearch(Searcher):
             log.warning("trial %s ended %s: it counts as a failure", trial_id, without)
         if trial.cost is None and cost is not None:
             log.warning(
-                "trial %s: %r = %r is no finite number of at least 0: it has no cost", trial_id, self._cost, cost
+                "trial %s: %r = %r is not a finite number of at least 0: it has no cost", trial_id, self._cost, cost
             )
 
     def _restarted(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Replace a failed trial by the one that Tune restarted it as: under another id, but with the same
-        configuration, which is in results by names such as ``config/optimizer/lr``.
+        """Replace a failed trial by its restart, which has another id but the same configuration. Results contain the
+        configuration under names such as ``config/optimizer/lr``.
         """
         space, _ = self._ready()
         try:
@@ -221,10 +222,10 @@ class ProteinSearch(Searcher):
         Path(checkpoint_path).write_text(json.dumps(state))
 
     def restore(self, checkpoint_path: str) -> None:
-        """Continue from what `save` wrote. Space, metric and mode are taken from there if this search has none.
+        """Continue from a file of `save`. Space, metric and mode are taken from it if this search has none.
 
         Raises:
-            UserError: the file is not one of `save`, or of another search space, or does not hold all of it.
+            UserError: `save` did not write the file, or it belongs to another search space or is incomplete.
         """
         try:
             state = json.loads(Path(checkpoint_path).read_text())
@@ -283,11 +284,11 @@ class ProteinSearch(Searcher):
 
 @dataclass
 class _Trial:
-    """A trial as Protein learns it, in JSON's types.
+    """A trial as Protein learns from it, in JSON's types.
 
     Attributes:
-        stopped: it did not end by itself. It is a whole run all the same if no trial went on for longer.
-        curve: what it reported: step, cost until then, value.
+        stopped: it did not end on its own. It is still a whole run if no trial was longer.
+        curve: its reports: step, cost until then, value.
     """
 
     number: int
@@ -306,7 +307,7 @@ class _Trial:
 
     @classmethod
     def restored(cls, saved: Mapping[str, Any]) -> _Trial:
-        """A saved trial. Earlier versions saved scores and costs as they came."""
+        """A saved trial. Earlier versions saved scores and costs unchecked."""
         names = {each.name for each in fields(cls)}
         trial = cls(**{name: value for name, value in saved.items() if name in names})
         trial.curve = [(step, cost, value) for step, cost, value in trial.curve]
@@ -317,10 +318,10 @@ class _Trial:
 
 @dataclass(frozen=True)
 class _Watching:
-    """How learning curves are looked at.
+    """How learning curves are used.
 
     Attributes:
-        total: results of a whole run; None while no trial was stopped early, because then curves teach nothing.
+        total: results of a whole run; None while no trial was stopped early, because then curves are not used.
     """
 
     total: float | None = None
@@ -333,7 +334,7 @@ class _Watching:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number as a float, of whatever library; None for anything else."""
+    """A finite number of any library as a float; None for anything else."""
     try:
         number = plain_float(value)
     except TypeError:
@@ -348,11 +349,11 @@ def _cost(value: Any) -> float | None:
 
 @dataclass(frozen=True)
 class _Parameter:
-    """A domain of Tune as a parameter of Protein.
+    """A Tune domain converted to a parameter of Protein.
 
     Attributes:
-        path: where it stands in the configuration.
-        config: over the values, or over their multiples of `step`, or over the indices of `categories`.
+        path: its path in the configuration.
+        config: a range of the values, of their multiples of `step`, or of the indices of `categories`.
     """
 
     path: tuple[Any, ...]
@@ -375,7 +376,7 @@ class _Parameter:
 
 
 class _Space:
-    """Tune's search space, and the way between its configurations and Protein's parameters."""
+    """Tune's search space, and the conversion between its configurations and Protein's parameters."""
 
     def __init__(self, spec: Mapping[str, Any], parameters: Iterable[_Parameter]) -> None:
         self._spec = spec
@@ -386,18 +387,18 @@ class _Space:
         """Read Tune's search space.
 
         Raises:
-            UserError: what cannot be searched, by name.
+            UserError: a domain cannot be searched; the message names it.
         """
         _, domains, grids = parse_spec_vars(dict(spec))
         if grids:
             raise UserError(f"{_name(grids[0][0])}: grid_search cannot be searched; use choice")
         if not domains:
-            raise UserError("the search space is empty: nothing in it is a domain of Tune, such as tune.uniform(0, 1)")
+            raise UserError("the search space is empty: it has no domain of Tune, such as tune.uniform(0, 1)")
         return cls(spec, [_parameter(path, domain) for path, domain in domains])
 
     @classmethod
     def restored(cls, described: list[dict[str, Any]]) -> _Space:
-        """The space of a description, without fixed values: those Tune has kept itself.
+        """The space of a description, without fixed values, which Tune saves itself.
 
         Raises:
             UserError: it has categories that could not be saved.
@@ -420,7 +421,7 @@ class _Space:
         return {key: parameter.config for key, parameter in self._parameters.items()}
 
     def described(self) -> list[dict[str, Any]]:
-        """The parameters in JSON's types; categories that are not of these are pickled, if they can be."""
+        """The parameters in JSON's types; categories of other types are pickled, if possible."""
         return [
             {
                 "path": list(parameter.path),
@@ -433,7 +434,7 @@ class _Space:
         ]
 
     def matches(self, described: Iterable[Mapping[str, Any]]) -> bool:
-        """Whether a description is one of this space. Categories of other types than JSON's are only counted."""
+        """Whether a description matches this space. For categories that are not JSON, only their number is compared."""
         mine, other = (
             [[each[name] for name in ("path", "config", "step", "categories")] for each in space]
             for space in (self.described(), described)
@@ -451,7 +452,7 @@ class _Space:
         """Parameters for Protein.
 
         Raises:
-            UserError: one is missing, or is not one of its categories.
+            UserError: a parameter is missing, or its value is not one of its categories.
         """
         params = self.given(config)
         if missing := self._parameters.keys() - params.keys():
@@ -459,10 +460,10 @@ class _Space:
         return params
 
     def given(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters for Protein that a point to evaluate has.
+        """Protein's parameters from a point to evaluate.
 
         Raises:
-            UserError: a value that Protein cannot place, or a name that the space does not have.
+            UserError: a value is not in the space, or a name is unknown.
         """
         params = {}
         for key, parameter in self._parameters.items():
@@ -482,7 +483,7 @@ class _Space:
     def check_names(self, point: Mapping[str, Any]) -> None:
         """
         Raises:
-            UserError: a point to evaluate has a name that the space does not have.
+            UserError: a point to evaluate has a name that is not in the space.
         """
         known = [_name(path) for path in _paths(self._spec)]
         for path in _paths(point):
@@ -499,12 +500,12 @@ def _paths(node: Mapping[Any, Any], above: tuple[Any, ...] = ()) -> Iterator[tup
 
 
 def _saved(categories: list[Any]) -> dict[str, Any]:
-    """Categories as JSON holds them: themselves, or pickled; neither where they cannot be pickled."""
+    """Categories in JSON: unchanged, or pickled; neither if they cannot be pickled."""
     if _is_json(categories):
         return {"categories": categories}
     try:
         return {"categories": None, "pickled": base64.b64encode(cloudpickle.dumps(categories)).decode()}  # type: ignore[no-untyped-call]
-    except Exception:  # whatever a class of the user's own raises
+    except Exception:  # a class of the user may raise anything
         return {"categories": None}
 
 
@@ -528,7 +529,7 @@ def _at(config: Any, path: Iterable[Any]) -> Any:
 
 
 def _configuration(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of the trial that a result is of, nested."""
+    """The nested configuration of a result's trial."""
     config: dict[str, Any] = {}
     for name, value in result.items():
         if name.startswith("config/"):
@@ -545,7 +546,7 @@ def _name(path: Iterable[Any]) -> str:
 
 
 def _parameter(path: tuple[Any, ...], domain: Domain) -> _Parameter:
-    """Tune's bounds of whole numbers are exclusive above, but inclusive where they are quantised by more than 1."""
+    """Convert a domain. Tune's upper bounds of whole numbers are exclusive, but inclusive if quantised above 1."""
     sampler: Any = domain.get_sampler()  # type: ignore[no-untyped-call]
     quantum = None
     if isinstance(sampler, Quantized):
@@ -578,9 +579,9 @@ def _ranged(
     mean: float | None,
     step: float | None = None,
 ) -> _Parameter:
-    """A range of numbers; one that has a single number is a choice of that."""
+    """A range of numbers; a range with a single number becomes a choice of it."""
     if low > high:
-        raise UserError(f"{_name(path)}: there is no value in its range")
+        raise UserError(f"{_name(path)}: its range is empty")
     if low == high:
         return _choice(path, [domain.cast(low * step if step else low)])  # type: ignore[no-untyped-call]
     return _Parameter(path, ParameterConfig(min=low, max=high, distribution=distribution, mean=mean), step)

@@ -14,7 +14,7 @@ from metta.sweep.interop.optuna import ProteinPruner, ProteinSampler
 
 
 class SweepInfo(Protocol):
-    """What W&B's scheduler tells of a sweep: its own class of that name has these, among others."""
+    """The required attributes of W&B's own class `SweepInfo`, which its scheduler passes."""
 
     @property
     def id(self) -> str: ...
@@ -26,10 +26,10 @@ class SweepInfo(Protocol):
 def protein_study(sweep: SweepInfo) -> Study:
     """The study from which W&B's scheduler takes its runs, with Protein as the sampler and the pruner.
 
-    Name it as `optimizer` in the sweep's file, and as `source` a Python file that imports it. The study is made again
-    each time that the scheduler starts, and W&B gives it the runs that ended before; Protein keeps nothing else. The
-    seed follows from the sweep's id, so a scheduler that is started again goes on as before. With a `run_cap` fewer
-    runs are stopped early, because what that saves is not spent on more runs.
+    Give its name as `optimizer` in the sweep's file, and as `source` a Python file that imports it. The study is
+    created each time the scheduler starts, and W&B gives it the runs that have ended; Protein has no other state. The
+    seed depends only on the sweep's id, so a restarted scheduler continues as before. With a `run_cap` fewer runs are
+    stopped early, because the savings are not spent on more runs.
 
     Args:
         sweep: as W&B's scheduler gives it.
@@ -44,7 +44,7 @@ def protein_study(sweep: SweepInfo) -> Study:
         'MAXIMIZE'
     """
     if "metrics" in sweep.config:
-        raise UserError("Protein searches one score; give metric: {name: ..., goal: ...} in place of metrics")
+        raise UserError("Protein searches one score; give metric: {name: ..., goal: ...} instead of metrics")
     goal = str((sweep.config.get("metric") or {}).get("goal", "minimize")).lower()
     if goal not in ("minimize", "maximize"):
         raise UserError(f"metric.goal is {goal!r}; give minimize or maximize")

@@ -107,7 +107,7 @@ def _axis(parameter: Parameter) -> Array:
 def _values(parameter: Numeric) -> list[int | float]:
     if parameter.step == "none":
         raise SpaceError(
-            f"{parameter.path}: a grid needs values that can be counted, and {parameter.low:g} to {parameter.high:g} is"
+            f"{parameter.path}: a grid needs countable values, but {parameter.low:g} to {parameter.high:g} is"
             f" a continuous range; add a step (step: {_step(parameter):g}) or give choices"
         )
     count = parameter.size

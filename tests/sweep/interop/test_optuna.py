@@ -279,7 +279,7 @@ def test_a_study_of_a_known_number_of_trials_prunes_fewer() -> None:
 
 def test_a_pruner_without_its_sampler_is_refused() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), pruner=ProteinPruner())
-    with pytest.raises(UserError, match="must be a ProteinSampler, not RandomSampler"):
+    with pytest.raises(UserError, match="needs a ProteinSampler as the study's sampler, not RandomSampler"):
         study.optimize(trained, n_trials=1)
 
 
@@ -288,7 +288,7 @@ def test_a_pruner_without_its_sampler_is_refused() -> None:
     [
         ({"rule": "ahsa"}, "'ahsa' is not supported; did you mean 'asha'"),
         ({"rule": "off"}, "'off' is not supported"),
-        ({"min_share": 1.5}, "min_share must lie between 0 and 1, not 1.5"),
+        ({"min_share": 1.5}, "min_share must be between 0 and 1, not 1.5"),
         ({"total_steps": 0}, "total_steps must be at least 1, not 0"),
     ],
 )
@@ -382,7 +382,7 @@ def test_a_trial_without_its_cost_is_refused(attributes: dict[str, Any], found: 
     study.add_trial(
         optuna.create_trial(value=1.0, params={"x": 0.5}, distributions=distributions, user_attrs=attributes)
     )
-    with pytest.raises(UserError, match=f"trial 0 costs the user attribute 'cost'.*{found}"):
+    with pytest.raises(UserError, match=f"the cost of trial 0 is the user attribute 'cost'.*{found}"):
         study.ask(distributions)
 
 
@@ -395,7 +395,7 @@ def test_a_range_that_changes_is_searched_by_itself_and_the_log_says_so_once(cap
     with caplog.at_level(logging.WARNING, logger="metta.sweep.interop.optuna"):
         study.optimize(dynamic, n_trials=14)
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
-        "parameter 'moving' is searched by itself"
+        "parameter 'moving' is searched separately"
     ]
     assert study.best_params["moving"] == 7
 

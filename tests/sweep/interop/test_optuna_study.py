@@ -81,9 +81,9 @@ def test_names_are_translated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("study", "fields", "cost", "reason"),
     [
-        (make_study("minimize"), {}, "duration", "is to minimize, but the sweep is to maximize accuracy"),
+        (make_study("minimize"), {}, "duration", "must minimize, but the sweep must maximize accuracy"),
         (make_study(), {"name": "xs"}, "duration", "trial 0: the sweep has no parameter 'x'.*xs"),
-        (make_study(), {}, "epoch", "trial 0 costs the user attribute 'epoch'"),
+        (make_study(), {}, "epoch", "the cost of trial 0 is the user attribute 'epoch'"),
         (optuna.create_study(directions=["minimize"] * 2), {}, "duration", "has 2 objectives"),
     ],
 )
@@ -134,7 +134,7 @@ def test_optuna_reads_the_study_again_and_goes_on(made: LoadedSweep, tmp_path: P
         study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
     )
     assert max(importances, key=importances.__getitem__) == LEARNING_RATE
-    with pytest.raises(UserError, match="there is a study 'mine' already"):
+    with pytest.raises(UserError, match="a study 'mine' already exists"):
         export_study(made, storage, "mine")
 
 

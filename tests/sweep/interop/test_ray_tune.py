@@ -81,7 +81,7 @@ def test_values_are_those_of_tune(domain: Any, values: Any) -> None:
     ("space", "reason"),
     [
         ({"a": {"x": tune.grid_search([1, 2])}}, "a/x: grid_search cannot be searched"),
-        ({"x": tune.qrandint(5, 7, 4)}, "x: there is no value in its range"),
+        ({"x": tune.qrandint(5, 7, 4)}, "x: its range is empty"),
         ({"x": tune.sample_from(lambda config: 1)}, "x: Function .* cannot be searched"),
         ({"x": 3}, "the search space is empty"),
     ],
@@ -227,7 +227,7 @@ def test_a_cost_that_is_none_is_unknown(cost: Any, tmp_path: Path, caplog: pytes
     search = make_search(cost="tokens", max_cost=100.0)
     search.suggest("a")
     search.on_trial_complete("a", {"score": 1.0, "tokens": cost})
-    assert "is no finite number of at least 0: it has no cost" in caplog.text
+    assert "is not a finite number of at least 0: it has no cost" in caplog.text
     search.save(str(tmp_path / "state.json"))
     again = make_search(cost="tokens", max_cost=100.0)
     again.restore(str(tmp_path / "state.json"))
@@ -324,7 +324,7 @@ def test_what_stopped_trials_showed_teaches() -> None:
 def test_a_result_without_its_cost_is_refused() -> None:
     search = make_search(cost="epochs")
     search.suggest("a")
-    with pytest.raises(UserError, match="trial a costs 'epochs', which its results do not have"):
+    with pytest.raises(UserError, match="trial a: its results do not have the cost 'epochs'"):
         search.on_trial_complete("a", {"score": 1.0, "time_total_s": 2.0})
 
 

@@ -169,7 +169,7 @@ def test_sweep_only_is_kept() -> None:
         ({"goal": "up"}, "sweep: .*goal"),
         ({"a": {"b": 3}}, "sweep.a.b: 3 is not a search space"),
         ({"a": {"distribution": "uniform", "min": 3}}, "sweep.a: 'max' is missing"),
-        ({"a": {"min": 0, "max": 1}}, "sweep.a: it lacks a distribution"),
+        ({"a": {"min": 0, "max": 1}}, "sweep.a: its distribution is missing"),
         ({"a": {"distribution": "gauss", "min": 0, "max": 1, "scale": 1}}, "sweep.a: distribution"),
         ({"a": {"distribution": "log_normal", "min": 0, "max": 1, "scale": 1}}, "sweep.a: .*log scale needs min above"),
         ({"a": {"distribution": "log_normal", "min": "x", "max": 1, "scale": "time"}}, "sweep.a: .* is not a range"),
@@ -276,7 +276,7 @@ def test_a_bound_that_carbs_has_not_is_told(caplog: pytest.LogCaptureFixture) ->
     ("space", "centre", "reason"),
     [
         (ChoiceSpace(), 0, "x: ChoiceSpace is not one of LinearSpace"),
-        (LogSpace(), 0.0, "x: the search centre 0.0 has no place in a LogSpace"),
+        (LogSpace(), 0.0, "x: the search centre 0.0 is outside a LogSpace"),
         (LogSpace(min=1, max=2), 5.0, "x: mean .* is outside"),
         (LogitSpace(), 1.0, "x: the search centre"),
     ],
@@ -375,7 +375,7 @@ def test_grid_search_of_metta_takes_each_combination_once() -> None:
     capped = metta_grid_search("g", "tests.support.functions", "parabola", "", "score", space, max_trials=4)
     assert trials_of(capped["sweep"]) == 4
     ranged = metta_grid_search("g", "tests.support.functions", "parabola", "", "score", [SP.ADAM_EPS])
-    with pytest.raises(UserError, match="a grid needs values that can be counted"):
+    with pytest.raises(UserError, match="a grid needs countable values"):
         trials_of(ranged["sweep"])
 
 
