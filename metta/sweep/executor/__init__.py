@@ -14,10 +14,10 @@ __all__ = ["ExecutorName", "RayOptions", "open_executor"]
 
 
 class RayOptions(Config):
-    """What only Ray needs to know.
+    """The options of Ray.
 
     Attributes:
-        address: of a cluster; by default Ray is started on this machine.
+        address: address of a cluster; by default Ray is started on this machine.
         ranks_per_trial: processes that train each trial together, on one node or several; CPUs and GPUs of the trial
             are divided among them.
     """
@@ -39,15 +39,15 @@ def open_executor(
     """Choose where trials run. Nothing starts before the first trial.
 
     Args:
-        name: by default "ray" with an address, "local" for more than one worker, and otherwise "inline".
+        name: "ray", "local" or "inline"; by default "ray" with an address, "local" for several workers, else "inline".
         num_workers: trials at once; by default one inline, and elsewhere as many as the resources allow.
         cpus_per_trial: CPU threads of each trial; by default the machine's cores divided by the workers, or one on a
             Ray cluster.
         gpus_per_trial: GPUs of each trial, a fraction or a whole number; by default one if there are GPUs.
-        ray: what only Ray needs to know.
+        ray: the options of Ray.
 
     Raises:
-        UserError: settings that contradict each other, or that this machine cannot meet.
+        UserError: the settings contradict each other, or this machine cannot meet them.
     """
     ray = ray or RayOptions()
     if name is None:
@@ -56,8 +56,8 @@ def open_executor(
         raise UserError(f"ray.address={ray.address}: executor={name} does not use Ray; give executor=ray")
     if ray.ranks_per_trial > 1 and name != "ray":
         raise UserError(
-            f"ray.ranks_per_trial={ray.ranks_per_trial}: executor={name} leaves ranks to what is trained; "
-            "set their number there, or give executor=ray"
+            f"ray.ranks_per_trial={ray.ranks_per_trial}: executor={name} does not start ranks; "
+            "set their number in the Tool, or give executor=ray"
         )
     if name == "inline":
         from metta.sweep.executor.inline import InlineExecutor
@@ -66,7 +66,7 @@ def open_executor(
             raise UserError(f"num_workers={num_workers}: executor=inline runs one trial at a time; give executor=local")
         for setting, value in {"cpus_per_trial": cpus_per_trial, "gpus_per_trial": gpus_per_trial}.items():
             if value is not None:
-                raise UserError(f"{setting}={value:g}: executor=inline divides nothing; give executor=local")
+                raise UserError(f"{setting}={value:g}: executor=inline does not divide resources; give executor=local")
         return InlineExecutor()
     if name == "local":
         from metta.sweep.executor.local import LocalExecutor

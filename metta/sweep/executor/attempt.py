@@ -24,22 +24,22 @@ def load_run_trial(tool_class: str) -> RunTrial:
 
 
 def run_attempt(spec: TrialSpec, report: Report, load: Callable[[str], RunTrial] = load_run_trial) -> TrialResult:
-    """Run the trial as its Tool's class does, and turn an exception into a result that carries its traceback."""
+    """Run the trial as its Tool's class does, and turn an exception into a result with its traceback."""
     try:
         with kept():
             run_trial = load(spec.tool_class)
             return run_repeats(run_trial, spec, report) if spec.repeats else run_trial(spec, report)
-    except (Exception, SystemExit, GeneratorExit):  # SystemExit: a script's main() that did not like its arguments
+    except (Exception, SystemExit, GeneratorExit):  # SystemExit: a script's main() that refused its arguments
         return _failure()
 
 
 def run_attempt_apart(spec_json: str | bytes, report: Report) -> str:
-    """Run an attempt in a process of its own: from JSON to JSON, with its output in the log of the run."""
+    """Run an attempt in a separate process: from JSON to JSON, with its output in the log of the run."""
     spec = from_json(TrialSpec, spec_json)
     try:
         with _output_to(log_path(spec)):
             result = run_attempt(spec, report)
-    except OSError:  # the disk of the runs is full, or away
+    except OSError:  # the disk of the runs is full or unreachable
         result = _failure()
     try:
         return to_json(result)
@@ -48,7 +48,7 @@ def run_attempt_apart(spec_json: str | bytes, report: Report) -> str:
 
 
 def log_path(spec: TrialSpec) -> Path:
-    """Where the output of a worker goes while it runs this trial."""
+    """The log of a worker's output while it runs this trial."""
     return Path(spec.run_dir) / "worker.log"
 
 
@@ -59,7 +59,7 @@ def _failure() -> TrialResult:
 
 @contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Append what this process writes, libraries in C included, to the file at `path`."""
+    """Append the output of this process, including libraries in C, to the file at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     streams = (sys.stdout, sys.stderr)
     kept = [os.dup(stream.fileno()) for stream in streams]

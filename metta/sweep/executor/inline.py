@@ -11,10 +11,10 @@ from metta.sweep.trial import Report, RunTrial, TrialSpec
 
 
 class InlineExecutor:
-    """Runs each attempt inside `wait`. An exception of the attempt is its result; Ctrl-C is the caller's.
+    """Runs each attempt inside `wait`. An exception of the attempt becomes its result; Ctrl-C reaches the caller.
 
     Args:
-        load: returns what runs the trials of a Tool's class. A function that only this process has can run here.
+        load: returns the function that runs the trials of a Tool's class. It may exist only in this process.
     """
 
     slots = 1

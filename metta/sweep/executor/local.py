@@ -23,7 +23,7 @@ from metta.sweep.executor.worker import PROGRESS, RUN, STOP, pack, unpack
 from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
 
 LOOK_SECONDS = 1.0
-"""How often to check that workers live: a process that they started may keep the pipe of a dead one open."""
+"""How often to check that workers are alive: processes that they started may keep the pipe of a dead one open."""
 
 GRACE_SECONDS = 5.0
 
@@ -31,11 +31,11 @@ GRACE_SECONDS = 5.0
 class LocalExecutor:
     """Runs each attempt in a worker process, which is kept for the next one. A worker that dies costs one attempt.
 
-    Workers are in sessions of their own, so a Ctrl-C at the terminal reaches the driver alone. They end when the
-    driver dies, however it dies.
+    Workers run in separate sessions, so Ctrl-C at the terminal reaches only the driver. They end when the driver dies
+    for any reason.
 
     Args:
-        shares: what each worker may use of the machine.
+        shares: the share of the machine for each worker.
     """
 
     def __init__(self, shares: Sequence[Share]) -> None:
@@ -142,10 +142,10 @@ class _Worker:
             self.connection.send_bytes(message)
 
     def kill(self, grace: float = 0.0) -> str:
-        """End the worker with every process that it started, and say how it ended.
+        """End the worker with every process that it started, and return how it ended.
 
         Args:
-            grace: seconds to let a worker that is ending come to its end.
+            grace: seconds to wait for a worker that is already ending.
         """
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(grace)

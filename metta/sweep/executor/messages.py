@@ -13,10 +13,10 @@ Message = TypeVar("Message", TrialSpec, Progress, TrialResult)
 
 
 def to_json(message: TrialSpec | Progress | TrialResult) -> str:
-    """Write a message. NumPy's numbers become plain ones; NaN and infinities are kept.
+    """Write a message. NumPy numbers become plain numbers; NaN and infinities are kept.
 
     Raises:
-        TypeError, ValueError: it holds what is neither JSON nor a number.
+        TypeError, ValueError: it contains a value that is neither JSON nor a number.
     """
     return json.dumps(asdict(message), default=plain)
 

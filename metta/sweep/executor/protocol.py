@@ -1,4 +1,4 @@
-"""Where trials run. An executor takes the specs of trials and returns how each ended. It decides nothing."""
+"""The interface of executors, which run trials. An executor takes specs and returns results. It decides nothing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from metta.sweep.trial import Report, TrialResult, TrialSpec
 
 @dataclass(frozen=True)
 class Finished:
-    """An attempt that is over.
+    """An attempt that has ended.
 
     Attributes:
-        spec: what was run.
-        result: how it ended, or None if the attempt was lost before it could end.
+        spec: the spec of the attempt.
+        result: its result, or None if the attempt was lost.
         lost: why it was lost (for example the signal that killed its process).
     """
 
@@ -24,16 +24,16 @@ class Finished:
 
 
 class Executor(Protocol):
-    """Runs up to `slots` attempts at once. Making one starts nothing yet; `close` ends all that it started."""
+    """Runs up to `slots` attempts at once. Creating one starts nothing; `close` ends everything that it started."""
 
     @property
     def slots(self) -> int:
-        """How many attempts may run at once. Where machines come and go it changes."""
+        """How many attempts may run at once. It changes if machines come and go."""
         ...
 
     @property
     def resources(self) -> str:
-        """What trials run on, in a few words for a person."""
+        """A short description of the resources that trials run on."""
         ...
 
     def submit(self, spec: TrialSpec, report: Report) -> None:
@@ -41,7 +41,7 @@ class Executor(Protocol):
         ...
 
     def wait(self, timeout: float | None = None) -> Finished | None:
-        """Work until an attempt is over and return it, or None after `timeout` seconds."""
+        """Work until an attempt has ended and return it, or None after `timeout` seconds."""
         ...
 
     def cancel(self, number: int) -> None:
@@ -49,5 +49,5 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop what still runs and free the resources."""
+        """Stop running attempts and free the resources."""
         ...

@@ -32,7 +32,7 @@ from metta.sweep.executor.resources import check_gpus_per_trial, divide, this_ma
 from metta.sweep.trial import Progress, Report, TrialResult, TrialSpec
 
 BATCH_SECONDS = 0.2
-"""How long news of trials is gathered before it goes to the driver."""
+"""How long reports of trials are collected before they are sent to the driver."""
 
 COUNT_SECONDS = 2.0
 """How often the cluster's nodes are counted."""
@@ -49,15 +49,15 @@ _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Tells Ray that no other machine will join, so that it listens on loopback only."""
+"""Settings for a cluster of one machine, so that Ray listens on loopback only."""
 
 _NOT_SHIPPED = [".venv", ".git", ".*_cache", ".hypothesis", "__pycache__", "train_dir", "wandb", "build", "dist"]
-_SMALL_OBJECT_STORE = 80 * 2**20  # bytes; the least that Ray takes is 75 MiB, and a trial sends kilobytes
+_SMALL_OBJECT_STORE = 80 * 2**20  # bytes; Ray's minimum is 75 MiB, and a trial sends kilobytes
 
 
 @dataclass(frozen=True)
 class _Running:
-    """A running attempt, under its own key."""
+    """A running attempt, with its key."""
 
     key: str
     spec: TrialSpec
@@ -65,15 +65,15 @@ class _Running:
 
 
 class RayExecutor:
-    """Runs each attempt as a Ray task with its resources, on any node that has room.
+    """Runs each attempt as a Ray task with its resources, on any node with enough room.
 
-    An attempt whose process or node dies is lost. Ray does not try it again by itself: the sweep does, so that every
-    attempt is recorded.
+    An attempt whose process or node dies is lost. The sweep, not Ray, tries it again, so that every attempt is
+    recorded.
 
     Args:
         num_workers: trials at once; by default as many as fit, counted again as nodes come and go.
-        cpus_per_trial, gpus_per_trial: what each trial takes; see `metta.sweep.executor.open_executor`.
-        address: of the cluster; None starts Ray on this machine, and `close` ends it.
+        cpus_per_trial, gpus_per_trial: the resources of each trial; see `metta.sweep.executor.open_executor`.
+        address: address of the cluster; None starts Ray on this machine, and `close` ends it.
         ranks_per_trial: processes that train each trial together, on one node or several; `cpus_per_trial` and
             `gpus_per_trial` are divided among them.
     """
@@ -121,7 +121,7 @@ class RayExecutor:
     @property
     def resources(self) -> str:
         where = "Ray on this machine" if self._address is None else f"Ray at {self._address}"
-        many = "as many trials as there is room for" if self._num_workers is None else f"{self._num_workers} trials"
+        many = "as many trials as fit" if self._num_workers is None else f"{self._num_workers} trials"
         gpus = f" and {self._gpus:g} GPUs" if self._gpus else ""
         ranks = f", on {self._ranks} ranks" if self._ranks > 1 else ""
         return f"{where}, {many} at once, {self._cpus} CPU{gpus} each{ranks}"
@@ -135,7 +135,7 @@ class RayExecutor:
         while self._running and not self._finished:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             done, news = self._connect().wait(list(self._running), left)
-            self._tell(news)
+            self._deliver(news)
             for task in done:
                 self._finished.append(self._connect().result(task, self._running.pop(task).spec))
             if deadline is not None and time.monotonic() >= deadline:
@@ -162,7 +162,7 @@ class RayExecutor:
             self._connection = _Connection(self._address, self._cpus, self._gpus, workers, self._ranks)
         return self._connection
 
-    def _tell(self, news: list[tuple[str, str]]) -> None:
+    def _deliver(self, news: list[tuple[str, str]]) -> None:
         running = {each.key: each.report for each in self._running.values()}
         for key, progress in news:
             if key in running and not running[key](from_json(Progress, progress)):
@@ -179,12 +179,12 @@ class _Connection:
         import ray
 
         self._ray: Any = ray
-        self._ray._private.worker._worker_logs_enabled = False  # log_to_driver leaves on what nodes say of dead workers
+        self._ray._private.worker._worker_logs_enabled = False  # log_to_driver keeps messages about dead workers
         variables = thread_variables(cpus // ranks) | ({"CUDA_VISIBLE_DEVICES": ""} if gpus == 0 else {})
         inherited: dict[str, str] = {}
         if address is None:
             path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-            # A runtime_env would have every worker start Python twice, and those that Ray starts beforehand go unused.
+            # With a runtime_env every worker would start Python twice, and Ray would not use its prestarted workers.
             inherited = variables | {"PYTHONPATH": path, "METTA_PYTHONPATH": os.environ.get("PYTHONPATH", "")}
             place: dict[str, Any] = {
                 "address": "local",
@@ -194,11 +194,11 @@ class _Connection:
             }
         else:
             _require_answer(address)
-            place = {"address": address, "runtime_env": _shipped() | {"env_vars": variables}}
+            place = {"address": address, "runtime_env": _code_for_nodes() | {"env_vars": variables}}
         try:
             with _signals_kept(), environment_variables(inherited):
                 ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:  # Ray raises all kinds, bare Exception too
+        except Exception as error:  # Ray raises many types, including plain Exception
             where = "on this machine" if address is None else f"at ray.address={address}"
             raise UserError(f"Ray {where} cannot be used: {error}") from error
         if gpus is None:
@@ -233,7 +233,7 @@ class _Connection:
         return self._ranked_task.options(name=name).remote(spec, running.key, self._mailbox, self._ranks)
 
     def wait(self, tasks: list[Any], timeout: float | None) -> tuple[list[Any], list[tuple[str, str]]]:
-        """Wait for tasks that are over, and for news of running ones; a task's news comes no later than its end."""
+        """Wait for ended tasks, and for reports of running ones; a task's reports arrive no later than its end."""
         ready, _ = self._ray.wait([*tasks, self._arrived], num_returns=1, timeout=timeout)
         if ready:
             ready, _ = self._ray.wait([*tasks, self._arrived], num_returns=len(tasks) + 1, timeout=0)
@@ -263,7 +263,7 @@ class _Connection:
 
 
 class _Mailbox:
-    """A Ray actor beside the driver that gathers the progress of trials and holds the answers to it."""
+    """A Ray actor on the driver's node that collects the progress of trials and stores the replies."""
 
     def __init__(self) -> None:
         self._items: list[tuple[str, str]] = []
@@ -272,7 +272,7 @@ class _Mailbox:
         self._results: dict[str, dict[int, str]] = {}
 
     async def put(self, key: str, progress: str) -> bool:
-        """Leave progress of an attempt. Answers whether it is to continue."""
+        """Add progress of an attempt. Returns whether it should continue."""
         self._items.append((key, progress))
         self._arrived.set()
         return key not in self._stopped
@@ -281,7 +281,7 @@ class _Mailbox:
         self._stopped.add(key)
 
     async def leave(self, key: str, rank: int, result: str) -> None:
-        """Leave the result of one of an attempt's ranks."""
+        """Add the result of one of an attempt's ranks."""
         self._results.setdefault(key, {})[rank] = result
 
     async def results(self, key: str) -> dict[int, str]:
@@ -316,7 +316,7 @@ def _run_ranks(spec: str, key: str, mailbox: Any, ranks: RankResources) -> str:
 
     error: Exception | None = None
     try:
-        trainer(_be_rank, {"spec": spec, "key": key, "mailbox": mailbox}, ranks, from_json(TrialSpec, spec)).fit()
+        trainer(_run_as_rank, {"spec": spec, "key": key, "mailbox": mailbox}, ranks, from_json(TrialSpec, spec)).fit()
     except TrainingFailedError as failed:
         error = failed
     results = {rank: from_json(TrialResult, result) for rank, result in ray.get(mailbox.results.remote(key)).items()}
@@ -326,7 +326,7 @@ def _run_ranks(spec: str, key: str, mailbox: Any, ranks: RankResources) -> str:
     return to_json(failure or results[0])
 
 
-def _be_rank(config: dict[str, Any]) -> None:
+def _run_as_rank(config: dict[str, Any]) -> None:
     """Run the attempt as one of its ranks. A rank that fails raises, so that Ray ends the others."""
     import ray
 
@@ -343,7 +343,7 @@ def _be_rank(config: dict[str, Any]) -> None:
 
 @contextmanager
 def _reporting(key: str, mailbox: Any) -> Iterator[Report]:
-    """Report the progress of an attempt to the driver, and wait in the end until it has arrived."""
+    """Report the progress of an attempt to the driver, and wait at the end until it has arrived."""
     import ray
 
     pending: list[Any] = []
@@ -369,8 +369,8 @@ def _check_ranks(ranks: int, cpus: int | None, gpus: float | None) -> None:
         raise UserError(f"gpus_per_trial={gpus:g}: each rank has one GPU or none; give {ranks} or 0")
 
 
-def _shipped() -> dict[str, Any]:
-    """The code that goes to other nodes: the working directory, and this package if it is elsewhere."""
+def _code_for_nodes() -> dict[str, Any]:
+    """The code to send to other nodes: the working directory, and this package if it is elsewhere."""
     here, package, data = Path.cwd(), Path(metta.__path__[0]).resolve(), data_dir().resolve()
     excludes = _NOT_SHIPPED + ([f"/{data.relative_to(here)}"] if data.is_relative_to(here) else [])
     modules = {} if package.is_relative_to(here) else {"py_modules": [str(package)]}

@@ -18,9 +18,9 @@ class RankResources:
     """The ranks of each trial.
 
     Attributes:
-        number: how many.
-        cpus: CPUs of each.
-        gpus: GPUs of each, 0 or 1.
+        number: the number of ranks.
+        cpus: CPUs of each rank.
+        gpus: GPUs of each rank, 0 or 1.
     """
 
     number: int
@@ -31,7 +31,7 @@ class RankResources:
 def trainer(
     work: Callable[[dict[str, Any]], None], config: dict[str, Any], ranks: RankResources, spec: TrialSpec
 ) -> Any:
-    """Ray's trainer. Its `fit` runs `work(config)` on every rank within one torch process group that Ray makes."""
+    """Ray's trainer. Its `fit` runs `work(config)` on every rank within one torch process group that Ray creates."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -51,7 +51,7 @@ def trainer(
 
 
 def first_failure(results: Mapping[int, TrialResult]) -> TrialResult | None:
-    """The result of a rank that failed by itself, not because another one was lost; None if there is none."""
+    """The result of a rank that failed on its own, not because another one was lost; None if none did."""
     for rank, result in sorted(results.items()):
         if result.error and not lost_a_peer(result.error):
             return TrialResult(metrics={}, cost=result.cost, error=f"rank {rank} failed:\n{result.error}")

@@ -1,4 +1,4 @@
-"""A trial on several seeds: its result is the mean, and the spread says how noisy it is."""
+"""A trial on several seeds: its result is the mean, and the spread shows the noise."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from metta.sweep.trial import Progress, Report, RunTrial, TrialResult, TrialSpec
 
 
 def run_repeats(run_trial: RunTrial, spec: TrialSpec, report: Report) -> TrialResult:
-    """Run a trial on one seed after the other, each in a folder of its own, and return the mean of the results.
+    """Run a trial on one seed after the other, each in its own folder, and return the mean of the results.
 
-    A seed that an earlier attempt brought to its end is not run again.
+    A seed that an earlier attempt completed is not run again.
     """
     results: list[TrialResult] = []
     steps, seconds = 0, 0.0
@@ -71,6 +71,6 @@ def mean_result(results: Sequence[TrialResult]) -> TrialResult:
 
 
 def _deviation(values: Sequence[float]) -> float:
-    """Sample standard deviation; unlike `statistics.stdev` it takes NaN and infinities, and is NaN then."""
+    """Sample standard deviation; unlike `statistics.stdev` it accepts NaN and infinities, and then returns NaN."""
     mean = statistics.fmean(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))

@@ -1,4 +1,4 @@
-"""What of this machine each worker may use."""
+"""Divides this machine's resources among workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Machine:
 
     Attributes:
         cores: CPU cores that this process may use.
-        gpus: as CUDA_VISIBLE_DEVICES names them.
+        gpus: the GPUs, as in CUDA_VISIBLE_DEVICES.
     """
 
     cores: int
@@ -28,11 +28,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class Share:
-    """What one worker may use.
+    """The resources of one worker.
 
     Attributes:
         threads: CPU threads.
-        gpus: as CUDA_VISIBLE_DEVICES names them. Others may be given the same one.
+        gpus: its GPUs, as in CUDA_VISIBLE_DEVICES. Several workers may share one.
     """
 
     threads: int
@@ -45,7 +45,7 @@ class Share:
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """Environment variables that hold numerical libraries to a number of threads."""
+    """Environment variables that limit numerical libraries to a number of threads."""
     return dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
@@ -67,13 +67,13 @@ def divide(
     """Divide a machine among workers.
 
     Args:
-        machine: what there is.
-        num_workers: how many; by default as many as fit.
-        cpus_per_trial: threads of each; by default the cores divided by the workers.
-        gpus_per_trial: GPUs of each, a fraction or a whole number; by default one each, shared if there are fewer.
+        machine: the machine.
+        num_workers: the number of workers; by default as many as fit.
+        cpus_per_trial: threads of each worker; by default the cores divided by the workers.
+        gpus_per_trial: GPUs of each worker, a fraction or a whole number; by default one, shared if there are fewer.
 
     Raises:
-        UserError: the machine does not have that much.
+        UserError: the machine does not have enough resources.
 
     Example:
         >>> divide(Machine(cores=8, gpus=("0", "1")), None, None, 0.5)[2:]
@@ -104,7 +104,7 @@ def check_gpus_per_trial(gpus_per_trial: float | None) -> None:
 
 
 def _gpu_places(gpus: tuple[str, ...], gpus_per_trial: float | None) -> list[tuple[str, ...]]:
-    """The GPUs of each worker that has room; empty where none uses one. Neighbours are on different GPUs."""
+    """The GPUs of each worker that fits; empty if workers use no GPU. Consecutive workers get different GPUs."""
     check_gpus_per_trial(gpus_per_trial)
     if gpus_per_trial == 0:
         return []

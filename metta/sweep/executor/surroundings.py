@@ -1,4 +1,4 @@
-"""What code that is swept may change for its whole process, and the driver and the next trial must not notice.
+"""Process-wide settings that swept code may change; they are restored for the driver and the next trial.
 
 The working directory, the locale, NumPy's handling of floating-point errors, filters of warnings, standard streams and
 handlers of signals.
@@ -23,7 +23,7 @@ _NUMPY_DEFAULTS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid
 
 @dataclass(frozen=True)
 class Surroundings:
-    """How things are in this process and thread at one moment."""
+    """The settings of this process and thread at one moment."""
 
     folder: str | None
     locale: str
@@ -43,7 +43,7 @@ class Surroundings:
         return cls(folder, locale.setlocale(locale.LC_ALL), floating_point, filters, (sys.stdout, sys.stderr))
 
     def restore(self) -> None:
-        """Make things as they were at that moment."""
+        """Restore the settings of that moment."""
         if self.folder is not None:
             with suppress(OSError):
                 os.chdir(self.folder)
@@ -56,7 +56,7 @@ class Surroundings:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Let code do what it likes to its surroundings, and restore them."""
+    """Restore the settings after the body, which may change them."""
     before, handlers = Surroundings.now(), _handlers()
     try:
         yield
@@ -69,7 +69,7 @@ def kept() -> Iterator[None]:
 
 @contextmanager
 def default_surroundings() -> Iterator[None]:
-    """Compute with NumPy's own handling of errors and no warning as an error, whatever the user's script has set."""
+    """Use NumPy's default error handling and treat no warning as an error, regardless of the user's script."""
     before = Surroundings.now()
     _set_floating_point(_NUMPY_DEFAULTS)
     _set_filters([("default", *rest) if action == "error" else (action, *rest) for action, *rest in before.filters])
@@ -89,7 +89,7 @@ def _set_floating_point(handling: Mapping[str, Any] | None) -> None:
 def _set_filters(filters: list[Any]) -> None:
     if list(warnings.filters) == filters:
         return
-    warnings.resetwarnings()  # tells Python that they changed
+    warnings.resetwarnings()  # notifies Python of the change
     warnings.filters[:] = filters  # type: ignore[index]
 
 

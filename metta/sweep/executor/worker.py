@@ -1,10 +1,10 @@
-"""A worker process: runs the attempts that its driver sends, one after the other, and keeps what it has imported.
+"""A worker process: runs the attempts that its driver sends, one after the other, and keeps imported modules.
 
     python -m metta.sweep.executor.worker DESCRIPTOR
 
 `LocalExecutor` starts it as the leader of a session, with one end of a pipe as DESCRIPTOR. The driver sends ``run``
-and a spec, or ``stop``; the worker sends ``progress`` and, in the end, ``result``. When the pipe closes the driver is
-gone, and the worker ends with every process that it started.
+and a spec, or ``stop``; the worker sends ``progress`` and, in the end, ``result``. When the pipe closes, the driver
+has ended, and the worker ends with every process that it started.
 """
 
 from __future__ import annotations

@@ -40,5 +40,5 @@ def test_ranks_divide_what_a_trial_takes() -> None:
 
 @pytest.mark.parametrize("name", [None, "local"])
 def test_other_executors_leave_ranks_to_the_trial(name: str | None) -> None:
-    with pytest.raises(UserError, match=r"leaves ranks to what is trained"):
+    with pytest.raises(UserError, match=r"does not start ranks"):
         open_executor(name, num_workers=1, ray=RayOptions(ranks_per_trial=2))  # type: ignore[arg-type]
