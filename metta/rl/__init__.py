@@ -4,12 +4,12 @@ Read the room in this order:
 
 1. `trainer_config`: the hyperparameters. `trainer`: the loop, which names every other part.
 2. `ppo`: advantages, loss and update. `policy` and `tokens`: the network. `memory`: its recurrent layer, if it has
-   one, and the sequences that this learns from. `adam`: the optimizer.
+   one, and the sequences that it learns from. `adam`: the optimizer.
    `kernel/` computes the same as these, compiled and several times faster, on CPUs.
 3. `game`: what the loop needs of a game. `environment`, `vector_environment`, `rollout`: how mettagrid provides it.
    `gymnasium/`: how Gymnasium and PettingZoo provide it.
-4. `plan`, `progress`, `checkpoint`: what a run will do, how far it has come, how it continues after an end.
-   `stopwatch`, `memory_use`: where its seconds and its memory go.
+4. `plan`, `progress`, `checkpoint`: the plan of a run, its progress, and how it resumes.
+   `stopwatch`, `memory_use`: its use of time and memory.
 5. `ranks`, `launch`, `shared_mean`, `processes`, `threads`: several processes that train one policy.
 6. `player`: a trained policy that plays.
 """

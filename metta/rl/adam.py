@@ -13,18 +13,18 @@ from metta.rl.trainer_config import OptimizerConfig
 
 
 class Adam:
-    """Changes weights by their gradient, as the configuration says.
+    """Changes weights by their gradient, as configured.
 
     The arithmetic is torch's own function. Its wrappers in `torch.optim` import torch's compiler when the first one is
-    made, which takes seconds in every process that trains; and one step of all weights together is faster than one
+    created, which takes seconds in every process that trains; and one step of all weights together is faster than one
     step for each parameter.
 
     Attributes:
-        learning_rate: of the next step.
+        learning_rate: the learning rate of the next step.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> None:
-        """Make the parameters views of one vector, which this optimizer changes."""
+        """Turn the parameters into views of one vector, which this optimizer changes."""
         self.learning_rate = config.learning_rate
         self._config = config
         self._parameters = list(parameters)
@@ -35,10 +35,10 @@ class Adam:
 
     @torch.no_grad()
     def step(self, gradient: Tensor, skip: Tensor | None = None) -> None:
-        """Change the weights by their gradient: that of all parameters, flattened and concatenated.
+        """Change the weights by the gradient of all parameters, flattened and concatenated.
 
         Args:
-            skip: if it is 1, nothing changes; so that whether to step is decided on a GPU without waiting for it.
+            skip: if it is 1, nothing changes. A GPU can thus decide whether to step without a wait.
         """
         adam(
             [self._weights],

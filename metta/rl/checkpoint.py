@@ -2,8 +2,8 @@
 
 A checkpoint is a folder ``checkpoints/<updates done>`` in the run's folder. A policy's URI is that of this folder:
 
-- ``policy.safetensors``, ``policy.json``: weights, and what is needed to play with them; these two are a policy;
-- ``training.safetensors``, ``training.json``: what is also needed to continue training.
+- ``policy.safetensors``, ``policy.json``: weights, and the data needed to play with them; these two are a policy;
+- ``training.safetensors``, ``training.json``: the further data needed to continue training.
 
 It is written under another name, flushed to disk and renamed, so that every visible checkpoint is complete.
 """
@@ -60,15 +60,15 @@ _COUNTERS = ("updates", "agent_steps", "seconds", "metrics", "at_reset")
 
 @dataclass
 class TrainingState:
-    """What changes during a run.
+    """The state that changes during a run.
 
     Attributes:
         policy: the network.
-        optimizer: of its weights.
+        optimizer: the optimizer of its weights.
         updates: number of batches learnt from.
         agent_steps: steps, summed over agents and environments.
-        seconds: of training, in all attempts.
-        metrics: of the last update, by name.
+        seconds: seconds of training, in all attempts.
+        metrics: the metrics of the last update, by name.
         at_reset: whether all episodes ended with the last update, so that a resumed run equals one that did not stop.
     """
 
@@ -85,7 +85,7 @@ def make_policy(spec: EnvironmentSpec, config: PolicyConfig) -> Policy:
     """An untrained policy for an environment; its weights are drawn from torch's global generator.
 
     Raises:
-        UserError: there is no such class of policies.
+        UserError: the class of policies does not exist.
     """
     made = policy_class(config, Policy)
     return made(Vocabulary(spec), len(spec.actions), config.hidden_size, config.memory)
@@ -96,10 +96,10 @@ def save(run_dir: Path, state: TrainingState, spec: DataclassInstance, settings:
 
     Args:
         run_dir: the run's folder.
-        state: what to save.
-        spec: what a policy needs to know of its environment.
+        state: the state to save.
+        spec: describes the environment to a policy.
         settings: JSON-compatible configuration of the run, stored with the state.
-        kept: how many checkpoints stay, at least 1.
+        kept: how many checkpoints are kept, at least 1.
     """
     root = run_dir / "checkpoints"
     root.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ class RunCheckpoints:
         run_dir: the run's folder.
         config: hyperparameters of the run.
         env: the game.
-        spec: what a policy needs to know of the game.
+        spec: describes the game to a policy.
         ranks: the ranks that train together.
     """
 
@@ -200,7 +200,7 @@ class RunCheckpoints:
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any], run_dir: Path) -> None:
-    defaults = flatten({"trainer": TrainerConfig().model_dump(mode="json")})  # of settings newer than the run
+    defaults = flatten({"trainer": TrainerConfig().model_dump(mode="json")})  # for settings newer than the run
     old, new = defaults | flatten(before), flatten(now)
     changed = [
         f"{path}: {old.get(path, '(absent)')} -> {new.get(path, '(absent)')}"
@@ -229,7 +229,7 @@ def load_policy(uri: str, device: str = "cpu") -> PolicyPlayer:
         device: torch device that the policy computes on.
 
     Raises:
-        UserError: there is no policy there.
+        UserError: the folder has no policy.
     """
     weights, description = read_policy(uri)
     fields: dict[str, Any] = {
@@ -242,7 +242,7 @@ def load_policy(uri: str, device: str = "cpu") -> PolicyPlayer:
 
 
 def policy_config(description: dict[str, Any]) -> PolicyConfig:
-    """The configuration of a policy, from its description, which may be of a version with fewer settings."""
+    """The configuration of a policy, from its description, which may be from a version with fewer settings."""
     return PolicyConfig(**{name: description[name] for name in PolicyConfig.model_fields if name in description})
 
 
@@ -250,7 +250,7 @@ def read_policy(uri: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights of a policy, and the description that is needed to rebuild its network.
 
     Raises:
-        UserError: there is no policy there.
+        UserError: the folder has no policy.
     """
 
     def read(name: str) -> bytes:

@@ -1,6 +1,6 @@
 """One mettagrid environment, stepped directly in C++ on arrays that the caller owns.
 
-`mettagrid.simulator.Simulation` serves people who watch a game: it times every call and builds Python objects for
+`mettagrid.simulator.Simulation` is made for watching a game: it times every call and builds Python objects for
 agents and tokens. Here the C++ core writes into arrays, which may be in memory shared with other processes.
 """
 
@@ -27,16 +27,16 @@ GLOBAL_LOCATION = 0xFE
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """What a policy needs to know of an environment.
+    """The facts about an environment that a policy needs.
 
     Attributes:
         num_agents: agents that act at each step.
         num_tokens: tokens in one agent's observation.
         view: height and width in cells of what an agent sees.
         actions: action names; an action is an index into them.
-        features: names of what a token can describe; a token's second byte is an index into them.
+        features: names of the features that a token can describe; a token's second byte is an index into them.
         tags: names of tags; the value of a token of the feature ``tag`` is an index into them.
-        vibes: names of vibes, empty where agents cannot change theirs.
+        vibes: names of vibes, empty if agents cannot change theirs.
     """
 
     num_agents: int
@@ -83,7 +83,7 @@ class Buffers:
         observations: uint8 [agents, tokens, 3] of (location, feature, value); location is row << 4 | column.
         rewards: float32 [agents].
         terminals: bool [agents]; the game is over.
-        truncations: bool [agents]; the game was cut off before its end.
+        truncations: bool [agents]; the game was stopped before its end.
         actions: int32 [agents], read by `Environment.step`.
     """
 
@@ -191,7 +191,7 @@ class Environment:
         return self._running.current_step
 
     def episode_stats(self, agents: npt.NDArray[np.bool_] | None = None) -> dict[str, float]:
-        """What happened in this episode so far.
+        """The stats of this episode so far.
 
         Args:
             agents: which agents to take the mean over; by default all.

@@ -1,4 +1,4 @@
-"""What the trainer needs of a game: a spec, a network for it, and a collector of experience."""
+"""The interface of a game for the trainer: a spec, a network for it, and a collector of experience."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _ACTIONS = 1
-"""Sets the seed of an environment's actions apart from that of its episodes."""
+"""Makes the seed of an environment's actions differ from that of its episodes."""
 
 
 class Spec(Protocol):
@@ -48,8 +48,8 @@ class Collector(Protocol):
 
     @property
     def at_reset(self) -> bool:
-        """Whether the last batch ended with an episode in all environments, so that a run that resumes after it goes on
-        as if it had not stopped."""
+        """Whether the last batch ended with an episode in all environments, so that a run that resumes after it
+        continues as if it had not stopped."""
         ...
 
     def collect(self, policy: Any, config: PPOConfig) -> tuple[Batch, list[dict[str, float]]]:
@@ -75,7 +75,7 @@ class Game(Protocol):
         """An untrained policy; its weights are drawn from torch's global generator.
 
         Raises:
-            UserError: there is no such policy for this game.
+            UserError: this game has no such policy.
         """
         ...
 
@@ -89,7 +89,7 @@ class Game(Protocol):
         stopwatch: Stopwatch,
         first_batch: int = 0,
     ) -> AbstractContextManager[Collector]:
-        """Plays this rank's part of the environments, `horizon` steps for each batch. The seed fixes what happens.
+        """Plays this rank's part of the environments, `horizon` steps for each batch. The seed fixes all random events.
 
         The stopwatch measures their stepping. `first_batch` batches were collected before, by a run that is resumed.
         """

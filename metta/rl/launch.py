@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metta.rl.ranks import Ranks
 
 Work = Callable[["Ranks"], object]
-"""What each rank does."""
+"""The function that each rank runs."""
 
 START_SECONDS = 120.0
 _CLOSE_SECONDS = 5.0
@@ -115,7 +115,7 @@ def started_ranks(size: int, work: Work, on_gpu: bool) -> Iterator[Ranks]:
 
     Args:
         size: number of ranks; 1 starts none.
-        work: what the other ranks do; picklable.
+        work: the function that the other ranks run; picklable.
         on_gpu: each rank has its own GPU.
 
     Raises:
@@ -181,7 +181,7 @@ class _RankProcess:
             raise RankFailedError(self.failure()) from None
 
     def failure(self) -> str | None:
-        """What ended it, or None if it is alive or ended because of another rank."""
+        """Why it ended, or None if it is alive or ended because of another rank."""
         with suppress(EOFError, OSError):
             if self.connection.poll(_CLOSE_SECONDS):
                 return f"rank {self.rank} failed:\n{self.connection.recv_bytes().decode()}"
@@ -192,7 +192,7 @@ class _RankProcess:
         return None if code in (None, 0) else f"rank {self.rank} died: exit status {code}"
 
     def close(self) -> None:
-        """End it: it exits by itself when this end of the pipe closes."""
+        """End it: it exits when this end of the pipe closes."""
         self.connection.close()
         self.process.join(_CLOSE_SECONDS)
         if self.process.is_alive():

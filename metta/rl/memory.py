@@ -41,12 +41,12 @@ class Sequences:
 
 
 Memory = Tensor | Sequences | None
-"""What a policy remembers of the observations that came before a batch: the states [batch, width] of agents that make
+"""A policy's memory of the observations before a batch: the states [batch, width] of agents that make
 one step, which are overwritten by the states after it; or the sequences that the batch consists of; or nothing."""
 
 
 def begins_after(ended: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Where episodes begin within a batch, [steps, ...], given where they end. The states before it say the rest."""
+    """Where episodes begin within a batch, [steps, ...], given where they end. Initial states cover step 0."""
     begins = np.zeros_like(ended)
     begins[1:] = ended[:-1]
     return begins
@@ -81,7 +81,7 @@ class MinGRU(nn.Module):
             self.gate.bias.copy_(-torch.linspace(0, LONGEST, width))
 
     def forward(self, inputs: Tensor, memory: Memory) -> Tensor:
-        """The states [batch, width] after inputs [batch, inputs], each of which follows what `memory` says."""
+        """The states [batch, width] after inputs [batch, inputs], each of which follows its state in `memory`."""
         if isinstance(memory, Sequences):
             by_step = inputs.view(*memory.begins.shape, inputs.shape[-1]).transpose(0, 1)
             return self.states(by_step, memory.states, memory.begins.T).transpose(0, 1).flatten(0, 1)

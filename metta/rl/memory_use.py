@@ -1,4 +1,4 @@
-"""How much memory a run uses, and what to say when there is not enough."""
+"""Measures the memory of a run, and explains errors when there is not enough."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 _GIB = 2**30
 _CPU_ALLOCATOR = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
-"""What torch's allocator on CPUs says, because its error has no type of its own."""
+"""Messages of torch's allocator on CPUs, because its error has no specific type."""
 
 
 class OutOfMemory(RuntimeError):
@@ -25,7 +25,7 @@ class OutOfMemory(RuntimeError):
 
 
 def peak_memory() -> dict[str, float]:
-    """``memory_gib`` and ``gpu_memory_gib``: the most that this process has used so far, of a GPU since the run began.
+    """``memory_gib`` and ``gpu_memory_gib``: the peak of this process so far; for a GPU, since the run began.
 
     Workers that step environments are not counted.
     """

@@ -1,4 +1,4 @@
-"""What a run will do: its settings, fitted to its environment, its ranks and the machine."""
+"""The plan of a run: its settings, fitted to its environment, its ranks and the machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Estimated from the work in them, and not measured on a GPU."""
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, once its settings are fitted to its environment.
+    """The settings of a run, fitted to its environment.
 
     Attributes:
         updates: batches to learn from, in all attempts.
@@ -40,7 +40,7 @@ class Plan:
         batch_size: agent steps per batch.
         minibatches: minibatches per pass over a batch; with memory each has at least all steps of an agent.
         num_workers: processes that step the environments of each rank.
-        warnings: what is questionable about the settings.
+        warnings: questionable settings.
     """
 
     updates: int
@@ -88,7 +88,7 @@ class Plan:
         return 1 if self.num_workers else ranks.cores
 
     def update_threads(self, ranks: Ranks) -> int:
-        """Threads that are worth it for a rank's part of minibatches of this size."""
+        """The number of threads that pay off for a rank's part of minibatches of this size."""
         return max(1, min(ranks.cores, self.batch_size // self.minibatches // ranks.size // STEPS_PER_THREAD))
 
     def metrics(self) -> dict[str, float]:
@@ -135,7 +135,7 @@ def device_of(config: TrainerConfig, ranks: Ranks) -> torch.device:
         return torch.device("cpu")
     if ranks.local_rank >= torch.cuda.device_count():
         raise UserError(
-            f"trainer.num_ranks: rank {ranks.local_rank} of this machine has no GPU of its own; "
+            f"trainer.num_ranks: rank {ranks.local_rank} of this machine has no GPU; "
             f"the machine has {torch.cuda.device_count()}"
         )
     torch.cuda.set_device(ranks.local_rank)

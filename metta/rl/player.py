@@ -60,7 +60,7 @@ def require_compatible(trained: EnvironmentSpec, played: EnvironmentSpec, name: 
     The number of agents and of tokens may differ; actions and the meaning of tokens may not.
 
     Raises:
-        UserError: it does not; `name` says which environment this is.
+        UserError: it does not; the message names the environment by `name`.
     """
     for what in ("actions", "features", "tags", "vibes", "view"):
         ours, theirs = getattr(trained, what), getattr(played, what)

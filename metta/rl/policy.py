@@ -23,7 +23,7 @@ TYPICAL_TOKENS = 32
 
 
 class ActorCritic(nn.Module, ABC):
-    """What PPO trains: it gives the probability of an action and the value of a state.
+    """The network that PPO trains: it computes the probability of an action and the value of a state.
 
     Attributes:
         hidden_size: width of its layers.
@@ -63,8 +63,8 @@ class ActorCritic(nn.Module, ABC):
 class Policy(ActorCritic):
     """Actor and critic over one shared trunk. Memory, if any, is added to the features of the observation.
 
-    The embedding of an object at a place is the sum of one for the place and one for its direction, so that what is
-    learnt about an altar three cells north applies to every altar in the north.
+    The embedding of an object at a place is the sum of one for the place and one for its direction, so that knowledge
+    about an altar three cells north applies to every altar in the north.
     Layers start orthogonal, with gain 0.01 for the actor's head and 1 for the critic's (arXiv 2006.05990).
     """
 
@@ -123,14 +123,14 @@ PolicyT = TypeVar("PolicyT", bound=ActorCritic)
 
 
 def policy_class(config: PolicyConfig, base: type[PolicyT]) -> type[PolicyT]:
-    """The class of a policy: `base`, or the user's own that `config.type` names.
+    """The class of a policy: `base`, or the user's class that `config.type` names.
 
-    A class of one's own is a subclass of `Policy` for mettagrid, of `metta.rl.gymnasium.policy.GymnasiumPolicy` for
-    Gymnasium. It is made with the same arguments and may replace any of its methods, for example `Policy.heads`. Its
-    module must be importable also where its checkpoints are loaded.
+    A user's class is a subclass of `Policy` for mettagrid, of `metta.rl.gymnasium.policy.GymnasiumPolicy` for
+    Gymnasium. It gets the same arguments and may override any method, for example `Policy.heads`. Its module must also
+    be importable where its checkpoints are loaded.
 
     Raises:
-        UserError: there is no such class, or it is no subclass of `base`.
+        UserError: the class does not exist, or is not a subclass of `base`.
     """
     if config.type is None:
         return base
@@ -154,7 +154,7 @@ def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
 
 
 class Actor:
-    """A policy that plays, with its weights as they are now."""
+    """A policy that plays, with its current weights."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -166,7 +166,7 @@ class Actor:
         Args:
             tokens: the observations.
             uniforms: float32 [batch] in [0, 1); they decide the actions.
-            states: float32 [batch, state size], what the policy remembers; it is updated. By default nothing.
+            states: float32 [batch, state size], the policy's memory; it is updated. By default it is empty.
 
         Returns:
             actions (int32), their log-probabilities, and the values, [batch] each.
@@ -177,7 +177,7 @@ class Actor:
         return actions.to(torch.int32), log_probs.gather(1, actions[:, None]).squeeze(1), values
 
     def values(self, tokens: TokenBatch, states: Tensor | None = None) -> Tensor:
-        """Values [batch] of observations, given the states [batch, state size] before them, which stay as they are."""
+        """Values [batch] of observations, given the states [batch, state size] before them, which are not changed."""
         values: Tensor = self._policy(tokens, self._embeddings, None if states is None else states.clone())[1]
         return values
 
@@ -195,10 +195,10 @@ def actor_of(policy: Policy) -> Actor | KernelNetwork:
 
 
 def kernel_network_of(policy: ActorCritic, threads: int = 1) -> KernelNetwork | None:
-    """The compiled twin of a policy, or None if it has none, is not on the CPU, or the kernel is unavailable.
+    """The compiled version of a policy, or None if it has none, is not on the CPU, or the kernel is unavailable.
 
     Args:
-        threads: the most that compute a gradient.
+        threads: the maximum number of threads that compute a gradient.
     """
     return KernelNetwork(policy, threads) if isinstance(policy, Policy) and not why_plain(policy) else None
 
@@ -206,11 +206,11 @@ def kernel_network_of(policy: ActorCritic, threads: int = 1) -> KernelNetwork | 
 def why_plain(policy: ActorCritic) -> str | None:
     """Why the compiled kernel does not compute this policy, or None if it does."""
     if not isinstance(policy, Policy):
-        return "the compiled kernel knows only the policy of mettagrid"
+        return "the compiled kernel supports only mettagrid's policy"
     if type(policy) is not Policy:
-        return f"the compiled kernel does not know {type(policy).__name__}"
+        return f"the compiled kernel does not support {type(policy).__name__}"
     if policy.memory is not None:
-        return "the compiled kernel knows no memory"
+        return "the compiled kernel does not support memory"
     if policy.device.type != "cpu":
         return f"on {policy.device}"
     try:

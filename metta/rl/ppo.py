@@ -19,7 +19,7 @@ from metta.rl.trainer_config import PPOConfig
 ALONE = Ranks()
 
 MEASURES = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
-"""What is measured of a minibatch."""
+"""The measures of a minibatch."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -38,7 +38,7 @@ class Optimizer(Protocol):
     """Changes a policy's parameters."""
 
     def step(self, gradient: Tensor, skip: Tensor) -> None:
-        """Change them by their gradient: that of all parameters, flattened and concatenated. If `skip` is 1, don't."""
+        """Change them by the gradient of all parameters, flattened and concatenated, unless `skip` is 1."""
         ...
 
 
@@ -143,11 +143,11 @@ def ppo_loss(
         entropies: [batch], of the current policy's distributions over actions.
         values: [batch], as currently estimated.
         batch: the experience.
-        size: what sums over the batch are divided by: its length, if it is a whole minibatch.
+        size: the divisor of sums over the batch: its length, if it is a whole minibatch.
         config: clips and weights.
 
     Returns:
-        the derivatives of the loss with respect to `log_probs`, `entropies` and `values`, and what `MEASURES` names.
+        the derivatives of the loss with respect to `log_probs`, `entropies` and `values`, and the values of `MEASURES`.
     """
     log_ratio = log_probs - batch.log_probs
     ratio = log_ratio.exp()
@@ -193,10 +193,10 @@ class Learner(Protocol):
             batch: the experience.
             indices: int64 [minibatch], which samples of the batch are in the minibatch.
             advantages: [minibatch], normalised.
-            size: what sums over the minibatch are divided by.
+            size: the divisor of sums over the minibatch.
 
         Returns:
-            the gradients of all parameters, flattened and concatenated, and after them what `MEASURES` names.
+            the gradients of all parameters, flattened and concatenated, followed by the measures that `MEASURES` names.
         """
         ...
 
@@ -272,7 +272,7 @@ def update(
 
 
 def _moved_too_far(measured: list[Tensor], config: PPOConfig) -> bool:
-    """Whether the mean KL divergence of a pass, of whose minibatches this was measured, exceeds the target."""
+    """Whether the mean KL divergence of a pass exceeds the target. `measured` has the measures of its minibatches."""
     if config.target_kl is None or not measured:
         return False
     return bool(torch.stack(measured)[:, MEASURES.index("approx_kl")].mean() > config.target_kl)
@@ -286,7 +286,7 @@ def _shuffled(total: int, segment: int, generator: torch.Generator, parts: int) 
 
 
 def _within(indices: Tensor, first: int, number: int) -> Tensor:
-    """Those indices of the whole batch that are in this rank's part, as indices of the part."""
+    """The indices of the whole batch that are in this rank's part, as indices of the part."""
     return indices[(indices >= first) & (indices < first + number)] - first
 
 
@@ -306,7 +306,7 @@ def _explained_variance(batch: Batch, size: float, ranks: Ranks) -> float:
 
 
 def _require_finite(measured: Tensor) -> None:
-    """Check what was measured in each minibatch: [minibatches, measures]."""
+    """Check the measures of each minibatch: [minibatches, measures]."""
     diverged = ~measured.isfinite().all(dim=1)
     if diverged.any():
         first = dict(zip((*MEASURES, "grad_norm"), measured[int(diverged.int().argmax())].tolist(), strict=True))

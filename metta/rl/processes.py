@@ -1,4 +1,4 @@
-"""What every module that starts processes needs. Imports neither torch nor mettagrid."""
+"""Helpers for modules that start processes. Imports neither torch nor mettagrid."""
 
 from __future__ import annotations
 

@@ -21,13 +21,13 @@ REPORT_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
-        agent_steps: so far, in all attempts.
+        agent_steps: agent steps so far, in all attempts.
         total: agent steps that the run will take.
-        seconds: of training, in this attempt.
-        metrics: of the last update, by name; see `metta.rl.trainer.train`.
+        seconds: seconds of training, in this attempt.
+        metrics: the metrics of the last update, by name; see `metta.rl.trainer.train`.
     """
 
     agent_steps: int
@@ -37,7 +37,7 @@ class TrainingProgress:
 
 
 class ProgressReporter:
-    """Keeps the counters and metrics of a run's state, and reports them. Its clock starts when it is made."""
+    """Keeps the counters and metrics of a run's state, and reports them. Its clock starts when it is created."""
 
     def __init__(
         self, state: TrainingState, plan: Plan, report: Callable[[TrainingProgress], bool], ranks: Ranks

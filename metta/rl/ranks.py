@@ -1,7 +1,7 @@
 """Data parallelism: processes that train one policy together, each on its part of the environments.
 
 Each process is a rank. All ranks run the same code on different experience and average their gradients, so that every
-rank makes the same step. Here is how ranks communicate; `metta.rl.launch` starts or finds them.
+rank makes the same step. This module contains the communication of ranks; `metta.rl.launch` starts or finds them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Ranks:
         local_rank: number of this rank among those on this machine, and of its GPU.
         cores: CPU cores that this rank may use.
         shared: averages through shared memory, if all ranks compute on the CPU of one machine; else None.
-        others_live: whether the processes of the other ranks live, as far as this rank knows.
+        others_live: whether the processes of the other ranks are alive, as far as this rank knows.
 
     Example:
         >>> Ranks(rank=1, size=2).part(16)

@@ -80,7 +80,7 @@ class MettagridCollector:
                 actions, log_probs, values = actor.act(observed, uniforms[step, group].flatten(), remembered)
                 arrays.actions[group] = actions.cpu().numpy().reshape(-1, shape[2])
                 with self._stopwatch.measure("stepping"):
-                    environments.send(group)  # the rest is computed while workers step
+                    environments.send(group)  # the remaining work is done while workers step
                 trajectory.tokens.append(observed)
                 trajectory.actions[step, group] = actions.view(-1, shape[2])
                 trajectory.log_probs[step, group] = log_probs.view(-1, shape[2])
@@ -92,7 +92,7 @@ class MettagridCollector:
         return trajectory.batch(config, states_before), episodes
 
     def _remembered(self, policy: Policy) -> Tensor:
-        """What the policy remembers of each agent, [environments, agents, state size]; nothing when a run begins."""
+        """The policy's memory of each agent, [environments, agents, state size]; empty when a run begins."""
         if self._states is None:
             shape = (self._environments.num_environments, self._environments.spec.num_agents, policy.state_size)
             self._states = torch.zeros(shape, device=policy.device)
@@ -108,7 +108,7 @@ class MettagridCollector:
     def _record_outcome(
         self, trajectory: _Trajectory, step: int, group: slice, actor: Actor | KernelNetwork, states: Tensor
     ) -> None:
-        """Record what followed the actions of a step, with the value of the last state where an episode was cut off.
+        """Record the outcome of the actions of a step, with the value of the last state if an episode was truncated.
 
         Where an episode ended, the policy forgets it.
         """
@@ -129,13 +129,13 @@ class MettagridCollector:
 
 @dataclass(frozen=True)
 class _Trajectory:
-    """What happened in one batch, [steps, environments, agents] each.
+    """The experience of one batch, [steps, environments, agents] each.
 
     Attributes:
         actions, log_probs: of the policy.
         values: V of the state at each step, and of the one after the last: [steps + 1, ...].
         final_values: V of the last state of an episode that was truncated at this step, else 0.
-        rewards, terminals, truncations: what followed the actions.
+        rewards, terminals, truncations: the outcome of the actions.
         tokens: the observations that the actions were chosen from, by step and then group.
     """
 
@@ -170,7 +170,7 @@ class _Trajectory:
 
         Args:
             config: of the advantages.
-            states: what the policy remembered before the first step, [environments, agents, state size].
+            states: the policy's memory before the first step, [environments, agents, state size].
         """
         device = self.values.device
         values = self.values.cpu().numpy()

@@ -13,7 +13,7 @@ from torch import Tensor
 CHUNK = 2**20
 """Numbers that a process shares at a time."""
 _CHECK_SECONDS = 0.5
-"""How often a waiting process checks that the others live."""
+"""How often a waiting process checks that the others are alive."""
 
 
 class SharedMean:
@@ -42,7 +42,7 @@ class SharedMean:
         Args:
             rank: number of this process, from 0.
             timeout: seconds to wait for the others.
-            others_live: whether the other processes live, so that waiting makes sense.
+            others_live: whether the other processes are alive, so that waiting makes sense.
 
         Raises:
             TimeoutError: another process did not write in time, or is dead.

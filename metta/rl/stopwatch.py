@@ -1,4 +1,4 @@
-"""Where the seconds of a run go."""
+"""Measures how a run's time is divided among its parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Part = Literal["stepping", "acting", "learning", "checkpoints"]
 
 
 class Stopwatch:
-    """Adds up the seconds of the parts of a run. A part within another one interrupts its clock.
+    """Adds up the seconds of the parts of a run. A nested part interrupts the clock of the outer one.
 
     Example:
         >>> stopwatch = Stopwatch()
@@ -32,7 +32,7 @@ class Stopwatch:
 
     @contextmanager
     def measure(self, part: Part) -> Iterator[None]:
-        """Count the time of the body as that of a part."""
+        """Add the time of the body to a part."""
         outer = self._switch(part)
         try:
             yield
@@ -52,7 +52,7 @@ class Stopwatch:
 
 
 def profile_line(metrics: Mapping[str, float], total: float) -> str:
-    """One line on where the seconds went, from `Stopwatch.metrics`: ``stepping 2.1 s (41%), ..., other 0.1 s (2%)``."""
+    """One line with each part's seconds, from `Stopwatch.metrics`: ``stepping 2.1 s (41%), ..., other 0.1 s (2%)``."""
     parts = {
         name.removesuffix("_seconds"): metrics[name]
         for name in (f"{part}_seconds" for part in get_args(Part))

@@ -138,7 +138,7 @@ def _stable_order(rows: Tensor) -> Tensor:
 
 
 def _offsets(lengths: Tensor) -> Tensor:
-    """Where each of several adjoining parts begins and the last one ends: int32 [parts + 1]."""
+    """The start of each of several adjoining parts, and the end of the last: int32 [parts + 1]."""
     offsets = torch.zeros(len(lengths) + 1, dtype=torch.int32, device=lengths.device)
     torch.cumsum(lengths, dim=0, out=offsets[1:])
     return offsets
@@ -210,7 +210,7 @@ class Vocabulary:
         return self.encode_plainly(observations)
 
     def encode_plainly(self, observations: npt.NDArray[np.uint8]) -> TokenBatch:
-        """`encode` in NumPy, for machines without the kernel."""
+        """`encode` in NumPy, for machines without a kernel."""
         present = observations[:, :, 0] != EMPTY
         longest = int(present.sum(axis=1).max(initial=0))
         present = present[:, :longest]

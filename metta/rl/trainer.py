@@ -39,9 +39,9 @@ class TrainingResult:
     """How an attempt at a run ended.
 
     Attributes:
-        policy_uri: where the policy is.
-        metrics: of the last update, by name; see `train`.
-        seconds: of training, in this attempt.
+        policy_uri: URI of the policy.
+        metrics: the metrics of the last update, by name; see `train`.
+        seconds: seconds of training, in this attempt.
         stopped: `report` asked to stop before the end.
     """
 
@@ -59,9 +59,9 @@ def train(
 ) -> TrainingResult:
     """Train a policy, from the newest checkpoint in `run_dir` if there is one.
 
-    An attempt that resumes has the weights, the optimizer's state and the counters of the one before; its environments
-    start new episodes. In mettagrid it is therefore equal to the bit to a run that did not stop, if all episodes ended
-    with the last update before the checkpoint; else the log says that it differs.
+    A resumed attempt has the weights, the optimizer's state and the counters of the previous one; its environments
+    start new episodes. In mettagrid it is therefore bitwise equal to a run that did not stop, if all episodes ended
+    with the last update before the checkpoint; otherwise the log says that it differs.
 
     `config.num_ranks` processes train together. They are started here, unless a launcher such as torchrun has made this
     process one of several ranks: then those ranks train, and all of them call this.
@@ -75,10 +75,10 @@ def train(
     Returns:
         a result whose metrics are ``agent_steps`` and ``seconds`` (both of all attempts), ``steps_per_second``,
         ``updates``, ``batch_size``, ``minibatch_size``, ``num_environments`` and ``horizon`` as they were used,
-        ``learning_rate``, what `metta.rl.ppo.update` measures, ``reward_per_step``, what
-        `metta.rl.memory_use.peak_memory` measures, and the stats of the last episodes: ``reward`` and
-        ``episode_length``, and the agents' stats with ``train/`` before the name. With `config.profile` also what
-        `metta.rl.stopwatch.Stopwatch.metrics` says of this attempt.
+        ``learning_rate``, the measures of `metta.rl.ppo.update`, ``reward_per_step``, those of
+        `metta.rl.memory_use.peak_memory`, and the stats of the last episodes: ``reward`` and
+        ``episode_length``, and the agents' stats with ``train/`` before the name. With `config.profile` also
+        `metta.rl.stopwatch.Stopwatch.metrics` of this attempt.
 
     Raises:
         UserError: the run in `run_dir` was made with other settings, or the ranks don't fit the machine or the batch.
@@ -133,7 +133,7 @@ def train_as_rank(
             while state.updates < plan.updates and not stopped:
                 state.optimizer.learning_rate = _learning_rate(config, state.updates / plan.updates)
 
-                # Play with the current policy, then learn from what happened.
+                # Play with the current policy, then learn from the experience.
                 with torch_threads(plan.collect_threads(ranks)), stopwatch.measure("acting"):
                     batch, episodes = collector.collect(state.policy, config.ppo)
                 with torch_threads(1 if is_compiled else plan.update_threads(ranks)), stopwatch.measure("learning"):
@@ -171,7 +171,7 @@ def _initial_state(config: TrainerConfig, game: Game, ranks: Ranks) -> TrainingS
 
 
 def _fastest_learner(policy: ActorCritic, ranks: Ranks) -> tuple[ppo.Learner, bool]:
-    """What computes gradients here, and whether it is the compiled kernel, which has threads of its own."""
+    """The learner that computes gradients here, and whether it is the compiled kernel, which has its own threads."""
     compiled = kernel_network_of(policy, threads=ranks.cores)
     if ranks.leads:
         logger.info("computes with %s", "the compiled kernel" if compiled else f"PyTorch: {why_plain(policy)}")
@@ -180,7 +180,7 @@ def _fastest_learner(policy: ActorCritic, ranks: Ranks) -> tuple[ppo.Learner, bo
 
 @torch.no_grad()
 def _equalise_weights(state: TrainingState, ranks: Ranks) -> None:
-    """Give all ranks the same weights to the bit, because machines may compute the initial ones differently."""
+    """Give all ranks bitwise equal weights, because machines may compute the initial ones differently."""
     for parameter in state.policy.parameters():
         ranks.average(parameter)
 
@@ -193,7 +193,7 @@ def _generator(config: TrainerConfig, state: TrainingState) -> torch.Generator:
 
 def _learning_rate(config: TrainerConfig, done: float) -> float:
     """Learning-rate annealing to 0 over the run, if configured: linear, or half a period of a cosine (Loshchilov and
-    Hutter, arXiv 1608.03983, equation 5). `done` is the fraction of the run that is over."""
+    Hutter, arXiv 1608.03983, equation 5). `done` is the completed fraction of the run."""
     if not config.anneal_learning_rate:
         return config.optimizer.learning_rate
     left = 1 - done if config.annealing == "linear" else (1 + math.cos(math.pi * done)) / 2

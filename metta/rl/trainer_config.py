@@ -19,7 +19,7 @@ class OptimizerConfig(Config):
     learning_rate: float = Field(5e-3, gt=0, description="size of a step")
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of the mean of past gradients")
     beta2: float = Field(0.999, ge=0, lt=1, description="decay of the mean of their squares")
-    eps: float = Field(1e-5, gt=0, description="is added to the root of that mean, so that no step is too large")
+    eps: float = Field(1e-5, gt=0, description="added to the root of that mean, so that no step is too large")
     weight_decay: float = Field(0.0, ge=0, description="how much weights decay towards 0 at each step")
 
 
@@ -58,14 +58,14 @@ class PolicyConfig(Config):
     type: str | None = Field(
         None,
         pattern=r"^[\w.]+:\w+$",
-        description="a class of your own, as package.module:Class; see `metta.rl.policy.policy_class`",
+        description="your own class, as package.module:Class; see `metta.rl.policy.policy_class`",
     )
 
 
 class TrainerConfig(Config):
     """A training run."""
 
-    total_timesteps: int = Field(1_000_000, ge=1, description="agent steps in all, rounded up to whole updates")
+    total_timesteps: int = Field(1_000_000, ge=1, description="total agent steps, rounded up to whole updates")
     batch_size: int = Field(8_192, ge=1, description="agent steps per update; rounded to whole steps of all agents")
     minibatch_size: int = Field(1_024, ge=1, description="agent steps per gradient step; at most the batch")
     seed: int = Field(0, ge=0, lt=2**31, description="same seed, machine and thread count: the same run")
@@ -87,8 +87,8 @@ class TrainerConfig(Config):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is cuda if there is a GPU")
     checkpoint_seconds: float = Field(15.0, ge=0, description="least time between checkpoints")
-    checkpoints_kept: int = Field(2, ge=1, description="newest checkpoints that stay; older ones are deleted")
-    profile: bool = Field(False, description="say at the end where the seconds went")
+    checkpoints_kept: int = Field(2, ge=1, description="how many of the newest checkpoints are kept")
+    profile: bool = Field(False, description="log at the end how the time was spent")
 
 
 def round_batch(batch_size: int, num_agents: int, num_environments: int, num_ranks: int = 1) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Many environments stepped together, in worker processes that share their arrays with this one.
 
 The workers are processes, not threads, because mettagrid 0.26.22 holds the GIL while it steps. They are forked from a
-server that has imported this module, so the import takes its second once and not at every start. This module does not
+server that has imported this module, so the slow import happens once and not at every start. This module does not
 import torch, so that the server starts quickly and workers stay small.
 """
 
@@ -30,7 +30,7 @@ NUM_GROUPS = 2
 
 _CLOSE_SECONDS = 5.0
 _EPISODES = 0
-"""Sets the seeds of episodes apart from those of actions; see `metta.rl.game`."""
+"""Makes the seeds of episodes differ from those of actions; see `metta.rl.game`."""
 _FIELDS: dict[str, tuple[npt.DTypeLike, Any]] = {
     "observations": (np.uint8, ctypes.c_uint8),
     "final_observations": (np.uint8, ctypes.c_uint8),
@@ -49,9 +49,9 @@ class WorkerError(RuntimeError):
 class SharedArrays:
     """The arrays of all environments, each with a leading axis of environments.
 
-    `observations`, `rewards`, `terminals`, `truncations` and `actions` are as in `Buffers`. Where an episode has
+    `observations`, `rewards`, `terminals`, `truncations` and `actions` are as in `Buffers`. If an episode has
     ended, `observations` are already the first of the next episode; `final_observations` are the last of a truncated
-    episode, so that the value function can estimate what would have followed.
+    episode, so that the value function can estimate the rest.
     """
 
     observations: npt.NDArray[np.uint8]
@@ -90,7 +90,7 @@ class SharedArrays:
 
 
 class VectorEnvironment:
-    """Environments that restart by themselves when an episode ends, stepped in `groups`.
+    """Environments that restart automatically when an episode ends, stepped in `groups`.
 
     A seed gives the same episodes with any number of workers.
 

@@ -38,8 +38,8 @@ class Group:
 
     Attributes:
         env: the game.
-        seeds: of each episode.
-        matches: of each episode, which agents the policy plays, and who the others; empty if it plays all of them.
+        seeds: the seed of each episode.
+        matches: which agents of each episode the policy plays, and who plays the others; empty if it plays all.
     """
 
     env: MettaGridConfig
@@ -52,8 +52,8 @@ class Episode:
     """An episode that ended.
 
     Attributes:
-        seed: of its map, the game's random events and the actions that were drawn.
-        stats: see `metta.rl.environment.Environment.episode_stats`; of the policy's own agents.
+        seed: the seed of its map, the game's random events and the actions that were drawn.
+        stats: those of the policy's own agents; see `metta.rl.environment.Environment.episode_stats`.
     """
 
     seed: int

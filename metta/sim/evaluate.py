@@ -22,7 +22,7 @@ AGENTS_TOGETHER = 384
 once. On a CPU, more agents save little time."""
 
 STEPS_PER_CORE = 100_000
-"""Agent steps of an evaluation for each core that plays; with fewer, another process starts longer than it plays."""
+"""Agent steps of an evaluation for each core that plays; with fewer, a process takes longer to start than to play."""
 
 _EVALUATION = 0x4556414C
 """Separates the seeds of evaluation from those of training."""
@@ -40,8 +40,8 @@ def evaluate(player: Player, simulations: Sequence[SimulationConfig], cores: int
 
     Args:
         player: the policy. With more than one core it must be picklable.
-        simulations: what it plays.
-        cores: processes that play; by default as many as are worth it, at most one for each core.
+        simulations: the simulations to play.
+        cores: processes that play; by default as many as pay off, at most one for each core.
 
     Raises:
         UserError: there are no simulations, or two have the same name.
@@ -59,7 +59,7 @@ def evaluate(player: Player, simulations: Sequence[SimulationConfig], cores: int
 
 
 def worthwhile_cores(simulations: Sequence[SimulationConfig]) -> int:
-    """How many cores are worth it to play simulations; those without a length count as long."""
+    """How many cores pay off to play simulations; those without a length count as long."""
     steps = sum(
         each.num_episodes * each.env.game.num_agents * (each.env.game.max_steps or STEPS_PER_CORE)
         for each in simulations

@@ -35,7 +35,7 @@ class SimulationResult:
         simulation: the simulation that was played.
         episodes: the stats of each episode that ended, as `metta.rl.environment.Environment.episode_stats` gives
             them; at least one.
-        seeds: of each of these episodes.
+        seeds: the seed of each of these episodes.
     """
 
     simulation: SimulationConfig
@@ -64,8 +64,8 @@ class Evaluation:
     """The results of a policy on several simulations; `metta.sim.metrics` describes the names of its metrics.
 
     Attributes:
-        results: of each simulation.
-        seconds: how long it took. They are no part of a trial's cost.
+        results: the result of each simulation.
+        seconds: the duration. It is not part of a trial's cost.
     """
 
     results: list[SimulationResult]

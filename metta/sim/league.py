@@ -1,4 +1,4 @@
-"""Matches against kept opponents: one team plays the policy, the other an opponent.
+"""Matches against stored opponents: the policy plays one team, an opponent the other.
 
 The teams of an episode are the agents with even and with odd numbers; in half of the episodes against an opponent the
 policy plays the even ones. Agents cannot see who is in which team. The team with the larger mean reward wins.
@@ -27,10 +27,10 @@ RANDOM = "random"
 """The opponent that draws every action at random."""
 
 WIN, LEAD = "win", "lead"
-"""Stats of a match: 1 for a victory, 0.5 for equality, 0 for a defeat; own mean reward less the opponent's."""
+"""Stats of a match: 1 for a win, 0.5 for a draw, 0 for a loss; own mean reward minus the opponent's."""
 
 KEPT = Path(__file__).parent / "opponents"
-"""Policies that are kept as opponents, one folder each."""
+"""Policies that are stored as opponents, one folder each."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def require_opponents(simulation: SimulationConfig) -> None:
     """Check that every opponent of a simulation exists and can play it.
 
     Raises:
-        UserError: one does not, or cannot.
+        UserError: one does not exist, or cannot play it.
     """
     from metta.rl.environment import EnvironmentSpec
 
@@ -91,8 +91,8 @@ class TeamPlayer:
 
     Args:
         player: the policy.
-        matches: of the episodes that are played side by side.
-        spec: of the environment of each episode.
+        matches: the matches of the episodes that are played side by side.
+        spec: the spec of the environment of each episode.
     """
 
     def __init__(self, player: Player, matches: Sequence[Match], spec: EnvironmentSpec) -> None:
@@ -126,7 +126,7 @@ def load_opponent(opponent: str, spec: EnvironmentSpec) -> Player:
     """Load an opponent that plays environments of this kind.
 
     Raises:
-        UserError: there is no such policy, or it cannot play them.
+        UserError: the policy does not exist, or cannot play them.
     """
     if opponent == RANDOM:
         return RandomPlayer(len(spec.actions))

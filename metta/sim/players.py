@@ -1,4 +1,4 @@
-"""Processes that play an evaluation's episodes, this one among them."""
+"""Processes that play an evaluation's episodes, including this one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class _PlayerProcess:
             self._process.start()
 
     def send(self, groups: Sequence[Group], deadline: float) -> None:
-        with suppress(OSError):  # it has died, and `receive` says so
+        with suppress(OSError):  # it has died, which `receive` reports
             self._connection.send((groups, deadline))
 
     def receive(self) -> list[list[Episode]]:
@@ -86,16 +86,16 @@ class _PlayerProcess:
         return played
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
+        """End it at once."""
         self._connection.close()
         self._process.kill()
         self._process.join()
 
 
 def _work(connection: Connection, pickled: bytes) -> None:
-    """Main function of another process: play what comes through the pipe until it closes."""
+    """Main function of another process: play the groups from the pipe until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    player: Player = pickle.loads(pickled)  # of the process that started this one
+    player: Player = pickle.loads(pickled)  # from the process that started this one
     for groups, deadline in _received(connection):
         try:
             connection.send([play(player, group, deadline) for group in groups])

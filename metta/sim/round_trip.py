@@ -26,7 +26,7 @@ def check_round_trip(env: MettaGridConfig) -> MettaGridConfig:
             f"environment {env.label!r} cannot be read back from JSON: {' '.join(str(error).split())}"
         ) from error
     if read_back != env:
-        changed = ", ".join(_differences(env, read_back)) or "types that print alike"
+        changed = ", ".join(_differences(env, read_back)) or "types that print the same"
         raise UserError(
             f"environment {env.label!r} does not survive JSON, so workers would play another game: {changed}"
         )

@@ -1,4 +1,4 @@
-"""What a policy is evaluated on."""
+"""The simulations that policies are evaluated on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How kinds of objects look: in a terminal as a character, in a picture as an icon."""
+"""Symbols for kinds of objects: a character in a terminal, an icon in a picture."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def letters(kinds: Iterable[str]) -> dict[str, str]:
 
 
 def characters(kinds: Iterable[str]) -> dict[str, str]:
-    """What a terminal shows for each kind, two columns wide; an unknown kind is a letter of full width."""
+    """The terminal character of each kind, two columns wide; an unknown kind gets a full-width letter."""
     named = list(kinds)
     unknown = letters(kind for kind in named if kind not in _CHARACTERS)
     wide = {kind: chr(ord(letter) - ord("!") + ord("\uff01")) for kind, letter in unknown.items()}

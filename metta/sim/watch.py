@@ -1,4 +1,4 @@
-"""Plays one episode for people to watch, in mettagrid's own simulator, which sends events to watchers."""
+"""Plays one episode to watch, in mettagrid's own simulator, which sends events to watchers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metta.sim.episodes import Player
 
 OF_EVERY_GAME = ("empty", "cursor", "?")
-"""Kinds of mettagrid's terminal that are no objects."""
+"""Kinds in mettagrid's terminal that are not objects."""
 
 
 def watch(
@@ -31,9 +31,9 @@ def watch(
     Args:
         player: the policy that plays.
         env: the game.
-        seed: of the map, the game's random events and the actions that are drawn; the same seed gives the same episode.
-        watchers: notified of the start, each step and the end. A `Renderer` among them draws after each step, and a
-            person's actions in it replace the policy's.
+        seed: fixes the map, the game's random events and the drawn actions; the same seed gives the same episode.
+        watchers: notified of the start, each step and the end. A `Renderer` among them draws after each step, and the
+            user's actions in it replace the policy's.
     """
     config = _drawable(_seeded(env, seed))
     buffers = _allocate(config)
@@ -52,7 +52,7 @@ def watch(
             simulation.step()
             for renderer in renderers:
                 renderer.render()
-    finally:  # the simulator reports the end after its last step only, not when a person ends the episode
+    finally:  # the simulator reports the end only after its last step, not when the user ends the episode
         for renderer in renderers:
             renderer.on_episode_end()
     return {name: _gained(simulation, name) for name in config.game.resource_names}
@@ -72,7 +72,7 @@ def _seeded(env: MettaGridConfig, seed: int) -> MettaGridConfig:
 
 
 def _drawable(config: MettaGridConfig) -> MettaGridConfig:
-    """The game with a character for each kind of object, where the game itself has none.
+    """The game with a character for each kind of object that has none in the game itself.
 
     The terminal's legend lists all kinds that mettagrid has a character for; those that the game lacks get none.
     """

@@ -147,7 +147,7 @@ class Shy(Policy):
 def test_a_policy_of_the_users_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         result = train(config(policy=PolicyConfig(hidden_size=8, type=f"{__name__}:Shy")), small_env(), tmp_path)
-    assert "PyTorch: the compiled kernel does not know Shy" in caplog.text
+    assert "PyTorch: the compiled kernel does not support Shy" in caplog.text
     assert result.metrics["explained_variance"] == 0
     player = load_policy(result.policy_uri)
     player.reset(num_agents=2, seed=0)

@@ -35,10 +35,10 @@ class GymnasiumConfig(Config):
 
 
 class GymnasiumSimulation(Config):
-    """What a policy is evaluated on.
+    """An evaluation of a policy.
 
     Attributes:
-        name: of the metric that is the mean reward of its episodes.
+        name: name of the metric that is the mean reward of its episodes.
         env: the environment; normalisation uses the policy's own statistics.
         num_episodes: episodes to play.
         seed: fixes the episodes.

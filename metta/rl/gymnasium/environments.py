@@ -58,7 +58,7 @@ def make_environment(config: GymnasiumConfig) -> GymnasiumEnvironment:
     """Make an environment.
 
     Raises:
-        UserError: no environment has that id, it can't be made, or a policy here can't play it.
+        UserError: no environment has that id, it can't be created, or a policy here can't play it.
     """
     return ParallelEnvironment(config) if config.is_parallel else SingleEnvironment(config)
 
@@ -185,11 +185,11 @@ class VectorStep:
 
 
 class GymnasiumEnvironments:
-    """Environments that restart by themselves when an episode ends.
+    """Environments that restart automatically when an episode ends.
 
     Args:
         config: of each environment.
-        numbers: of the environments in this process, among all.
+        numbers: the numbers of the environments in this process.
         seed: fixes the episodes of all environments, together with their numbers.
     """
 

@@ -40,7 +40,7 @@ def require_playable(trained: GymnasiumSpec, played: GymnasiumSpec, name: str) -
     """Check that a policy trained in one environment can play another. Only the number of agents may differ.
 
     Raises:
-        UserError: it cannot; `name` says which environment this is.
+        UserError: it cannot; the message names the environment by `name`.
     """
     for what in ("leaves", "actions"):
         ours, theirs = getattr(trained, what), getattr(played, what)

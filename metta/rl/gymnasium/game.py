@@ -40,8 +40,8 @@ class GymnasiumGame:
     def make_policy(self, config: PolicyConfig) -> GymnasiumPolicy:
         if config.memory != "none" and self._config.is_parallel:
             raise UserError(
-                f"trainer.policy.memory={config.memory}: {self._config.env_id} is of PettingZoo, whose agents may "
-                "leave an episode early; policies with memory play environments of Gymnasium and mettagrid"
+                f"trainer.policy.memory={config.memory}: {self._config.env_id} is PettingZoo's, whose agents may "
+                "leave an episode early; policies with memory can play environments of Gymnasium and mettagrid"
             )
         made = policy_class(config, GymnasiumPolicy)
         return made(self.spec, config.hidden_size, self._config.normalize_observations, config.memory)
@@ -57,7 +57,7 @@ class GymnasiumGame:
         stopwatch: Stopwatch,
         first_batch: int = 0,
     ) -> Iterator[GymnasiumCollector]:
-        seed = [*seed, first_batch]  # a run that resumes plays other episodes
+        seed = [*seed, first_batch]  # a resumed run plays other episodes
         environments = GymnasiumEnvironments(self._config, ranks.part(num_environments), seed)
         try:
             yield GymnasiumCollector(environments, horizon, self._config.normalize_rewards, seed, ranks, stopwatch)
@@ -66,10 +66,10 @@ class GymnasiumGame:
 
 
 def spec_of(config: GymnasiumConfig) -> GymnasiumSpec:
-    """What a policy needs to know of an environment.
+    """The spec of an environment, for a policy.
 
     Raises:
-        UserError: there is no such environment, or no policy here can play it.
+        UserError: the environment does not exist, or no policy here can play it.
     """
     environment = make_environment(config)
     environment.close()
@@ -85,7 +85,7 @@ class GymnasiumCollector:
 
     Attributes:
         reward_per_step: see `metta.rl.game.Collector`.
-        at_reset: never, because environments of Gymnasium have random numbers of their own, which checkpoints lack.
+        at_reset: never, because environments of Gymnasium have their own random numbers, which checkpoints lack.
     """
 
     at_reset = False
@@ -145,13 +145,13 @@ class GymnasiumCollector:
         return batch, [stats for step in trajectory.steps for stats in step.episodes]
 
     def _play(self, policy: GymnasiumPolicy, generator: torch.Generator, states: Tensor) -> _Trajectory:
-        """Play, and keep up to date what the policy remembers of each agent, [environments * agents, state size]."""
+        """Play, and update the policy's memory of each agent, [environments * agents, state size]."""
         environments = self._environments
         agents = environments.observations.shape[:2]
         trajectory = _Trajectory(np.zeros((self._horizon + 1, *agents), dtype=np.float32))
         for step in range(self._horizon + 1):
             observations = _tensor(environments.observations, policy.device)
-            last = step == self._horizon  # of its state only the value is needed
+            last = step == self._horizon  # only the value of its state is needed
             heads, values = policy(observations, states.clone() if last else states)
             trajectory.values[step] = values.view(agents).cpu().numpy()
             if last:
@@ -185,12 +185,12 @@ class GymnasiumCollector:
 
 @dataclass(frozen=True)
 class _Trajectory:
-    """What happened in one batch, by step.
+    """The experience of one batch, by step.
 
     Attributes:
         values: V of the state at each step, and of the one after the last: [steps + 1, environments, agents].
         observations, actions, log_probs: [environments * agents, ...] at each step.
-        steps: what followed the actions.
+        steps: the outcomes of the actions.
         final_values: V [agents] of the last state of a truncated episode, by step and environment.
     """
 

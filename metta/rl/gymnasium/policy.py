@@ -59,7 +59,7 @@ class Moments(nn.Module):
 
 
 class GymnasiumPolicy(ActorCritic):
-    """Actor and critic. Memory, if any, reads what they read, and is given to both.
+    """Actor and critic. Memory, if any, reads the same features, and both read its state.
 
     Numbers are normalised by their running statistics. Images go through convolutions, those of Mnih et al. 2015 if
     they are large. Two networks of two tanh layers read both: one for actions and one for the value. Layers start

@@ -42,7 +42,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Actions:
-    """What an agent does at each step.
+    """The actions of an agent.
 
     Attributes:
         kind: one or several "choices" among numbered options, or "reals".
@@ -81,7 +81,7 @@ class Actions:
 
 @dataclass(frozen=True)
 class GymnasiumSpec:
-    """What a policy needs to know of an environment.
+    """The facts about an environment that a policy needs.
 
     Attributes:
         num_agents: agents that act at each step.

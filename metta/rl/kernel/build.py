@@ -1,4 +1,4 @@
-"""Compiles the kernel when it is first used on a machine, and keeps it for the processes that follow."""
+"""Compiles the kernel when it is first used on a machine, and caches it for later processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LIBRARIES = ["-pthread", "-lm"]
 
 
 class Unavailable(RuntimeError):
-    """The kernel cannot be used; the message says why, and what would help."""
+    """The kernel cannot be used; the message says why, and how to fix it."""
 
 
 @functools.cache
@@ -31,7 +31,7 @@ def library() -> ctypes.CDLL:
     """The compiled kernel.
 
     Raises:
-        Unavailable: it is turned off, or there is no compiler, or it cannot compile.
+        Unavailable: it is turned off, there is no compiler, or the compiler failed.
     """
     if os.environ.get("METTA_KERNEL", "on") == "off":
         raise Unavailable("METTA_KERNEL=off")
@@ -49,7 +49,7 @@ def library() -> ctypes.CDLL:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: ``$XDG_CACHE_HOME/metta-sweep``, by default below ``~/.cache``."""
+    """The folder of compiled kernels: ``$XDG_CACHE_HOME/metta-sweep``, by default below ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metta-sweep"
 
 
@@ -57,7 +57,7 @@ def compiler() -> list[str]:
     """The command of a C compiler: ``$CC``, else cc, gcc or clang, else that of the Python package ziglang.
 
     Raises:
-        Unavailable: there is none.
+        Unavailable: no compiler was found.
     """
     if chosen := shlex.split(os.environ.get("CC", "")):
         return chosen
@@ -108,7 +108,7 @@ def _digest(command: list[str]) -> str:
 
 
 def _cpu() -> str:
-    """What tells CPUs with different instructions apart."""
+    """A text that differs between CPUs with different instructions."""
     described = [platform.system(), platform.machine(), platform.processor()]
     information = Path("/proc/cpuinfo")
     if information.exists():

@@ -124,7 +124,7 @@ class KernelNetwork:
 
     Args:
         policy: `act` and `values` use its weights as they are now; `loss_gradient`, as they are when it is called.
-        threads: the most that compute a gradient.
+        threads: the maximum number of threads that compute a gradient.
     """
 
     def __init__(self, policy: Policy, threads: int = 1) -> None:

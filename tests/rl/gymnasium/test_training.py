@@ -193,7 +193,7 @@ def test_a_simulation_that_the_policy_cannot_play_is_refused(tmp_path: Path) -> 
 
 
 def test_settings_without_a_meaning_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"trainer\.num_workers: environments of Gymnasium step within"):
+    with pytest.raises(ValueError, match=r"trainer\.num_workers: Gymnasium environments step within"):
         GymnasiumTool(run_name="x", env=LEVERS, trainer=TrainerConfig(num_workers=2))
 
 
