@@ -1,4 +1,4 @@
-"""How a value typed on the command line is read: as YAML 1.2."""
+"""Reads values from the command line as YAML 1.2."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def read_value(text: str) -> Any:
 
 
 def readings(text: str) -> list[Any]:
-    """Every way to read `text`, best first: as `read_value` does, with all scalars as text, and as typed.
+    """All readings of `text`, best first: as `read_value`, with all scalars as text, and unchanged.
 
     The later readings are for text fields, in which ``2024`` and ``[1, 2]`` are text.
     """
@@ -79,7 +79,7 @@ def split_pairs(pairs: Iterable[str], option: str) -> dict[str, str]:
     """Split ``NAME=VALUE`` texts given to `option`.
 
     Raises:
-        UserError: a text without "=", or a name given twice.
+        UserError: a text has no "=", or a name is given twice.
     """
     split: dict[str, str] = {}
     for pair in pairs:
@@ -93,7 +93,7 @@ def split_pairs(pairs: Iterable[str], option: str) -> dict[str, str]:
 
 
 def shell_line(words: Iterable[str]) -> str:
-    """Words as a line for a shell, without the secrets of URLs. A word may end with ``$METTA_STORE``.
+    """Words as a shell command line, without the secrets of URLs. A word may end with ``$METTA_STORE``.
 
     Example:
         >>> shell_line(["show", "my sweep", "--store", "$METTA_STORE"])

@@ -16,7 +16,7 @@ from metta.common.plain import shown
 
 
 class ConfigError(UserError, ValueError):
-    """A path that does not exist, or a value its field does not accept.
+    """A path does not exist, or a field does not accept its value.
 
     Attributes:
         paths: the overrides whose values were refused; empty if the error does not concern single values.
@@ -34,9 +34,9 @@ else:
 
 
 class _ConfigType(ModelMetaclass):
-    """Lets a configuration that is made in code refuse its values in our words, not in pydantic's."""
+    """Gives errors in our words, not pydantic's, when code creates a configuration with invalid values."""
 
-    if not TYPE_CHECKING:  # which would hide the arguments of every configuration
+    if not TYPE_CHECKING:  # a type checker would lose the arguments of every configuration
 
         def __call__(cls, *args: Any, **values: Any) -> Any:
             if args:
@@ -64,7 +64,7 @@ class Config(BaseModel, metaclass=_ConfigType):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
-    if not TYPE_CHECKING:  # which would hide that a field does not exist
+    if not TYPE_CHECKING:  # a type checker would accept unknown fields
 
         def __setattr__(self, name: str, value: Any) -> None:
             try:
@@ -82,9 +82,9 @@ class Config(BaseModel, metaclass=_ConfigType):
     def update(self, overrides: Mapping[str, Any]) -> Self:
         """Set the fields at dotted paths, all of them or none, and return self.
 
-        A path leads through any pydantic model, through keys of dicts (which may hold dots themselves) and
-        through indices of lists. Each model on the way is validated once, as a whole, with all its new values.
-        Therefore values that constrain each other can change together, in any order.
+        A path leads through pydantic models, keys of dicts (which may contain dots) and indices of lists. Each model on
+        the way is validated once, as a whole, with all its new values. Therefore values that constrain each other can
+        change together, in any order.
 
         Raises:
             ConfigError: a path does not exist (with the nearest valid names), or a value does not fit. In that case
@@ -136,7 +136,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`: ``{"a.b": 1}`` becomes ``{"a": {"b": 1}}``.
 
     Raises:
-        ConfigError: one path leads through another, as ``a`` and ``a.b`` do.
+        ConfigError: one path is a prefix of another, like ``a`` of ``a.b``.
     """
     nested: dict[str, Any] = {}
     for path, value in flat.items():
@@ -215,7 +215,7 @@ def _validate(node: BaseModel, values: Any, changes: Mapping[str, Any], where: s
 
 
 def explain(error: ValidationError, model: type[BaseModel], given: Mapping[str, Any], where: str = "") -> str:
-    """Say in one or two lines which of the `given` values `model` refused, and what it expected.
+    """One or two lines that name the `given` values that `model` refused, and the expected ones.
 
     Args:
         where: the path of the model, "" or ending in a dot.
@@ -265,7 +265,7 @@ def reasons(details: Iterable[ErrorDetails], depth: int = 0, model: type[BaseMod
     """Why pydantic refused a value that is `depth` levels below the validated one.
 
     Args:
-        model: the class of the validated value; its fields are named where one does not exist.
+        model: the class of the validated value; its fields are listed if one does not exist.
     """
     lines = []
     for detail in details:
@@ -281,7 +281,7 @@ _OUR_WORDS = (
     (r"less than or equal to", "at most"),
     (r", unable to parse.*", ""),
 )
-"""Patterns in pydantic's messages, with what we say instead."""
+"""Patterns in pydantic's messages, with our replacements."""
 
 
 def _reason(detail: ErrorDetails, model: type[BaseModel] | None) -> str:
@@ -305,7 +305,7 @@ def _quoted(text: str) -> list[str]:
 
 
 def _fields_at(model: Any, place: Sequence[int | str]) -> list[str]:
-    """The names of the fields of the model at a place within another; none where that is not known."""
+    """The field names of the model at a location within another model; empty if unknown."""
     for name in place:
         field = model.model_fields.get(name) if _is_model(model) else None
         members = [] if field is None else [field.annotation, *get_args(field.annotation)]
@@ -327,7 +327,7 @@ def show_value(value: Any, limit: int = 80) -> str:
 
 
 def show_type(annotation: Any) -> str:
-    """A type as it is written in code, without its constraints: ``float | Literal['auto']``."""
+    """A type as written in code, without its constraints: ``float | Literal['auto']``."""
     kind, inner = get_origin(annotation), get_args(annotation)
     if kind is Annotated:
         return show_type(inner[0])

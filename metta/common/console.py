@@ -1,4 +1,4 @@
-"""The rich console that every part of this package prints with."""
+"""The rich console for all output of this package."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from metta.common.terminal import UNSAFE, safe
 
 
 class Console(rich.console.Console):
-    """Prints safe text, whatever it is given; see `metta.common.terminal.safe`. Styles stay."""
+    """Makes all printed text safe; see `metta.common.terminal.safe`. Styles are kept."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(safe(text), **options)  # before the layout, which measures it
+        return super().render_str(safe(text), **options)  # before the layout, which measures the text
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

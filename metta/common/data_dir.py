@@ -1,4 +1,4 @@
-"""Where runs, policies and the default store are kept."""
+"""The folder of runs, policies and the default store."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from metta.common.urls import has_hidden, public_url
 
 STORE_VARIABLE = "METTA_STORE"
-"""The environment variable that holds the URL of the default store, where it may have a password."""
+"""The environment variable with the URL of the default store, which may contain a password."""
 
 
 def data_dir() -> Path:
-    """The data directory: ``$METTA_DATA_DIR`` if set, else ``./train_dir``; absolute, because code may move."""
+    """The data directory: ``$METTA_DATA_DIR`` or ``./train_dir``, as an absolute path, because code may change folders."""
     return Path(os.environ.get("METTA_DATA_DIR", "train_dir")).absolute()
 
 
@@ -22,9 +22,9 @@ def default_store_url() -> str:
 
 
 def store_in_command(url: str) -> str | None:
-    """How a command names a store: None for the default store, and ``$METTA_STORE`` for a URL with a secret.
+    """The name of a store in a command: None for the default store, and ``$METTA_STORE`` for a URL with a secret.
 
-    Commands are printed, and arguments of a process can be read by every user of its machine.
+    Commands are printed, and every user of a machine can read the arguments of its processes.
     """
     public = public_url(url)
     if has_hidden(public):

@@ -84,7 +84,7 @@ def _type_of(node: Any, name: str, value: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    """The value as it is typed on the command line, shortened to fit a line."""
+    """The value in command-line syntax, shortened to fit a line."""
     plain = to_jsonable_python(value, fallback=str, serialize_unknown=True)
     text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
     return _cut(text.removesuffix("...\n").strip(), 60)

@@ -1,4 +1,4 @@
-"""This distribution as it is installed: its version, where it came from, and how to add what is missing."""
+"""The installed distribution: its version, its origin, and how to install missing extras."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 NAME = "metta-sweep"
 CLONE = Path(__file__).resolve().parents[2]
-"""The folder of the repository, where this is a clone."""
+"""The folder of the repository, if this is a clone."""
 
 
 def version() -> str:
-    """The installed version, or "unknown" where the package runs without being installed."""
+    """The installed version, or "unknown" if the package runs without being installed."""
     try:
         return importlib.metadata.version(NAME)
     except importlib.metadata.PackageNotFoundError:
@@ -33,30 +33,30 @@ def program(name: str) -> list[str]:
 
 
 def runner() -> list[str]:
-    """The words that start a Tool from the present folder: the script of a clone, or the installed program."""
+    """The words that start a Tool from the current folder: the script of a clone, or the installed program."""
     return ["uv", "run", "./tools/run.py"] if is_clone() and Path.cwd() == CLONE else program("metta-run")
 
 
 def install_command(extra: str) -> str:
-    """How to install what an extra needs, as a command that works where this copy came from.
+    """The command that installs an extra for this kind of installation.
 
-    In a clone under uv it is ``uv sync``. Everywhere else the packages are named, because an installed wheel may not be
-    in any index.
+    In a clone under uv it is ``uv sync``. Otherwise it names the packages, because an installed wheel may not be in any
+    index.
 
     Raises:
-        KeyError: there is no such extra.
+        KeyError: the extra does not exist.
     """
     if is_clone() and "UV" in os.environ:
         return f"uv sync --extra {extra}"
     requirements = extras().get(extra, [])
     if not requirements:
         raise KeyError(f"no extra {extra!r}")
-    pip = "pip" if importlib.util.find_spec("pip") else "uv pip"  # an environment that uv made has no pip
+    pip = "pip" if importlib.util.find_spec("pip") else "uv pip"  # an environment of uv has no pip
     return f"{pip} install {shlex.join(requirements)}"
 
 
 def extras() -> dict[str, list[str]]:
-    """What each extra of this distribution requires, by name; empty where the package is not installed."""
+    """The requirements of each extra of this distribution; empty if the package is not installed."""
     try:
         requirements = importlib.metadata.requires(NAME) or []
     except importlib.metadata.PackageNotFoundError:

@@ -34,7 +34,7 @@ class EntryPoint(Config):
     """A command line as data. Stored with a sweep, it builds the same Tool on another machine.
 
     Attributes:
-        path: ``package.module.function``, or a Tool's class in place of the function.
+        path: ``package.module.function``, or a Tool's class instead of the function.
         args: the function's arguments, as typed.
         overrides: values for fields of the Tool that it returns, by dotted path, as typed.
     """
@@ -47,7 +47,7 @@ class EntryPoint(Config):
         """Import the target, call it, and apply the overrides to the Tool that it returns.
 
         Raises:
-            UserError: a path, an argument or an override that does not exist or does not fit.
+            UserError: a path, an argument or an override does not exist or does not fit.
         """
         target = load_target(self.path)
         moved = target.moved if _is_tool(target) else {}
@@ -68,7 +68,7 @@ class EntryPoint(Config):
         return tool
 
     def command(self) -> str:
-        """This entry point as a command line, without secrets: of a store's URL that has one, ``$METTA_STORE``."""
+        """This entry point as a command line; ``$METTA_STORE`` replaces a store's URL that contains a secret."""
         words = [*runner(), self.path]
         for option, pairs in (("--args", self.args), ("--overrides", self.overrides)):
             words += [option, *(_argument(name, text) for name, text in pairs.items())] if pairs else []
@@ -80,7 +80,7 @@ def _argument(name: str, text: str) -> str:
 
 
 def installed_command(*words: str) -> str:
-    """The command line of a program of this package, as it is typed here."""
+    """The command line of a program of this package, for this installation."""
     return shell_line([*program(words[0]), *words[1:]])
 
 
@@ -106,7 +106,7 @@ def load_target(path: str) -> Target:
     """Import the function or Tool at `path`.
 
     Raises:
-        UserError: no such module or function (with the nearest names), or it is neither a function nor a Tool.
+        UserError: the module or function does not exist (with the nearest names), or is neither a function nor a Tool.
     """
     *package, name = path.split(".")
     if not package or not all(part.isidentifier() for part in [*package, name]):
@@ -152,7 +152,7 @@ def origin(error: BaseException) -> str:
 
 
 def _import_module(parts: list[str]) -> ModuleType:
-    """Import a module. One that does not exist is a UserError; an error within a module is raised as it is."""
+    """Import a module. One that does not exist is a UserError; an error within a module is raised unchanged."""
     folders = [str(Path.cwd()), str(Path(__file__).parents[2])]
     for end, part in enumerate(parts, start=1):
         name = ".".join(parts[:end])

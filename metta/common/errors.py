@@ -1,4 +1,4 @@
-"""Errors whose message is enough for the person at the terminal."""
+"""Errors whose message is sufficient for the user, without a traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 def nearest(name: str, valid: Iterable[str], limit: int = 12) -> str:
-    """The valid names for a wrong one, nearest first: ``did you mean 'a'? valid: a, b, c``."""
+    """A hint for an invalid name, with the nearest valid names first: ``did you mean 'a'? valid: a, b, c``."""
     names = list(valid)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     guess = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, and rename it to `path` at the end of the context.
+    """Yield a temporary path to write to, and rename it to `path` at the end of the context.
 
     After an exception `path` is unchanged. Missing folders are created.
     """

@@ -1,4 +1,4 @@
-"""Logs: the files of the runs contain everything; the terminal shows only what a person can act on."""
+"""Logs: the files of the runs contain everything; the terminal shows only messages that a user can act on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _TerminalHandler(logging.Handler):
 
 
 class _PublicFormatter(logging.Formatter):
-    """Leaves out the secrets of URLs, tracebacks included."""
+    """Removes the secrets of URLs, including those in tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
         return public_text(super().format(record))

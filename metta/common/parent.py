@@ -2,9 +2,9 @@
 
 As a program, ``python -I -S parent.py COMMAND...`` runs a command in this process's group. When the command ends, or
 standard input closes, it ends everything that the command started: on Linux every descendant, because orphans become
-children of this process (a "child subreaper"), and elsewhere the process group. The exit status is the command's; 128
-and the signal's number if a signal ended it, 127 if it could not be started. Only the standard library is
-imported, because ``-S`` hides all other packages.
+children of this process (a "child subreaper"), and elsewhere the process group. The exit status is the command's, 128
+plus the signal's number if a signal ended it, or 127 if it could not be started. Only the standard library is imported,
+because ``-S`` hides all other packages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.01
 
 
 def kill_group() -> None:
-    """Kill every process of this process's group, this one included."""
+    """Kill every process of this process's group, including this one."""
     os.killpg(0, signal.SIGKILL)
 
 
@@ -33,7 +33,7 @@ def when_parent_ends(wait: Callable[[], object], act: Callable[[], object] = kil
 
     Args:
         wait: reads the pipe from the parent; it returns, or raises EOFError or OSError, when the pipe is closed.
-        act: what to do.
+        act: the function to call.
     """
 
     def watch() -> None:
@@ -47,7 +47,9 @@ def when_parent_ends(wait: Callable[[], object], act: Callable[[], object] = kil
 def main(command: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # the command receives them too, and does not inherit handlers
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as it may be inherited, it would hide exit statuses
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_DFL
+    )  # if SIGCHLD were ignored (it may be inherited), exit statuses would be lost
     _adopt_orphans()
     try:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -64,13 +66,13 @@ def main(command: list[str]) -> int:
     when_parent_ends(_read_input, abandon)
     status = _wait(child.pid)
     while status is None or abandoned.is_set():
-        time.sleep(1.0)  # the other thread ends this process, once nothing is left below it
+        time.sleep(1.0)  # the other thread ends this process when it has no descendants
     _kill_descendants()
     return status
 
 
 def _adopt_orphans() -> None:
-    """Make this process the parent of every descendant whose own parent ends. Only Linux can."""
+    """Make this process the parent of every descendant whose own parent ends. Only Linux supports this."""
     if not sys.platform.startswith("linux"):
         return
     with suppress(ImportError, OSError, AttributeError):
@@ -95,10 +97,10 @@ def _wait(pid: int) -> int | None:
 
 
 def _kill_descendants() -> None:
-    """Kill every process below this one, those in sessions of their own among them. Nothing outside Linux.
+    """Kill every descendant of this process, including those in other sessions. Does nothing outside Linux.
 
-    A killed process leaves its children to this one, so the tree is walked again until it is empty. One that the system
-    does not let go (it waits for a disk or a device) is left after some seconds.
+    This process becomes the parent of a killed process's children, so the tree is walked again until it is empty. After
+    some seconds it gives up on a process that the system cannot kill, because it waits for a disk or a device.
     """
     deadline = time.monotonic() + _KILL_SECONDS
     while (below := _descendants(os.getpid())) and time.monotonic() < deadline:
@@ -117,7 +119,7 @@ def _descendants(root: int) -> list[int]:
     for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
         with suppress(OSError, ValueError):
             with open(f"/proc/{int(name)}/stat", "rb") as file:
-                state, parent = file.read().rpartition(b")")[2].split()[:2]  # a name may hold spaces and brackets
+                state, parent = file.read().rpartition(b")")[2].split()[:2]  # a name may contain spaces and brackets
             if state != b"Z":
                 children.setdefault(int(parent), []).append(int(name))
     below: list[int] = []

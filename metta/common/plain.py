@@ -17,11 +17,11 @@ _JSON_SCALARS = (bool, int, float, str)
 def plain(value: Any) -> Any:
     """Convert a value from user code to plain JSON-like data, and return a copy.
 
-    Numbers and arrays of NumPy, torch and the standard library become plain ones; tuples become lists. NaN and the
+    Numbers and arrays of NumPy, torch and the standard library become Python numbers; tuples become lists. NaN and the
     infinities are kept.
 
     Raises:
-        TypeError: it contains something that JSON cannot express. The message says what and why.
+        TypeError: it contains a value that JSON cannot express; the message names it and says why.
 
     Example:
         >>> from decimal import Decimal
@@ -38,7 +38,7 @@ def plain_number(value: Any) -> int | float:
     """Convert a number of any library to a plain one. Whole numbers stay exact; NaN and the infinities are kept.
 
     Raises:
-        TypeError: it is not one number. Truth values and text are not numbers.
+        TypeError: it is not one number. Booleans and text are not numbers.
 
     Example:
         >>> plain_number(Decimal("3")), plain_number(Decimal("0.25"))
@@ -84,8 +84,8 @@ def strict(value: Any, write: Callable[[float], Any] = str) -> Any:
     """JSON data with NaN and the infinities replaced, which strict JSON cannot hold.
 
     Args:
-        value: numbers, text, and dicts, lists and tuples of them. Anything else stays as it is.
-        write: makes the replacement; by default text: "nan", "inf", "-inf".
+        value: numbers, text, and dicts, lists and tuples of them. Anything else is unchanged.
+        write: returns the replacement; by default text: "nan", "inf", "-inf".
 
     Example:
         >>> strict({"loss": [1.0, float("nan")]})
@@ -101,7 +101,7 @@ def strict(value: Any, write: Callable[[float], Any] = str) -> Any:
 
 
 def shown(value: Any, limit: int = 80) -> str:
-    """The value as Python shows it, cut to `limit` characters; its type where Python cannot show it."""
+    """The value as Python shows it, cut to `limit` characters; its type if Python cannot show it."""
     try:
         text = repr(value)
     except Exception:
@@ -135,7 +135,7 @@ def _of_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _of_array(value: Any) -> Any:
-    """The value of an array or of a scalar that has `tolist`, as those of NumPy and torch have."""
+    """The value of an array or a scalar with `tolist`, such as those of NumPy and torch."""
     try:
         inner = value.tolist()
     except (TypeError, ValueError, RuntimeError):
@@ -160,7 +160,7 @@ def _of_number(value: Any) -> int | float:
 
 
 def _of_item(value: Any) -> int | float:
-    """The number in a scalar, or in an array of one element, that has `item`."""
+    """The number in a scalar or one-element array with `item`."""
     inner = value.item()
     if isinstance(inner, bool) or not isinstance(inner, Real | Decimal):
         raise TypeError
@@ -176,5 +176,5 @@ def _no_number(value: Any) -> TypeError:
 def _no_data(value: Any) -> TypeError:
     return TypeError(
         f"{shown(value)} ({type(value).__name__}) is not JSON data: "
-        "null, a truth value, a number, text, a list, or a mapping with text as keys"
+        "null, a boolean, a number, text, a list, or a mapping with text as keys"
     )

@@ -47,9 +47,9 @@ class _Parser(argparse.ArgumentParser):
 
 def run_program() -> NoReturn:
     """``metta-run`` and ``python -m metta``: run the command line of this process, and exit with its status."""
-    # Imported modules stay. Python would look for garbage in them again and again, and once more at the exit.
+    # Imported modules are never freed. Without this, Python would search them for garbage repeatedly and at exit.
     gc.set_threshold(50_000)
-    if str(Path.cwd()) not in sys.path:  # an installed program does not see the modules of the present folder
+    if str(Path.cwd()) not in sys.path:  # an installed program does not see the modules of the current folder
         sys.path.insert(0, str(Path.cwd()))
     try:
         status = main(sys.argv[1:])
@@ -130,7 +130,7 @@ def _fail(message: str) -> int:
 
 
 def _missing_package(error: ModuleNotFoundError) -> str | None:
-    """Say which package is missing and how to install it; None if it is installed but lacks a module."""
+    """A message about the missing package and how to install it; None if it is installed but lacks a module."""
     package = (error.name or "").split(".")[0]
     if not package or importlib.util.find_spec(package):
         return None

@@ -1,6 +1,6 @@
 """Files that several machines can access: in a folder, or at any URL that fsspec supports (`s3://`, `gs://`, ...).
 
-fsspec is imported for URLs only. Credentials come from the environment, where each service's client looks for them.
+fsspec is imported for URLs only. Credentials come from the environment, as each service's client expects.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def check_url(url: str) -> str:
     """Check a URL without network access, and return it. A path is returned as an absolute URL.
 
     Raises:
-        UserError: such URLs are not supported, or it contains a secret, which would be recorded with every file.
+        UserError: the URL is not supported, or contains a secret, which would be recorded with every file.
     """
     if secrets_of(url):
         raise UserError(
@@ -123,7 +123,7 @@ def _explained(url: str, *expected: type[Exception]) -> Iterator[None]:
     """Convert the errors of every file system and its client to UserError, except the expected ones."""
     try:
         yield
-    except Exception as error:  # clients of cloud services have errors of their own
+    except Exception as error:  # clients of cloud services have their own errors
         if isinstance(error, (UserError, *expected)):
             raise
         reason = public_text(str(error), url)

@@ -1,4 +1,4 @@
-"""What a terminal shows: text that cannot steer it, and without the secrets of URLs."""
+"""Text that is safe to print: it cannot control the terminal, and contains no secrets of URLs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from metta.common.urls import public_text
 
 UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, of which ESC begins an escape sequence
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # they turn the direction of text (Unicode, UAX 9)
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # they change the direction of text (Unicode, UAX 9)
     "\u200b\u2028\u2029\u2060-\u2064\ufeff\U000e0000-\U000e007f"  # invisible, or end a line
-    "\ud800-\udfff]"  # halves of characters, which cannot be printed
+    "\ud800-\udfff]"  # surrogates, which cannot be printed
 )
-"""Characters that steer a terminal, or deceive its reader."""
+"""Characters that control a terminal or mislead its reader."""
 
 
 def safe(text: str) -> str:
-    """Text without characters that steer a terminal: each is written as in a Python string, such as ``\\x1b``.
+    """Text without characters that control a terminal: each is written as in a Python string, such as ``\\x1b``.
 
-    Line ends and tabs stay.
+    Line ends and tabs are kept.
 
     Example:
         >>> safe("\\x1b[2Jgone")
@@ -30,7 +30,7 @@ def safe(text: str) -> str:
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print text for a person: safe, and without the secrets of the URLs in it."""
+    """Print text for the user: safe, and without the secrets of the URLs in it."""
     print(safe(public_text(text)), file=sys.stdout if file is None else file)
 
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Tool(Config, ABC):
-    """Something a person can run: its fields describe it completely, so it can be printed, stored and repeated.
+    """A runnable configuration: its fields describe it completely, so it can be printed, stored and repeated.
 
-    `_entry_point` is the command line that built the Tool, or None if code did. It is not a field: it is not dumped,
-    compared or overridden.
+    `_entry_point` is the command line that built the Tool, or None if code built it. It is not a field, so it is not
+    dumped, compared or overridden.
     """
 
     moved: ClassVar[Mapping[str, str]] = {}
-    """Old names of fields, with their present dotted paths. The old names are still read."""
+    """Old names of fields, with their current dotted paths. The old names are still read."""
 
     _entry_point: EntryPoint | None = PrivateAttr(default=None)
 
@@ -45,4 +45,4 @@ class Tool(Config, ABC):
 
     @abstractmethod
     def invoke(self) -> int:
-        """Run for a person: print the result and return an exit status (0 is success)."""
+        """Run from the command line: print the result and return an exit status (0 is success)."""

@@ -1,4 +1,4 @@
-"""Whether code that a store names belongs to the project that is worked in, so that it may be imported."""
+"""Decides whether code that a store names belongs to the current project and may be imported."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pathlib import Path
 from metta.common.errors import UserError
 
 OWN_PACKAGES = ("metta", "experiments")
-"""Packages of this distribution, wherever they are installed."""
+"""The packages of this distribution."""
 
 _INSTALLED = frozenset(("site-packages", "dist-packages"))
 
 
 def require_own(names: Iterable[str], folder: Path, how: str) -> None:
-    """Refuse code that is neither in `folder` nor in this distribution. Nothing is imported to find out.
+    """Refuse code that is neither in `folder` nor in this distribution, without importing it.
 
-    Whoever can write to a store decides what is imported by those who work on its sweeps.
+    Otherwise anybody who can write to a store could choose the code that users of its sweeps import.
 
     Args:
         names: ``package.module.name`` or ``package.module:name``.
-        folder: the project's.
-        how: how a person says that the store is trusted.
+        folder: the project's folder.
+        how: tells the user how to declare that the store is trusted.
 
     Raises:
-        UserError: code lies elsewhere; the message names it.
+        UserError: code is elsewhere; the message names it.
     """
     for name in names:
         if not is_own(name, folder):
             raise UserError(
-                f"the store names {name!r} to be imported, which is neither in {folder} nor in "
+                f"the store names {name!r} for import, which is neither in {folder} nor in "
                 f"{' or '.join(OWN_PACKAGES)}; if you trust everybody who can write to the store, {how}"
             )
 
@@ -42,7 +42,7 @@ def is_own(name: str, folder: Path) -> bool:
 
     Args:
         name: see `require_own`.
-        folder: the project's; where its code is imported from must be on ``sys.path``.
+        folder: the project's folder; the folders that its code is imported from must be on ``sys.path``.
     """
     package, *below = name.partition(":")[0].split(".")
     if package in OWN_PACKAGES:
@@ -56,10 +56,10 @@ def is_own(name: str, folder: Path) -> bool:
 
 
 def _places(package: str, below: Sequence[str]) -> list[Path]:
-    """Where a package is imported from. One without a file of its own may lie in many folders, so look further."""
+    """The locations of a package. A namespace package may be in many folders, so the search continues below it."""
     try:
         spec = importlib.util.find_spec(package)
-    except ValueError:  # a module without a specification, such as __main__
+    except ValueError:  # a module without a spec, such as __main__
         return []
     for part in below:
         if spec is None or spec.origin is not None:

@@ -6,7 +6,7 @@ import re
 from urllib.parse import unquote, unquote_plus
 
 HIDDEN = "***"
-"""Stands for a secret."""
+"""Replaces a secret."""
 
 _URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>`]*""")
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|signature|^sig$|^auth|jwt", re.IGNORECASE)
@@ -17,7 +17,7 @@ _DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "sqlite")
 def public_url(url: str) -> str:
     """The URL with ``***`` for each secret: a password, the login of a file server, a query such as ``?token=``.
 
-    It is made for messages. What cannot be read as a URL is hidden rather than shown.
+    It is for messages. Parts that cannot be parsed as a URL are hidden.
 
     Example:
         >>> public_url("postgresql://me:open@host/sweeps?sslmode=require&password=open")
@@ -30,25 +30,25 @@ def public_url(url: str) -> str:
 
 
 def secrets_of(url: str) -> list[str]:
-    """The secrets in a URL, as they are written there and decoded."""
+    """The secrets in a URL, as written there and decoded."""
     _, secrets = _split(url)
     return [each for each in dict.fromkeys(each for text in secrets for each in (text, unquote(text))) if each]
 
 
 def public_text(text: str, *urls: str) -> str:
-    """Text with the secrets of every URL in it hidden, and of `urls` wherever they are in it."""
+    """Text with hidden secrets: those of every URL in it, and those of `urls` anywhere in it."""
     for secret in sorted({each for url in urls for each in secrets_of(url)}, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _URL.sub(lambda match: public_url(match[0]), text) if "://" in text else text
 
 
 def has_hidden(public: str) -> bool:
-    """Whether something in a URL from `public_url` is hidden, so that nobody can use it as it is."""
+    """Whether `public_url` has hidden a part of this URL, so that it cannot be used."""
     return HIDDEN in public
 
 
 def _split(url: str) -> tuple[str, list[str]]:
-    """The public form of a URL, and its secrets as they are written."""
+    """The public form of a URL, and its secrets as written."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return url, []
@@ -70,7 +70,7 @@ def _split(url: str) -> tuple[str, list[str]]:
 
 
 def _login(rest: str, is_database: bool) -> tuple[str, str]:
-    """What stands before the @ of a URL, and what after it. A password should not hold @ / ? or #, but may."""
+    """The parts before and after the @ of a URL. A password should not contain @ / ? or #, but may."""
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     port = re.sub(r"^\[[^]]*\]", "", authority).partition(":")
     is_password = bool(port[1]) and (is_database or not port[2].isdecimal())

@@ -29,11 +29,11 @@ class GymnasiumTool(TrainingTool[GymnasiumConfig, GymnasiumSimulation]):
     def _check(self) -> Self:
         if self.trainer.num_workers:
             raise ValueError(
-                "trainer.num_workers: environments of Gymnasium step within their rank, so it must not be set"
+                "trainer.num_workers: Gymnasium environments step within their rank, so it must not be set"
             )
         names = [simulation.name for simulation in self.simulations]
         if twice := sorted({name for name in names if names.count(name) > 1 or name in TRAINING_METRICS}):
-            raise ValueError(f"simulations: the name {twice[0]!r} is taken")
+            raise ValueError(f"simulations: the name {twice[0]!r} is already used")
         return self
 
     def _run(self, report: Report, run_dir: Path) -> TrialResult:

@@ -16,24 +16,24 @@ LogFormat = Literal["none", "jsonl", "tensorboard", "wandb"]
 
 
 class MetricsLog(Protocol):
-    """Takes the metrics of a run as it goes on."""
+    """Receives the metrics of a run."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add the metrics as they are after `step` agent steps."""
+        """Add the metrics after `step` agent steps."""
         ...
 
 
 @contextmanager
 def metrics_log(format: LogFormat, folder: Path) -> Iterator[MetricsLog]:
-    """Log metrics into a run's folder while the body runs. A run that resumes appends to its log.
+    """Log metrics into a run's folder while the body runs. A resumed run appends to its log.
 
     Args:
-        format: ``jsonl`` writes ``metrics.jsonl``, one object a line with the ``step`` and the metrics;
+        format: ``jsonl`` writes ``metrics.jsonl``, one object per line with the ``step`` and the metrics;
             ``tensorboard`` writes event files into ``tensorboard/``; others write nothing here.
-        folder: of the run.
+        folder: the run's folder.
 
     Raises:
-        UserError: what is needed to write for TensorBoard is not installed.
+        UserError: the package that writes for TensorBoard is not installed.
     """
     if format == "jsonl":
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,10 +50,10 @@ def metrics_log(format: LogFormat, folder: Path) -> Iterator[MetricsLog]:
 
 
 def require_installed(format: LogFormat) -> None:
-    """Check that the packages are installed that a format needs.
+    """Check that the packages that a format needs are installed.
 
     Raises:
-        UserError: they are not; the message says how to install them.
+        UserError: one is missing; the message says how to install it.
     """
     if format == "tensorboard" and importlib.util.find_spec("tensorboardX") is None:
         raise UserError(f"log=tensorboard: tensorboardX is missing: {install_command('tensorboard')}")

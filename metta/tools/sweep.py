@@ -34,7 +34,7 @@ class SweepTool(AbstractSweep):
     """Searches the hyperparameters of a TrainTool, and records every trial in a store.
 
     Attributes:
-        train_tool_factory: makes a new TrainTool for a run's name; it runs only in the driver.
+        train_tool_factory: creates a TrainTool for a run's name; it runs only in the driver.
         train_overrides: fixed values, set on every TrainTool before the hyperparameters.
     """
 
@@ -61,7 +61,7 @@ class SweepTool(AbstractSweep):
         """Check the whole sweep before training, and return its definition for the store.
 
         Raises:
-            UserError: a bad name, a path that the TrainTool lacks, a value that it refuses, or an unknown metric.
+            UserError: the name is not valid, the TrainTool lacks a path or refuses a value, or the metric is unknown.
         """
         self.check_name()
         tool = self._fresh_tool(self.sweep_name)
@@ -98,7 +98,7 @@ class SweepTool(AbstractSweep):
         )
 
     def shared_folder(self, definition: SweepDefinition, number: int) -> str | None:
-        policies = definition.tool.get("policies")  # sweeps that were stored before this setting existed lack it
+        policies = definition.tool.get("policies")  # missing in sweeps that were stored before this setting existed
         return policies and TrainingTool.shared_folder(policies, self._run_name(number))
 
     def describe(self, metrics: Mapping[str, float]) -> str:
@@ -127,9 +127,9 @@ def retrain(
     Args:
         sweep_name: the sweep.
         trial: the trial's number; by default the best trial.
-        seed: a new seed, to see whether the score was luck; by default the trial's own seed.
+        seed: a new seed, to check whether the score was luck; by default the trial's own seed.
         store: URL of the store; by default the one in the data folder.
-        trust: whether to import the Tool that the store names even if it is not in the present folder or in metta.
+        trust: whether to import the Tool that the store names even if it is not in the current folder or in metta.
 
     Raises:
         UserError: the sweep or the trial does not exist, or its Tool is not trusted.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class EvaluationConfig(Config):
-    """What an evaluation produces in addition to metrics.
+    """Further output of an evaluation, in addition to metrics.
 
     Attributes:
         gif: draw an episode of the last simulation, as the run's artefact ``gif``.
@@ -39,7 +39,7 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
     """Trains a policy in a game of mettagrid and evaluates it; see `TrainingTool` for its other fields.
 
     Attributes:
-        evaluation: what the evaluation produces in addition to metrics.
+        evaluation: further output of the evaluation, in addition to metrics.
     """
 
     traits: ClassVar[ToolTraits] = IN_GAMES
@@ -98,9 +98,9 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
 
     @staticmethod
     def describe(metrics: Mapping[str, float]) -> str:
-        """What each agent gained on average: ``per agent 8.2 ore, 5.1 battery, 2.5 heart``.
+        """The mean amount that an agent gained: ``per agent 8.2 ore, 5.1 battery, 2.5 heart``.
 
-        In the evaluation if there is one, else in training.
+        It is measured in the evaluation if there is one, else in training.
         """
         evaluated, trained = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
         for name, value in metrics.items():

@@ -62,10 +62,10 @@ TRAINING_METRICS = (
     "explained_variance",
     "epochs",
 )
-"""Metrics of every run, besides the stats of its game, ``train/<stat>``; see `metta.rl.trainer.train`."""
+"""Metrics of every run, in addition to the stats of its game, ``train/<stat>``; see `metta.rl.trainer.train`."""
 
 EVALUATION_SECONDS = "eval_seconds"
-"""The metric that says how long the evaluation took. These seconds are no part of the cost, which is training alone."""
+"""The duration of the evaluation. It is not part of the cost, which counts only training."""
 
 PLAIN_PROGRESS_SECONDS = 10.0
 """How often a run without a terminal prints its progress."""
@@ -92,7 +92,7 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
     """
 
     traits: ClassVar[ToolTraits] = TRAINING
-    """What a sweep must know about this Tool; stored with the sweep."""
+    """The facts about this Tool that a sweep needs; stored with the sweep."""
 
     run_name: str = Field(pattern=r"^[\w-][\w.-]{0,199}$")
     trainer: TrainerConfig = TrainerConfig()
@@ -111,7 +111,7 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
         """Every metric that a sweep of this Tool may optimise: those of the evaluation, then those of the training.
 
         Args:
-            simulations: to evaluate instead of `self.simulations`.
+            simulations: evaluated instead of `self.simulations`.
         """
 
     @abstractmethod
@@ -189,7 +189,7 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
 
     @classmethod
     def _read_simulations(cls, simulations: Sequence[Any]) -> list[SimulationT]:
-        """Convert simulations from JSON, or from the base class that a sweep holds them in."""
+        """Convert simulations from JSON, or from the base class in which a sweep holds them."""
         kind: type[SimulationT]
         (kind,) = get_args(cls.model_fields["simulations"].annotation)
         dumped = [each.model_dump(mode="json") if type(each) is Config else each for each in simulations]
@@ -203,7 +203,7 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
         """Check before training that a run measures `metric`.
 
         Raises:
-            UserError: it does not; the message gives the nearest valid names.
+            UserError: no run measures it; the message gives the nearest valid names.
         """
         names = self.metric_names(simulations)
         if metric not in names:
@@ -211,7 +211,7 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
 
     @staticmethod
     def describe(metrics: Mapping[str, float]) -> str:
-        """A short description of a run's metrics in the terms of the game."""
+        """A short description of a run's metrics in the game's own terms."""
         return ""
 
     def invoke(self) -> int:
@@ -303,7 +303,7 @@ def progress_reporter(report: Report) -> Callable[[TrainingProgress], bool]:
 
 
 def _evaluation_command(entry_point: EntryPoint | None, policy_uri: str) -> str | None:
-    """The command that evaluates a policy, if the module that made the Tool also has a function ``evaluate``.
+    """The command that evaluates a policy, if the Tool's module also has a function ``evaluate``.
 
     Arguments that both functions have, such as the environment, keep their values.
     """

@@ -1,4 +1,4 @@
-"""What the training Tools declare to a sweep. It imports no training code, because old sweeps are read with it."""
+"""The traits of the training Tools. This module imports no training code, because it is needed to read old sweeps."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class WatchTool(Tool):
-    """Plays one episode of a simulation for people to watch.
+    """Plays one episode of a simulation to watch.
 
     Attributes:
         simulation: the game to play; if it has opponents, against the first of them.
@@ -36,7 +36,7 @@ class WatchTool(Tool):
         """Play, and return the mean amount of each resource that an agent gained.
 
         Raises:
-            UserError: there is no such policy, or it cannot play the game.
+            UserError: the policy does not exist, or cannot play the game.
         """
         from metta.rl.environment import EnvironmentSpec
         from metta.sim.league import TeamPlayer, matches
