@@ -1,4 +1,4 @@
-"""What to run. Modules in a folder `experiments` of the working directory are added to these."""
+"""Experiments to run. Modules in a folder `experiments` of the working directory are added to these."""
 
 from pkgutil import extend_path
 

@@ -11,7 +11,7 @@ A hit is worth `BOUNTY` hearts, takes the other's ore and batteries, and stuns i
 no station, cannot attack, and cannot be hit again. An agent that has an armor is not hit: the armor is used up instead,
 and is worth `PARRY` hearts. So in combat lasers and armors are other ways to hearts. Without combat both are useless.
 
-Agents see each other's inventories and who is stunned, and not whether there is combat.
+Agents see each other's inventories and which are stunned, but not whether there is combat.
 """
 
 from __future__ import annotations
@@ -72,17 +72,17 @@ WINDOW, CELLS_IN_SIGHT = 9, 57  # an agent sees a disc with the window's diamete
 CARRY_LIMIT = 5
 STATIONS = {"mine": 20, "generator": 15, "altar": 15, "lasery": 4, "armory": 4}
 LASER, LASER_IN_COMBAT = {"ore": 1, "battery": 1}, {"ore": 1}
-"""What a laser is made of."""
+"""The resources that a laser consists of."""
 SCARCE_MINES = 5
 WALLS, MANY_WALLS = 10, 90
 
 EPISODES = 64
 """Episodes of each simulation. A score of 17 hearts then has a standard error of 0.35."""
 OPPONENTS = ("random", "miners", "fighters")
-"""Whom a policy meets in the league: agents that act at random, that were trained without combat, and with it."""
+"""A policy's opponents in the league: random agents, and agents trained without and with combat."""
 
 BOUNTY, PARRY = 5, 2
-"""Hearts for a hit, and for an attack that one's armor stopped."""
+"""Hearts for a hit, and for an attack that the agent's armor stopped."""
 STUN_STEPS = 5
 """Steps for which an agent that was hit cannot move, and cannot be hit again."""
 AWAKE, STUNNED = "default", "junction"
@@ -106,7 +106,7 @@ def make_env(
             default `COMBAT_SHAPING` or `SHAPING`.
         max_steps: length of an episode, which ends by truncation.
         mines: mines on the map; the numbers of other stations are `STATIONS`.
-        walls: cells that are walls, besides the border.
+        walls: the number of wall cells, not counting the border.
     """
     if shaping is None:
         shaping = COMBAT_SHAPING if combat else SHAPING
@@ -157,7 +157,7 @@ def make_env(
 
 
 def simulations() -> list[SimulationConfig]:
-    """What a policy of the arena is evaluated on; the score is the mean number of hearts that an agent gained."""
+    """The simulations that evaluate a policy; the score is the mean number of hearts that an agent gained."""
     return [SETTINGS["basic"](), SETTINGS["combat"]()]
 
 
@@ -166,7 +166,7 @@ def _setting(name: str, **settings: Any) -> Callable[[], SimulationConfig]:
 
 
 def league(opponents: Sequence[str] = OPPONENTS) -> SimulationConfig:
-    """Matches in combat, twelve agents against twelve; the score is the share of matches that were won.
+    """Matches in combat, twelve agents against twelve; the score is the share of matches won.
 
     Args:
         opponents: see `SimulationConfig`.
@@ -207,7 +207,7 @@ def evaluate(policy_uri: str, settings: Sequence[Setting] = ("basic", "combat", 
 
     Args:
         policy_uri: a checkpoint's folder, as printed by the training.
-        settings: what it plays. "league" gives a share of matches won, the others hearts.
+        settings: the simulations to play. "league" gives a share of matches won, the others hearts.
     """
     return SimTool(policy_uri=policy_uri, simulations=[SETTINGS[setting]() for setting in settings])
 
@@ -232,7 +232,7 @@ def _station(name: str, combat: bool, takes: dict[str, int], gives: dict[str, in
 
 
 def _attack() -> FirstMatch:
-    """What moving into another agent does. mettagrid 0.26.22 ignores its own attack action and attack mutation."""
+    """The effect of moving into another agent. mettagrid 0.26.22 ignores its own attack action and attack mutation."""
     shoot = updateActor({"laser": -1})
     ready = [actorVibe(AWAKE), actorHas({"laser": 1}), targetVibe(AWAKE)]
     return FirstMatch(
@@ -263,7 +263,7 @@ def _attack() -> FirstMatch:
 
 
 def _stun() -> list[AnyMutation]:
-    """What makes the target unable to move for `STUN_STEPS` steps; see `_recover`."""
+    """The mutations that prevent the target from moving for `STUN_STEPS` steps; see `_recover`."""
     until = SumGameValue(values=[stat("stunned.steps"), val(STUN_STEPS)])
     return [
         ChangeVibeMutation(target=EntityTarget.TARGET, vibe_name=STUNNED),
@@ -272,7 +272,7 @@ def _stun() -> list[AnyMutation]:
 
 
 def _recover() -> FirstMatch:
-    """What each step does to an agent that is stunned: it counts the step, and the last one frees the agent."""
+    """The effect of each step on a stunned agent: it counts the step, and the last one frees the agent."""
     stunned = actorVibe(STUNNED)
     over = GameValueFilter(target=HandlerTarget.ACTOR, value=stat("stunned.steps"), min=stat("stunned.until"))
     return FirstMatch(

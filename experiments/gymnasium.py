@@ -1,4 +1,4 @@
-"""Train on any environment of Gymnasium, or parallel environment of PettingZoo, and evaluate what was trained."""
+"""Train on any environment of Gymnasium, or parallel environment of PettingZoo, and evaluate the policy."""
 
 from __future__ import annotations
 

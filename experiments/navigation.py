@@ -85,7 +85,7 @@ def make_env(num_agents: int = 8, walled: bool = False, max_steps: int = 100) ->
 
 
 def simulations() -> list[SimulationConfig]:
-    """What a policy is evaluated on; the score is the mean number of hearts that an agent gained."""
+    """The simulations that evaluate a policy; the score is the mean number of hearts that an agent gained."""
     return [
         SimulationConfig(name="navigation/open", env=make_env(walled=False), num_episodes=16),
         SimulationConfig(name="navigation/walled", env=make_env(walled=True), num_episodes=16),

@@ -1,4 +1,4 @@
-"""Search the hyperparameters of PPO on the arena, among them those that decide what a trial costs."""
+"""Search the hyperparameters of PPO on the arena, including those that determine the cost of a trial."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from metta.tools.sweep import SweepTool
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large trials are on a kind of machine.
+    """The size of trials on a kind of machine.
 
     Attributes:
         batch, minibatch, timesteps: smallest and largest, in agent steps.
-        defaults: values of the trainer to start from, where its own are meant for another kind of machine.
-        seconds: of training for each trial on average; the sweep's budget is this many times its trials.
+        defaults: initial values of the trainer, if its own are meant for another kind of machine.
+        seconds: mean training time per trial; the sweep's budget is this times the number of trials.
     """
 
     batch: tuple[int, int]
@@ -65,8 +65,8 @@ def sweep_optimizer(
 
     Args:
         sweep_name: the same name resumes or extends the sweep.
-        num_trials: trials in all.
-        metric: what to maximise: "arena", "arena/combat", a game stat such as "arena/basic/heart.gained", ...
+        num_trials: the number of trials.
+        metric: the metric to maximise: "arena", "arena/combat", a game stat such as "arena/basic/heart.gained", ...
         device: the kind of machine to size the trials for; "auto" looks for a GPU.
         combat: whether agents attack each other in training.
         min_batch_size, max_batch_size: range of the batch size, in agent steps; by default it depends on the device.
@@ -96,7 +96,7 @@ def sweep_optimizer(
 
 
 def _parameters(sizes: Sizes, batch: tuple[int, int]) -> dict[str, Any]:
-    """What is searched in the trainer, besides the length of the training. The trainer's defaults lie inside."""
+    """The searched parameters of the trainer, except the length of the training. The ranges contain its defaults."""
     return {
         "optimizer": {"learning_rate": _between((5e-4, 3e-2), "log_normal")},
         "ppo": {

@@ -26,7 +26,7 @@ def sweep(sweep_name: str = "digits", num_trials: int = 30) -> FunctionSweep:
 
     Args:
         sweep_name: the same name resumes or extends the sweep.
-        num_trials: trials in all.
+        num_trials: the number of trials.
     """
     return function_sweep(train, PARAMETERS, metric="accuracy", num_trials=num_trials, name=sweep_name)
 
@@ -56,7 +56,7 @@ def train(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
 
 @cache
 def digits() -> Any:
-    """Images with pixels in 0..1, for training and held out, then the labels of both."""
+    """Images with pixels in 0..1, the training set and the held-out set, then the labels of both."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

@@ -22,8 +22,8 @@ def sweep(
     Args:
         sweep_name: the same name resumes or extends the sweep.
         env_id: the environment, see `metta.rl.gymnasium.config.GymnasiumConfig`.
-        num_trials: trials in all.
-        metric: what to maximise; "evaluation" is the mean reward of evaluated episodes.
+        num_trials: the number of trials.
+        metric: the metric to maximise; "evaluation" is the mean reward of evaluated episodes.
         total_timesteps: agent steps of each trial; by default those of `experiments.gymnasium`.
     """
 

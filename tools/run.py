@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # In place of this folder: modules of the user come before those of the clone, and both before what is installed.
+    # Replaces this folder: the user's modules come before those of the clone, and both before installed packages.
     sys.path[:1] = [str(Path.cwd()), str(Path(__file__).resolve().parents[1])]
     try:
         from metta.common.runner import run_program

@@ -1,6 +1,6 @@
 """Multi-fidelity optimisers of other projects: Syne Tune, NePS, SMAC, and PufferLib's rule for stopping.
 
-Each is imported when it is made. NePS and SMAC resume a trial where they promote it; that costs the difference.
+Each is imported when it is created. NePS and SMAC resume a trial when they promote it, which costs the difference.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ETA = 3
 
 
 class Base:
-    """What the peers share: their trials, and a recommendation."""
+    """The common part of the peers: their trials, and a recommendation."""
 
     def __init__(self, space: Space, seed: int, points: int, budget: float) -> None:
         self.space, self.seed, self.points = space, seed, points
@@ -106,8 +106,8 @@ class Promoting(Base):
 
     def __init__(self, space: Space, seed: int, points: int, budget: float) -> None:
         super().__init__(space, seed, points, budget)
-        self.trials: dict[Any, int] = {}  # what the peer calls a configuration, to the trial that ran it
-        self.index_of: list[int] = []  # of each trial of the sweep, its curve
+        self.trials: dict[Any, int] = {}  # the peer's name of a configuration, to the trial that ran it
+        self.index_of: list[int] = []  # the curve of each trial of the sweep
 
     def ask(self) -> tuple[Any, Params, int]:
         """The peer's name of a configuration, its hyperparameters, and how many points to run."""

@@ -11,10 +11,10 @@ from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 
 
 class Ours:
-    """Protein, asked as a sweep asks it.
+    """Protein, called as a sweep calls it.
 
     Args:
-        options: of `Protein`, by name.
+        options: options of `Protein`, by name.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Ours:
         return Proposal(params=params)
 
     def started(self, params: Params) -> None:
-        # The table has taken the nearest configuration: that one is running
+        # The table has chosen the nearest configuration, which is running
         number = self.info["number"]
         self.protein.forget(number)
         self.params = dict(params)

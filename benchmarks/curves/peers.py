@@ -20,7 +20,7 @@ ETA = 3
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial that ended: its last score (None if it broke), its cost, and whether it was a whole run."""
+    """A trial that ended: its last score (None if it failed), its cost, and whether it was a whole run."""
 
     score: float | None
     cost: float
@@ -117,7 +117,7 @@ class Optuna(Random):
     def started(self, params: Params) -> None:
         import optuna
 
-        # Learn from the configuration that was taken, not from the one that was proposed
+        # Learn from the configuration that was run, not from the proposed one
         identity = self.trial._trial_id
         for name, value in params.items():
             distribution = self.distributions[name]

@@ -1,4 +1,4 @@
-"""Tables of the results that `run` keeps: `python -m benchmarks.curves.report --help`."""
+"""Tables of the results that `run` stores: `python -m benchmarks.curves.report --help`."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def tables(results: dict[str, Runs], budget: int) -> Iterator[str]:
         cells = [*(cell(runs, b) for b in budgets), *(cell(part, budget) for part in parts)]
         rows.append([name, *cells, str(len(runs)), f"{trials:.0f}", f"{speed:.0f}"])
     yield _markdown(heads, rows)
-    yield f"#### What was tried, after {budget} whole runs\n"
+    yield f"#### Tried configurations, after {budget} whole runs\n"
     yield _markdown(
         ["recommended", "best tried", "best whole run", f"stopped one better by {MISSED}", "share of trials stopped"],
         [
@@ -88,7 +88,7 @@ def tables(results: dict[str, Runs], budget: int) -> Iterator[str]:
 
 
 def ends(results: dict[str, Runs]) -> Iterator[str]:
-    """A Markdown table of what sweeps had spent and reached when they ended, by kind of table."""
+    """A Markdown table of the spending and regret of sweeps at their end, by kind of table."""
     rows = []
     for name, runs in results.items():
         parts = [runs, *({key: run for key, run in runs.items() if kind_of(key[0]) == kind} for kind in KINDS)]
@@ -106,7 +106,7 @@ def mean_at(runs: Runs, budget: float) -> float:
 
 
 def paired(ours: Runs, theirs: Runs, budget: float) -> str:
-    """Mean difference, ours less theirs, over the tables and seeds that both have, and the ratio of means."""
+    """Mean difference, ours minus theirs, over the tables and seeds that both have, and the ratio of means."""
     common: Runs = {key: run for key, run in ours.items() if key in theirs}
     differences = {key: float(run.at(budget)[0] - theirs[key].at(budget)[0]) for key, run in common.items()}
     mean, error = mean_and_error(common, differences)
@@ -147,7 +147,7 @@ def main() -> None:
     if arguments.ours:
         ours = results.pop(arguments.ours)
         budgets = [b for b in BUDGETS if b <= arguments.budget]
-        print(f"#### {arguments.ours} less each other, paired (ratio of means)\n")
+        print(f"#### {arguments.ours} minus each other, paired (ratio of means)\n")
         rows = [[name, *(paired(ours, runs, b) for b in budgets)] for name, runs in results.items()]
         print(_markdown([*map(str, budgets)], rows))
 

@@ -30,7 +30,7 @@ def maker(name: str) -> Maker:
 
 
 def done(path: Path) -> set[tuple[str, int]]:
-    """Tables and seeds that a file of results has."""
+    """The tables and seeds in a file of results."""
     if not path.exists():
         return set()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -38,7 +38,7 @@ def done(path: Path) -> set[tuple[str, int]]:
 
 
 def kept(result: Sweep) -> list[Mark]:
-    """The marks that are reported on."""
+    """The marks that are reported."""
     marks = [result.at(budget) for budget in (*BUDGETS, math.inf)]
     return [mark for i, mark in enumerate(marks) if mark not in marks[:i]]
 
@@ -53,8 +53,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=20.0, help="whole runs")
-    parser.add_argument("--configurations", type=int, help="end after so many configurations, whatever they cost")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results, one file an optimiser")
+    parser.add_argument(
+        "--configurations", type=int, help="end after this many configurations, regardless of their cost"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results, one file per optimiser")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     names = SETS.get(arguments.tables) or tuple(arguments.tables.split(","))

@@ -1,4 +1,4 @@
-"""Which tables the policy was tuned on, and which are only reported on.
+"""The tables that the policy was tuned on, and those that are only reported.
 
 Fixed before any tuning. Within each kind the names were ordered by the SHA-256 of the name, and the first 5 PPO, 3 DQN,
 1 SAC and 3 TaskSet tables became the reported ones.
@@ -42,5 +42,5 @@ SETS = {"reported": REPORTED, "tuned-on": TUNED_ON, "all": (*REPORTED, *TUNED_ON
 
 
 def kind_of(table: str) -> str:
-    """The kind of a table, by its name; "other" if it is none of `KINDS`."""
+    """The kind of a table, by its name; "other" if it is not one of `KINDS`."""
     return next((kind for kind, prefix in KINDS.items() if table.startswith(prefix)), "other")

@@ -1,7 +1,7 @@
 """Recorded learning curves, and sweeps on them.
 
 A table holds the scores of configurations by seeds by points of a run. A trial takes the untried configuration that is
-nearest to what the optimiser proposes. It trains with one seed and is paid for point by point: a whole run costs 1.
+nearest to what the optimiser proposes. It trains with one seed and pays for each point: a whole run costs 1.
 After each point the optimiser may stop it. The regret of a recommendation is that of the configuration's mean over all
 seeds at the end of a run, so luck with a seed is not rewarded: 0 is the best of the table, 1 its median.
 """
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 MOST_CHOICES = 4
-"""A hyperparameter with at most so many values is a choice."""
+"""A hyperparameter with at most this many values is a choice."""
 LOG_RATIO = 100.0
 """A positive range whose ends differ by more than this factor is searched on a log scale."""
 WORST_REGRET = 1.5
@@ -77,10 +77,10 @@ class Table:
     """One table.
 
     Attributes:
-        scores: [configurations, seeds, points], higher is better, NaN where a run broke.
+        scores: [configurations, seeds, points], higher is better, NaN where a run failed.
         space: the hyperparameters that vary.
         rows: hyperparameters of each configuration.
-        truth: [configurations], mean final score over seeds; a broken run counts as the worst score of the table.
+        truth: [configurations], mean final score over seeds; a failed run counts as the worst score of the table.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,7 +101,7 @@ class Table:
         return [found.unit(params[name]) for name, found in self.space.items()]
 
     def nearest(self, params: Params, used: set[int]) -> int:
-        """The configuration nearest to these hyperparameters of those that are not used."""
+        """The unused configuration nearest to these hyperparameters."""
         place = np.array(self._place(params))
         distance = np.where(self._choice, self._unit != place, (self._unit - place) ** 2).sum(axis=1)
         distance[list(used)] = np.inf
@@ -114,11 +114,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What to run next.
+    """The next run.
 
     Attributes:
-        action: "new" trains `params`; "repeat" trains the configuration of `trial` with another seed; "resume" goes on
-            with `trial` where it was stopped.
+        action: "new" trains `params`; "repeat" trains the configuration of `trial` with another seed; "resume"
+            continues `trial` where it was stopped.
     """
 
     action: Literal["new", "repeat", "resume"] = "new"
@@ -132,13 +132,13 @@ class Optimizer(Protocol):
     def propose(self) -> Proposal: ...
 
     def started(self, params: Params) -> None:
-        """What the trial that was proposed last trains."""
+        """Receive the hyperparameters that the last proposed trial trains with."""
 
     def point(self, index: int, score: float) -> bool:
-        """A running trial's score at a point, from 0. Not asked at the last. Returns whether to go on."""
+        """Receive a running trial's score at a point, from 0, except the last. Returns whether to continue."""
 
     def ended(self, score: float | None, cost: float, whole: bool) -> None:
-        """The trial ended with this last score, None if it broke, and this cost; `whole` if it was not stopped."""
+        """The trial ended with this last score, None if it failed, and this cost; `whole` if it was not stopped."""
 
     def recommend(self) -> int:
         """The index of a trial."""
@@ -154,9 +154,9 @@ class Mark:
 
     Attributes:
         spent: whole runs so far.
-        regret: of what is recommended.
+        regret: regret of the recommended configuration.
         tried: regret of the best configuration tried.
-        whole: of the best one with a whole run.
+        whole: regret of the best one with a whole run.
     """
 
     spent: float
@@ -181,7 +181,7 @@ class Sweep:
 
 
 def sweep(make: Maker, table: Table, seed: int, budget: float, max_configurations: int | None = None) -> Sweep:
-    """Run an optimiser on a table until it has spent `budget` whole runs, or tried so many configurations."""
+    """Run an optimiser on a table until it has spent `budget` whole runs, or tried `max_configurations`."""
     configurations, seeds, points = table.scores.shape
     rng = np.random.default_rng([seed, 7])
     clock = Clock()

@@ -1,1 +1,1 @@
-"""Sweeps of tiny trials under real faults: is a finished trial ever lost, or a number run twice?"""
+"""Sweeps of tiny trials under real faults, to check that no finished trial is lost and none runs twice."""

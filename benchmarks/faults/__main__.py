@@ -2,7 +2,7 @@
 
 uv run --with libfaketime python -m benchmarks.faults [--kills 200] [--only WORD] [--write]
 
-The disks, the immutable file and so the whole table need root on Linux; libfaketime sets the clocks.
+The disks and the immutable file, and therefore the whole table, need root on Linux; libfaketime sets the clocks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Outcome = Verdict | str | tuple[Verdict, str]
 
 @dataclass(frozen=True)
 class Fault:
-    """A line of the table: what happens, to which database, and how to make it happen in a folder of its own."""
+    """A line of the table: the fault, the database, and a function that injects it in its own folder."""
 
     name: str
     database: str
@@ -41,7 +41,7 @@ class Fault:
 
 
 def faults(kills: int) -> list[Fault]:
-    """Every fault of the table; each that needs a server starts one of its own."""
+    """Every fault of the table; each one that needs a server starts its own."""
     jumps = ["+2h", "-2h", "+400d", "-1h", "+0"]
 
     def on_server(run: Callable[[PostgresServer, Path], Outcome]) -> Callable[[Path], Outcome]:
@@ -207,7 +207,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="run the faults with this in their line only")
     parser.add_argument("--write", action="store_true", help="write the table into docs/reliability.md")
     options = parser.parse_args()
-    logging.disable(logging.WARNING)  # the harness reads the store too; the drivers say what there is to say
+    logging.disable(logging.WARNING)  # the harness reads the store too, but only the drivers' messages matter
     lines, all_sound = [_HEADER], True
     print(_HEADER)
     for fault in faults(options.kills):

@@ -1,4 +1,4 @@
-"""One driver of a sweep of tiny trials: the real loop and store, and a ledger of what it was told is recorded."""
+"""One driver of a sweep of tiny trials: the real loop and store, and a ledger of trials confirmed as recorded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SWEEP = "faults"
 
 
 class LedgerView:
-    """Writes a line for each trial that the store has confirmed as ended; a line is there in whole or not at all."""
+    """Writes a line for each trial that the store has confirmed as ended; each line is written atomically."""
 
     def __init__(self, ledger: Path) -> None:
         self._ledger = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -61,11 +61,11 @@ def drive(
     """Work on the sweep until it is complete; return the exit status.
 
     Args:
-        url: of the store.
+        url: URL of the store.
         ledger: file to append to.
-        machine: pretend to run on another machine than the other drivers, so that only the lease tells who lives.
-        project: of Weights & Biases, to mirror the sweep in.
-        num_workers: worker processes to run trials in; left out, they run in this process.
+        machine: pretend to run on a different machine from the other drivers, so that only leases show which are alive.
+        project: project of Weights & Biases, to mirror the sweep in.
+        num_workers: worker processes to run trials in; by default trials run in this process.
         harm: changes the store that the driver opened.
     """
     if machine is not None:
@@ -97,7 +97,7 @@ def drive(
 
 
 def dies_at_end(moment: str, deaths: Path) -> Callable[[Store], None]:
-    """Let one trial in four end this process by SIGKILL, "before" its end is recorded or "after"; it is noted."""
+    """Make one trial in four kill this process, "before" its end is recorded or "after", and log the death."""
 
     def harm(store: Store) -> None:
         end = store.end
@@ -122,7 +122,7 @@ def dies_at_end(moment: str, deaths: Path) -> Callable[[Store], None]:
 
 
 def drive_process(url: str, ledger: Path, log: Path) -> None:
-    """`drive` as the target of a process of its own, which writes to `log` what a user would read."""
+    """`drive` as the target of a separate process, which writes the messages to a user into `log`."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

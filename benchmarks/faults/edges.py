@@ -1,4 +1,4 @@
-"""More faults: limits of a process, deaths at exact moments, what was left behind, and far too much of something."""
+"""More faults: limits of a process, deaths at exact moments, leftover files, and extreme amounts of data."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def limited(folder: Path, limits: list[str], num_trials: int) -> Verdict:
 
 
 def leaks(folder: Path, num_trials: int, workers: int | None) -> tuple[Verdict, str]:
-    """One driver runs many trials; what it holds after a fifth of them, and just before their end."""
+    """One driver runs many trials; compares its resources after a fifth of them and just before the end."""
     arguments = [] if workers is None else ["--workers", str(workers)]
     with FaultySweep(f"sqlite:///{folder}/store.sqlite", folder, num_trials, drivers=1, seconds=0.0) as sweep:
         sweep.start_command(0, {}, *arguments)
@@ -93,9 +93,9 @@ def _recorded(deaths: Path) -> dict[int, int]:
 
 
 def killed_while_opening(folder: Path, version: str | None, kills: int) -> Verdict:
-    """kill -9 while a store is made, or migrated from an older version; each store is opened again then.
+    """kill -9 while a store is created, or migrated from an older version; each store is then opened again.
 
-    "Repeated" are the kills after which it had still to be made or migrated.
+    "Repeated" counts the kills after which the store still had to be created or migrated.
     """
     context, generator = multiprocessing.get_context("forkserver"), random.Random(0)
     context.set_forkserver_preload(["metta.sweep.store.migrations", "benchmarks.faults.edges"])
@@ -126,7 +126,7 @@ def killed_while_opening(folder: Path, version: str | None, kills: int) -> Verdi
 
 
 def open_and_close(path: Path) -> None:
-    """Open a store of the same version first, so that nothing is left to import; then say so, and open this one."""
+    """Open another store first, so that all imports are done; then announce this, and open the store."""
     open_store(f"sqlite:///{path.with_suffix('.warm.sqlite')}").close()
     path.with_suffix(".began").touch()
     open_store(f"sqlite:///{path}").close()
@@ -173,13 +173,13 @@ def _make_old(path: Path, version: str) -> None:
     engine.dispose()
 
 
-# ---- what was left behind
+# ---- leftover files
 
 
 def old_log(folder: Path, num_trials: int) -> tuple[Verdict, str]:
-    """A backup is put back while the log of the killed drivers (``-wal``) still lies beside the file.
+    """A backup is restored while the log of the killed drivers (``-wal``) is still beside the file.
 
-    SQLite would replay the log into the backup. What a user reads is shown, and then the file itself is put back.
+    SQLite would replay the log into the backup. The user's message is recorded, and then the original file is restored.
     """
     path, copy, aside = (folder / name for name in ("store.sqlite", "copy.sqlite", "aside"))
     with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.1) as sweep:
@@ -207,17 +207,17 @@ def newer_version(folder: Path) -> str:
     return refusal(f"sqlite:///{path}")
 
 
-# ---- far too much
+# ---- extreme amounts of data
 
 
 def loud(folder: Path, megabytes: int) -> tuple[Verdict, str]:
-    """Programs that print so much before their result."""
+    """Programs that print many megabytes before their result."""
     program = f"import sys\nfor _ in range({megabytes}): sys.stdout.write(('x' * 99 + chr(10)) * 10_000)\n"
     return _program(folder, program + "print('{\"score\": 0.5}')\n")
 
 
 def many_metrics(folder: Path, count: int) -> tuple[Verdict, str]:
-    """Programs that measure so many metrics, ten thousand on a line."""
+    """Programs that measure `count` metrics, ten thousand per line."""
     program = (
         f"import json\nfor start in range(0, {count}, 10_000):\n"
         "    print(json.dumps({f'm{start + i}': i for i in range(10_000)} | {'score': 0.5}))\n"
@@ -226,7 +226,7 @@ def many_metrics(folder: Path, count: int) -> tuple[Verdict, str]:
 
 
 def _program(folder: Path, text: str, num_trials: int = 2) -> tuple[Verdict, str]:
-    """Sweep a program by the command; what it took in memory."""
+    """Sweep a program with the command; returns its memory use as well."""
     (folder / "program.py").write_text(text)
     store = f"sqlite:///{folder}/store.sqlite"
     command = [_METTA_SWEEP, "run", f"{sys.executable} program.py", "--search", "x=0..1", "--metric", "score:max"]
@@ -245,7 +245,7 @@ def _program(folder: Path, text: str, num_trials: int = 2) -> tuple[Verdict, str
 
 
 def slow_readers(folder: Path, readers: int, seconds: float) -> tuple[Verdict, str]:
-    """Readers of the dashboard that take a byte a second; how long another one waits beside them."""
+    """Readers of the dashboard that read a byte per second; measures how long another reader waits meanwhile."""
     store = f"sqlite:///{folder}/store.sqlite"
     with closing(open_store(store)) as opened:
         open_sweep(opened, SWEEP, parabola_definition(1000))

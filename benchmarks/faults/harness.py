@@ -1,4 +1,4 @@
-"""Several drivers on one sweep, to be harmed; and what is left of the sweep afterwards."""
+"""Several drivers on one sweep, for the faults, and a verdict on the sweep afterwards."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _PATIENCE_SECONDS = 240.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a sweep looked like after its faults.
+    """The state of a sweep after its faults.
 
     Attributes:
         asked: num_trials.
-        ended: trials that ended, of them `failed` by three lost attempts.
+        ended: trials that ended; `failed` counts those with three lost attempts.
         repeated: attempts that were lost and tried again.
-        lost: trials whose end was confirmed to a driver and that the store does not hold as confirmed.
+        lost: trials whose end was confirmed to a driver, but that differ in the store.
         duplicated: trials whose end was confirmed more than once.
-        messages: what a user read, each once, most frequent first.
+        messages: the different messages to a user, most frequent first.
     """
 
     asked: int
@@ -56,7 +56,7 @@ class Verdict:
 
 
 class DriverProcess(Protocol):
-    """What `multiprocessing` and `subprocess` have in common, in the words of the former."""
+    """The common interface of `multiprocessing` and `subprocess`, with the names of the former."""
 
     @property
     def pid(self) -> int | None: ...
@@ -68,7 +68,7 @@ class DriverProcess(Protocol):
 
 
 class _Command:
-    """A driver started as a command, for an environment of its own."""
+    """A driver started as a command, with its own environment."""
 
     def __init__(self, command: list[str], environment: Mapping[str, str], log: Path) -> None:
         with log.open("a") as file:
@@ -92,12 +92,12 @@ class FaultySweep:
     """A sweep of tiny trials on a store, and the drivers that work on it.
 
     Args:
-        url: the store, as the harness reaches it.
+        url: the store's URL for the harness.
         folder: for the ledger and the drivers' logs.
-        num_trials: how many trials the sweep is to have at first.
-        drivers: how many drivers work on it.
-        seconds: how long a trial takes.
-        drivers_url: the store, as the drivers reach it (through a proxy).
+        num_trials: the initial number of trials.
+        drivers: the number of drivers.
+        seconds: the duration of a trial.
+        drivers_url: the store's URL for the drivers (through a proxy).
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class FaultySweep:
             self.kill(slot)
 
     def extend(self, by: int) -> None:
-        """Let the sweep have that many trials more. Drivers know of it that are started from now on."""
+        """Add that many trials to the sweep. Only drivers that start later see the change."""
         self.num_trials += by
         definition = self._definition.model_copy(update={"num_trials": self.num_trials})
         with_store(self.url, lambda store: open_sweep(store, SWEEP, definition))
@@ -152,7 +152,7 @@ class FaultySweep:
     def start_command(
         self, slot: int, environment: Mapping[str, str], *arguments: str, prefix: Sequence[str] = ()
     ) -> None:
-        """Start a driver as a command, with variables of its own in the environment, run by another command or not."""
+        """Start a driver as a command, with additional environment variables, optionally through another command."""
         module = drive_process.__module__
         command = [*prefix, sys.executable, "-m", module, self._drivers_url, str(self._ledger), *arguments]
         self._drivers[slot] = _Command(command, environment, self._log)
@@ -180,7 +180,7 @@ class FaultySweep:
         return sum(driver is not None and driver.exitcode is None for driver in self._drivers)
 
     def finish(self) -> None:
-        """Wait until every driver has come to its end, and run those again that ended by an error."""
+        """Wait until every driver has ended, and restart those that ended with an error."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while any(driver is None or driver.exitcode != 0 for driver in self._drivers):
             if time.monotonic() > deadline:
@@ -188,7 +188,7 @@ class FaultySweep:
             self.start()
             time.sleep(0.05)
 
-    # ---- what is left
+    # ---- results
 
     def trials(self) -> list[Trial]:
         return with_store(self.url, lambda store: store.trials(SWEEP))
@@ -204,11 +204,11 @@ class FaultySweep:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while self.ended() < ended:
             if time.monotonic() > deadline or not self.running():
-                raise TimeoutError(f"the sweep stands still: {self.messages()}")
+                raise TimeoutError(f"the sweep makes no progress: {self.messages()}")
             time.sleep(0.05)
 
     def messages(self) -> list[str]:
-        """What the drivers told their users, one for all that differ in a number only."""
+        """The messages of the drivers to their users; messages that differ only in numbers count as one."""
         lines = self._log.read_text().splitlines() if self._log.exists() else []
         kinds = Counter(re.sub(r"\d+", "#", line) for line in lines)
         return [next(line for line in lines if re.sub(r"\d+", "#", line) == kind) for kind, _ in kinds.most_common()]
@@ -216,7 +216,7 @@ class FaultySweep:
     def verdict(self, recorded: Mapping[int, int] | None = None) -> Verdict:
         """
         Args:
-            recorded: attempts that are known to be recorded although no driver noted them, by trial.
+            recorded: attempts that were certainly recorded although no driver logged them, by trial.
         """
         trials = {trial.number: trial for trial in self.trials()}
         if sorted(trials) != list(range(len(trials))):
@@ -237,7 +237,7 @@ class FaultySweep:
 
 
 def with_store(url: str, use: Callable[[Store], T]) -> T:
-    """Open the store for one use only, so that the harness never stands in the way of a fault."""
+    """Open the store for one use only, so that the harness never interferes with a fault."""
     store = open_store(url)
     try:
         return use(store)

@@ -1,4 +1,4 @@
-"""Give `metta-sweep import` changed files for as long as you like, and print what is no refusal in one line.
+"""Run `metta-sweep import` on mutated files for a given time, and print every result that is not a one-line refusal.
 
     python -m benchmarks.faults.imports [--seconds 600] [--seed 1]
     python -m benchmarks.faults.imports --guided [--seconds 600]
@@ -36,7 +36,7 @@ SLOW_SECONDS = 10.0
 
 
 def make_files(folder: Path) -> str:
-    """Put a sweep into a store, and export it in each kind of file; return the store's URL."""
+    """Create a sweep in a store, and export it to each kind of file; return the store's URL."""
     url = f"sqlite:///{folder}/store.db"
     with closing(open_store(url)) as store:
         make_sweep(store, "made", 12, curve_points=3)
@@ -46,7 +46,7 @@ def make_files(folder: Path) -> str:
 
 
 def try_file(url: str, path: Path) -> str:
-    """Import a file and show what was imported. "" unless something is wrong, and then what."""
+    """Import a file and show the import. Returns a description of the fault, or "" for none."""
     name = "read" if path.suffix == ".json" else "made"
     commands = [["import", str(path), "--name", name], ["show", name], ["list"], ["trial", name, "1"], ["best", name]]
     for command in commands if name == "read" else commands[:1]:
@@ -84,7 +84,7 @@ def by_rules(seconds: float, seed: int) -> int:
             for each in Path(tried).iterdir():
                 each.unlink()
             number += 1
-    print(f"{number} files, {sum(wrong.values())} answered wrongly")
+    print(f"{number} files, {sum(wrong.values())} with a wrong result")
     return sum(wrong.values())
 
 

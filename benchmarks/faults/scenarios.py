@@ -1,4 +1,4 @@
-"""The faults. Each makes a sweep, harms it while four drivers work on it, and returns what is left."""
+"""The faults. Each creates a sweep, injects the fault while four drivers work on it, and returns a verdict."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFL
 
 
 def refusal(url: str) -> str:
-    """What a user reads who starts a driver on a store that cannot be used."""
+    """The message to a user who starts a driver on a store that cannot be used."""
     try:
         open_store(url).close()
     except StoreError as error:
@@ -42,7 +42,7 @@ def refusal(url: str) -> str:
 
 
 def kill_9(url: str, folder: Path, kills: int) -> Verdict:
-    """kill -9 of a random driver at a random moment, again and again; the same command is started in its place."""
+    """kill -9 of a random driver at a random moment, repeatedly; the same command is then started again."""
     generator = random.Random(0)
     with FaultySweep(url, folder, num_trials=20 + 8 * kills, seconds=0.25) as sweep:
         sweep.start()
@@ -64,7 +64,7 @@ def kill_9(url: str, folder: Path, kills: int) -> Verdict:
 
 
 def locked(folder: Path, seconds: float, num_trials: int) -> Verdict:
-    """Another process holds the file locked for so long."""
+    """Another process holds a lock on the file for `seconds`."""
     path = folder / "store.sqlite"
     with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.3) as sweep:
         sweep.start()
@@ -78,7 +78,7 @@ def locked(folder: Path, seconds: float, num_trials: int) -> Verdict:
 
 
 def moved(folder: Path, seconds: float, num_trials: int) -> Verdict:
-    """The file is moved away for so long, and then back."""
+    """The file is moved away for `seconds`, and then back."""
     path, aside = folder / "store.sqlite", folder / "aside"
     with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.3) as sweep:
         sweep.start()
@@ -91,7 +91,7 @@ def moved(folder: Path, seconds: float, num_trials: int) -> Verdict:
 
 
 def replaced(folder: Path, num_trials: int) -> Verdict:
-    """A copy of the file that was made a while ago takes its place, as when somebody restores a backup."""
+    """An older copy replaces the file, for example when a backup is restored."""
     path, copy = folder / "store.sqlite", folder / "copy.sqlite"
     with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.3) as sweep:
         sweep.start()
@@ -105,7 +105,7 @@ def replaced(folder: Path, num_trials: int) -> Verdict:
 
 
 def removed(folder: Path, seconds: float, num_trials: int) -> Verdict:
-    """The file is removed for good. After so long the drivers are asked to stop, and then started again."""
+    """The file is removed permanently. After `seconds` the drivers are asked to stop, and then started again."""
     path = folder / "store.sqlite"
     with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.3) as sweep:
         sweep.start()
@@ -120,7 +120,7 @@ def removed(folder: Path, seconds: float, num_trials: int) -> Verdict:
 
 
 def preempted(folder: Path, times: int, num_trials: int) -> Verdict:
-    """A cluster ends a driver by SIGTERM again and again, and starts it in its place."""
+    """A cluster ends drivers by SIGTERM repeatedly, and starts new ones."""
     generator = random.Random(0)
     with FaultySweep(f"sqlite:///{folder}/store.sqlite", folder, num_trials, seconds=0.3) as sweep:
         for count in range(times):
@@ -132,7 +132,7 @@ def preempted(folder: Path, times: int, num_trials: int) -> Verdict:
 
 
 def disk_full(folder: Path, seconds: float, num_trials: int) -> Verdict:
-    """The file system of the store has no byte left for so long."""
+    """The file system of the store is full for `seconds`."""
     with (
         small_disk("3m") as disk,
         FaultySweep(f"sqlite:///{disk}/store.sqlite", folder, num_trials, seconds=0.3) as sweep,
@@ -146,7 +146,7 @@ def disk_full(folder: Path, seconds: float, num_trials: int) -> Verdict:
 
 
 def read_only(folder: Path, seconds: float, num_trials: int) -> tuple[Verdict, str]:
-    """The file and its journal become immutable under the drivers for so long; returns also what a new one reads."""
+    """The file and its journal become immutable for `seconds`; also returns the message to a new driver."""
     path = folder / "store.sqlite"
     with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.3) as sweep:
         sweep.start()
@@ -163,7 +163,7 @@ def read_only(folder: Path, seconds: float, num_trials: int) -> tuple[Verdict, s
 
 
 def truncated(folder: Path, num_trials: int) -> tuple[Verdict, str]:
-    """The file is cut in half under the drivers. What was cut off is lost, so it is put back from a copy."""
+    """The file is truncated to half its size while drivers run. The lost half is restored from a copy."""
     path, copy = folder / "store.sqlite", folder / "copy.sqlite"
     with FaultySweep(f"sqlite:///{path}", folder, num_trials, seconds=0.3) as sweep:
         sweep.start()
@@ -194,7 +194,7 @@ def not_a_database(folder: Path) -> str:
 def restarted(
     server: PostgresServer, folder: Path, how: signal.Signals, times: int, seconds: float, num_trials: int
 ) -> Verdict:
-    """The server goes (SIGINT: an administrator's restart, SIGQUIT: a crash) and comes back after so long."""
+    """The server stops (SIGINT: an administrator's restart, SIGQUIT: a crash) and restarts after `seconds`."""
     with FaultySweep(server.new_database(), folder, num_trials, seconds=0.3) as sweep:
         sweep.start()
         for time_ in range(times):
@@ -207,7 +207,7 @@ def restarted(
 
 
 def away_from_workers(server: PostgresServer, folder: Path, seconds: float, num_trials: int) -> Verdict:
-    """The server is away for so long, while trials run and end in worker processes, two of each driver."""
+    """The server is down for `seconds`, while trials run and end in worker processes, two per driver."""
     with FaultySweep(server.new_database(), folder, num_trials, drivers=2, seconds=0.3) as sweep:
         for slot in range(2):
             sweep.start_command(slot, {}, "--workers", "2")
@@ -228,7 +228,7 @@ def cut_off(
     seconds: float,
     num_trials: int,
 ) -> Verdict:
-    """The network between the drivers and the server is harmed for so long, several times."""
+    """The network between the drivers and the server fails for `seconds`, several times."""
     database = server.new_database().rpartition("/")[2]
     with Proxy(server.port) as proxy:
         url = server.url(database)
@@ -244,7 +244,7 @@ def cut_off(
 
 
 def server_disk_full(folder: Path, seconds: float, num_trials: int) -> Verdict:
-    """The server's disk has no byte left for so long; an administrator then makes room, and starts it if it is down."""
+    """The server's disk is full for `seconds`; an administrator then frees space, and starts the server if needed."""
     with (
         small_disk("400m") as disk,
         PostgresServer(folder=disk) as server,
@@ -264,10 +264,10 @@ def server_disk_full(folder: Path, seconds: float, num_trials: int) -> Verdict:
 
 
 def wandb_away(folder: Path, down: range, num_trials: int) -> Verdict:
-    """W&B does not answer from when so many trials have ended until so many have; what it lacks is sent by hand then.
+    """W&B does not answer while the number of ended trials is in `down`; missing trials are then sent by command.
 
-    In the verdict, a trial that W&B lacks, or has otherwise than the store, is lost as well, and one with two runs was
-    run twice.
+    In the verdict, a trial that is missing in W&B, or differs from the store, also counts as lost, and one with two
+    runs counts as run twice.
     """
     with WandbServer() as server:
         environment = {
@@ -299,7 +299,7 @@ def wandb_away(folder: Path, down: range, num_trials: int) -> Verdict:
             held = {records.encode_trial(trial) for trial in sweep.trials()}
             lost = verdict.lost + len(held - set(sent))
             duplicated = verdict.duplicated + len(runs) - num_trials
-            trouble = [line for line in verdict.messages if "cannot be reached" in line or "are not on" in line]
+            trouble = [line for line in verdict.messages if "is unreachable" in line or "are not in" in line]
             return replace(verdict, lost=lost, duplicated=duplicated, messages=trouble)
 
 
@@ -330,7 +330,7 @@ class Clock:
 
 
 def clock_jumps(folder: Path, jumps: list[str], num_trials: int) -> Verdict:
-    """The clock of the machine, and so of SQLite, jumps to and fro while trials run."""
+    """The clock of the machine, and so of SQLite, jumps back and forth while trials run."""
     clock = Clock(folder)
     with FaultySweep(f"sqlite:///{folder}/store.sqlite", folder, num_trials, seconds=0.3) as sweep:
         for slot in range(4):
@@ -339,7 +339,7 @@ def clock_jumps(folder: Path, jumps: list[str], num_trials: int) -> Verdict:
 
 
 def server_clock_jumps(folder: Path, jumps: list[str], num_trials: int) -> Verdict:
-    """The clock of the server jumps, while its drivers are as on four machines: only their leases tell who lives."""
+    """The clock of the server jumps, with drivers as if on four machines: only leases show which are alive."""
     clock = Clock(folder)
     with (
         PostgresServer(environment=clock.environment) as server,
@@ -363,7 +363,7 @@ def _jump(sweep: FaultySweep, clock: Clock, jumps: list[str], num_trials: int) -
 
 @contextmanager
 def small_disk(size: str) -> Iterator[Path]:
-    """A small disk of its own. Needs root."""
+    """A small separate disk. Needs root."""
     folder = Path(tempfile.mkdtemp(prefix="metta-disk-"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
@@ -375,7 +375,7 @@ def small_disk(size: str) -> Iterator[Path]:
 
 @contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """Leave no byte on the disk."""
+    """Fill the disk completely."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file:
         for size in (65536, 4096, 1):
@@ -389,7 +389,7 @@ def filled(disk: Path) -> Iterator[None]:
 
 
 def _set_immutable(paths: list[Path], immutable: bool) -> None:
-    """As ``chattr +i`` does: even root, and even through files that are open, cannot write. Needs root."""
+    """Like ``chattr +i``: even root cannot write, even through open files. Needs root."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:

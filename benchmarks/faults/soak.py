@@ -1,10 +1,10 @@
-"""Faults at random times, from a seed: drivers and their workers on one SQLite store, until the time is over.
+"""Faults at random times, from a seed: drivers and their workers on one SQLite store, for a given time.
 
 uv run --with libfaketime python -m benchmarks.faults.soak [--seed 0] [--minutes 20]
 
 At each step one of these happens, chosen by the seed: kill -9 or SIGTERM of a driver, the store locked, moved away and
-back, the disk of the runs and the store full (as root), the clock of all drivers set to another time. In the end:
-nothing that was confirmed is lost, and nothing was recorded twice or ran again after it had been recorded.
+back, the disk of the runs and the store full (as root), the clock of all drivers set to another time. At the end it
+checks that no confirmed trial is lost, and that none was recorded twice or ran again after it had been recorded.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _LONGEST_SECONDS = 6.0
 class Soak:
     """
     Args:
-        seed: decides which faults happen when.
-        folder: of the store and the runs.
-        clock: of the drivers; None where libfaketime is missing.
+        seed: determines the faults and their times.
+        folder: the folder of the store and the runs.
+        clock: the clock of the drivers; None if libfaketime is missing.
         disk: whether `folder` is a small disk that may be filled.
     """
 
@@ -60,7 +60,7 @@ class Soak:
             self._faults["clock set"] = self._set_clock
 
     def run(self, seconds: float) -> None:
-        """Harm the sweep for so long, then let it end."""
+        """Inject faults for `seconds`, then let the sweep end."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self._start_idle()
@@ -112,7 +112,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=20.0)
     options = parser.parse_args()
-    logging.disable(logging.WARNING)  # the harness reads the store too; the drivers say what there is to say
+    logging.disable(logging.WARNING)  # the harness reads the store too, but only the drivers' messages matter
     with ExitStack() as stack:
         away = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="metta-soak-")))
         folder, disk = away, False
@@ -131,7 +131,7 @@ def main() -> int:
                 soak.run(60.0 * options.minutes)
                 verdict = soak.sweep.verdict()
             except BaseException:
-                print(f"what is left of it: {shutil.copytree(folder, tempfile.mkdtemp(), dirs_exist_ok=True)}")
+                print(f"its files: {shutil.copytree(folder, tempfile.mkdtemp(), dirs_exist_ok=True)}")
                 raise
         for name, count in sorted(soak.counts.items()):
             print(f"{name}: {count}")

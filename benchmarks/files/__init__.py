@@ -1,1 +1,1 @@
-"""How many sweep files of W&B, as people have them, are read; see `benchmarks.files.__main__`."""
+"""Counts how many real sweep files of W&B can be read; see `benchmarks.files.__main__`."""

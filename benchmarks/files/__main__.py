@@ -1,8 +1,8 @@
-"""Read every sweep file of W&B in a folder, and print what became of them.
+"""Read every sweep file of W&B in a folder, and print the outcomes.
 
 uv run python -m benchmarks.files FOLDER [--each] [--write]
 
-FOLDER holds YAML files as people have them, such as a copy of public repositories; none is part of this repository.
+FOLDER holds real YAML files, such as a copy of public repositories; none is part of this repository.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _is_sweep(file: Path) -> bool:
     try:
         return {"method", "parameters"} <= read_yaml(file).keys()
     except UserError:
-        text = file.read_bytes()  # broken YAML that was meant for W&B counts too
+        text = file.read_bytes()  # invalid YAML that was written for W&B counts too
         return text.startswith(b"method:") or b"\nmethod:" in text
 
 

@@ -1,4 +1,4 @@
-"""What becomes of one sweep file of W&B."""
+"""Reads one sweep file of W&B and classifies the outcome."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from metta.sweep.protein import Protein
 
 DRAWS = 20
 _OPTIONS = {"num_trials": 30, "program": "train.py", "metric": "loss:minimize"}
-"""What is given where a message names the option."""
+"""The value to give if a message asks for the option."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What became of a file.
+    """The outcome of a file.
 
     Attributes:
         outcome: "read", "refused", "misread" or "error".
-        detail: options that were given, each after its message asked for it; why it was refused; what is wrong.
+        detail: the options that messages asked for; the reason of the refusal; or the fault.
     """
 
     outcome: str
@@ -36,7 +36,7 @@ class Reading:
 
 
 def read(file: Path) -> Reading:
-    """Read a file as `metta-sweep run` does, and check what its program would be given."""
+    """Read a file as `metta-sweep run` does, and check the values that its program would get."""
     options: dict[str, Any] = {}
     try:
         while True:
@@ -66,7 +66,7 @@ def _reason(message: str, file: Path) -> str:
 
 
 def misread(parameters: Mapping[str, Any], sweep: CommandSweep) -> str:
-    """What a program would be given that W&B's file does not say; "" for nothing."""
+    """A value that a program would get and that W&B's file does not allow; "" for none."""
     config = sweep.sweep.protein
     method = "grid" if config.method == "grid" else "random"
     protein = Protein(config.model_copy(update={"method": method}), seed=0)
@@ -83,7 +83,7 @@ def misread(parameters: Mapping[str, Any], sweep: CommandSweep) -> str:
 
 
 def fits(description: Mapping[str, Any], value: Any) -> bool:
-    """Whether a value is one that W&B's description of a parameter has."""
+    """Whether W&B's description of a parameter allows a value."""
     if "parameters" in description:
         below = description["parameters"]
         return value.keys() == below.keys() and all(fits(below[name], value[name]) for name in below)

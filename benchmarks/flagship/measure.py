@@ -1,4 +1,4 @@
-"""Sweeps of the arena, and trainings of what they recommend."""
+"""Sweeps of the arena, and trainings with their recommended hyperparameters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RANDOM = {
     "sweep.early_stopping": "off",
     "sweep.seeds_per_trial": 1,
 }
-"""What makes a sweep a random search over the same space."""
+"""Overrides that make a sweep a random search over the same space."""
 
 DEFAULTS = TrainerConfig(
     total_timesteps=1_000_000,
@@ -41,7 +41,7 @@ DEFAULTS = TrainerConfig(
     anneal_learning_rate=False,
     num_environments=32,
 )
-"""The trainer's defaults of commit 7005977, written down here because the present ones may change."""
+"""The trainer's defaults of commit 7005977, copied here because the current ones may change."""
 
 FOREVER = 1_000_000_000
 """Agent steps of a training that a limit of seconds ends."""
@@ -49,13 +49,13 @@ FOREVER = 1_000_000_000
 
 @dataclass(frozen=True)
 class Recommended:
-    """What a sweep recommends to whoever can spend some seconds on training.
+    """The recommendation of a sweep for a limited training time.
 
     Attributes:
-        trial: its number.
+        trial: the number of the trial.
         params: its hyperparameters.
-        seconds: what it cost in the sweep.
-        score: its score there.
+        seconds: its cost in the sweep.
+        score: its score in the sweep.
     """
 
     trial: int
@@ -71,8 +71,8 @@ class Training:
     Attributes:
         score: hearts per agent.
         stderr: standard error of the score over episodes.
-        seconds: of training.
-        agent_steps: of training.
+        seconds: seconds of training.
+        agent_steps: agent steps of training.
     """
 
     score: float
@@ -84,7 +84,7 @@ class Training:
 def sweep(name: str, game: Game, method: Method, seed: int, folder: Path, num_trials: int, max_cost: float) -> float:
     """Run a sweep, or resume it; return the seconds of this run.
 
-    Random search has no limit but the budget, because its trials are cheaper than those that Protein chooses.
+    Random search is limited only by the budget, because its trials are cheaper than those that Protein chooses.
     """
     trials = num_trials if method == "protein" else 100 * num_trials
     overrides: dict[str, Any] = {"seed": seed, "sweep.max_cost": max_cost, "write_report": "false"}
@@ -99,7 +99,7 @@ def sweep(name: str, game: Game, method: Method, seed: int, folder: Path, num_tr
 
 
 def recommended(name: str, folder: Path, max_seconds: float) -> Recommended | None:
-    """What a sweep recommends within a cost, or None if none of its trials cost so little."""
+    """The recommendation of a sweep within a cost, or None if all its trials cost more."""
     with closing(open_store(f"sqlite:///{folder.absolute() / 'sweeps.db'}")) as store:
         state = read_state(store, name)
         best = state.best_within(max_seconds)
@@ -109,7 +109,7 @@ def recommended(name: str, folder: Path, max_seconds: float) -> Recommended | No
 
 
 def spent(name: str, folder: Path) -> float:
-    """The seconds that a sweep's trials cost."""
+    """The cost of a sweep's trials in seconds."""
     with closing(open_store(f"sqlite:///{folder.absolute() / 'sweeps.db'}")) as store:
         return float(read_state(store, name).spent)
 
@@ -124,10 +124,10 @@ def train(game: Game, config: TrainerConfig, seed: int, max_seconds: float | Non
     """Train and evaluate.
 
     Args:
-        game: trained on and evaluated on.
+        game: the game for training and evaluation.
         config: hyperparameters.
-        seed: of the training.
-        max_seconds: if given, training stops after as many, whatever `config.total_timesteps` says.
+        seed: seed of the training.
+        max_seconds: if given, training stops after this time, regardless of `config.total_timesteps`.
     """
     from metta.rl.checkpoint import load_policy
     from metta.rl.trainer import train as train_policy

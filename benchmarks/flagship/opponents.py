@@ -1,9 +1,9 @@
-"""Train the policies that are kept as opponents in the arena's league.
+"""Train the policies that are stored as opponents in the arena's league.
 
     uv run python -m benchmarks.flagship.opponents miners fighters
 
-Each takes about two minutes on one core. They are narrow, so that their files are small. The other commands read them;
-nothing reads the rest of what training writes.
+Each takes about two minutes on one core. Their networks are narrow, so that their files are small. The other commands
+read only these files, not the rest of the training's output.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def trainer(name: str) -> TrainerConfig:
 
 
 def keep(name: str) -> Path:
-    """Train an opponent and replace its kept policy; return its folder."""
+    """Train an opponent and replace its stored policy; return its folder."""
     from metta.common.shared_files import local_path
     from metta.rl.trainer import train
 

@@ -1,14 +1,15 @@
-"""Does the arena's sweep recommend something better than the trainer's defaults, and than random search?
+"""Compares the recommendations of the arena's sweep with the trainer's defaults and with random search.
 
     uv run python -m benchmarks.flagship.run sweeps            # hours: 2 games, 5 seeds, 2 methods, 8 minutes each
-    uv run python -m benchmarks.flagship.run train             # hours: what they recommend, and the defaults
+    uv run python -m benchmarks.flagship.run train             # hours: their recommendations, and the defaults
     uv run python -m benchmarks.flagship.run report
 
-Each part can be stopped and started again: results are lines of a file, and what is there is not measured again. Sweeps
-resume by themselves. Give the same ``--results`` to all three; ``--games``, ``--sweeps`` and ``--seeds`` select a part.
+Each part can be stopped and started again: results are lines of a file, and existing ones are not measured again.
+Sweeps resume automatically. Give the same ``--results`` to all three; ``--games``, ``--sweeps`` and ``--seeds`` select
+a part.
 
 `sweeps` runs the sweep of README and random search over the same space with the same budget of training seconds.
-`train` takes what each sweep recommends within about 15, 45 and 90 s of training, and trains it on fresh seeds; for
+`train` takes each sweep's recommendation within about 15, 45 and 90 s of training, and trains it on fresh seeds; for
 each of these trainings, the defaults of commit 7005977 train for as many seconds with the same seed.
 """
 

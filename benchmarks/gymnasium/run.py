@@ -1,19 +1,20 @@
-"""How soon PPO solves two environments of Gymnasium on one core, beside that of Stable-Baselines3.
+"""Measures how fast our PPO solves two environments of Gymnasium on one core, compared with Stable-Baselines3's.
 
     uv sync --extra peers
     uv run --no-sync python -m benchmarks.gymnasium.run --seeds 5
 
-Each run is a process of its own, bound to one core; ours and theirs take turns. Each trains with the hyperparameters
-that its own project keeps for that environment (Stable-Baselines3's are those of its RL Zoo), until it is solved, its
-steps are over, or five minutes are.
-With ``--runs FOLDER`` each run is kept as a file; one that is there already is read, so what was stopped goes on.
+Each run is a separate process, bound to one core; ours and theirs take turns. Each trains with the hyperparameters that
+its own project recommends for that environment (Stable-Baselines3's are those of its RL Zoo), until the environment is
+solved, the steps are used up, or five minutes have passed.
+With ``--runs FOLDER`` each run is stored as a file; existing files are read, so an interrupted benchmark continues.
 
-Seconds are the core's time that the training took (CPU time), so what else the machine does hardly counts; on an idle
-core they are the time that passes.
+Seconds are the CPU time of the training, so other load on the machine has little effect; on an idle core they equal the
+elapsed time.
 
-Solved is where the mean reward of the last episodes in training (as many as there are environments) reaches what counts
-as that. Prints for each environment how many runs came to it, and of all runs the seconds and steps of training and
-the mean reward of 100 episodes that the policy then plays greedily: the median over the seeds, and the range.
+An environment is solved when the mean reward of the last episodes in training (as many as there are environments)
+reaches its threshold. For each environment the benchmark prints how many runs solved it, and for all runs the seconds
+and steps of training and the mean reward of 100 episodes that the policy then plays greedily: the median over the
+seeds, and the range.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class Run:
     """One training.
 
     Attributes:
-        solved: whether it came to that.
-        seconds: of training.
-        steps: of the environment.
+        solved: whether the environment was solved.
+        seconds: seconds of training.
+        steps: steps of the environment.
         reward: mean over evaluated episodes.
     """
 
@@ -143,7 +144,7 @@ TRAINERS = {"ours": ours, "stable-baselines3": stable_baselines3}
 
 
 def run_once(trainer: str, env_id: str, seed: int, folder: Path | None) -> Run:
-    """Train, or read from the folder what came of it before."""
+    """Train, or read an earlier result from the folder."""
     file = folder / f"{env_id}_{trainer}_{seed}.json" if folder else None
     if file and file.exists():
         return Run(**json.loads(file.read_text()))
@@ -155,7 +156,7 @@ def run_once(trainer: str, env_id: str, seed: int, folder: Path | None) -> Run:
 
 
 def run_apart(trainer: str, env_id: str, seed: int) -> Run:
-    """Train in a process of its own on one core."""
+    """Train in a separate process on one core."""
     core = min(os.sched_getaffinity(0))
     done = subprocess.run(
         [sys.executable, "-m", __spec__.name, "--one", trainer, env_id, str(seed)],
@@ -173,7 +174,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--environments", nargs="+", choices=SOLVED, default=list(SOLVED))
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="keep every run there, and repeat none")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="store every run there, and repeat none")
     parser.add_argument("--one", nargs=3, metavar=("TRAINER", "ENVIRONMENT", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:

@@ -1,10 +1,10 @@
 """A problem made of real trials: the learning curves of sweeps of `experiments.sweep_arena`.
 
-Every point of a curve says what training with these hyperparameters for so many steps gave (the learning rate is
+Every point of a curve is the result of training with these hyperparameters for that many steps (the learning rate is
 constant, so a shorter training is the beginning of a longer one). Between the points the score is their mean, weighted
-by a normal density of the distance (Nadaraya 1964; Watson 1964), which resembles no optimiser measured here.
+by a normal density of the distance (Nadaraya 1964; Watson 1964), which is not the model of any optimiser measured here.
 
-To make the data again, run `python -m benchmarks.optimizers.arena STORE SWEEP [STORE SWEEP ...]`.
+To create the data again, run `python -m benchmarks.optimizers.arena STORE SWEEP [STORE SWEEP ...]`.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ PARAMETERS = {
     STEPS: ParameterConfig(min=20_000, max=400_000, distribution="int_log_normal"),
 }
 WIDTHS = np.array([0.086, 0.225, 1.355, 0.18, 0.375, 0.086])
-"""Of the normal density, as shares of the ranges: those that predict a whole trial best from all others (R² 0.81)."""
+"""Widths of the normal density, as shares of the ranges. They predict a whole trial best from all others (R² 0.81)."""
 NOISE = 0.004
-"""Standard deviation of the reward a step between neighbouring points of a curve."""
+"""Standard deviation of the reward per step between neighbouring points of a curve."""
 STEPS_PER_SECOND = 28_000.0
-"""Of the trials whose machine had nothing else to do."""
+"""Measured on the trials whose machine was otherwise idle."""
 _BLOCK = 1000
 
 
 class Arena:
-    """Scores (reward a step) and costs (seconds) of hyperparameters."""
+    """Scores (reward per step) and costs (seconds) of hyperparameters."""
 
     def __init__(self) -> None:
         with DATA.open(newline="") as file:

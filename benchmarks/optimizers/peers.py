@@ -1,4 +1,4 @@
-"""Other people's optimisers, each with the settings its authors recommend, behind one interface."""
+"""Optimisers of other projects, each with the settings its authors recommend, behind one interface."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def botorch_per_cost(problem: Problem, seed: int, horizon: Horizon) -> Optimizer
 
 
 class BlendSearch:
-    """BlendSearch of FLAML, with the cheap values and costs of trials that it asks for."""
+    """BlendSearch of FLAML, with the cheap values and costs of trials that it requires."""
 
     def __init__(self, problem: Problem, seed: int, horizon: Horizon) -> None:
         import logging

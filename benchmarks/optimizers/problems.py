@@ -1,7 +1,7 @@
-"""Problems with a score to maximise and a cost to pay, and the yardsticks of each.
+"""Problems with a score to maximise and a cost, and the yardsticks of each.
 
-LCBench predicts what training a neural network on a data set gives (Zimmer, Lindauer & Hutter 2021), by the surrogate
-of YAHPO Gym (Pfisterer et al. 2022). The synthetic functions get a cost that grows along one axis, and noise.
+LCBench predicts the result of training a neural network on a data set (Zimmer, Lindauer & Hutter 2021), by the
+surrogate of YAHPO Gym (Pfisterer et al. 2022). The synthetic functions get a cost that grows along one axis, and noise.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Problem:
     """A black box.
 
     Attributes:
-        name: of the problem.
+        name: the problem's name.
         parameters: its space, flat.
-        evaluate: many sets of hyperparameters to true scores and costs [n].
+        evaluate: maps many sets of hyperparameters to true scores and costs [n].
         noise: standard deviation of the noise on a score that an optimiser sees.
         cheap: the cheapest value of the parameter that drives cost, for peers that require it.
     """
@@ -55,7 +55,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a problem's results are measured against.
+    """The reference values for a problem's results.
 
     Attributes:
         best: the best score known.
@@ -82,11 +82,11 @@ def problem(name: str, data: Path | None = None) -> Problem:
         return _lcbench(name.removeprefix("lcbench-"), _lcbench_folder(data))
     if name in _SYNTHETIC:
         return _synthetic(name)
-    raise SystemExit(f"no problem {name!r}; there are {', '.join(map(', '.join, SUITES.values()))}")
+    raise SystemExit(f"no problem {name!r}; valid: {', '.join(map(', '.join, SUITES.values()))}")
 
 
 def yardstick(problem: Problem, folder: Path) -> Yardstick:
-    """Measure the problem, or read what was measured before from `folder`."""
+    """Measure the problem, or read an earlier measurement from `folder`."""
     path = folder / f"{problem.name}.json"
     if path.exists():
         return Yardstick(**json.loads(path.read_text()))

@@ -1,4 +1,4 @@
-"""Tables and plots of the results kept by `run`: `python -m benchmarks.optimizers.report --help`."""
+"""Tables and plots of the results stored by `run`: `python -m benchmarks.optimizers.report --help`."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ Measure = Callable[[str, int], dict[tuple[str, int], float]]
 
 
 class Results:
-    """The kept runs of all optimisers.
+    """The stored runs of all optimisers.
 
     Args:
-        folder: where `run` kept them.
-        problems: those to report on.
+        folder: where `run` stored them.
+        problems: the problems to report.
     """
 
     def __init__(self, folder: Path, problems: list[str]) -> None:
@@ -108,7 +108,7 @@ def _read(folder: Path, problems: list[str]) -> Runs:
 
 
 def _reaches(run: Run, horizon: str, yardstick: Yardstick) -> bool:
-    """Whether a run without a known horizon went so far; a run that had all its trials went as far as it could."""
+    """Whether a run without a known horizon reached this horizon; a run with all its trials counts as such."""
     if horizon.startswith("trials"):
         return len(run.scores) >= int(horizon.removeprefix("trials"))
     spent = float(run.costs.sum()) / yardstick.median_cost
@@ -150,7 +150,7 @@ def wilcoxon_holm(
 
 
 def tables(results: Results) -> Iterator[str]:
-    """Markdown tables of the optimisers that ran everything, then of the others beside Protein; nan was not run."""
+    """Markdown tables of the optimisers that ran everything, then of the others next to Protein; nan: not run."""
     complete = _complete(results)
     runs = {name: results.runs[name] for name in complete}
     costs = {point: {name: results.at_cost(name, point) for name in complete} for point in COST_POINTS}
@@ -169,9 +169,9 @@ def tables(results: Results) -> Iterator[str]:
         yield "#### Protein's regret is lower at 20 times the median cost: Wilcoxon, Holm-corrected p\n"
         yield _table(p_values, {"p": p_values.__getitem__})
         if partial := [name for name in results.runs if name not in complete]:
-            yield "#### Those that did not run everything: mean normalised regret, and Protein's in the same runs\n"
+            yield "#### Incomplete optimisers: mean normalised regret, and Protein's in the same runs\n"
             yield _table(partial, _beside_protein(results))
-    yield "#### Milliseconds a trial (suggest and observe), and share of continuous values suggested on a bound\n"
+    yield "#### Milliseconds per trial (suggest and observe), and share of continuous values suggested on a bound\n"
     yield _table(
         results.runs,
         {
@@ -183,7 +183,7 @@ def tables(results: Results) -> Iterator[str]:
 
 
 def _beside_protein(results: Results) -> dict[str, Callable[[str], float]]:
-    """Columns: how many runs a peer shares with Protein, and the regret of both in those."""
+    """Columns: the number of runs that a peer shares with Protein, and the regret of both in these runs."""
 
     def column(measure: Measure, point: int, ours: bool) -> Callable[[str], float]:
         def mean(name: str) -> float:
@@ -203,7 +203,7 @@ def _beside_protein(results: Results) -> dict[str, Callable[[str], float]]:
 
 
 def _complete(results: Results) -> list[str]:
-    """Optimisers that have all the runs to 20 times the median cost that any has."""
+    """Optimisers that have every run to 20 times the median cost that any optimiser has."""
     counts = {name: len(results.at_cost(name, 20)) for name in results.runs}
     return [name for name, count in counts.items() if count == max(counts.values())]
 
@@ -217,7 +217,7 @@ def _pooled(runs: Runs, field: str) -> Array:
 
 
 def _table(names: Iterable[str], columns: dict[str, Callable[[str], float]]) -> str:
-    """One row a name, one column a measure."""
+    """One row per name, one column per measure."""
     rows = {name: [column(name) for column in columns.values()] for name in names}
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     lines += [f"| {name} | " + " | ".join(f"{value:.3g}" for value in row) + " |" for name, row in rows.items()]
@@ -225,7 +225,7 @@ def _table(names: Iterable[str], columns: dict[str, Callable[[str], float]]) -> 
 
 
 def plots(results: Results, folder: Path, suite: str) -> None:
-    """Regret against trials, against what was spent, and Pareto fronts: one small PNG each."""
+    """Regret against trials, against spending, and Pareto fronts: one small PNG each."""
     import matplotlib
 
     matplotlib.use("Agg")

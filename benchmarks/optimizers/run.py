@@ -1,4 +1,4 @@
-"""Run optimisers on problems and keep every trial: `python -m benchmarks.optimizers.run --help`."""
+"""Run optimisers on problems and store every trial: `python -m benchmarks.optimizers.run --help`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def horizons(optimizer: str, unit: float) -> dict[str, Horizon]:
 def run(
     optimizer: str, problem: Problem, seed: int, horizon: Horizon, yardstick: Yardstick, max_trials: int
 ) -> Iterator[dict[str, float]]:
-    """One run to its horizon; where none is given, through 60 trials and 40 times the median cost."""
+    """One run to its horizon; without one, through 60 trials and 40 times the median cost."""
     designer = OPTIMIZERS[optimizer](problem, seed, horizon)
     rng = np.random.default_rng([seed, 1])
     num_trials = horizon.num_trials or (0 if horizon.max_cost else TRIAL_POINTS[-1])
@@ -58,7 +58,7 @@ def run(
 
 
 def _on_bound(problem: Problem, params: dict[str, float]) -> float:
-    """Share of the parameters without steps that lie on a bound."""
+    """Share of the parameters without steps that are on a bound."""
     free = [(name, c) for name, c in problem.parameters.items() if c.distribution in ("uniform", "log_normal")]
     ends = [(params[name], bound) for name, c in free for bound in (c.min, c.max) if bound is not None]
     return sum(math.isclose(value, bound) for value, bound in ends) / len(free)
@@ -91,7 +91,7 @@ def main() -> None:
                     for label, horizon in horizons(optimizer, measure.median_cost).items():
                         if (label, seed) in done or (arguments.horizons and label not in ("any", *arguments.horizons)):
                             continue
-                        # Written when the run is whole, so that one that is interrupted is run again
+                        # Written when the run is complete, so that an interrupted run is repeated
                         rows = list(run(optimizer, black_box, seed, horizon, measure, arguments.max_trials))
                         for row in rows:
                             rounded = {key: f"{value:.7g}" for key, value in row.items()}

@@ -1,4 +1,4 @@
-"""Protein's speed, import time and memory, and Optuna's GPSampler beside it: `python -m benchmarks.optimizers.speed`.
+"""Protein's speed, import time and memory, compared with Optuna's GPSampler: `python -m benchmarks.optimizers.speed`.
 
 Ten parameters, on the machine's default number of threads. Wall-clock and processor times are
 printed; on a busy machine the processor times are more reliable.
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _report(name: str, size: int, steps: Iterator[tuple[float, float]]) -> float:
-    """Print what suggesting and observing took; the median in seconds."""
+    """Print the time of suggesting and observing; return the median in seconds."""
     wall, cpu = np.array(list(steps)).T
     median, high = np.percentile(wall, [50, 95])
     print(
@@ -80,7 +80,7 @@ def _steps(size: int, repeats: int) -> Iterator[tuple[float, float]]:
     protein = _protein(size + repeats + 1)
     for point in np.random.default_rng(0).random((size, len(NAMES))):
         _observe(protein, dict(zip(NAMES, point.tolist(), strict=True)))
-    _step(protein)  # the first fit, which a sweep that grew to this size did long ago
+    _step(protein)  # the first fit, which a real sweep of this size did long before
     for _ in range(repeats):
         yield _clock(lambda: _step(protein))
 
@@ -120,7 +120,7 @@ def _peak_memory() -> float:
 
 
 def memory_of(size: int) -> float:
-    """The most memory that this process has held, in GiB, after three suggestions with `size` observations."""
+    """The peak memory of this process, in GiB, after three suggestions with `size` observations."""
     list(_steps(size, 2))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 

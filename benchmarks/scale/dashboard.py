@@ -1,9 +1,9 @@
-"""How soon the dashboard shows a sweep of 5,000 trials, and how soon a trial that ends.
+"""Measures how soon the dashboard shows a sweep of 5,000 trials, and how soon it shows an ended trial.
 
     uv run python -m benchmarks.scale.dashboard
 
 The sweep is generated. The browser is a real headless Chromium, started again for each visit so that its cache is
-empty, and idle before the visit. Times are by the page's own clock: from the request of the page until the browser
+empty, and idle before the visit. Times are from the page's own clock: from the request of the page until the browser
 has painted the findings, the table of trials and each plot in a window of 1280 x 1600; and
 from the end of a trial until the page counts it. A first visit is made as soon as a new
 server has printed its address; later ones use the same server.

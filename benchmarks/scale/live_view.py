@@ -1,4 +1,4 @@
-"""What the live view of a sweep costs: the share of one core that redraws take while trials report all the time.
+"""The cost of a sweep's live view: the share of one core for redraws while trials report continuously.
 
 uv run python benchmarks/scale/live_view.py
 """

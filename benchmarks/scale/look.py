@@ -1,8 +1,8 @@
-"""What it takes to look at a sweep of very many trials from the terminal: processor time and memory of each command.
+"""The processor time and memory of each terminal command that shows a sweep of very many trials.
 
     uv run python -m benchmarks.scale.look --trials 20000
 
-The sweep is made, not run: `tests.support.made_sweep`, with ten metrics and twenty points of a learning curve a trial.
+The sweep is generated, not run: `tests.support.made_sweep`, with ten metrics and twenty curve points per trial.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def measure(words: list[str], folder: Path) -> tuple[float, float]:
 
 
 def make(folder: str, trials: int) -> None:
-    """Make the sweep in a store in the folder."""
+    """Create the sweep in a store in the folder."""
     store = open_store(f"sqlite:///{folder}/sweeps.db")
     make_sweep(store, "made", trials)
     store.close()
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        # Made in another process, because a process begins with the peak memory of the one that started it.
+        # Created in another process, because a process inherits the peak memory of the one that started it.
         made = get_context("spawn").Process(target=make, args=(folder, options.trials))
         made.start()
         made.join()

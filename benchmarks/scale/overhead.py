@@ -1,5 +1,5 @@
-"""What a sweep takes besides training and evaluation: the sweep of the arena in a process of its own, from its start
-to its exit.
+"""The overhead of a sweep on top of training and evaluation: the sweep of the arena in a separate process, from its
+start to its exit.
 
     uv run python -m benchmarks.scale.overhead
 """
@@ -24,11 +24,11 @@ ROOT = Path(__file__).parents[2]
 TO_REACH = 0.02
 
 Span = tuple[float, float]
-"""When something began and ended, by the machine's monotonic clock, which all its processes share."""
+"""Start and end, by the machine's monotonic clock, which all its processes share."""
 
 
 def record(path: Path, command_line: list[str]) -> None:
-    """Be ``tools/run.py``, and write when trials, evaluations and the imports for the first training were."""
+    """Run ``tools/run.py``, and write the times of trials, evaluations and the imports for the first training."""
     from metta.rl.launch import start_fork_server
     from metta.tools.train import TrainTool
 
@@ -68,7 +68,7 @@ def record(path: Path, command_line: list[str]) -> None:
 
 
 def measure(num_trials: int, overrides: list[str]) -> dict[str, float]:
-    """Seconds of the parts of a sweep, in the order of time; together they are the wall time."""
+    """Seconds of the parts of a sweep, in chronological order; their sum is the wall time."""
     arguments = ["sweep_name=overhead", f"num_trials={num_trials}"]
     sweep = ["experiments.sweep_arena.sweep_optimizer", "--args", *arguments, "--overrides", *overrides]
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +113,7 @@ def main() -> None:
     for name, seconds in {**parts, "in all": wall}.items():
         print(f"{name:>16}: {seconds:7.2f} s {seconds / wall:8.2%}")
     overhead = wall - parts["training"] - parts["evaluation"]
-    print(f"overhead: {overhead:.2f} s, {overhead / wall:.2%} of the wall time (to reach: {TO_REACH:.0%})")
+    print(f"overhead: {overhead:.2f} s, {overhead / wall:.2%} of the wall time (target: {TO_REACH:.0%})")
     own = overhead - parts["imports"]
     print(f"without the imports that any training needs, torch and mettagrid: {own:.2f} s, {own / wall:.2%}")
 

@@ -3,7 +3,7 @@
     uv run python -m benchmarks.scale.side_by_side
 
 Each contestant trains the same number of trials of one size on the arena, one core to a trial, from the start of its
-first process to the end of its last one. Of several rounds the best counts, because other work only slows a round down.
+first process to the end of its last one. The best of several rounds counts, because other load only slows a round.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REACH = {"local": 0.93, "ray": 0.88}
 
 
 def seconds(commands: Sequence[Sequence[str]]) -> float:
-    """How long the commands take, run at the same time, each with one thread and in a data directory of its own."""
+    """How long the commands take, run at the same time, each with one thread and its own data directory."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         running = [
@@ -69,7 +69,7 @@ def main() -> None:
             print(f"{name:>8}: {per_hour[name][-1]:.0f} trials per hour", flush=True)
     for name, target in REACH.items():
         ratio = max(per_hour[name]) / max(per_hour["inline"])
-        print(f"{name:>8} / {cores} inline sweeps side by side: {ratio:.3f} (to reach: {target})")
+        print(f"{name:>8} / {cores} inline sweeps side by side: {ratio:.3f} (target: {target})")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     uv run python -m benchmarks.scale.simulate
     uv run python -m benchmarks.scale.simulate --by-model --real-seconds 300
 
-The loop, the store (SQLite, each transaction synced) and the optimiser are the real ones, and the time that they take
-passes on the virtual clock as well; only the trials' sleep is skipped. Prints how long slots were idle, and where the
-driver's time went.
+The loop, the store (SQLite, each transaction synced) and the optimiser are the real ones, and their time also passes on
+the virtual clock; only the trials' sleep is skipped. Prints how long slots were idle, and how the driver's time was
+spent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from metta.sweep.trial import Report, TrialResult, TrialSpec
 
 
 class EnoughError(Exception):
-    """The simulation has taken as long as it may."""
+    """The simulation has reached its time limit."""
 
 
 class VirtualExecutor:
@@ -75,7 +75,7 @@ class VirtualExecutor:
 
 
 def idle_share(started: list[float], ended: list[float], slots: int) -> float:
-    """Share of slot time without a trial, from when every slot was first taken to when the last trial started."""
+    """Share of slot time without a trial, from the first moment with all slots busy to the start of the last trial."""
     if len(started) <= slots:
         return float("nan")
     first, last = started[slots - 1], started[-1]

@@ -1,4 +1,4 @@
-"""Many workers whose trials sleep: how long slots are idle, and what the driver costs.
+"""Many workers whose trials sleep: measures the idle time of slots, and the cost of the driver.
 
 uv run python -m benchmarks.scale.sleep --workers 64 --trials 512 --mean-seconds 60
 """
@@ -22,7 +22,7 @@ from metta.sweep.trial import Report, TrialSpec
 class _Watched:
     """An executor, with the times at which trials were submitted and ended.
 
-    A trial's slot is busy while it sleeps, which its result tells; what passes before and after is idle time.
+    A trial's slot is busy while it sleeps, for the time in its result; the time before and after is idle time.
     """
 
     def __init__(self, inner: Executor) -> None:

@@ -1,4 +1,4 @@
-"""A trial that sleeps: what is left of a sweep's time is the driver's, the store's and the executor's."""
+"""A trial that sleeps, so that the rest of a sweep's time is that of the driver, the store and the executor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Sleeper(Config):
 
     Attributes:
         x, y, z: hyperparameters, in 0..1.
-        mean_seconds: of the distribution.
+        mean_seconds: the mean of the distribution.
         progress_seconds: how often progress is reported.
     """
 

@@ -1,9 +1,9 @@
-"""What the store costs a driver: writing a trial, opening a sweep of 10,000 trials, and asking for news of it.
+"""The store's cost for a driver: writing a trial, opening a sweep of 10,000 trials, and polling it for changes.
 
     uv run python -m benchmarks.scale.store
 
-SQLite with each transaction synced, and a PostgreSQL server of its own on this machine with its default `fsync=on`.
-The trials have the size of those of the arena's sweep: ten hyperparameters, forty metrics.
+It uses SQLite with each transaction synced, and a separate PostgreSQL server on this machine with its default
+`fsync=on`. The trials have the size of those of the arena's sweep: ten hyperparameters, forty metrics.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REPEATS = 5
 
 
 def measure(url: str, num_writes: int, num_trials: int) -> None:
-    """Print what the store at `url`, which is empty, takes for each of its calls."""
+    """Print the time of each call of the store at `url`, which must be empty."""
     store = open_store(url)
     store.create_sweep("writes", {})
     driver = store.join("writes")
@@ -69,7 +69,7 @@ def measure(url: str, num_writes: int, num_trials: int) -> None:
 
 
 def _trial(generator: random.Random, number: int) -> Trial:
-    """A trial that has ended, with everything that those of the arena have."""
+    """An ended trial with all the data that trials of the arena have."""
     return Trial(
         number,
         TrialState.COMPLETED,

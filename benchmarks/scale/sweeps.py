@@ -42,7 +42,7 @@ class Clock:
 
 
 class _Timed:
-    """Stands before an object and times its methods, each under its name after `prefix`."""
+    """A proxy that times an object's methods, each under its name after `prefix`."""
 
     def __init__(self, inner: Any, clock: Clock, prefix: str = "") -> None:
         self._inner, self._clock, self._prefix = inner, clock, prefix
@@ -71,7 +71,7 @@ def sweep_sleepers(
     """Run a sweep with the real loop, store and optimiser, and time its parts: "suggest", "tell", "store.start", ....
 
     Args:
-        by_model: let Protein suggest by its model; else all suggestions are its random ones.
+        by_model: let Protein suggest by its model; otherwise all suggestions are random.
     """
     dimensions = {name: ParameterConfig(min=0.0, max=1.0, distribution="uniform") for name in "xyz"}
     settings = ProteinSettings() if by_model else ProteinSettings(num_random_samples=num_trials)

@@ -1,7 +1,7 @@
-"""A straightforward PPO: one process, observations as pictures, a convolution over them.
+"""A straightforward PPO: one process, observations as images, a convolution over them.
 
-It is what the trainer's speed is compared with, so it takes the same steps of the same game and makes as many passes
-over them. Its picture has one channel for each tag and one for each other feature.
+The trainer's speed is compared with it, so it takes the same steps of the same game and makes as many passes over
+them. Its picture has one channel for each tag and one for each other feature.
 """
 
 from __future__ import annotations

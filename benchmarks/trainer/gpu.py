@@ -1,14 +1,14 @@
-"""Whether the trainer is right and fast on this machine's GPUs.
+"""Checks that the trainer is correct and fast on this machine's GPUs.
 
     python -m benchmarks.trainer.gpu
 
 Needs Python 3.11, `pip install .[train]` and a GPU. It was written on a machine without one, to take less than four
-minutes. It checks, and ends with exit status 1 if one is wrong:
+minutes. It checks the following, and ends with exit status 1 if a check fails:
 
 - losses and gradient: of a minibatch, those of the CPU to a relative 1e-3;
 - ranks: with several GPUs, one rank on each (over NCCL) has the weights of one rank after three updates, to 1e-3;
 
-and measures agent steps per second on one GPU, next to what this machine's cores step with random actions.
+and measures agent steps per second on one GPU, next to those of this machine's cores with random actions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from metta.rl.trainer import TrainingResult, train
 from metta.rl.trainer_config import PolicyConfig, PPOConfig, TrainerConfig
 
 TOLERANCE = 1e-3
-"""Relative; GPUs add in another order, and multiply matrices with fewer digits if that is allowed."""
+"""Relative tolerance; GPUs add in another order, and multiply matrices with fewer digits if that is allowed."""
 
 RAW_SHARE = 0.8
 MILLION = 1_000_000
@@ -50,7 +50,7 @@ def largest_difference(first: Tensor, second: Tensor) -> float:
 
 
 def check_losses(env: MettaGridConfig, device: torch.device) -> dict[str, float]:
-    """Differences between a GPU and the CPU in what is measured of one minibatch, and in its gradient."""
+    """Differences between a GPU and the CPU in the measures of one minibatch, and in its gradient."""
     game = game_of(env)
     torch.manual_seed(0)
     policy, config = game.make_policy(PolicyConfig()), PPOConfig()

@@ -4,8 +4,8 @@
 
 Trains on the arena with the trainer's defaults (on each core that this process may use), in turns with:
 
-- raw: mettagrid stepped with random actions, one process on each core, nothing learnt;
-- dense: one process, observations as pictures, a convolution (`benchmarks.trainer.dense`).
+- raw: mettagrid stepped with random actions, one process on each core, without learning;
+- dense: one process, observations as images, a convolution (`benchmarks.trainer.dense`).
 
 Prints agent steps per second, the median and range over the repeats, and the ratios that the project promises.
 """
@@ -67,7 +67,7 @@ def trained_steps_per_second(config: TrainerConfig, env: MettaGridConfig) -> flo
 
 
 def main() -> None:
-    from benchmarks.trainer.dense import train_dense  # workers import this file, and have no use for torch
+    from benchmarks.trainer.dense import train_dense  # workers import this file, and do not need torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
@@ -83,7 +83,7 @@ def main() -> None:
         "dense": lambda: train_dense(config, env, DENSE_UPDATES),
         "trainer": lambda: trained_steps_per_second(config, env),
     }
-    trained_steps_per_second(warm_up, env)  # torch loads parts of itself at the first update
+    trained_steps_per_second(warm_up, env)  # torch loads some of its parts at the first update
     measured: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(arguments.repeats):
         for name, contestant in contestants.items():
@@ -101,7 +101,7 @@ def main() -> None:
     for name, values in measured.items():
         print(f"{name:>16}  {medians[name]:>9,.0f} agent steps/s  ({min(values):,.0f} to {max(values):,.0f})")
     for name, (ratio, target) in ratios.items():
-        print(f"{name:>16}  {ratio:9.2f}  (to reach: {target:.2f})")
+        print(f"{name:>16}  {ratio:9.2f}  (target: {target:.2f})")
 
 
 if __name__ == "__main__":
