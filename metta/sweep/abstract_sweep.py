@@ -1,4 +1,4 @@
-"""What every kind of sweep has in common: its fields, its definition, and how a trial is prepared.
+"""The base class of all sweeps: fields, definition, and preparation of trials.
 
 `metta.sweep.session` runs it.
 """
@@ -43,8 +43,8 @@ from metta.sweep.wandb.config import WandbConfig
 class AbstractSweep(Tool):
     """Searches hyperparameters, and keeps every trial in a store.
 
-    A subclass is a kind of sweep and says what a trial is: `definition` checks it before anything runs, and `prepare`
-    makes it. It may also override `describe`, `shared_folder`, `open_executor`, `rebuilt_by`, `next_commands`,
+    A subclass is a kind of sweep and defines a trial: `definition` checks it before anything runs, and `prepare`
+    creates it. It may also override `describe`, `shared_folder`, `open_executor`, `rebuilt_by`, `next_commands`,
     `command` and `drive`.
 
     Attributes:
@@ -107,7 +107,7 @@ class AbstractSweep(Tool):
         return None
 
     def remarks(self) -> list[str]:
-        """What a person should know of how the sweep was read, before it runs."""
+        """Remarks for the user, before the sweep runs, about how it was read."""
         return []
 
     def describe(self, metrics: Mapping[str, float]) -> str:
@@ -133,7 +133,7 @@ class AbstractSweep(Tool):
         return next_commands(state)
 
     def command(self) -> str | None:
-        """The command that resumes this sweep, without a password; None if there is none."""
+        """The command that resumes this sweep, without a password; None if no command can."""
         if self._entry_point is None:
             return None
         return self._entry_point.command()
@@ -142,11 +142,11 @@ class AbstractSweep(Tool):
         return self.drive()
 
     def work(self) -> int:
-        """Drive the sweep together with its other drivers, and return an exit status."""
+        """Run the sweep together with its other drivers, and return an exit status."""
         return self.drive(exclusive=False)
 
     def drive(self, exclusive: bool = True) -> int:
-        """Run the sweep for a person, and return an exit status."""
+        """Run the sweep from the command line, and return an exit status."""
         console = Console()
         try:
             result = self.run(console, exclusive)
@@ -164,7 +164,7 @@ class AbstractSweep(Tool):
     def run(
         self, console: rich.console.Console | None = None, exclusive: bool = True, outcome: bool = True
     ) -> SweepResult:
-        """Run the sweep to its end and return what was found.
+        """Run the sweep to its end and return its result.
 
         Args:
             console: where to show it; by default standard output.
@@ -241,7 +241,7 @@ class AbstractSweep(Tool):
 
 
 def exit_status(state: SweepState) -> int:
-    """0 where a trial of the sweep has completed, else 1; see docs/command.md."""
+    """0 if a trial of the sweep has completed, else 1; see docs/command.md."""
     return 0 if state.counts[TrialState.COMPLETED] else 1
 
 
@@ -265,7 +265,7 @@ def assemble(kind: type[AnySweep], fields: Mapping[str, Any], where: str) -> Any
             homes[-1][1][name] = value
             continue
         if name not in names:
-            raise UserError(f"{where}: there is no {name!r}; {nearest(name, names)}")
+            raise UserError(f"{where}: unknown field {name!r}; {nearest(name, names)}")
         next(values for model, values in homes if name in model.model_fields)[name] = value
     (_, protein), (_, sweep), (_, tool) = homes
     sweep["protein"] = _made(ProteinConfig, protein, where)

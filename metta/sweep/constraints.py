@@ -66,8 +66,8 @@ class Constraint:
         """Parse a constraint between the hyperparameters at `paths`.
 
         Raises:
-            ConstraintError: it is not a comparison, contains something that is not allowed, or names something that
-                is not searched. The message gives the nearest names.
+            ConstraintError: it is not a comparison, contains an expression that is not allowed, or names a
+                hyperparameter that is not searched. The message gives the nearest names.
         """
         if len(text) > _LONGEST:
             raise ConstraintError(f"a constraint has at most {_LONGEST} characters, not {len(text)}")

@@ -18,7 +18,7 @@ Point = tuple[float, float, float]
 def whole_curve(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> list[Point]:
     """The values of a metric that a trial reported, in the order of steps.
 
-    Points of a lost attempt are left out if a later attempt repeated their steps. Costs accumulate over attempts.
+    Points of a lost attempt are dropped if a later attempt repeated their steps. Costs accumulate over attempts.
     """
     curve: list[Point] = []
     attempt, before = 0, 0.0
@@ -33,13 +33,13 @@ def whole_curve(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> 
 
 
 def cut_back(curve: list[Point], step: int) -> None:
-    """Remove the points from this step on. They are of a lost attempt, and a later one repeats their steps."""
+    """Remove the points from this step on. They belong to a lost attempt, and a later one repeats their steps."""
     while curve and curve[-1][0] >= step:
         curve.pop()
 
 
 def cost_so_far(seconds: float, metrics: Mapping[str, float], cost_metric: str) -> float:
-    """The cost of an attempt when it reports: its seconds, if it does not report the cost metric."""
+    """The cost of an attempt so far: the cost metric if it reports it, otherwise its seconds."""
     return seconds if cost_metric == "seconds" else metrics.get(cost_metric, seconds)
 
 

@@ -31,7 +31,7 @@ class DefinitionError(UserError):
 
 
 class SweepDefinition(Config):
-    """All settings that decide what a sweep does, as stored with its name.
+    """All settings of a sweep, as stored with its name.
 
     Attributes:
         protein: the search.
@@ -47,7 +47,7 @@ class SweepDefinition(Config):
         simulations: the simulations that trials are evaluated on, by name.
         tool_class: the swept Tool's class, as ``package.module:Class``.
         tool: the Tool's fields, without the hyperparameters of any trial.
-        own_values: the values of the searched hyperparameters without a sweep, by dotted path, where they are known:
+        own_values: the Tool's own values of the searched hyperparameters, by dotted path, if they are known:
             trial 0 has them. Empty in a sweep that was stored before this field: its trial 0 was the search centre.
         traits: what the Tool declares about itself.
         wandb: where the sweep is mirrored.
@@ -122,7 +122,7 @@ class SweepDefinition(Config):
 
 
 def built_from_fields(entry_point: EntryPoint) -> bool:
-    """Whether an entry point was made from a sweep's fields, which nobody types as a command."""
+    """Whether an entry point was made from a sweep's fields, so that it is not a command for users."""
     return {"sweep", "sweep_name"} <= entry_point.args.keys()
 
 
@@ -134,7 +134,7 @@ def differences(old: SweepDefinition, new: SweepDefinition) -> list[str]:
 
 
 def read_entry_point(record: SweepRecord) -> EntryPoint | None:
-    """What rebuilds the sweep, or None if nothing does.
+    """The entry point that rebuilds the sweep, or None if there is none.
 
     Raises:
         DefinitionError: it cannot be read.
@@ -190,7 +190,7 @@ def open_sweep(
     entry_point: dict[str, Any] | None = None,
     on_change: OnChange = "refuse",
 ) -> SweepDefinition:
-    """Create the sweep, or resume or extend the one of that name, and return its present definition.
+    """Create the sweep, or resume or extend the one of that name, and return its current definition.
 
     Raises:
         SweepChangedError: the meaning of scores changed and `on_change` is "refuse"; the message lists the changes.

@@ -29,7 +29,7 @@ class EarlyStopping:
         self._longest = 0.0
 
     def begin(self, number: int, curve: list[Point]) -> None:
-        """An attempt of a trial starts; `curve` has the points of its earlier attempts."""
+        """Record that an attempt of a trial starts; `curve` has the points of its earlier attempts."""
         self._curves[number] = list(curve)
         self._before[number] = curve[-1][1] if curve else 0.0
 
@@ -57,12 +57,12 @@ class EarlyStopping:
         return min(1.0, progress.step / total) if progress and total else None
 
     def end(self, number: int) -> None:
-        """An attempt of a trial has ended; its curve is in the store."""
+        """Record that an attempt of a trial has ended; its curve is in the store."""
         self._curves.pop(number, None)
         self._before.pop(number, None)
 
     def ended_whole(self, last_step: float) -> None:
-        """A trial was not stopped, so its last step is the length of a whole run."""
+        """Record that a trial was not stopped, so its last step is the length of a whole run."""
         self._longest = max(self._longest, float(last_step))
 
     def stored(self, number: int, decision: Decision) -> StoredDecision:

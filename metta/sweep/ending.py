@@ -1,4 +1,4 @@
-"""When a sweep ends before its trials, its cost or its time are used up: at its target, or where its grid is done."""
+"""When a sweep ends before its limits of trials, cost or time: at its target, or when its grid is complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metta.sweep.trial import Trial, TrialState
 
 
 def trials_of(sweep: SweepConfig) -> int:
-    """How many trials a sweep has: of a grid no more than it has points.
+    """How many trials a sweep has: for a grid, at most its number of points.
 
     Raises:
         UserError: the space has no grid; the message says what to add.
@@ -26,7 +26,7 @@ def trials_of(sweep: SweepConfig) -> int:
 
 
 def grid_size(config: ProteinConfig) -> int:
-    """How many points the grid of a search has.
+    """The number of points in the grid of a search.
 
     Raises:
         UserError: the space has no grid; the message says what to add.
@@ -51,7 +51,7 @@ def on_target(state: SweepState) -> Trial | None:
 
 
 def ending_text(state: SweepState) -> str:
-    """Why the sweep ended, where that is not the number of its trials, its cost or its time; "" otherwise."""
+    """Why the sweep ended, if not because of a limit of trials, cost or time; "" otherwise."""
     trial = on_target(state)
     if trial is not None:
         relation = ">=" if state.sign > 0 else "<="
@@ -69,5 +69,5 @@ def is_whole_grid(definition: SweepDefinition) -> bool:
 
 
 def may_be_extended(state: SweepState) -> bool:
-    """Whether a sweep that is complete would do anything with more trials."""
+    """Whether a complete sweep could use more trials."""
     return on_target(state) is None and not is_whole_grid(state.definition)

@@ -1,4 +1,4 @@
-"""Ranges as people write them for other tools, and the line that means the same here."""
+"""Recognises ranges in the syntax of other tools, and gives the equivalent line here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEYS = {
     "distribution": ("distribution", "type", "prior", "kind"),
     "log": ("log", "log_scale", "log_base"),
 }
-"""The names that other tools have for what a range says."""
+"""The names that other tools use for the fields of a range."""
 
 _OF_OTHERS = ("step", "q", "mu", "sigma", "value", "bounds", "name", "sampler", "value_type", "probabilities")
 
@@ -43,20 +43,20 @@ _DISTRIBUTIONS = {
     "logit_normal": ("logit", "logituniform", "logitnormal"),
     "categorical": ("choice", "choices", "values", "grid", "gridsearch", "categorical", "discrete"),
 }
-"""Our distributions, with the names that other tools have for them, in lower case and without signs."""
+"""Our distributions, with the names of other tools for them, in lower case and without punctuation."""
 
 _OPTUNA = "hyperparameters are declared in `parameters`, not in the function"
 
 
 def refuse_foreign(parameters: Any, where: str) -> None:
-    """Refuse a range that is written for another tool, which would be taken for a fixed value.
+    """Refuse a range in the syntax of another tool, because it would be read as a fixed value.
 
     Args:
-        parameters: as they were given, nested.
-        where: what they are, for the message.
+        parameters: the parameters as given, nested.
+        where: the source of the parameters, for the message.
 
     Raises:
-        UserError: it names the first one, and the line to write instead.
+        UserError: a range is foreign; the message names the first one, and the line to write instead.
     """
     if not isinstance(parameters, Mapping):
         return
@@ -68,7 +68,7 @@ def refuse_foreign(parameters: Any, where: str) -> None:
 
 
 def foreign(value: Any) -> str | None:
-    """Why a value is not a range of ours but of another tool, and what to write; None for any other value.
+    """Why a value is a range of another tool, and what to write instead; None for any other value.
 
     Example:
         >>> foreign({"min": 1e-4, "max": 1, "distribution": "loguniform"})
@@ -81,7 +81,7 @@ def foreign(value: Any) -> str | None:
     if isinstance(value, str):
         return _foreign_text(value)
     if isinstance(value, range):
-        return f"a Python range is no search range; write {_line(value.start, value[-1], 'int_uniform')}"
+        return f"a Python range is not a search range; write {_line(value.start, value[-1], 'int_uniform')}"
     if isinstance(value, list | tuple):
         return _foreign_list(value)
     return _foreign_object(value)
@@ -90,7 +90,7 @@ def foreign(value: Any) -> str | None:
 def _foreign_list(values: Sequence[Any]) -> str | None:
     """A list of different values, which may be a range, choices, or one fixed value.
 
-    Two numbers close together, such as Adam's betas [0.9, 0.99], are taken for one fixed value.
+    Two numbers close together, such as Adam's betas [0.9, 0.99], are read as one fixed value.
     """
     scalars = all(isinstance(value, str | int | float) for value in values)
     if not scalars or len(values) < 2 or len(set(values)) < len(values):
@@ -131,8 +131,8 @@ def _foreign_mapping(value: Mapping[str, Any]) -> str | None:
 def _foreign_range(low: float, high: float, name: str, log: bool, value: Mapping[str, Any]) -> str | None:
     ours = _ours(name)
     if name and ours is None:
-        return None  # a typing error, of which the nearest of our names is said
-    if name == "log_uniform" and low < high < 700:  # of W&B, where log_uniform_values has values
+        return None  # a typing error; another message gives the nearest of our names
+    if name == "log_uniform" and low < high < 700:  # W&B's log_uniform has exponents, and log_uniform_values has values
         text = (
             f"the bounds of W&B's log_uniform are exponents; write {_line(math.exp(low), math.exp(high), 'log_normal')}"
         )
@@ -152,11 +152,11 @@ def _foreign_range(low: float, high: float, name: str, log: bool, value: Mapping
 
 
 def _fixed_value(value: Mapping[str, Any]) -> str:
-    return f"'value' is W&B's; a fixed value is written as it is: {shown(value['value'], 60)}"
+    return f"'value' is W&B's; write a fixed value directly: {shown(value['value'], 60)}"
 
 
 def _foreign_text(text: str) -> str | None:
-    """A call of another tool's, such as ``tune.loguniform(1e-4, 1)``, or a range of ``--search``."""
+    """A call in the syntax of another tool, such as ``tune.loguniform(1e-4, 1)``, or a range of ``--search``."""
     if match := re.fullmatch(r"(\S+?)\.\.(\S+?)(?::(\w+))?", text):
         try:
             low, high = (plain_number(ast.literal_eval(bound)) for bound in match.group(1, 2))
@@ -184,12 +184,12 @@ def _foreign_call(name: str, values: list[Any], options: Mapping[str | None, Any
     numbers = [*values, *(options[key] for key in ("low", "high") if key in options)]
     if ours == "categorical":
         lists = [each for each in [*values, *options.values()] if isinstance(each, list | tuple)]
-        return f"{name} is no range here; write {_choices(lists[0])}" if lists else None
+        return f"{name} is not a range here; write {_choices(lists[0])}" if lists else None
     if len(numbers) < 2 or not _are_numbers(numbers[:2]):
         return None
     if options.get("log"):
         ours = "int_log_normal" if ours.startswith("int") else "log_normal"
-    return f"{name} is no range here; write {_line(numbers[0], numbers[1], ours)}"
+    return f"{name} is not a range here; write {_line(numbers[0], numbers[1], ours)}"
 
 
 def _foreign_object(value: Any) -> str | None:
@@ -202,7 +202,7 @@ def _foreign_object(value: Any) -> str | None:
         return None
     for name in ("choices", "categories"):
         if isinstance(choices := getattr(value, name, None), list | tuple):
-            return f"{kind.__qualname__} is no range here; write {_choices(choices)}"
+            return f"{kind.__qualname__} is not a range here; write {_choices(choices)}"
     low, high = (
         next((getattr(value, key) for key in _KEYS[end] if hasattr(value, key)), None) for end in ("min", "max")
     )
@@ -214,12 +214,12 @@ def _foreign_object(value: Any) -> str | None:
         return None
     low, high = plain_number(low), plain_number(high)
     if module.startswith("ray.tune") and kind.__name__ == "Integer":
-        high -= 1  # which Ray leaves out
+        high -= 1  # Ray excludes the upper bound
     log = getattr(value, "log", False) is True or any("log" in name.lower() for name in names)
     whole = "int" in kind.__name__.lower() or "randint" in names
     ours = {(True, True): "int_log_normal", (True, False): "log_normal", (False, True): "int_uniform"}
     line = _line(low, high, ours.get((log, whole), "uniform"))
-    return f"{kind.__qualname__} of {module.partition('.')[0]} is no range here; write {line}"
+    return f"{kind.__qualname__} of {module.partition('.')[0]} is not a range here; write {line}"
 
 
 def _ours(name: str) -> str | None:
@@ -240,13 +240,13 @@ def _are_numbers(values: Iterable[Any]) -> bool:
 
 
 def _likely(low: float, high: float) -> str:
-    """The distribution that is probably meant between two bounds: on a log scale over two orders of magnitude."""
+    """The distribution that two bounds suggest: on a log scale if they span two orders of magnitude."""
     whole = "int_" if isinstance(low, int) and isinstance(high, int) else ""
     return f"{whole}log_normal" if low > 0 and high / low >= 100 else f"{whole}uniform"
 
 
 def _line(low: float, high: float, distribution: str) -> str:
-    """A range as it is written in Python and in YAML."""
+    """A range in the syntax that Python and YAML share."""
     low, high = (plain_number(float(f"{end:.6g}") if isinstance(end, float) else end) for end in (low, high))
     return json.dumps({"min": low, "max": high, "distribution": distribution})
 

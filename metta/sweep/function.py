@@ -43,10 +43,10 @@ class RunningTrial:
     Attributes:
         number: of the trial in its sweep, from 0.
         attempt: number of the attempt, from 1; an earlier attempt was lost because its process ended.
-        seed: for random numbers; it differs between trials, and is the same for all attempts of a trial.
+        seed: seed for random numbers; it differs between trials, and is the same for all attempts of a trial.
         run_dir: a folder for this trial only, such as for a model or a checkpoint; the same for all its attempts.
         artefacts: URIs of files that the function made, by name; recorded with the trial.
-        stopped: whether `report` has answered stop.
+        stopped: whether `report` has returned False.
     """
 
     number: int
@@ -65,7 +65,7 @@ class RunningTrial:
 
         Args:
             step: number of epochs, updates or any other unit, from 1.
-            metrics: present values, by name.
+            metrics: current values, by name.
             total: the last step of a whole run. Without it, no trial is stopped early before the first one has ended.
 
         Returns:
@@ -101,7 +101,7 @@ _PUBLIC = [name for name in dir(RunningTrial) if not name.startswith("_")]
 
 Function = Callable[[dict[str, Any], RunningTrial], Metrics | float | None]
 """Takes hyperparameters, nested as in `parameters`, and the trial; returns its metrics by name, or one number, the
-score. If it returns None, the metrics that it reported last count."""
+score. If it returns None, the last reported metrics are the result."""
 
 
 def function_path(function: Function) -> str | None:
@@ -234,9 +234,9 @@ def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics as plain numbers, whatever library they come from.
+    """Metrics as plain numbers, from any library.
 
-    A truth value counts as 1 or 0.
+    A boolean counts as 1 or 0.
 
     Raises:
         TypeError: one is not a number, or is too large for one.
@@ -362,5 +362,5 @@ def _cannot_travel(function: Function) -> str:
         why = f"its module has another object under the name {name}"
     return (
         f"with workers the function is imported by its module and name, but {why}; "
-        "put it at the top level of a module (a .py file) and import it, or leave num_workers and executor out"
+        "put it at the top level of a module (a .py file) and import it, or omit num_workers and executor"
     )

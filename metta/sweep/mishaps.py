@@ -1,12 +1,12 @@
-"""The only place that decides what a failure says: something about the hyperparameters, or nothing.
+"""Decides whether a failure depends on the hyperparameters. No other module decides this.
 
-Not a number, out of memory and a crash while training may come from the hyperparameters, so the optimiser learns from
-them. A mishap says nothing about them: there is no GPU, no such program or file, a module cannot be imported, or the
-metric was never printed. It is neither learnt from nor counted, and the trial is run again once that is mended. Trouble
-is a mishap that may pass by itself: a full disk, a folder on a network that is away, too many open files. It is waited
-for.
+NaN, out of memory and a crash while training may be caused by the hyperparameters, so the optimiser learns from them. A
+mishap does not depend on them: there is no GPU, no such program or file, a module cannot be imported, or the metric was
+never printed. A mishap is neither learnt from nor counted, and the trial is run again once the cause is fixed. Trouble
+is a mishap that may pass without action: a full disk, an unreachable network folder, too many open files. The sweep
+waits until it has passed.
 
-All are recognised by the text that is stored as the error of a trial, so that trials of any store can be judged.
+All are recognised by the stored error text of a trial, so that trials of any store can be classified.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from functools import lru_cache
 from pathlib import Path
 
 MISHAP = "mishap: "
-"""Begins the error of a trial that failed for a reason that code knows to be a mishap."""
+"""The prefix of an error that the code itself knows to be a mishap."""
 
 _LINES = 60
 _EXCEPTION = re.compile(r"^(?:[\w.]*\.)?(\w+)(?::\s|$)")
 _OWN = frozenset({"ProgramNotFoundError", "MetricMissingError"})
-"""Of our own, raised by `metta.sweep.program`; what they quote of a program's output says nothing more."""
+"""Our own errors, raised by `metta.sweep.program`. The program output that they quote is not classified."""
 _MISHAPS = frozenset(
     {
         "ModuleNotFoundError",
@@ -71,17 +71,17 @@ def is_mishap(error: str | None) -> bool:
 
 
 def trouble(error: str, run_dir: str) -> str | None:
-    """What is to be waited for before a trial that failed is run again; None where waiting does not mend it."""
+    """The condition to wait for before a failed trial is run again; None if waiting does not help."""
     parent = Path(run_dir).parent
     if run_dir and not _can_be_reached(parent):
-        return f"the folder of the runs, {parent}, is away"
+        return f"the folder of the runs, {parent}, is unreachable"
     if found := _TROUBLE.search(_end(error)):
         return f"{found[0]} (in {parent})"
     return None
 
 
 def is_over(run_dir: str) -> bool:
-    """Whether a run can make files in its folder again."""
+    """Whether a run can create files in its folder again."""
     probe = Path(run_dir).parent / f".probe-{os.getpid()}"
     try:
         with probe.open("wb") as file:

@@ -31,10 +31,10 @@ _REQUIRED = ("params", "state", "score")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A stored trial as read under the present definition.
+    """A stored trial as read under the current definition.
 
     Attributes:
-        trial: with its score and cost under that definition.
+        trial: the trial with its score and cost under that definition.
         params: its hyperparameters, flat; missing ones are filled in.
         point: their encoding in the search space, [columns]; None if they have none.
         observation: what the optimiser learns; None for a trial that has not ended, was dropped, or has a problem.
@@ -51,13 +51,13 @@ class Reading:
 
 
 class ObservationReader:
-    """Reads stored trials under a sweep's present definition, and caches the readings.
+    """Reads stored trials under a sweep's current definition, and caches the readings.
 
     A hyperparameter that is missing from a trial takes the `default` of its `ParameterConfig`, or else the Tool's own
     value. One that is no longer searched is ignored.
 
     Args:
-        definition: of the sweep, as it is now.
+        definition: the sweep's current definition.
 
     Attributes:
         paths: the dotted paths of everything that a suggestion sets.
@@ -74,7 +74,7 @@ class ObservationReader:
         self._read: dict[int, tuple[Trial, Reading]] = {}
 
     def read(self, trial: Trial) -> Reading:
-        """The reading of a trial in its present state."""
+        """The reading of a trial in its current state."""
         known = self._read.get(trial.number)
         if known is None or (known[0] is not trial and known[1].trial is not trial):
             known = self._read[trial.number] = (trial, self._look(trial))
@@ -87,7 +87,7 @@ class ObservationReader:
         return point
 
     def refusal(self, params: Mapping[str, Any], outcome: Outcome | None = None) -> str | None:
-        """Why a trial that a person adds cannot be accepted; None if it can.
+        """Why a trial that a user adds cannot be accepted; None if it can.
 
         Args:
             params: flat hyperparameters.
@@ -136,7 +136,7 @@ class ObservationReader:
         return Reading(trial, params, point, self._observation(trial, params), None, remark)
 
     def _complete(self, params: dict[str, Any]) -> dict[str, Any]:
-        """The hyperparameters of the present search, with defaults for missing ones."""
+        """The hyperparameters of the current search, with defaults for missing ones."""
         if params.keys() == self._path_set:
             return params
         return {**self._defaults, **{path: params[path] for path in self.paths if path in params}}
@@ -169,8 +169,8 @@ class Learner:
     """Protein, with the stored trials of a sweep.
 
     Args:
-        definition: of the sweep, as it is now.
-        reader: of its trials; by default a new one.
+        definition: the sweep's current definition.
+        reader: the reader of its trials; by default a new one.
 
     Attributes:
         protein: the optimiser, with what it has observed.
@@ -197,7 +197,7 @@ class Learner:
         self._reader = reader or ObservationReader(definition)
 
     def tell(self, trial: Trial, curve: Sequence[Point] | None = None) -> None:
-        """Update the optimiser with a trial in its present state. It may be called again when the trial has changed.
+        """Update the optimiser with a trial in its current state. It may be called again when the trial has changed.
 
         Args:
             curve: its learning curve, as `metta.sweep.curve.whole_curve` returns it; by default the one that `decide`
@@ -230,7 +230,7 @@ class Learner:
 
 
 def readable_suggestion(suggestion: dict[str, Any]) -> dict[str, Any]:
-    """What the optimiser recorded about a trial, without parts of a wrong type."""
+    """The optimiser's record about a trial, without parts of a wrong type."""
     odd = {key for key, value in suggestion.items() if key in _SUGGESTION and not _SUGGESTION[key](value)}
     return {key: value for key, value in suggestion.items() if key not in odd} if odd else suggestion
 
@@ -283,7 +283,7 @@ def search_centre(config: ProteinConfig) -> dict[str, Any]:
 
 
 def own_values(config: ProteinConfig, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the searched hyperparameters are among values of a Tool, by dotted path; those that it lacks are left out.
+    """The values of the searched hyperparameters in a Tool, by dotted path, without those that it lacks.
 
     Args:
         values: nested, or flat with dotted keys, in JSON's types.

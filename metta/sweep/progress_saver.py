@@ -1,4 +1,4 @@
-"""Save what running trials report, from a thread of its own, so that no write stands inside a trial's clock."""
+"""Save the reports of running trials in a separate thread, so that writes do not count towards a trial's time."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PROGRESS_SECONDS = 2.0
 SAVES_PER_SECOND = 2.0
 """How often the progress of any trial is saved, at most: with many trials at once, each is saved less often."""
 PATIENCE_SECONDS = 1.0
-"""How long a save waits for a store that is away. What could not be saved is saved the next time."""
+"""How long a save waits for an unreachable store. After a failure the data is saved the next time."""
 
 
 @dataclass
 class _Unsaved:
-    """What an attempt has reported and the store does not hold."""
+    """The reports of an attempt that are not in the store yet."""
 
     attempt: Attempt
     progress: list[Progress] = field(default_factory=list)
@@ -36,12 +36,12 @@ class _Unsaved:
 
 
 class ProgressSaver:
-    """Takes what running trials report, and saves it at intervals.
+    """Receives the reports of running trials, and saves them at intervals.
 
     Args:
-        store: where to.
-        sweep: its name.
-        notice: where to say, once, that progress waits for the store.
+        store: the store to save to.
+        sweep: the sweep's name.
+        notice: called once with a message if progress waits for the store.
     """
 
     def __init__(self, store: Store, sweep: str, notice: Callable[[str], None]) -> None:
@@ -57,39 +57,39 @@ class ProgressSaver:
         self._ended = self._said = False
 
     def begin(self, attempt: Attempt) -> None:
-        """An attempt starts."""
+        """Record that an attempt starts."""
         with self._changed:
             self._unsaved[attempt.token] = _Unsaved(attempt)
 
     def report(self, attempt: Attempt, progress: Progress) -> bool:
-        """Take progress; returns at once. Answers whether the attempt is still this driver's, as far as is known."""
+        """Receive progress without blocking. Returns whether, as far as known, this driver still holds the attempt."""
         with self._changed:
             self._unsaved[attempt.token].progress.append(progress)
             self._wake()
             return attempt.token not in self._stale
 
     def decided(self, decision: StoredDecision) -> None:
-        """Take what the optimiser decided of a running trial; returns at once."""
+        """Receive a decision of the optimiser about a running trial, without blocking."""
         with self._changed:
             self._decisions.append(decision)
             self._wake()
 
     def take(self, attempt: Attempt) -> tuple[list[Progress], list[StoredDecision]]:
-        """An attempt is over: what of it, and of decisions, is not saved yet is for the caller to save."""
+        """End an attempt, and return its unsaved progress and all unsaved decisions, which the caller must save."""
         with self._writing, self._changed:
             unsaved = self._unsaved.pop(attempt.token, None)
             decisions, self._decisions = self._decisions, []
             return unsaved.progress if unsaved else [], decisions
 
     def goes_on_as(self, attempt: Attempt, successor: Attempt) -> None:
-        """What an attempt reports is that of another one from now on, because it was claimed again."""
+        """From now on record the reports of an attempt under another one, because its trial was claimed again."""
         progress, decisions = self.take(attempt)
         with self._changed:
             self._unsaved[successor.token] = _Unsaved(successor, progress)
             self._decisions += decisions
 
     def close(self) -> None:
-        """End the thread. What was not taken is not saved."""
+        """End the thread. Data that was not taken is not saved."""
         with self._changed:
             self._ended = True
             self._changed.notify()
@@ -115,7 +115,7 @@ class ProgressSaver:
                 self._save()
 
     def _seconds_left(self) -> float:
-        """Seconds until something is to be saved."""
+        """Seconds until the next save is due."""
         if self._decisions and not self._said:
             return 0.0
         every = max(PROGRESS_SECONDS, len(self._unsaved) / SAVES_PER_SECOND)
@@ -139,7 +139,7 @@ class ProgressSaver:
             assert due is not None
             self._stale.add(due.attempt.token)
         except StoreError as error:
-            gone = isinstance(error, StoreMissingError | StoreReplacedError)  # the loop sees to it, and says so
+            gone = isinstance(error, StoreMissingError | StoreReplacedError)  # the loop handles and reports it
             if not self._said and not gone:
                 self._notice(f"the progress of trials waits for the store: {error}")
             self._said, progress = True, []

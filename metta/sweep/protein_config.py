@@ -124,7 +124,7 @@ class ParameterConfig(Config):
             self._check_default()
 
     def _check_values(self) -> None:
-        """Check which values there are, and how likely each is."""
+        """Check the possible values and their probabilities."""
         kind = KINDS[self.distribution]
         if self.step is not None:
             if kind.step == "power of two" or kind.scale == "logit":
@@ -134,7 +134,7 @@ class ParameterConfig(Config):
             if kind.step == "integer" and self.step != int(self.step):
                 raise ValueError(f"step ({self.step:g}) of {self.distribution} must be a whole number")
         if self.std is not None and (self.beta is not None or self.mean is None):
-            raise ValueError("std needs mean, and does not go with beta")
+            raise ValueError("std needs mean, and cannot be combined with beta")
         if self.beta is not None and not all(0 < shape < math.inf for shape in self.beta):
             raise ValueError(f"the shapes of beta must be above 0, not {self.beta}")
 

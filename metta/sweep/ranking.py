@@ -1,4 +1,4 @@
-"""The score and cost of a trial under a sweep's present definition, and the ranking of trials by them."""
+"""The score and cost of a trial under a sweep's current definition, and the ranking of trials by them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def cost_of(trial: Trial, cost_metric: str) -> float | None:
 
 
 def judged(trial: Trial, metric: str, cost_metric: str) -> Trial:
-    """The trial with its score and cost under the present definition."""
+    """The trial with its score and cost under the current definition."""
     score, cost = score_of(trial, metric), cost_of(trial, cost_metric)
     if _same(score, trial.score) and _same(cost, trial.cost):
         return trial

@@ -1,4 +1,4 @@
-"""Record how attempts go so that nothing is lost, whatever happens to the store."""
+"""Records the results of attempts so that nothing is lost if the store fails."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from metta.sweep.store.protocol import (
 from metta.sweep.trial import Progress, Trial, TrialState
 
 FIRST_PATIENCE_SECONDS = 1.0
-"""How long an attempt that is over waits for the store before it is kept in the journal as well."""
+"""How long an ended attempt waits for the store before it is written to the journal as well."""
 RETRY_SECONDS = 1.0
 LAST_PATIENCE_SECONDS = 2.0
 """How long a driver that was asked to stop waits for the store."""
 
 
 class Recorder:
-    """Writes into the store; what the store does not take is kept in the journal.
+    """Writes into the store; writes that the store refuses are kept in the journal.
 
     Args:
-        store: where to.
+        store: the store to write to.
         record: the sweep.
-        journal: where to keep what the store does not take.
-        notice: where to say so.
+        journal: keeps writes that the store refuses.
+        notice: called with a message for the user.
     """
 
     def __init__(self, store: Store, record: SweepRecord, journal: Journal, notice: Callable[[str], None]) -> None:
@@ -53,14 +53,14 @@ class Recorder:
         store.guard(record.name, self._salvage)
 
     def end(self, attempt: Attempt, outcome: Outcome, trial: Trial) -> Trial:
-        """Record how an attempt ended; waits for the store as long as that may come back.
+        """Record how an attempt ended; waits for the store as long as it may come back.
 
         Args:
-            trial: as it is before.
+            trial: the trial before the end.
 
         Raises:
-            StaleAttemptError: the attempt was given up as lost.
-            StoreMissingError, StoreReplacedError: the store is gone; the end is in the journal.
+            StaleAttemptError: the attempt was recorded as lost.
+            StoreMissingError, StoreReplacedError: the store was removed or replaced; the end is in the journal.
         """
         ended = replace(
             trial,
@@ -86,25 +86,25 @@ class Recorder:
         )
 
     def give_back(self, attempt: Attempt, reason: str, seconds: float, trial: Trial) -> Trial:
-        """Queue the trial of an attempt again, which is no loss; see `end`."""
+        """Queue the trial of an attempt again, without counting a loss; see `end`."""
         waits = replace(trial, state=TrialState.QUEUED, attempts=attempt.attempt)
         return self._persist(
             attempt, waits, seconds, lambda patience: self._store.hand_back(attempt, reason, seconds, patience)
         )
 
     def hand_back(self, held: Sequence[tuple[Attempt, float, Trial]], reason: str) -> bool:
-        """Queue the trials of attempts again, with little patience, because the driver is to end.
+        """Queue the trials of attempts again, and wait only briefly for the store, because the driver is ending.
 
         Args:
             held: attempts, the seconds that each ran, and their trials.
 
         Returns:
-            Whether the store took everything. What it did not take is in the journal, and the user knows.
+            Whether the store accepted everything. The rest is in the journal, and the user is notified.
         """
         self._store.hurry(LAST_PATIENCE_SECONDS)
         unwritten: list[int] = []
         for attempt, seconds, trial in held:
-            if attempt.token in self._kept:  # it has ended, and the journal says how
+            if attempt.token in self._kept:  # it has ended, and its end is in the journal
                 unwritten.append(attempt.number)
                 continue
             unsaved = _Unsaved(attempt, *self.progress.take(attempt))
@@ -129,10 +129,10 @@ class Recorder:
     def _say_unwritten(self, numbers: Sequence[int]) -> None:
         which = f": {'trial' if len(numbers) == 1 else 'trials'} {numbers_text(sorted(numbers))}" if numbers else ""
         where = f" it is kept in {self._journal.path}" if self._journal.path else ""
-        self._notice(f"not written to the store{which};{where} and the next start of the sweep brings it in")
+        self._notice(f"not written to the store{which};{where} and the next start of the sweep writes it to the store")
 
     def bring_in(self, known: Sequence[Trial] = ()) -> None:
-        """Bring what the journal holds, and trials that are known besides, into the store, and clear the journal."""
+        """Write the journal's trials, and other known trials, to the store, and clear the journal."""
         kept = {history.trial.number: history for history in self._journal.histories}
         histories = [TrialHistory(trial) for trial in known if trial.number not in kept]
         self._store.bring_in(self._record, [*histories, *kept.values()])
@@ -140,12 +140,12 @@ class Recorder:
         self._kept.clear()
 
     def bring_in_leftovers(self) -> None:
-        """Bring in what the journal holds, if the store has come back by now."""
+        """Write the journal's trials to the store if it has come back."""
         if len(self._journal):
             self.bring_in()
 
     def _persist(self, attempt: Attempt, after: Trial, seconds: float, write: Callable[[float], Trial]) -> Trial:
-        """Write how an attempt went, again until the store takes it; meanwhile the journal holds it."""
+        """Write the result of an attempt, repeatedly until the store accepts it; meanwhile the journal holds it."""
         unsaved = _Unsaved(attempt, *self.progress.take(attempt))
         history = TrialHistory(after, unsaved.curve, seconds)
         patience, said = FIRST_PATIENCE_SECONDS, False
@@ -174,7 +174,7 @@ class Recorder:
             time.sleep(RETRY_SECONDS)
 
     def _save(self, unsaved: _Unsaved, patience: float) -> None:
-        """Write what of an attempt's progress and decisions is not saved yet."""
+        """Write an attempt's unsaved progress and decisions."""
         while unsaved.decisions:
             self._store.record_decision(self._record.name, unsaved.decisions[0], patience)
             del unsaved.decisions[0]
@@ -194,20 +194,20 @@ class Recorder:
             self._notice(f"the journal {self._journal.path} cannot be written: {error.strerror}")
 
     def _forget(self, attempt: Attempt) -> None:
-        """The store holds how an attempt went, so the journal need not."""
+        """Remove an attempt from the journal, because the store holds its result."""
         if attempt.token in self._kept:
             self._kept.discard(attempt.token)
             self._journal.drop(attempt.number)
 
     def _salvage(self, record: SweepRecord, histories: list[TrialHistory]) -> None:
-        """The store's file is gone, but could still be read: keep all that was in it."""
+        """Write all trials of a removed store to the journal, while the open file can still be read."""
         self._keep(histories)
-        self._notice(f"the store's file is gone; its {len(histories)} trials are kept in {self._journal.path}")
+        self._notice(f"the store's file was removed; its {len(histories)} trials are kept in {self._journal.path}")
 
 
 @dataclass
 class _Unsaved:
-    """What of an attempt the store does not hold yet."""
+    """The data of an attempt that is not in the store yet."""
 
     attempt: Attempt
     progress: list[Progress]

@@ -88,7 +88,7 @@ class Retention:
 
 
 def sweeps_folder(name: str) -> Path:
-    """Where every sweep of that name keeps its runs."""
+    """The folder of the runs of all sweeps of that name."""
     return data_dir() / "sweeps" / name
 
 
@@ -103,9 +103,9 @@ def trial_folder(root: Path, number: int) -> Path:
 
 
 def require_written_by(state: SweepState, trial: Trial, uri: str) -> None:
-    """Refuse an artefact that its trial cannot have written, because anybody may have put its URI into the store.
+    """Refuse an artefact that its trial cannot have written, because its URI in the store is not trusted.
 
-    A trial writes into its folder among the sweep's runs, and below the URL for policies into the folder of its run.
+    A trial writes only into its folder among the sweep's runs, and into its folder below the URL for policies.
 
     Raises:
         UserError: the URI leads elsewhere.

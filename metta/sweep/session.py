@@ -49,7 +49,7 @@ class Opening:
 
 
 class SessionView(Protocol):
-    """Receives what a session has to show. The session itself prints nothing."""
+    """Shows the events of a session. The session itself prints nothing."""
 
     def notice(self, message: str) -> None:
         """Show a message."""

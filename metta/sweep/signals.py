@@ -1,4 +1,4 @@
-"""Signals by which somebody asks a driver to stop. Processes that it forks do not inherit how it handles them."""
+"""Signals that ask a driver to stop. Processes that it forks do not inherit its handlers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 Handler = Callable[[int, FrameType | None], None]
 
 _before: dict[signal.Signals, Any] = {}
-"""How signals that a driver handles now were handled before."""
+"""The previous handlers of the signals that a driver handles now."""
 
 
 @contextmanager
 def stops_are_interrupts() -> Iterator[None]:
-    """Treat as Ctrl-C what clusters and terminals send to end a job: SIGTERM, and SIGHUP unless it is ignored."""
+    """Treat SIGTERM, and SIGHUP unless it is ignored, as Ctrl-C, because clusters and terminals end jobs by them."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     with _handler(signal.SIGTERM, interrupt):
-        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup asks
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup ignores it
             yield
         else:
             with _handler(signal.SIGHUP, interrupt):
@@ -45,7 +45,7 @@ def first_interrupt(action: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def _handler(number: signal.Signals, handler: Handler) -> Iterator[None]:
-    """Handle a signal in the main thread. Python allows it in no other, so elsewhere nothing is changed."""
+    """Handle a signal in the main thread. Python does not allow it in other threads, so there it changes nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -59,7 +59,7 @@ def _handler(number: signal.Signals, handler: Handler) -> Iterator[None]:
 
 
 def _as_before() -> None:
-    """In a forked child: handle signals as they were handled before the driver came."""
+    """In a forked child: restore the handlers from before the driver started."""
     for number, previous in _before.items():
         with suppress(ValueError, TypeError):  # a handler that was not set by Python cannot be set again
             signal.signal(number, previous)

@@ -38,13 +38,13 @@ class SweepState:
 
     Attributes:
         record: its name, configuration and entry point.
-        definition: its present definition.
+        definition: its current definition.
         trials: every trial, by number, with its score and cost under that definition.
-        reader: of its trials.
+        reader: the reader of its trials.
         store_url: URL of the store, without a password.
         confirmations: trials of the sweep that ran the best hyperparameters again on fresh seeds.
         analysis: the analysis by the optimiser's model, if there is one. It may cover fewer trials than `trials`.
-        asking: whether another thread computes the analysis; until it is there, the best trial is the top one.
+        asking: whether another thread computes the analysis; until it is ready, the best trial is the top one.
         curves: the learning curves that were read, by trial number.
         all_curves: every learning curve, by trial number, if the optimiser learns from curves.
         details: complete trials, by number, if `trials` are brief.
@@ -159,7 +159,7 @@ class SweepState:
 
     @cached_property
     def mishaps(self) -> dict[int, str]:
-        """Why trials failed that say nothing about their hyperparameters, by number."""
+        """Why trials failed for reasons that do not depend on their hyperparameters, by number."""
         mishaps = (trial for trial in self.trials if trial.mishap and trial.dropped is None)
         return {trial.number: ((trial.error or "").strip().splitlines() or [""])[-1] for trial in mishaps}
 
@@ -192,14 +192,14 @@ class SweepState:
 
     @cached_property
     def charges(self) -> dict[int, float]:
-        """What each trial takes from the budget, by number: its cost, or the median cost if its own is unknown."""
+        """Each trial's charge to the budget, by number: its cost, or the median cost if its own is unknown."""
         known = {trial.number: trial.cost for trial in self.trials if trial.cost is not None}
         typical = median(known.values()) if known else 0.0
         return known | dict.fromkeys(self.unpriced, typical)
 
     @cached_property
     def spent(self) -> float:
-        """What all trials took from the budget, including dropped trials."""
+        """The total charge of all trials to the budget, including dropped trials."""
         try:
             return math.fsum(self.charges.values())
         except OverflowError:
@@ -229,7 +229,7 @@ class SweepState:
 
     @property
     def budget_is_spent(self) -> bool:
-        """Whether the trials took all that they may, in cost or in whole runs."""
+        """Whether the budget of cost or of whole runs is exhausted."""
         definition = self.definition
         if definition.max_cost is not None and self.spent >= definition.max_cost:
             return True
@@ -377,7 +377,7 @@ class SweepState:
     def policies_kept(self, keep: KeepPolicies) -> set[int]:
         """Numbers of the trials that keep their policies when the sweep has ended.
 
-        Trials with a problem always keep theirs, because they cannot be ranked under the present definition.
+        Trials with a problem always keep theirs, because they cannot be ranked under the current definition.
         """
         if keep == "all":
             return set(self.by_number)
@@ -395,8 +395,8 @@ def read_state(store: Store, name: str, brief: bool = False) -> SweepState:
     """Read a sweep from its store.
 
     Args:
-        brief: whether to leave out what a summary does not show of each trial: its suggestion, artefacts, error, and
-            all metrics except score and cost. `with_details` adds them for some trials.
+        brief: whether to omit the parts of each trial that a summary does not show: its suggestion, artefacts, error,
+            and all metrics except score and cost. `with_details` adds them for some trials.
 
     Raises:
         SweepNotFoundError: there is no sweep of that name.
@@ -419,7 +419,7 @@ def with_details(store: Store, state: SweepState, shown: Sequence[Trial] = ()) -
     """The same state with complete trials: the best, the top, and those that are `shown`."""
     chosen = [*shown, *(trial for trial in (state.best, state.top) if trial is not None)]
     stored = store.trials(state.name, numbers={trial.number for trial in chosen})
-    detailed = copy.copy(state)  # keeps what was computed already
+    detailed = copy.copy(state)  # keeps the cached results
     object.__setattr__(detailed, "details", {trial.number: state.reader.read(trial).trial for trial in stored})
     return detailed
 

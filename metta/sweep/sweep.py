@@ -52,30 +52,30 @@ from metta.sweep.trial import Progress, Report, Trial, TrialResult, TrialSpec, T
 LEASE_SECONDS = 60.0
 MAX_FAILURES_IN_A_ROW = 5
 MAX_MISHAPS_IN_A_ROW = 3
-"""Where some trial has succeeded; before that, the first mishap stops the sweep."""
+"""The limit once a trial has succeeded; before that, the first mishap stops the sweep."""
 LONGEST_WAIT_SECONDS = 60.0
-"""How long to wait at most before it is tried again whether a trial can run."""
+"""How long to wait at most before the next try to run a trial."""
 LEAVE_SECONDS = 2.0
-"""How long a driver that ends waits for its lease to be renewed for the last time."""
+"""How long an ending driver waits for the last renewal of its lease."""
 GRACE_SECONDS = 10.0
 """How long a trial that ran out of time may take to stop, before its worker is killed."""
 POLL_SECONDS = 1.0
 
 
 class SweepBusyError(UserError):
-    """A living driver works on the sweep already."""
+    """Another live driver already runs the sweep."""
 
 
 class TooManyFailuresError(UserError):
-    """Several trials failed in a row, so the next one probably would too: the sweep stops and says why."""
+    """Several trials failed in a row, so the next one would probably fail too: the sweep stops and says why."""
 
 
 class MishapError(TooManyFailuresError):
-    """Trials fail for a reason that says nothing about their hyperparameters, and that somebody has to mend."""
+    """Trials fail for a reason that does not depend on their hyperparameters and that a user must fix."""
 
 
 class SweepView(Protocol):
-    """Where the loop reports what happens; `metta.sweep.report` shows it."""
+    """Receives the events of the loop; `metta.sweep.report` shows them."""
 
     def notice(self, message: str) -> None: ...
 
@@ -91,10 +91,10 @@ class _Trouble:
     """Why no trial starts: runs cannot write into their folders.
 
     Attributes:
-        run_dir: of the run that could not.
+        run_dir: the folder of the run that could not write.
         seconds: how long to wait before the next try.
-        until: when that is over, by the monotonic clock.
-        waits: whether it is waited for; False while a trial is tried again.
+        until: the monotonic time of the next try.
+        waits: whether the loop is waiting; False while a trial is tried again.
     """
 
     run_dir: str
@@ -108,7 +108,7 @@ class _Running:
     """An attempt that this driver runs.
 
     Attributes:
-        seconds_before: spent in earlier attempts of the trial.
+        seconds_before: seconds spent in earlier attempts of the trial.
         submitted: whether the executor has it.
     """
 
@@ -127,14 +127,14 @@ class SweepLoop:
 
     Args:
         name: the sweep's name in the store.
-        definition: what the sweep does, as stored.
-        store: where trials are kept.
+        definition: the settings of the sweep, as stored.
+        store: where trials are stored.
         executor: where trials run.
         prepare: puts an attempt's hyperparameters on a fresh Tool and returns what a worker needs.
         view: where to show what happens.
-        exclusive: whether to refuse to work beside other drivers.
-        on_trial_end: called with the sweep as it then is each time that a trial has ended.
-        folder: where to keep what the store does not take; without one it is kept in memory only.
+        exclusive: whether to refuse to work together with other drivers.
+        on_trial_end: called with the current state of the sweep each time a trial has ended.
+        folder: the folder of the journal for writes that the store refuses; if None, they are kept in memory only.
     """
 
     def __init__(
@@ -184,13 +184,13 @@ class SweepLoop:
         self._released_at = -math.inf
 
     def run(self) -> SweepState:
-        """Work until the sweep is complete and return it as it then is.
+        """Work until the sweep is complete and return its final state.
 
         Raises:
             SweepBusyError: another driver is alive, and this one is exclusive.
             TooManyFailuresError: five trials failed in a row.
-            MishapError: trials fail for a reason that says nothing about their hyperparameters.
-            KeyboardInterrupt: `finish` was called or the store says to stop, and the sweep is not complete.
+            MishapError: trials fail for a reason that does not depend on their hyperparameters.
+            KeyboardInterrupt: `finish` was called or another terminal asked to stop, and the sweep is not complete.
         """
         if self._definition.max_hours is not None:
             self._stops_at = time.monotonic() + 3600.0 * self._definition.max_hours
@@ -204,12 +204,12 @@ class SweepLoop:
                 self._give_up(type(error).__name__)
                 raise
         if time.monotonic() >= self._stops_at and len(self._counted) < self._definition.num_trials:
-            self._view.notice(f"max_hours={self._definition.max_hours:g} are over; run it again to go on")
+            self._view.notice(f"max_hours={self._definition.max_hours:g} is over; run the sweep again to continue")
         return self.state
 
     @property
     def state(self) -> SweepState:
-        """The sweep with all that was read of it so far."""
+        """The sweep as read so far."""
         if self._state is None:
             trials = [trial for _, trial in sorted(self._trials.items())]
             state = SweepState.of(self._sweep, self._definition, trials, self._reader, self._store.url)
@@ -217,9 +217,9 @@ class SweepLoop:
         return self._state
 
     def finish(self) -> None:
-        """Let the running trials end, and start no new one. May be called by a signal handler."""
+        """Let the running trials end, and start no new one. A signal handler may call this."""
         self._finishing = True
-        self._view.notice(f"finishing {len(self._running)} running trials; Ctrl-C once more cancels them")
+        self._view.notice(f"finishing {len(self._running)} running trials; press Ctrl-C again to cancel them")
 
     def _goes_on(self) -> bool:
         """Do one step, unless the sweep is complete."""
@@ -228,14 +228,14 @@ class SweepLoop:
                 return False
             self._step()
         except StoreReplacedError as error:
-            self._view.notice(f"{error}; what is known of the sweep is brought into it")
+            self._view.notice(f"{error}; the known trials of the sweep are written to it")
             self._reunite()
         return True
 
     def _step(self) -> None:
         """Start an attempt if a slot is free, and record one that has ended.
 
-        One of each, so that each suggestion uses all that is known.
+        It does one of each, so that each suggestion uses all known results.
         """
         self._poll_commands()
         finishing = self._finishing or self._instruction is Instruction.STOP
@@ -257,14 +257,14 @@ class SweepLoop:
             time.sleep(POLL_SECONDS)
 
     def _leave_out_own_time(self) -> None:
-        """Do not count against a trial what this driver itself took, as when it waited for the store."""
+        """Exclude from the trials' time limits the driver's own delays, for example while it waits for the store."""
         now = time.monotonic()
         for running in self._running.values():
             running.started_at = min(now, running.started_at + now - self._left_clocks_at)
         self._left_clocks_at = now
 
     def _poll_commands(self) -> None:
-        """Read from the store, at intervals, what another terminal asks of this driver."""
+        """Read requests of other terminals to this driver from the store, at intervals."""
         if time.monotonic() - self._polled_at < POLL_SECONDS:
             return
         self._polled_at = time.monotonic()
@@ -275,7 +275,7 @@ class SweepLoop:
             self._view.notice(
                 {
                     Instruction.RUN: "going on",
-                    Instruction.PAUSE: f"paused with {running}; go on with: metta-sweep resume {self._name}",
+                    Instruction.PAUSE: f"paused with {running}; continue with: metta-sweep resume {self._name}",
                     Instruction.STOP: f"asked to stop: finishing {running}",
                 }[self._instruction]
             )
@@ -288,8 +288,8 @@ class SweepLoop:
         if others and self._exclusive:
             self._store.leave(self._driver)
             raise SweepBusyError(
-                f"sweep {self._name!r} is being run already, by process {others[0].pid} on {others[0].host}\n"
-                f"see it with: metta-sweep show {self._name}, or work beside it with: metta-sweep work {self._name}"
+                f"sweep {self._name!r} is already being run by process {others[0].pid} on {others[0].host}\n"
+                f"show it with: metta-sweep show {self._name}, or help to run it with: metta-sweep work {self._name}"
             )
         stop = threading.Event()
 
@@ -297,10 +297,10 @@ class SweepLoop:
             while not stop.wait(LEASE_SECONDS / 4):
                 try:
                     self._store.heartbeat(self._driver)
-                except (StoreMissingError, StoreReplacedError):  # the loop sees to it
+                except (StoreMissingError, StoreReplacedError):  # the loop handles it
                     pass
                 except StoreError as error:
-                    self._view.notice(f"the store did not answer, trying again: {error}")
+                    self._view.notice(f"the store did not answer; trying again: {error}")
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()
@@ -320,7 +320,7 @@ class SweepLoop:
         return not self._running and (self._is_over() or self._all_ended())
 
     def _all_ended(self) -> bool:
-        """Whether every trial has ended that the sweep may have, some of them by mishaps."""
+        """Whether all trials that the sweep may have are ended, including mishaps."""
         trials = [trial for trial in self._trials.values() if trial.dropped is None]
         enough = self._grid_done or len(trials) >= self._definition.num_trials
         return enough and all(trial.state.ended for trial in trials)
@@ -387,12 +387,12 @@ class SweepLoop:
         running.submitted = True
         try:
             self._executor.submit(running.spec, self._report_for(attempt.number))
-        except OSError:  # the disk of the runs is full or away, or too many files are open
+        except OSError:  # the disk of the runs is full or unreachable, or too many files are open
             self._record(Finished(running.spec, TrialResult({}, 0.0, error=traceback.format_exc())))
         return True
 
     def _retry_mishaps(self) -> None:
-        """Queue again what failed for a reason that somebody may have mended since."""
+        """Queue mishaps again, because their cause may have been fixed since."""
         self._sync()
         for trial in list(self._trials.values()):
             if trial.mishap and trial.dropped is None:
@@ -400,9 +400,9 @@ class SweepLoop:
                     self._store.retry(self._name, trial.number)
 
     def _in_trouble(self) -> bool:
-        """Whether no trial may start now, because it could not write into the folder of its run."""
+        """Whether no trial may start now because it could not write into the folder of its run."""
         if self._folder is not None and not self._folder.is_dir():
-            self._wait_out(f"the folder of the runs, {self._folder}, is away")
+            self._wait_out(f"the folder of the runs, {self._folder}, is unreachable")
         trouble = self._trouble
         if trouble is None or time.monotonic() < trouble.until:
             return trouble is not None and trouble.waits
@@ -410,7 +410,7 @@ class SweepLoop:
             trouble.until = time.monotonic() + POLL_SECONDS
             return True
         if trouble.waits:
-            self._view.notice("the runs can be written again; going on")
+            self._view.notice("the runs can be written again; continuing")
             trouble.waits = False
         return False
 
@@ -419,12 +419,12 @@ class SweepLoop:
         before = self._trouble
         seconds = POLL_SECONDS if before is None else min(2 * before.seconds, LONGEST_WAIT_SECONDS)
         if before is None or not before.waits:
-            self._view.notice(f"{what}; no trial starts until that is over")
+            self._view.notice(f"{what}; no trial starts until this is resolved")
             run_dir = run_dir or str(self._folder / "any" if self._folder else "")
             self._trouble = _Trouble(run_dir, seconds, time.monotonic() + seconds)
 
     def _hand_back_in_trouble(self, running: _Running, what: str) -> None:
-        """An attempt failed because the disk is full, files ran out or its folder is away: run it again later."""
+        """Queue an attempt again that failed because of a full disk, too many open files or an unreachable folder."""
         number = running.attempt.number
         self._recorder.give_back(running.attempt, what, running.seconds, self._trials[number])
         self._forget(number)
@@ -432,10 +432,10 @@ class SweepLoop:
         self._wait_out(f"trial {number} could not run: {what}", running.spec.run_dir if running.spec else "")
 
     def _prepared(self, attempt: Attempt) -> TrialSpec:
-        """What a worker needs for an attempt.
+        """The spec of an attempt, for a worker.
 
         Raises:
-            UserError: the trial's hyperparameters do not fit what is searched now, or what is trained.
+            UserError: the trial's hyperparameters do not fit the current search, or the Tool.
         """
         reading = self._reader.read(self._trials[attempt.number])
         if reading.problem is not None:
@@ -452,13 +452,13 @@ class SweepLoop:
         self._view.ended(trial, self.state)
 
     def _forget(self, number: int) -> None:
-        """An attempt no longer runs here."""
+        """Record that an attempt no longer runs here."""
         del self._running[number]
         if self._stopping is not None:
             self._stopping.end(number)
 
     def _next_attempt(self) -> Attempt | None:
-        """Claim a queued trial, or make a new one while the sweep may have more."""
+        """Claim a queued trial, or create a new one if the sweep may have more."""
         self._release_lost()
         while True:
             attempt = self._store.claim(self._driver)
@@ -478,11 +478,11 @@ class SweepLoop:
                 continue
 
     def _planned(self) -> int:
-        """How many trials there are that count, or will when they have ended."""
+        """The number of trials that count, or will count when they have ended."""
         return sum(trial.dropped is None for trial in self._trials.values())
 
     def _release_lost(self) -> None:
-        """Queue trials whose driver is gone; at intervals, because it looks at every running trial."""
+        """Queue trials whose driver is dead; at intervals, because it checks every running trial."""
         if time.monotonic() - self._released_at < POLL_SECONDS:
             return
         self._released_at = time.monotonic()
@@ -503,7 +503,7 @@ class SweepLoop:
         return report
 
     def _stops(self, running: _Running, progress: Progress) -> bool:
-        """Whether the optimiser stops a trial that reports; what it decides is kept with its reason."""
+        """Whether the optimiser stops a trial that reports; its decision is stored with the reason."""
         if self._stopping is None or self._definition.early_stopping == "off":
             return False
         if running.stop is not None:
@@ -517,12 +517,12 @@ class SweepLoop:
         return running.stop is not None
 
     def _seconds_overdue(self, running: _Running) -> float:
-        """Seconds for which an attempt has run longer than a trial may; negative while it may go on."""
+        """Seconds by which an attempt exceeds the time limit; negative before the limit."""
         limit = self._definition.trial_timeout
         return -math.inf if limit is None else time.monotonic() - running.started_at - limit
 
     def _end_overdue(self) -> None:
-        """Kill attempts that ran out of time, were asked to stop, and did not."""
+        """Kill attempts that exceeded the time limit, were asked to stop, and did not stop."""
         for number, running in list(self._running.items()):
             if running.spec is not None and self._seconds_overdue(running) > GRACE_SECONDS:
                 self._executor.cancel(number)
@@ -552,7 +552,7 @@ class SweepLoop:
         self._ended(trial)
 
     def _ended(self, trial: Trial) -> None:
-        """An attempt that ran here is over, and the store holds how it went."""
+        """Handle the end of an attempt that ran here, after its result was stored."""
         self._trouble = None
         self._forget(trial.number)
         self._sync()
@@ -562,7 +562,7 @@ class SweepLoop:
         self._count_failures(trial)
 
     def _notice_cost(self, trial: Trial) -> None:
-        """Say once that a trial is kept without a cost. The sweep's last lines name all such trials."""
+        """Notify the user once of a trial without a cost. The sweep's last lines name all such trials."""
         remark = self._reader.read(trial).remark
         if remark is None or self._said_no_cost:
             return
@@ -570,10 +570,10 @@ class SweepLoop:
         budget = (
             "" if self._definition.max_cost is None else "; towards max_cost it counts the median of the known ones"
         )
-        self._view.notice(f"trial {trial.number} keeps its score and has no cost: {remark}{budget}")
+        self._view.notice(f"trial {trial.number} has a score but no cost: {remark}{budget}")
 
     def _outcome_of(self, finished: Finished, running: _Running) -> Outcome:
-        """What the attempt's result means for the sweep."""
+        """The outcome of an attempt, from its result."""
         result = finished.result
         assert result is not None
         metric, cost_metric = self._definition.protein.metric, self._definition.cost_metric
@@ -622,12 +622,12 @@ class SweepLoop:
                 f"{self._mishaps_in_a_row} trials in a row" if self._mishaps_in_a_row > 1 else f"trial {trial.number}"
             )
             raise MishapError(
-                f"{many} failed for a reason that says nothing about the hyperparameters, so the sweep stopped. "
-                f"{self._last_failure(trial)}\nonce that is mended, the same command runs the trial again"
+                f"{many} failed for a reason that does not depend on the hyperparameters, so the sweep stopped. "
+                f"{self._last_failure(trial)}\nonce the cause is fixed, the same command runs the trial again"
             )
 
     def _last_failure(self, trial: Trial) -> str:
-        """What is known of a failure, and what to do about it."""
+        """The known details of a failure, and what to do about it."""
         reason = last_line(trial.error)
         folder = None if self._folder is None else trial_folder(self._folder, trial.number)
         lines = [f"The last: {reason}"]
@@ -637,7 +637,7 @@ class SweepLoop:
         return "\n".join([*lines, f"queue the failed trials again with:\n  {retry}"])
 
     def _give_up(self, reason: str) -> None:
-        """End the running attempts and hand their trials back, so that the next driver goes on with them."""
+        """End the running attempts and hand their trials back, so that the next driver continues them."""
         for number in self._running:
             self._executor.cancel(number)
         held = [(each.attempt, each.seconds, self._trials[number]) for number, each in self._running.items()]
@@ -645,7 +645,7 @@ class SweepLoop:
         self._running.clear()
 
     def _reunite(self) -> None:
-        """Go on with the store that has taken the place of the former one, as if it had been there all the time."""
+        """Switch to the store that replaced the previous one, and write all known trials to it."""
         self._store.reopen()
         self._recorder.bring_in([trial for trial in self._trials.values() if trial.state is not TrialState.RUNNING])
         known = self._driver.id in [driver.id for driver in self._store.drivers(self._name)]
@@ -663,7 +663,7 @@ class SweepLoop:
                 self._claim_again(running)
 
     def _claim_again(self, running: _Running) -> None:
-        """Hold a trial that runs here under this driver, where the store knows nothing of it."""
+        """Claim a trial that runs here for this driver, if the store does not know it."""
         number = running.attempt.number
         self._recorder.bring_in([replace(self._trials[number], state=TrialState.QUEUED)])
         attempt = self._store.claim(self._driver, number)

@@ -20,13 +20,13 @@ class SweepConfig(Config):
 
     Attributes:
         num_trials: the sweep ends when this many trials have completed, failed or been pruned. A grid
-            (``protein.method="grid"``) has no more trials than points; left out, it has all of them.
+            (``protein.method="grid"``) has at most one trial per point, and by default all of them.
         protein: the search.
         target: the sweep also ends when a completed trial has a score at least as good as this.
         max_cost: the budget: the sweep also ends when its trials have cost this much in total, in units of the cost
             metric. With a budget the optimiser looks for the best score for its cost, until the budget is nearly spent.
         max_runs: the budget in whole runs, of which a trial that was stopped early counts for its share. The sweep also
-            ends when it is spent; then `num_trials` is only a limit, and what stopping saves goes into more trials.
+            ends when it is spent; then `num_trials` is only a limit, and the savings from stopping pay for more trials.
         max_hours: after this many hours a driver starts no new trial; running trials end normally. It applies to each
             run of the sweep, like the `timeout` of Optuna's `optimize`; `max_cost` applies to all runs together.
         trial_timeout: seconds after which a trial is asked to stop; it is then failed. A worker that does not stop is
@@ -39,7 +39,7 @@ class SweepConfig(Config):
             docs/early_stopping.md.
         min_share: no trial is stopped before this share of a whole run, or before its first report.
         rungs: the steps of a trial at which "asha" or "median" may stop it, instead of shares of a whole run.
-        eta: of the trials that reach a rung of "asha" or "hyperband", the best 1 / `eta` go on.
+        eta: of the trials that reach a rung of "asha" or "hyperband", the best 1 / `eta` continue.
         progress_metric: the metric that trials report while they run and that stands for the score; by default the one
             that the Tool declares, or else the sweep's own metric.
         keep_policies: which trials keep their policies, other artefacts and checkpoints: the "best", those on the
@@ -67,7 +67,7 @@ class SweepConfig(Config):
     @model_validator(mode="after")
     def _check_rungs(self) -> Self:
         if self.rungs and self.early_stopping not in ("asha", "median"):
-            raise ValueError(f"rungs are of early_stopping=asha and median, not of {self.early_stopping}")
+            raise ValueError(f"rungs are for early_stopping=asha or median, not for {self.early_stopping}")
         if self.rungs != sorted(set(self.rungs)):
             raise ValueError(f"rungs must increase, not {self.rungs}")
         return self
@@ -76,10 +76,10 @@ class SweepConfig(Config):
     def _check_grid(self) -> Self:
         grid = self.protein.method == "grid"
         if self.num_trials is None and not grid:
-            raise ValueError("num_trials is missing: how many trials; only a grid knows by itself")
+            raise ValueError("num_trials is missing: only a grid has a number of trials by default")
         if grid and self.seeds_per_trial == "auto":
             raise ValueError(
-                "seeds_per_trial=auto repeats what is promising, and a grid has each point once; "
+                "seeds_per_trial=auto repeats promising configurations, but a grid has each point once; "
                 "give seeds_per_trial=3, or the seed as a parameter with choices"
             )
         return self

@@ -1,4 +1,4 @@
-"""What a swept Tool declares about itself. It is stored with the sweep, so reading a sweep imports no training code."""
+"""The traits that a swept Tool declares. They are stored with the sweep, so reading it imports no training code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metta.common.trust import OWN_PACKAGES
 
 
 class ToolTraits(Config):
-    """What a sweep must know about its Tool. The defaults are those of a function or a program.
+    """The facts about a Tool that a sweep needs. The defaults are those of a function or a program.
 
     A training Tool declares its own. Sweeps that were stored before traits existed take them from a table ``TRAITS``,
     by tool class, in a module ``traits`` of the Tool's package, if that is one of this distribution.
@@ -43,7 +43,7 @@ class ToolTraits(Config):
 def traits_of_older(tool_class: str) -> ToolTraits:
     """The traits of a Tool for a definition that was stored without them."""
     package = tool_class.partition(":")[0].rpartition(".")[0]
-    if package.partition(".")[0] not in OWN_PACKAGES:  # a stored text must not have other code imported
+    if package.partition(".")[0] not in OWN_PACKAGES:  # stored text must not cause the import of other code
         return ToolTraits()
     try:
         table: dict[str, Any] = getattr(importlib.import_module(f"{package}.traits"), "TRAITS", {})

@@ -1,4 +1,4 @@
-"""A trial as data: what crosses process borders, and the record that is stored."""
+"""A trial as data: the messages between processes, and the stored record."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class TrialResult:
         cost: seconds of training in this attempt.
         artefacts: URIs of files that the trial made, by name (``"policy"`` is the trained policy).
         error: the traceback of an attempt that failed, else None.
-        stopped: the attempt ended early because `report` answered stop.
+        stopped: the attempt ended early because `report` returned False.
         spread: for a mean over several seeds, the standard deviation of each metric over them.
     """
 
@@ -115,7 +115,7 @@ class Trial:
     """The stored record of a trial.
 
     Attributes:
-        number: 0, 1, 2, ...; a gap means that somebody deleted a row by hand.
+        number: 0, 1, 2, ...; a gap means that a row was deleted by hand.
         state: see `TrialState`.
         params: hyperparameters, flat with dotted keys.
         suggestion: what the optimiser recorded about these params (source, predictions).
@@ -126,10 +126,10 @@ class Trial:
         artefacts: URIs by name.
         error: traceback or reason of a failure.
         created_at, started_at, ended_at: UTC; `started_at` is that of the last attempt.
-        dropped: why somebody dropped the trial, "" if no reason was given; None if nobody did.
-        cost_metric: what `cost` is measured in, or None if unknown.
+        dropped: why the trial was dropped, "" if no reason was given; None if it was not dropped.
+        cost_metric: the metric that `cost` is measured in, or None if unknown.
         stopped: why the optimiser stopped it early, or None.
-        share: how much of a whole run it did, 0..1; None if unknown.
+        share: the fraction of a whole run that it completed, 0..1; None if unknown.
         damage: one line for each part of the stored row that cannot be read, ``params: ...``. It is not stored.
     """
 
@@ -154,10 +154,10 @@ class Trial:
 
     @property
     def mishap(self) -> bool:
-        """Whether it failed for a reason that says nothing about its hyperparameters; see `metta.sweep.mishaps`."""
+        """Whether it failed for a reason that does not depend on its hyperparameters; see `metta.sweep.mishaps`."""
         return self.state is TrialState.FAILED and is_mishap(self.error)
 
     @property
     def counted(self) -> bool:
-        """Whether it counts among `num_trials`: it ended, not by a mishap, and nobody dropped it."""
+        """Whether it counts among `num_trials`: it ended, not by a mishap, and was not dropped."""
         return self.state.ended and self.dropped is None and not self.mishap

@@ -60,7 +60,7 @@ def test_trouble_is_what_may_pass_by_itself(tmp_path: Path) -> None:
     assert "No space left" in (trouble("OSError: [Errno 28] No space left on device", run_dir) or "")
     assert "Too many open files" in (trouble("OSError: [Errno 24] Too many open files: 'x'", run_dir) or "")
     assert trouble("FileNotFoundError: [Errno 2] No such file or directory: 'data.npz'", run_dir) is None
-    assert "is away" in (trouble("FileNotFoundError: x", str(tmp_path / "away" / "trial_0000")) or "")
+    assert "is unreachable" in (trouble("FileNotFoundError: x", str(tmp_path / "away" / "trial_0000")) or "")
 
 
 def failing(when: Callable[[int], bool]) -> Callable[..., float]:

@@ -76,7 +76,7 @@ def test_a_sweep_is_paused_resumed_and_stopped(store: Store, capsys: pytest.Capt
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "paused with" in output
-    assert "going on" in output
+    assert "continuing" in output
     assert "asked to stop: finishing" in output
     assert output.splitlines()[-1] == told.splitlines()[-1], "the driver says how to go on, too"
     trials = store.trials("q")

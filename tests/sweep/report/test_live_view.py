@@ -122,7 +122,7 @@ def sweep() -> RunningSweep:
         failed(2, "Traceback\n  x\na.b.Boom: [bold]it[/bold] " * 9),
     ]
     running: dict[int, Progress | None] = {3: Progress(300_000, 1_000_000, 2.0, {"reward": 1.5}), 4: None}
-    return RunningSweep(state(trials), running, (4, MODEL), "paused; go on with: x" * 9)
+    return RunningSweep(state(trials), running, (4, MODEL), "paused; continue with: x" * 9)
 
 
 def test_the_view_says_everything_that_one_asks() -> None:
