@@ -169,7 +169,7 @@ def _replace(node: Any, changes: Mapping[str, Any], where: str) -> Any:
         return _validate(node, {**node.root, **changes}, changes, where)
     old = children(node)
     if old is None:
-        raise _childless(node, next(iter(changes)), where)
+        raise _no_fields(node, next(iter(changes)), where)
     new: dict[str, Any] = {}
     for name, below in _by_child(changes, old, node, where).items():
         if "" not in below:
@@ -340,7 +340,7 @@ def show_type(annotation: Any) -> str:
     return re.sub(r"(?<!['\".\w])(?:[^\W\d]\w*\.)+", "", inspect.formatannotation(annotation))
 
 
-def _childless(node: Any, path: str, where: str) -> ConfigError:
+def _no_fields(node: Any, path: str, where: str) -> ConfigError:
     place = where.removesuffix(".")
     if node is None:
         return ConfigError(f"{where}{path}: {place} is null and has no fields; set {place} as a whole")

@@ -12,7 +12,7 @@ STORE_VARIABLE = "METTA_STORE"
 
 
 def data_dir() -> Path:
-    """The data directory: ``$METTA_DATA_DIR`` or ``./train_dir``, as an absolute path, because code may change folders."""
+    """The data directory: ``$METTA_DATA_DIR`` or ``./train_dir``, made absolute, because code may change folders."""
     return Path(os.environ.get("METTA_DATA_DIR", "train_dir")).absolute()
 
 

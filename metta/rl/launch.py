@@ -91,7 +91,7 @@ def named_group(name: str) -> Iterator[None]:
 
 @contextmanager
 def launched_ranks(on_gpu: bool) -> Iterator[Ranks]:
-    """Be the rank that the launcher assigned. An existing process group is used as it is."""
+    """Be the rank that the launcher assigned. An existing process group is used unchanged."""
     import torch.distributed as dist
 
     from metta.rl.ranks import Ranks, process_group

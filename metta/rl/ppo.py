@@ -159,7 +159,7 @@ def ppo_loss(
     policy_slope = torch.where(surrogate <= clipped_surrogate, surrogate, 0.0) / -size
 
     # Clipped value loss: a value that moved further than the clip gains nothing by moving further. Clamping the value
-    # and not its change leaves a value within the clip as it is to the bit, so that its slope is not lost in a tie.
+    # and not its change keeps a value within the clip bitwise unchanged, so that its slope is not lost in a tie.
     error = values - batch.returns
     clipped_values = values.clamp(batch.values - config.value_clip, batch.values + config.value_clip)
     square, clipped_square = error.square(), (clipped_values - batch.returns).square()

@@ -268,11 +268,11 @@ def assemble(kind: type[AnySweep], fields: Mapping[str, Any], where: str) -> Any
             raise UserError(f"{where}: unknown field {name!r}; {nearest(name, names)}")
         next(values for model, values in homes if name in model.model_fields)[name] = value
     (_, protein), (_, sweep), (_, tool) = homes
-    sweep["protein"] = _made(ProteinConfig, protein, where)
-    return _made(kind, {"sweep": _made(SweepConfig, sweep, where), **tool}, where)
+    sweep["protein"] = _validated_model(ProteinConfig, protein, where)
+    return _validated_model(kind, {"sweep": _validated_model(SweepConfig, sweep, where), **tool}, where)
 
 
-def _made(model: type[AnyConfig], fields: Mapping[str, Any], where: str) -> AnyConfig:
+def _validated_model(model: type[AnyConfig], fields: Mapping[str, Any], where: str) -> AnyConfig:
     try:
         return model.model_validate(fields)
     except ValidationError as error:

@@ -189,7 +189,7 @@ class FunctionSweep(AbstractSweep):
             return InlineExecutor(lambda tool_class: self._run_here)
         if function_path(self.function) is None:
             executor.close()
-            raise UserError(_cannot_travel(self.function))
+            raise UserError(_why_not_importable(self.function))
         return executor
 
     def _run_here(self, spec: TrialSpec, report: Report) -> TrialResult:
@@ -350,7 +350,7 @@ def _defaults(function: Function) -> dict[str, Any]:
         raise UserError(f"{name}: the default of {first.name!r} is not data: {error}") from None
 
 
-def _cannot_travel(function: Function) -> str:
+def _why_not_importable(function: Function) -> str:
     name = getattr(function, "__qualname__", repr(function))
     if getattr(function, "__module__", None) == "__main__":
         why = f"{name} is defined in the notebook or script itself"

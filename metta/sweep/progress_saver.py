@@ -81,7 +81,7 @@ class ProgressSaver:
             decisions, self._decisions = self._decisions, []
             return unsaved.progress if unsaved else [], decisions
 
-    def goes_on_as(self, attempt: Attempt, successor: Attempt) -> None:
+    def continue_as(self, attempt: Attempt, successor: Attempt) -> None:
         """From now on record the reports of an attempt under another one, because its trial was claimed again."""
         progress, decisions = self.take(attempt)
         with self._changed:

@@ -113,7 +113,7 @@ class Recorder:
                 waits = replace(trial, state=TrialState.QUEUED, attempts=attempt.attempt)
                 self._keep([TrialHistory(waits, unsaved.curve, seconds)])
         if unwritten or len(self._journal):
-            self._say_unwritten(unwritten)
+            self._notice_unwritten(unwritten)
         return not unwritten
 
     def _handed_back(self, unsaved: _Unsaved, reason: str, seconds: float) -> bool:
@@ -126,7 +126,7 @@ class Recorder:
             return False
         return True
 
-    def _say_unwritten(self, numbers: Sequence[int]) -> None:
+    def _notice_unwritten(self, numbers: Sequence[int]) -> None:
         which = f": {'trial' if len(numbers) == 1 else 'trials'} {numbers_text(sorted(numbers))}" if numbers else ""
         where = f" it is kept in {self._journal.path}" if self._journal.path else ""
         self._notice(f"not written to the store{which};{where} and the next start of the sweep writes it to the store")

@@ -197,7 +197,7 @@ class SweepLoop:
         with self._lease():
             try:
                 self._retry_mishaps()
-                while self._goes_on():
+                while self._advance():
                     pass
                 self._recorder.bring_in_leftovers()
             except BaseException as error:
@@ -221,7 +221,7 @@ class SweepLoop:
         self._finishing = True
         self._view.notice(f"finishing {len(self._running)} running trials; press Ctrl-C again to cancel them")
 
-    def _goes_on(self) -> bool:
+    def _advance(self) -> bool:
         """Do one step, unless the sweep is complete."""
         try:
             if self._complete():
@@ -229,7 +229,7 @@ class SweepLoop:
             self._step()
         except StoreReplacedError as error:
             self._view.notice(f"{error}; the known trials of the sweep are written to it")
-            self._reunite()
+            self._switch_store()
         return True
 
     def _step(self) -> None:
@@ -244,19 +244,19 @@ class SweepLoop:
         started = may_start and len(self._running) < self._executor.slots and self._start_one()
         if self._running:
             more = started and len(self._running) < self._executor.slots
-            self._leave_out_own_time()
+            self._exclude_own_time()
             finished = self._executor.wait(0.0 if more else POLL_SECONDS)
             self._left_clocks_at = time.monotonic()
             if finished is not None:
                 self._record(finished)
-            self._leave_out_own_time()
+            self._exclude_own_time()
             self._end_overdue()
         elif finishing:
             raise KeyboardInterrupt
         else:
             time.sleep(POLL_SECONDS)
 
-    def _leave_out_own_time(self) -> None:
+    def _exclude_own_time(self) -> None:
         """Exclude from the trials' time limits the driver's own delays, for example while it waits for the store."""
         now = time.monotonic()
         for running in self._running.values():
@@ -274,7 +274,7 @@ class SweepLoop:
             running = f"{len(self._running)} running {'trial' if len(self._running) == 1 else 'trials'}"
             self._view.notice(
                 {
-                    Instruction.RUN: "going on",
+                    Instruction.RUN: "continuing",
                     Instruction.PAUSE: f"paused with {running}; continue with: metta-sweep resume {self._name}",
                     Instruction.STOP: f"asked to stop: finishing {running}",
                 }[self._instruction]
@@ -402,7 +402,7 @@ class SweepLoop:
     def _in_trouble(self) -> bool:
         """Whether no trial may start now because it could not write into the folder of its run."""
         if self._folder is not None and not self._folder.is_dir():
-            self._wait_out(f"the folder of the runs, {self._folder}, is unreachable")
+            self._wait_before_retry(f"the folder of the runs, {self._folder}, is unreachable")
         trouble = self._trouble
         if trouble is None or time.monotonic() < trouble.until:
             return trouble is not None and trouble.waits
@@ -414,7 +414,7 @@ class SweepLoop:
             trouble.waits = False
         return False
 
-    def _wait_out(self, what: str, run_dir: str = "") -> None:
+    def _wait_before_retry(self, what: str, run_dir: str = "") -> None:
         """Start nothing for a while; longer each time until a trial ends without trouble."""
         before = self._trouble
         seconds = POLL_SECONDS if before is None else min(2 * before.seconds, LONGEST_WAIT_SECONDS)
@@ -429,7 +429,7 @@ class SweepLoop:
         self._recorder.give_back(running.attempt, what, running.seconds, self._trials[number])
         self._forget(number)
         self._sync()
-        self._wait_out(f"trial {number} could not run: {what}", running.spec.run_dir if running.spec else "")
+        self._wait_before_retry(f"trial {number} could not run: {what}", running.spec.run_dir if running.spec else "")
 
     def _prepared(self, attempt: Attempt) -> TrialSpec:
         """The spec of an attempt, for a worker.
@@ -644,7 +644,7 @@ class SweepLoop:
         self._handed_back = self._recorder.hand_back(held, reason)
         self._running.clear()
 
-    def _reunite(self) -> None:
+    def _switch_store(self) -> None:
         """Switch to the store that replaced the previous one, and write all known trials to it."""
         self._store.reopen()
         self._recorder.bring_in([trial for trial in self._trials.values() if trial.state is not TrialState.RUNNING])
@@ -668,5 +668,5 @@ class SweepLoop:
         self._recorder.bring_in([replace(self._trials[number], state=TrialState.QUEUED)])
         attempt = self._store.claim(self._driver, number)
         if attempt is not None:
-            self._recorder.progress.goes_on_as(running.attempt, attempt)
+            self._recorder.progress.continue_as(running.attempt, attempt)
             running.attempt = attempt

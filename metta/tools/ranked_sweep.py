@@ -3,8 +3,8 @@
     torchrun --nproc-per-node=4 ./tools/run.py experiments.sweep_arena.sweep_optimizer --args sweep_name=mine
 
 Rank 0 announces each trial as JSON in the launcher's store. The other ranks run it too, and write their results there.
-A trial that fails on one rank fails on all ranks. If a rank dies, torchrun ends the others, and the same command resumes
-the sweep.
+A trial that fails on one rank fails on all ranks. If a rank dies, torchrun ends the others, and the same command
+resumes the sweep.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class KernelNetwork:
     """A default policy on the CPU, computed by the kernel.
 
     Args:
-        policy: `act` and `values` use its weights as they are now; `loss_gradient`, as they are when it is called.
+        policy: `act` and `values` use its weights at creation; `loss_gradient` uses the current ones.
         threads: the maximum number of threads that compute a gradient.
     """
 

@@ -93,7 +93,7 @@ def _default_store_text() -> str:
 
 
 def _sweep_names(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """Complete a sweep's name in a shell. Errors are ignored, because nobody could read them there."""
+    """Complete a sweep's name in a shell. Errors are ignored, because they could not be read there."""
     try:
         with opened(parsed_args) as store:
             return [record.name for record in store.sweeps()]

@@ -43,7 +43,7 @@ def register(commands: Commands) -> None:
         "--seeds", type=positive, default=5, metavar="S", help="seeds for each (default: %(default)s)"
     )
     for parser in (worked, confirmed):
-        parser.add_argument("--trust", action="store_true", help="import what the store names, wherever it lies")
+        parser.add_argument("--trust", action="store_true", help="import code that the store names from any folder")
     queued, added = commands.add(enqueue, "enqueue", "name"), commands.add(add, "add", "name")
     for parser in (queued, added):
         parser.add_argument("params", nargs="+", metavar="PATH=VALUE", help="hyperparameters")
@@ -246,7 +246,7 @@ def _entry_point(store: Store, name: str) -> EntryPoint:
         raise UserError(
             f"sweep {name!r} is of a function that only the script or notebook that defines it can call. Move it to a "
             f"module, such as training.py, and run optimize('training:{function}', ..., "
-            f"name={name!r}, num_trials=...) in its place: that goes on with the sweep, and this command then works"
+            f"name={name!r}, num_trials=...) instead: that continues the sweep, and this command then works"
         )
     return entry_point
 

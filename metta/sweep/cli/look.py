@@ -86,7 +86,7 @@ def show(options: argparse.Namespace) -> None:
 def watch(options: argparse.Namespace) -> None:
     """Watch a running sweep, from any machine that reaches the store.
 
-    Ends with the sweep, or when nobody works on it; Ctrl-C ends only the watching. With --json, prints a line for
+    Ends with the sweep, or when no driver runs it; Ctrl-C ends only the watching. With --json, prints a line for
     each change.
     """
     from metta.sweep.report.terminal.watch import watch as watch_sweep
@@ -99,7 +99,7 @@ def watch(options: argparse.Namespace) -> None:
         console = _console()
         watched = watch_sweep(console, store, options.name)
         if not watched.over:
-            notice(f"nobody works on {options.name} now, so there is nothing to watch")
+            notice(f"no driver runs {options.name} now, so there is nothing to watch")
         _print_outcome(console, watched.state)
 
 

@@ -1,4 +1,4 @@
-"""A sweep of a program without a file: what the options of `metta-sweep run` stand for, as the file that they write."""
+"""A sweep of a program without a file: converts the options of `metta-sweep run` to a sweep file."""
 
 from __future__ import annotations
 

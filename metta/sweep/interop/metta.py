@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from metta.common.config import reasons
 from metta.common.errors import UserError, nearest
-from metta.sweep.interop.ranges import mended_range
+from metta.sweep.interop.ranges import adjusted_range
 from metta.sweep.protein_config import Method, ParameterConfig, ProteinConfig
 from metta.sweep.sweep_config import SweepConfig
 
@@ -240,7 +240,7 @@ def _converted(path: str, value: Any) -> Any:
 
 def _range(path: str, fields: Mapping[str, Any]) -> ParameterConfig:
     try:
-        return ParameterConfig.model_validate(mended_range(path, fields))
+        return ParameterConfig.model_validate(adjusted_range(path, fields))
     except ValidationError as error:
         raise UserError(f"{path}: {reasons(error.errors(include_url=False))}") from None
     except (TypeError, KeyError):

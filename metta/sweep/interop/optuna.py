@@ -138,7 +138,7 @@ class ProteinSampler(BaseSampler):
     ) -> Any:
         self._raise_error_if_multi_objective(study)
         with self._lock:
-            self._say_why_alone(study, param_name, param_distribution)
+            self._log_separate_search(study, param_name, param_distribution)
             # Otherwise the first values of all parameters would lie on one diagonal
             seed = (self._seed + zlib.crc32(param_name.encode())) % 2**32
             params, _ = self._suggest(study, trial, {param_name: param_distribution}, seed)
@@ -216,7 +216,7 @@ class ProteinSampler(BaseSampler):
             memory = self._memory = _Memory(study._storage, study._study_id)
         return memory
 
-    def _say_why_alone(self, study: Study, name: str, distribution: BaseDistribution) -> None:
+    def _log_separate_search(self, study: Study, name: str, distribution: BaseDistribution) -> None:
         memory = self._remember(study)
         if name in memory.said or memory.space.calculate(study).get(name) == distribution:
             return

@@ -50,9 +50,9 @@ def untried(
         for other in trials
         if other.number != trial.number and name in other.params and before.items() <= _point(other).items()
     ]
-    if not _used_up({**before, name: distribution.to_internal_repr(value)}, alike):
+    if not _is_exhausted({**before, name: distribution.to_internal_repr(value)}, alike):
         return value
-    free = [each for each in values if not _used_up({**before, name: each}, alike)]
+    free = [each for each in values if not _is_exhausted({**before, name: each}, alike)]
     return distribution.to_external_repr(generator.choice(free)) if free else value
 
 
@@ -67,7 +67,7 @@ def values_of(distribution: BaseDistribution) -> list[float] | None:
     return None
 
 
-def _used_up(point: Point, alike: Iterable[tuple[Point, Mapping[str, BaseDistribution]]]) -> bool:
+def _is_exhausted(point: Point, alike: Iterable[tuple[Point, Mapping[str, BaseDistribution]]]) -> bool:
     """Whether every point that begins like this one belongs to a trial, as far as those trials show the rest."""
     rests: dict[frozenset[str], set[frozenset[tuple[str, float]]]] = {}
     sizes: dict[str, float] = {}

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from metta.common.config import ConfigError, reasons
 from metta.common.errors import UserError, nearest
-from metta.sweep.interop.ranges import mended_range
+from metta.sweep.interop.ranges import adjusted_range
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig, ProteinSettings
 
 _IGNORED = {
@@ -156,7 +156,7 @@ def _spaces(node: Mapping[str, Any], path: str, whole: set[str], only: list[str]
             "as distribution = uniform"
         )
     try:
-        fields = mended_range(path, {name: value for name, value in node.items() if name != "scale"})
+        fields = adjusted_range(path, {name: value for name, value in node.items() if name != "scale"})
         fields["distribution"] = _OF_WANDB.get(fields["distribution"], fields["distribution"])
         fields["scale"] = _scale(node.get("scale", "auto"), fields["min"], fields["max"])
         if path in whole:

@@ -17,7 +17,7 @@ ROUNDING = 1e-9
 log = logging.getLogger(__name__)
 
 
-def mended_range(path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+def adjusted_range(path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """A range whose bounds are valid on its scale, and whose search centre is corrected for rounding errors.
 
     Args:
@@ -28,16 +28,16 @@ def mended_range(path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         TypeError: a bound or the search centre is not a number.
         KeyError: a bound is missing.
     """
-    mended = dict(fields)
+    adjusted = dict(fields)
     low, high = plain_float(fields["min"]), plain_float(fields["max"])
     if fields["distribution"] == "logit_normal":
         inside = max(low, LOGIT_MARGIN) if low == 0 else low, min(high, 1 - LOGIT_MARGIN) if high == 1 else high
         if inside != (low, high):
             log.warning("%s: a logit scale excludes 0 and 1; it is searched from %g to %.7g", path, *inside)
-        (low, high) = (mended["min"], mended["max"]) = inside
+        (low, high) = (adjusted["min"], adjusted["max"]) = inside
     mean = fields.get("mean")
     if mean is not None:
         for bound in (low, high):
             if not low <= plain_float(mean) <= high and math.isclose(plain_float(mean), bound, rel_tol=ROUNDING):
-                mended["mean"] = bound
-    return mended
+                adjusted["mean"] = bound
+    return adjusted

@@ -73,10 +73,10 @@ class CommandSweep(AbstractSweep):
         self.definition()
         if self.executor != "ray":  # Ray's workers may have files that are missing here
             check_exists(self.program)
-        self._check_apart()
+        self._check_separate_files()
         return super().run(console, exclusive, outcome)
 
-    def _check_apart(self) -> None:
+    def _check_separate_files(self) -> None:
         """Refuse concurrent trials that would all write the same named metrics file."""
         at_once = self.executor in ("local", "ray") if self.num_workers is None else self.num_workers > 1
         path, cwd = self.program.metrics_path, self.program.cwd

@@ -29,7 +29,7 @@ def check_exists(program: Program) -> None:
     words = [macros.get(word, word) for word in program.command]
     first, *rest = words
     if "$" not in first and not _is_program(first, program.environment.get("PATH")):
-        raise ProgramNotFoundError(_nothing_called(first, "program"))
+        raise ProgramNotFoundError(_not_found(first, "program"))
     if not _RUNNERS.fullmatch(Path(first).name):
         return
     for word in rest:
@@ -37,7 +37,7 @@ def check_exists(program: Program) -> None:
             return
         if _SCRIPT.fullmatch(word):
             if not (_folder(program) / word).is_file() and not Path(word).is_file():
-                raise ProgramNotFoundError(_nothing_called(word, "file"))
+                raise ProgramNotFoundError(_not_found(word, "file"))
             return
 
 
@@ -50,7 +50,7 @@ def _is_program(word: str, path: str | None) -> bool:
     return which(word, path=path) is not None
 
 
-def _nothing_called(word: str, what: str) -> str:
+def _not_found(word: str, what: str) -> str:
     """The message that a program or file does not exist, with a similar name."""
     path = Path(word)
     if what == "program" and os.sep not in word:

@@ -28,7 +28,7 @@ def next_commands(state: SweepState) -> dict[str, str]:
     elif not goes_on and entry_point is not None and may_be_extended(state):
         total = 2 * num_trials
         more = with_num_trials(with_store(entry_point, store_url), total)
-        commands[f"extend the sweep to {total} trials in all"] = more.command()
+        commands[f"extend the sweep to {total} trials in total"] = more.command()
     if best is not None:
         retrain = retrain_command(record.name, store_url, state.definition, best.number, seed=1)
         commands |= {f"retrain trial {best.number} on another seed": retrain} if retrain else {}

@@ -203,7 +203,7 @@ class Database:
         if self._opened and (gone or getattr(error.orig, "sqlstate", None) == _NO_SUCH_DATABASE):
             return StoreMissingError
         opening = self._opened and _sqlite_error(error) == "SQLITE_CANTOPEN"  # too many open files, or no folder access
-        return StoreError if opening or _may_pass(error) else None
+        return StoreError if opening or _is_transient(error) else None
 
     def _wait(self, reason: str, kind: type[StoreError], start: float, patience: float) -> None:
         """Log the fault once, wait before the next try, and raise when the time limit is reached."""
@@ -472,7 +472,7 @@ def _sqlite_error(error: DBAPIError) -> str:
     return "_".join(name.split("_")[:2])
 
 
-def _may_pass(error: DBAPIError) -> bool:
+def _is_transient(error: DBAPIError) -> bool:
     """Whether the same transaction may succeed a little later."""
     if _sqlite_error(error):
         return _sqlite_error(error) in _SQLITE_MAY_PASS

@@ -50,7 +50,7 @@ class NumberTakenError(Exception):
 
 
 class StaleAttemptError(Exception):
-    """The attempt is no longer the current one of its trial: it was given up as lost, or has ended."""
+    """The attempt is no longer the current one of its trial: it was recorded as lost, or has ended."""
 
 
 @dataclass(frozen=True)

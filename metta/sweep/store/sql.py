@@ -720,13 +720,13 @@ class SqlStore:
             sweep = self._touch(connection, record.name)
             stored = select(*TRIAL_COLUMNS).where(trials.c.sweep_id == sweep.id)
             there = {trial.number: trial for trial in read_trials(connection.execute(stored))}
-            missing = [_waiting(history) for history in kept if history.trial.number not in there]
+            missing = [_as_queued(history) for history in kept if history.trial.number not in there]
             _add_drivers(connection, sweep.id, missing)
             for table, rows in _imported_rows(sweep.id, _new_id(), missing, sweep.revision).items():
                 if rows:
                     connection.execute(insert(table), rows)
             ended = [history for history in kept if history.trial.number in there]
-            changed = [each for each in ended if _catch_up(connection, sweep, there[each.trial.number], each)]
+            changed = [each for each in ended if _record_end(connection, sweep, there[each.trial.number], each)]
             return sorted(history.trial.number for history in [*missing, *changed])
 
         return self._database.write(operation) if kept else []
@@ -984,14 +984,14 @@ def _add_drivers(connection: Connection, sweep_id: int, histories: Sequence[Tria
             there.add(row["id"])
 
 
-def _waiting(history: TrialHistory) -> TrialHistory:
+def _as_queued(history: TrialHistory) -> TrialHistory:
     """The same trial without a holder, so queued."""
     if history.trial.state is not TrialState.RUNNING or history.holder is not None:
         return history
     return replace(history, trial=replace(history.trial, state=TrialState.QUEUED))
 
 
-def _catch_up(connection: Connection, sweep: AnyRow, stored: Trial, history: TrialHistory) -> bool:
+def _record_end(connection: Connection, sweep: AnyRow, stored: Trial, history: TrialHistory) -> bool:
     """Record the result of an attempt that is running according to this store; return whether it was recorded."""
     known = history.trial
     if stored.state.ended or stored.attempts != known.attempts or stored.params != known.params:

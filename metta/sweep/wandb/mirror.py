@@ -71,7 +71,7 @@ def mirrored(
             thread.join()
         finally:
             follower.kill()
-    if left := _left_behind(store_url, sweep, where):
+    if left := _unsent_without_driver(store_url, sweep, where):
         notice(f"{left} trials are not in Weights & Biases yet; send them with: metta-sweep sync {sweep}")
 
 
@@ -159,7 +159,7 @@ def unsent(store: Store, sweep: str, where: Destination) -> int:
     )
 
 
-def _left_behind(store_url: str, sweep: str, where: Destination) -> int:
+def _unsent_without_driver(store_url: str, sweep: str, where: Destination) -> int:
     """The number of trials that no driver is about to send."""
     store = open_store(store_url, create=False)
     try:
@@ -194,7 +194,7 @@ class _Follower:
                 self._worker.close()
             reason, heard = None, 0
             for event in self._worker.events():
-                reason = self._hear(event)
+                reason = self._handle(event)
                 heard += 1
             if reason is None or last:
                 return
@@ -207,7 +207,7 @@ class _Follower:
         """The patience of a worker; short for the last try at an unavailable server, because the user waits for it."""
         return min(self._request.patience, LAST_PATIENCE_SECONDS) if last else self._request.patience
 
-    def _hear(self, event: Event) -> str | None:
+    def _handle(self, event: Event) -> str | None:
         if event["event"] == "failed":
             return str(event["reason"])
         if event.get("url") and not self._began:

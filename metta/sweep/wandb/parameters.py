@@ -53,7 +53,7 @@ class ParameterReader:
         if "parameters" in value:
             _only(value, ("parameters",), where)
             return self.read(value["parameters"], where, nested=True)
-        name = value["distribution"] if "distribution" in value else _usual_distribution(value, where)
+        name = value["distribution"] if "distribution" in value else _default_distribution(value, where)
         if not isinstance(name, str) or name not in _DISTRIBUTIONS:
             raise UserError(
                 f"{where}: the distribution {name!r} of W&B is not supported; {nearest(str(name), _DISTRIBUTIONS)}"
@@ -131,7 +131,7 @@ def _advice(name: str, value: Mapping[str, Any]) -> str:
     return f"write {{distribution: {name}, min: ..., max: ...}}" if "min" in _DISTRIBUTIONS[name].needs else "add it"
 
 
-def _usual_distribution(value: Mapping[str, Any], where: str) -> str:
+def _default_distribution(value: Mapping[str, Any], where: str) -> str:
     """The default distribution in W&B."""
     if "value" in value:
         return "constant"

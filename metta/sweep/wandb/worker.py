@@ -92,7 +92,7 @@ class Sender:
             if leads and not led:  # another driver sent until now
                 self._noted = self._store.mirrored(self._request.sweep, self._request.mirror)
             if leads:
-                self._send_news()
+                self._send_changes()
             if leads and last:
                 self._send_best_policy()
             led = leads
@@ -110,12 +110,12 @@ class Sender:
         leader = min(alive, key=lambda driver: driver.id, default=None)
         return leader is None or (leader.host, leader.pid) == (socket.gethostname(), self._request.driver)
 
-    def _send_news(self) -> None:
+    def _send_changes(self) -> None:
         revision = self._store.revision(self._request.sweep)
         if revision != self._revision:
             self._send_sweep()
             for trial in self._store.trials(self._request.sweep, changed_since=self._revision):
-                self._see(trial)
+                self._track(trial)
             self._revision = revision
         if not self._request.offline:
             for trial in self._running.values():
@@ -129,7 +129,7 @@ class Sender:
             self._note(records.DEFINITION, text)
             say(self._events, event="began", url=self._project.url)
 
-    def _see(self, trial: Trial) -> None:
+    def _track(self, trial: Trial) -> None:
         self._running.pop(trial.number, None)
         if trial.state is TrialState.RUNNING:
             self._running[trial.number] = trial
@@ -232,7 +232,7 @@ def pull(request: Request, store: Store, project: Any, events: TextIO) -> None:
         if number in ended:
             histories.append(TrialHistory(trials[number]))
         elif number in trials or _is_rebuildable(record):
-            histories.append(_waiting(project, record, number, trials.get(number)))
+            histories.append(_queued_again(project, record, number, trials.get(number)))
     store.import_sweep(record, histories)
     noted = {str(number): records.digest(records.encode_trial(trials[number])) for number in ended}
     noted[records.DEFINITION] = records.digest(records.encode_sweep(record))
@@ -245,7 +245,7 @@ def _is_rebuildable(record: SweepRecord) -> bool:
     return isinstance(record.config.get("tool"), dict) and isinstance(record.config.get("protein"), dict)
 
 
-def _waiting(project: Any, record: SweepRecord, number: int, trial: Trial | None) -> TrialHistory:
+def _queued_again(project: Any, record: SweepRecord, number: int, trial: Trial | None) -> TrialHistory:
     """A trial to be tried again: with the Tool's own hyperparameters if its run was deleted."""
     if trial is None:
         searched = flatten(record.config["protein"]["parameters"]).keys()

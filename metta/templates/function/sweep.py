@@ -9,7 +9,7 @@ def train(config, trial):  # type: ignore[no-untyped-def]
     """Train a linear model by stochastic gradient descent. Put your own training here.
 
     `config` has the hyperparameters. `trial` has `seed`, `run_dir`, and `report`, which shows progress and answers
-    whether the trial goes on.
+    whether the trial continues.
     """
     data = np.random.default_rng(0)  # the same data in each trial
     inputs = data.standard_normal((4000, 30))

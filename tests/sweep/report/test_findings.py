@@ -96,7 +96,7 @@ def test_a_sweep_that_is_over_is_to_be_confirmed(snapshot: Take) -> None:
     numbers = " ".join(str(trial.number) for trial in [best, *rivals])
     assert f"metta-sweep confirm made --trials {numbers} --seeds 5" in command
     assert f"{5 * (len(rivals) + 1)} runs, about" in reason
-    extended = dict(after.others)["extend the sweep to 160 trials in all"]
+    extended = dict(after.others)["extend the sweep to 160 trials in total"]
     assert "num_trials=160" in extended
 
 

@@ -85,7 +85,7 @@ def refusal(line: bytes, data: Mapping[str, Any] | None, metric: str) -> str | N
             else None
         )
     found = list(_under(data, metric))
-    if len(found) > 1 or _twice_on(line, metric):
+    if len(found) > 1 or _has_twice(line, metric):
         return f"{metric} is given twice on one line: {shown(line.decode('utf-8', 'replace').strip(), 120)}"
     if found and number(found[0]) is None:
         return f"{metric} is {shown(found[0], 60)}, which is not a number"
@@ -101,7 +101,7 @@ def _under(data: Mapping[str, Any], path: str) -> list[Any]:
     return found
 
 
-def _twice_on(line: bytes, metric: str) -> bool:
+def _has_twice(line: bytes, metric: str) -> bool:
     """Whether JSON has the metric's name twice in one object. A parser would keep only the last."""
     leaf = metric.rpartition(".")[2]
     if line.count(json.dumps(leaf).encode()) < 2:

@@ -116,10 +116,10 @@ class Guard:
                 message["headers"] = [*message["headers"], *(pair for pair in extra if pair[0] not in present)]
             await send(message)
 
-        answer = self._refusal_or_welcome(Request(scope))
+        answer = self._early_response(Request(scope))
         await (answer or self._app)(scope, receive, send_with_headers)
 
-    def _refusal_or_welcome(self, request: Request) -> Response | None:
+    def _early_response(self, request: Request) -> Response | None:
         """An answer instead of the application's, or None where the application should answer."""
         if self._token is None:
             name, _ = _host(request.headers)

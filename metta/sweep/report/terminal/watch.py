@@ -28,7 +28,7 @@ class WatchedSweep:
 
     Attributes:
         live: the sweep and its running trials, as of the last `read`.
-        over: whether every trial has ended and nobody works on the sweep.
+        over: whether every trial has ended and no driver runs the sweep.
         drivers: how many work on it.
         paused: whether it is paused.
     """
@@ -119,7 +119,7 @@ class WatchedSweep:
 
 
 def watch(console: Console, store: Store, name: str) -> WatchedSweep:
-    """Show a sweep until it is over or nobody works on it, and return its final state."""
+    """Show a sweep until it is over or no driver runs it, and return its final state."""
     watched = WatchedSweep(store, name)
     with LiveDisplay(console, PLAIN_SECONDS) as display:
         while watched.drivers:
@@ -131,7 +131,7 @@ def watch(console: Console, store: Store, name: str) -> WatchedSweep:
 
 
 def watch_json(store: Store, name: str) -> None:
-    """Print a sweep as a line of JSON whenever it has changed, until it is over or nobody works on it."""
+    """Print a sweep as a line of JSON whenever it has changed, until it is over or no driver runs it."""
     watched, before = WatchedSweep(store, name), None
     while True:
         if (now := watched.as_json()) != before:

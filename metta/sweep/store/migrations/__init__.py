@@ -1,4 +1,4 @@
-"""How the schema came to be. New stores are made from `schema` at once; older ones walk these steps."""
+"""The history of the schema. New stores are created directly from `schema`; older ones are migrated in these steps."""
 
 from __future__ import annotations
 

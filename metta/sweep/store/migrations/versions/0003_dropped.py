@@ -22,7 +22,7 @@ def upgrade() -> None:
 
 
 def _cost_metric(config: Any) -> str | None:
-    """The cost metric of a sweep's configuration, or None where somebody made that unreadable."""
+    """The cost metric of a sweep's configuration, or None if it is unreadable."""
     try:
         cost_metric = json.loads(config)["cost_metric"]
         cost_metric.encode("utf-8")
