@@ -1,7 +1,8 @@
-"""Atomic writes: a file is written completely or not at all."""
+"""Durable writes: a file is written completely or not at all, and can be flushed to disk."""
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,3 +30,12 @@ def write_whole(path: Path, data: str | bytes) -> None:
     """Write a file atomically, so that readers never see a part of it. Text is UTF-8."""
     with replacing(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

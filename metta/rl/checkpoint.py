@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
@@ -26,6 +25,7 @@ from torch import Tensor
 from metta.common import shared_files
 from metta.common.config import flatten
 from metta.common.errors import UserError
+from metta.common.files import flush_to_disk
 from metta.rl.adam import Adam
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.player import PolicyPlayer
@@ -116,9 +116,9 @@ def save(run_dir: Path, state: TrainingState, spec: DataclassInstance, settings:
     counters = {name: getattr(state, name) for name in _COUNTERS}
     _write_json(temporary / "training.json", {"settings": settings, **counters})
     for path in [*temporary.iterdir(), temporary]:
-        _flush(path)
+        flush_to_disk(path)
     temporary.rename(target)
-    _flush(root)
+    flush_to_disk(root)
     for old in _checkpoints(run_dir)[:-kept]:
         shutil.rmtree(old)
     return target
@@ -290,12 +290,3 @@ def _checkpoints(run_dir: Path) -> list[Path]:
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=1))
-
-
-def _flush(path: Path) -> None:
-    """Make sure that a file's bytes, or a folder's entries, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

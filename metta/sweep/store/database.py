@@ -28,6 +28,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, Statement
 
 from metta.common.data_dir import STORE_VARIABLE
 from metta.common.distribution import install_command
+from metta.common.files import flush_to_disk
 from metta.common.urls import public_text, public_url
 from metta.sweep.store import encoding, place
 from metta.sweep.store.place import Moved, Place
@@ -316,7 +317,7 @@ class Database:
             engine.dispose()
             with suppress(FileExistsError):  # another process was faster
                 os.link(temporary, path)
-                _sync_folder(path.parent)
+                flush_to_disk(path.parent)
         except DBAPIError as error:
             raise StoreError(f"store {self.url}: it cannot be created: {self._explain(error)}") from None
         except OSError as error:
@@ -417,15 +418,6 @@ def _check_log(path: Path, shown: str) -> None:
 
 def _may_write(path: Path) -> bool:
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in the folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:
