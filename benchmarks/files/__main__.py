@@ -42,9 +42,9 @@ def table(readings: Sequence[Reading]) -> str:
     for (outcome, detail), count in rows:
         words = {"": outcome}.get(detail, f"read, with {detail}" if outcome == "read" else f"{outcome}: {detail}")
         lines.append(f"| {words.replace('|', '/')} | {count} | {count / len(readings):.0%} |")
-    read_in_all = sum(reading.outcome == "read" for reading in readings)
+    num_read = sum(reading.outcome == "read" for reading in readings)
     misread = sum(reading.outcome == "misread" for reading in readings)
-    lines.append(f"| **read in all** | **{read_in_all} of {len(readings)}** | **{read_in_all / len(readings):.0%}** |")
+    lines.append(f"| **read in total** | **{num_read} of {len(readings)}** | **{num_read / len(readings):.0%}** |")
     lines.append(f"| **misread** | **{misread}** | **{misread / len(readings):.0%}** |")
     return "\n".join(lines)
 

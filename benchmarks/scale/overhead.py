@@ -110,7 +110,7 @@ def main() -> None:
 
     parts = measure(arguments.trials, arguments.overrides)
     wall = sum(parts.values())
-    for name, seconds in {**parts, "in all": wall}.items():
+    for name, seconds in {**parts, "total": wall}.items():
         print(f"{name:>16}: {seconds:7.2f} s {seconds / wall:8.2%}")
     overhead = wall - parts["training"] - parts["evaluation"]
     print(f"overhead: {overhead:.2f} s, {overhead / wall:.2%} of the wall time (target: {TO_REACH:.0%})")

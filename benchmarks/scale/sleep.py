@@ -67,7 +67,7 @@ def main() -> None:
     print(
         f"{arguments.executor}: {arguments.workers} workers, {arguments.trials} trials of {arguments.mean_seconds:g} s"
     )
-    print(f"  {wall:.0f} s in all; slots idle {idle:.2%} between the first time all were taken and the last start")
+    print(f"  {wall:.0f} s in total; slots idle {idle:.2%} between the first time all were taken and the last start")
     print(f"  driver without suggest: {(cpu - clock.cpu['suggest']) / wall:.2%} of a core")
     print(
         f"  suggest: {clock.cpu['suggest'] / wall:.2%} of a core; "

@@ -15,5 +15,5 @@ def nearest(name: str, valid: Iterable[str], limit: int = 12) -> str:
     names = list(valid)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     guess = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""
-    shown = ", ".join(names[:limit]) + (f", ... ({len(names)} in all)" if len(names) > limit else "")
+    shown = ", ".join(names[:limit]) + (f", ... ({len(names)} in total)" if len(names) > limit else "")
     return f"{guess}valid: {shown}" if names else f"{guess}there are none"

@@ -47,7 +47,7 @@ def test_files_are_counted_by_what_becomes_of_them(tmp_path: Path) -> None:
         readings["grid.yaml"].detail == "--program, --metric" or readings["grid.yaml"].detail == "--metric, --program"
     )
     assert "did you mean 'log_uniform'" in readings["refused.yaml"].detail
-    assert "| **read in all** | **3 of 5** | **60%** |" in table(list(readings.values()))
+    assert "| **read in total** | **3 of 5** | **60%** |" in table(list(readings.values()))
 
 
 @pytest.mark.parametrize(

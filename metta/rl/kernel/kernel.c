@@ -282,7 +282,7 @@ static void unpack_gradient(const Shape *shape, const Weights *from, const Param
 
 /* ---- The network ---- */
 
-/* What the network computes for a tile of samples, and the slopes of the loss by it. */
+/* The activations of the network for a tile of samples, and the derivatives of the loss by them. */
 typedef struct {
     float *features, *hidden, *outputs; /* [TILE, width], [TILE, width], [TILE, outputs] */
     float *feature_slopes, *hidden_slopes, *output_slopes;
@@ -457,7 +457,7 @@ static void *gradient_of_part(void *argument) {
 /* Floats of memory for `loss_gradient`. */
 int64_t gradient_floats(const Shape *shape, int64_t threads) { return threads * part_floats(shape); }
 
-/* Write the gradient of the loss of a minibatch, and the means of what `ppo.MEASURES` names. Each thread computes a
+/* Write the gradient of the loss of a minibatch, and the means of the `ppo.MEASURES`. Each thread computes a
  * part of the minibatch. */
 void loss_gradient(
     const Shape *shape, float *packed, const Batch *batch, const int64_t *samples, const float *advantages,

@@ -351,7 +351,7 @@ class Categorical:
     def _offer(self) -> str:
         texts = [_text(choice) for choice in self.choices[:_MOST_SHOWN]]
         rest = len(self.choices) - len(texts)
-        return ", ".join(texts) + (f", ... ({len(self.choices)} in all)" if rest else "")
+        return ", ".join(texts) + (f", ... ({len(self.choices)} in total)" if rest else "")
 
     def _guess(self, wanted: Any) -> str:
         by_text = {_text(choice): choice for choice in self.choices}

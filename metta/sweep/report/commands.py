@@ -74,7 +74,7 @@ def widen_command(conclusions: Conclusions) -> tuple[str, str] | None:
     changed = with_store(entry_point.model_copy(update={"overrides": overrides}), state.store_url)
     them = "the range" if len(wider) == 1 else "these ranges"
     price = _price_text(conclusions, more, state.trials)
-    reason = f"widen {them} and run {more:,} more trials ({total:,} in all){price}"
+    reason = f"widen {them} and run {more:,} more trials ({total:,} in total){price}"
     return reason, with_num_trials(changed, total).command()
 
 

@@ -233,7 +233,7 @@ def test_the_command_that_widens_ranges_does(snapshot: Take) -> None:
     told = widen_command(narrow.conclusions)
     assert told
     reason, command = told
-    assert "100 more trials (200 in all)" in reason
+    assert "100 more trials (200 in total)" in reason
     runner, path, *words = shlex.split(command)[2:]
     assert (runner, words.pop(0)) == ("./tools/run.py", "--args")
     here = words.index("--overrides")

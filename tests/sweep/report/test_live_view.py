@@ -129,7 +129,7 @@ def test_the_view_says_everything_that_one_asks() -> None:
     told = live_lines(sweep(), 80, 24).plain
     assert "3 of 10" in told
     assert "about 34 s left" in told
-    assert "7 s spent, about 23 s in all" in told
+    assert "7 s spent, about 23 s in total" in told
     assert "trial 1  score 0.9  4.0 s  x=0.5" in told
     assert "1: 0.9 for 4.0 s  0: 0.5 for 2.0 s" in told
     assert "1 trial; trial 2: Boom: [bold]it" in told
@@ -138,7 +138,7 @@ def test_the_view_says_everything_that_one_asks() -> None:
     assert "starting" in told
     assert "paused" in told
     plain = plain_lines(sweep())
-    assert plain[0] == "3 of 10 trials, 1 failed, about 34 s left; 7 s spent, about 23 s in all"
+    assert plain[0] == "3 of 10 trials, 1 failed, about 34 s left; 7 s spent, about 23 s in total"
     assert plain[1] == "  top trial 1  score 0.9  4.0 s; 2 on the Pareto front"
 
 

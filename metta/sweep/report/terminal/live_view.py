@@ -121,7 +121,8 @@ def _bar(share: float, bar: str, length: int) -> list[str | tuple[str, str]]:
 def _spent(state: SweepState, expected: SweepProgress) -> str:
     definition = state.definition
     spent = f"{total_text(state.spent, definition)} spent"
-    whole = "" if expected.expected_cost is None else f", about {total_text(expected.expected_cost, definition)} in all"
+    total = expected.expected_cost
+    whole = "" if total is None else f", about {total_text(total, definition)} in total"
     budget = "" if definition.max_cost is None else f", {total_text(definition.max_cost, definition)} allowed"
     runs = "" if definition.max_runs is None else f", {state.whole_runs:.1f} of {definition.max_runs:g} whole runs"
     return f"{spent}{whole}{budget}{runs}"
