@@ -118,7 +118,7 @@ def test_watching_what_nobody_runs_ends(data: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert metta_sweep(["watch", "first", "--store", store]) == 0
     shown, said = capsys.readouterr()
-    assert "nobody works on first now" in said
+    assert "no driver runs first now" in said
     assert "of 3" in shown
     assert metta_sweep(["watch", "first", "--json", "--store", store]) == 0
     assert json.loads(capsys.readouterr().out)["drivers"] == 0

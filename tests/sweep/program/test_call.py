@@ -84,12 +84,12 @@ def test_the_environment_is_the_users_with_what_the_program_wants(tmp_path: Path
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"command": "t ${arg}"}, r"\$\{arg\} means nothing; did you mean 'args'"),
+        ({"command": "t ${arg}"}, r"unknown macro \$\{arg\}; did you mean 'args'"),
         ({"command": "t ${lt}"}, "did you mean 'lr'"),
-        ({"command": "t --all=${args}"}, "stands for several arguments"),
+        ({"command": "t --all=${args}"}, "expands to several arguments"),
         ({"command": "t ${program} ${args}"}, "needs the key 'program'"),
         ({"command": "t ${lr}"}, "nothing passes momentum to the program"),
-        ({"command": "t ${args}", "environment": {"X": "${y}"}}, "means nothing"),
+        ({"command": "t ${args}", "environment": {"X": "${y}"}}, r"unknown macro \$\{y\}"),
     ],
 )
 def test_a_command_that_cannot_be_meant_is_refused(fields: dict[str, Any], why: str) -> None:

@@ -549,7 +549,7 @@ def test_trials_are_dropped_and_restored_all_or_none(store: Store, driver: Drive
     before = store.revision("arena")
     with pytest.raises(TrialStateError, match="arena: trial 7 is not in the sweep"):
         store.drop("arena", [0, 7])
-    with pytest.raises(TrialStateError, match=f"trials -1, {10**30} are not there"):
+    with pytest.raises(TrialStateError, match=f"trials -1, {10**30} are not in the sweep"):
         store.drop("arena", [-1, 10**30])
     assert store.revision("arena") == before
     store.drop("arena", [1])
