@@ -265,7 +265,7 @@ def assemble(kind: type[AnySweep], fields: Mapping[str, Any], where: str) -> Any
             homes[-1][1][name] = value
             continue
         if name not in names:
-            raise UserError(f"{where}: unknown field {name!r}; {nearest(name, names)}")
+            raise UserError(f"{where}: unknown setting {name!r}; {nearest(name, names)}")
         next(values for model, values in homes if name in model.model_fields)[name] = value
     (_, protein), (_, sweep), (_, tool) = homes
     sweep["protein"] = _validated_model(ProteinConfig, protein, where)

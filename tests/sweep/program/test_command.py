@@ -369,7 +369,7 @@ def test_a_driver_and_its_worker_need_no_file() -> None:
             "b: {choices: [...]}, or add W&B",
         ),
         ("command: 3\nnum_trials: 3\nmetric: a\nparameters: {x: {choices: [1, 2]}}", "command"),
-        ("command: t ${args}\nnum_trials: 3\nmetrik: a", "there is no 'metrik'; did you mean 'metric'"),
+        ("command: t ${args}\nnum_trials: 3\nmetrik: a", "unknown setting 'metrik'; did you mean 'metric'"),
         ("command: t ${args}\nnum_trials: 3\nmetric: a\nparameters: {}", "the space is empty"),
         (
             "command: t ${arsg}\nnum_trials: 3\nmetric: a\nparameters: {x: {min: 0, max: 1e-2, distribution: uniform}}",
