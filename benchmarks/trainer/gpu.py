@@ -54,7 +54,7 @@ def check_losses(env: MettaGridConfig, device: torch.device) -> dict[str, float]
     game = game_of(env)
     torch.manual_seed(0)
     policy, config = game.make_policy(PolicyConfig()), PPOConfig()
-    with game.collector(8, 16, 0, [0], Ranks(), Stopwatch()) as collector:
+    with game.collector(policy, 8, 16, 0, [0], Ranks(), Stopwatch()) as collector:
         batch, _ = collector.collect(policy, config)
     indices = torch.arange(0, len(batch), 3)
     advantages = torch.randn(len(indices), generator=torch.Generator().manual_seed(0))

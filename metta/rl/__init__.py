@@ -6,7 +6,9 @@ Read the room in this order:
 2. `ppo`: advantages, loss and update. `policy` and `tokens`: the network. `memory`: its recurrent layer, if it has
    one, and the sequences that it learns from. `adam`: the optimizer.
    `kernel/` computes the same as these, compiled and several times faster, on CPUs.
-3. `game`: what the loop needs of a game. `environment`, `vector_environment`, `rollout`: how mettagrid provides it.
+3. `game`: what the loop needs of a game. `environment`, `episodes`, `vector_environment`, `rollout`: how mettagrid
+   provides it. `batch_player`, `kernel_rollout`: the same by the kernel, in workers that choose actions themselves.
+   `worker_pool`, `shared_arrays`: processes that share arrays.
    `gymnasium/`: how Gymnasium and PettingZoo provide it.
 4. `plan`, `progress`, `checkpoint`: the plan of a run, its progress, and how it resumes.
    `stopwatch`, `memory_use`: its use of time and memory.

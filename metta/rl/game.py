@@ -10,9 +10,11 @@ from mettagrid.config.mettagrid_config import MettaGridConfig
 
 from metta.rl.checkpoint import make_policy
 from metta.rl.environment import EnvironmentSpec
+from metta.rl.episodes import EpisodeSeeds
 from metta.rl.gymnasium.config import GymnasiumConfig
-from metta.rl.kernel import kernel_is_available
-from metta.rl.policy import ActorCritic
+from metta.rl.kernel.functions import kernel_is_available
+from metta.rl.kernel_rollout import KernelCollector
+from metta.rl.policy import ActorCritic, why_plain
 from metta.rl.ppo import Batch
 from metta.rl.ranks import Ranks
 from metta.rl.rollout import MettagridCollector
@@ -81,6 +83,7 @@ class Game(Protocol):
 
     def collector(
         self,
+        policy: Any,
         num_environments: int,
         horizon: int,
         num_workers: int,
@@ -125,6 +128,7 @@ class MettagridGame:
     @contextmanager
     def collector(
         self,
+        policy: Any,
         num_environments: int,
         horizon: int,
         num_workers: int,
@@ -134,8 +138,14 @@ class MettagridGame:
         first_batch: int = 0,
     ) -> Iterator[Collector]:
         part = ranks.part(num_environments)
+        action_seeds = [[*seed, number, _ACTIONS] for number in part]
+        if why_plain(policy) is None:
+            seeds = EpisodeSeeds(self._config, num_environments, part.start, list(seed), first_batch * horizon)
+            workers = min(num_workers, len(part))
+            with KernelCollector(policy, seeds, action_seeds, horizon, workers, stopwatch, first_batch) as collector:
+                yield collector
+            return
         with VectorEnvironment(
             self._config, num_environments, num_workers, seed, part, first_batch * horizon
         ) as environments:
-            seeds = [[*seed, number, _ACTIONS] for number in part]
-            yield MettagridCollector(environments, Vocabulary(self.spec), horizon, seeds, stopwatch, first_batch)
+            yield MettagridCollector(environments, Vocabulary(self.spec), horizon, action_seeds, stopwatch, first_batch)

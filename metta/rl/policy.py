@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metta.common.errors import UserError
-from metta.rl.kernel import KernelNetwork, Unavailable, kernel
+from metta.rl.kernel.build import Unavailable
+from metta.rl.kernel.functions import kernel
+from metta.rl.kernel.network import KernelNetwork
 from metta.rl.memory import Memory, MinGRU, Sequences, unpacked
 from metta.rl.tokens import NUM_DIRECTIONS, TokenBatch, Vocabulary, sum_embeddings
 from metta.rl.trainer_config import PolicyConfig

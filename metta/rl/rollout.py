@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from metta.rl.kernel import KernelNetwork
+from metta.rl.kernel.network import KernelNetwork
 from metta.rl.memory import Sequences, begins_after
 from metta.rl.policy import Actor, Policy, actor_of
 from metta.rl.ppo import Batch, generalized_advantages

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Literal, get_args
 
 Part = Literal["stepping", "acting", "learning", "checkpoints"]
+"""Where the compiled kernel plays, stepping includes the choice of actions, and acting is only what follows it."""
 
 
 class Stopwatch:

@@ -7,6 +7,7 @@ over tokens is much cheaper.
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metta.rl.environment import EMPTY, GLOBAL_LOCATION, TOKEN_DIM, EnvironmentSpec
-from metta.rl.kernel import kernel, kernel_is_available
+from metta.rl.kernel.functions import Encoder, Tokens, TokenTables, address, kernel, kernel_is_available
 
 IGNORED_FEATURES = ("agent_id",)
 """Features that are hidden from policies, because agents get new numbers in each episode."""
@@ -70,13 +71,26 @@ class TokenBatch:
         offsets = _offsets(self.host_offsets[indices + 1] - starts)
         device = self.rows.device
         if device.type == "cpu" and kernel_is_available():
-            return TokenBatch(*kernel().select(self, indices, offsets), offsets)
+            return self._select(indices, offsets)
         moved, lengths, offsets_there = to_device(
             torch.stack([starts - offsets[:-1], offsets.diff(), offsets[1:]]), device
         )
         tokens = torch.repeat_interleave(moved, lengths, output_size=int(offsets[-1]))
         tokens += torch.arange(len(tokens), dtype=torch.int32, device=device)
         return TokenBatch(self.rows[tokens], self.weights[tokens], functional.pad(offsets_there, (1, 0)), offsets)
+
+    def _select(self, indices: Tensor, offsets: Tensor) -> TokenBatch:
+        """`select` by the kernel; the tokens of the result begin at `offsets`."""
+        count = int(offsets[-1])
+        rows, weights = np.empty(count, dtype=np.int32), np.empty(count, dtype=np.float32)
+        tokens = Tokens(self.rows.data_ptr(), self.weights.data_ptr(), self.offsets.data_ptr())
+        kernel().select_tokens(
+            ctypes.byref(tokens),
+            address(indices.numpy()),
+            ctypes.c_int64(len(indices)),
+            *(address(array) for array in (offsets.numpy(), rows, weights)),
+        )
+        return TokenBatch(torch.from_numpy(rows), torch.from_numpy(weights), offsets)
 
     @staticmethod
     def concatenate(batches: list[TokenBatch]) -> TokenBatch:
@@ -192,6 +206,11 @@ class Vocabulary:
             _directions(rows - height // 2, columns - width // 2), NUM_DIRECTIONS - 1
         )
 
+    @property
+    def tables(self) -> TokenTables:
+        """Its lookups, for the kernel."""
+        return TokenTables(self._weights, self._channels, self._has_place, self._first_rows)
+
     def _new_channels(self, name: str, number: int) -> int:
         """Add channels for a feature, and return the first."""
         if name in PLACELESS_FEATURES:
@@ -204,9 +223,11 @@ class Vocabulary:
         """Look up the tokens of observations (uint8 [batch, tokens, 3])."""
         observations = np.ascontiguousarray(observations)
         if kernel_is_available():
-            return TokenBatch(
-                *kernel().encode(observations, self._weights, self._channels, self._has_place, self._first_rows)
-            )
+            encoder = Encoder(self.tables, *observations.shape[:2])
+            encoder.encode(observations)
+            count = encoder.offsets[-1]
+            rows, weights = encoder.rows[:count].copy(), encoder.weights[:count].copy()
+            return TokenBatch(*(torch.from_numpy(array) for array in (rows, weights, encoder.offsets)))
         return self.encode_plainly(observations)
 
     def encode_plainly(self, observations: npt.NDArray[np.uint8]) -> TokenBatch:

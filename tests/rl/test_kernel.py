@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metta.rl.environment import EnvironmentSpec
-from metta.rl.kernel import Unavailable, build, kernel
+from metta.rl.kernel import build
+from metta.rl.kernel.build import Unavailable
+from metta.rl.kernel.functions import kernel
 from metta.rl.kernel.network import KernelNetwork
 from metta.rl.policy import Actor, Policy, actor_of
 from metta.rl.ppo import AutogradLearner, Batch, Learner
@@ -150,7 +152,7 @@ def test_a_run_is_the_same_with_and_without_it(
     def unavailable() -> None:
         raise Unavailable("no compiler")
 
-    monkeypatch.setattr("metta.rl.kernel.network.library", unavailable)
+    monkeypatch.setattr("metta.rl.kernel.functions.library", unavailable)
     kernel.cache_clear()
     plain = weights(train(settings, small_env(), tmp_path / "plain"))
     kernel.cache_clear()

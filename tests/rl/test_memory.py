@@ -64,7 +64,7 @@ def test_what_is_learnt_from_is_what_was_played(env: Any) -> None:
     for parameter in policy.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape)  # so that actions depend on what is remembered
     begins = remembers = False
-    with game.collector(4, 7, 0, [0], Ranks(), Stopwatch()) as collector:
+    with game.collector(policy, 4, 7, 0, [0], Ranks(), Stopwatch()) as collector:
         for _ in range(3):  # the later ones begin within episodes
             batch, _ = collector.collect(policy, PPOConfig())
             assert isinstance(batch.observations, Sequences)

@@ -19,7 +19,7 @@ from metta.rl.ranks import Ranks
 from metta.rl.tokens import TokenBatch, Vocabulary
 from metta.rl.trainer import TrainingProgress, TrainingResult, train
 from metta.rl.trainer_config import PPOConfig
-from metta.rl.vector_environment import WorkerError
+from metta.rl.worker_pool import WorkerError
 from tests.rl.small import small_env
 from tests.rl.test_trainer import config, same, weights
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from metta.rl.environment import Buffers, Environment, EnvironmentSpec
-from metta.rl.vector_environment import VectorEnvironment, WorkerError
+from metta.rl.vector_environment import VectorEnvironment
+from metta.rl.worker_pool import WorkerError
 from tests.rl.small import small_env
 
 

@@ -49,6 +49,7 @@ class GymnasiumGame:
     @contextmanager
     def collector(
         self,
+        policy: GymnasiumPolicy,
         num_environments: int,
         horizon: int,
         num_workers: int,

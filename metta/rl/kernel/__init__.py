@@ -14,8 +14,3 @@ alternatives, measured for this file in 2026:
 On a machine with Python and pip but no compiler, ``pip install ziglang`` installs one, which `build` finds.
 ``METTA_KERNEL=off`` uses PyTorch even if the kernel is available.
 """
-
-from metta.rl.kernel.build import Unavailable
-from metta.rl.kernel.network import Kernel, KernelNetwork, kernel, kernel_is_available
-
-__all__ = ["Kernel", "KernelNetwork", "Unavailable", "kernel", "kernel_is_available"]

@@ -304,19 +304,21 @@ static Tile tile_in(const Shape *shape, float *memory) {
     return at;
 }
 
-/* Compute the outputs of `count` samples. The rows after them hold those of an observation without tokens. */
+/* Compute the outputs of `count` samples. The rows after them, up to `height`, a multiple of ROWS, hold those of an
+ * observation without tokens. */
 static void forward(
-    const Shape *shape, float *packed, const Tokens *tokens, const int64_t *samples, int64_t count, const Tile *tile) {
+    const Shape *shape, float *packed, const Tokens *tokens, const int64_t *samples, int64_t count, int64_t height,
+    const Tile *tile) {
     int64_t width = padded(shape->hidden), outputs = padded(shape->actions + 1);
     Weights weights = weights_in(shape, packed);
     const float *hidden_transposed = packed + weights_floats(shape), *head_transposed = hidden_transposed + width * width;
     for (int64_t i = 0; i < count; i++)
         sum_rows(tokens, samples[i], weights.table, width, tile->features + i * width);
-    memset(tile->features + count * width, 0, sizeof(float) * (TILE - count) * width);
-    add_bias_and_clip_at_zero(TILE, width, weights.bias, tile->features);
-    multiply(TILE, width, width, tile->features, width, 1, hidden_transposed, width, tile->hidden, 0);
-    add_bias_and_clip_at_zero(TILE, width, weights.hidden_bias, tile->hidden);
-    multiply(TILE, outputs, width, tile->hidden, width, 1, head_transposed, outputs, tile->outputs, 0);
+    memset(tile->features + count * width, 0, sizeof(float) * (height - count) * width);
+    add_bias_and_clip_at_zero(height, width, weights.bias, tile->features);
+    multiply(height, width, width, tile->features, width, 1, hidden_transposed, width, tile->hidden, 0);
+    add_bias_and_clip_at_zero(height, width, weights.hidden_bias, tile->hidden);
+    multiply(height, outputs, width, tile->hidden, width, 1, head_transposed, outputs, tile->outputs, 0);
     for (int64_t i = 0; i < count; i++)
         for (int64_t j = 0; j < outputs; j++) tile->outputs[i * outputs + j] += weights.head_bias[j];
 }
@@ -363,7 +365,7 @@ void act(
     for (int64_t first = 0; first < number; first += TILE) {
         int64_t count = number - first < TILE ? number - first : TILE;
         for (int64_t i = 0; i < count; i++) samples[i] = first + i;
-        forward(shape, packed, tokens, samples, count, &tile);
+        forward(shape, packed, tokens, samples, count, (count + ROWS - 1) / ROWS * ROWS, &tile);
         for (int64_t i = 0; i < count; i++) {
             const float *logits = tile.outputs + i * outputs;
             values[first + i] = logits[shape->actions];
@@ -443,7 +445,7 @@ static void *gradient_of_part(void *argument) {
     for (int64_t first = 0; first < part->number; first += TILE) {
         int64_t count = part->number - first < TILE ? part->number - first : TILE;
         const int64_t *samples = part->samples + first;
-        forward(shape, part->packed, &part->batch->tokens, samples, count, &tile);
+        forward(shape, part->packed, &part->batch->tokens, samples, count, TILE, &tile);
         memset(tile.output_slopes, 0, sizeof(float) * TILE * outputs);
         for (int64_t i = 0; i < count; i++)
             loss_of_sample(

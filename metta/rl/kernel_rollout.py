@@ -1,0 +1,123 @@
+"""Collecting experience by the compiled kernel: the twin of `metta.rl.rollout` for the default policy on CPUs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from metta.rl.batch_player import BatchPlan, BatchPlayer, Experience
+from metta.rl.environment import EnvironmentSpec
+from metta.rl.episodes import EpisodeSeeds
+from metta.rl.kernel.network import KernelNetwork, sizes_of
+from metta.rl.policy import Policy
+from metta.rl.ppo import Batch, generalized_advantages
+from metta.rl.shared_arrays import allocate
+from metta.rl.stopwatch import Stopwatch
+from metta.rl.tokens import Vocabulary
+from metta.rl.trainer_config import PPOConfig
+from metta.rl.worker_pool import WorkerPool
+
+
+class KernelCollector:
+    """Plays `horizon` steps in every environment per batch, in worker processes; see `metta.rl.batch_player`.
+
+    Its batches are those of `MettagridCollector`, apart from how sums of floats are rounded.
+
+    Args:
+        policy: the default one, which plays.
+        seeds: of the episodes of all environments.
+        action_seeds: fixes the actions in each environment of this rank.
+        horizon: steps of each environment per batch.
+        num_workers: processes to start; 0 plays in this process.
+        stopwatch: measures how long the environments step and actions are chosen.
+        first_batch: batches that were collected before, by the run that this one continues.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        seeds: EpisodeSeeds,
+        action_seeds: Sequence[Sequence[int]],
+        horizon: int,
+        num_workers: int,
+        stopwatch: Stopwatch,
+        first_batch: int = 0,
+    ) -> None:
+        spec = EnvironmentSpec.of(seeds.config)
+        self._vocabulary = Vocabulary(spec)
+        plan = BatchPlan(horizon, spec, sizes_of(policy), self._vocabulary.tables, seeds, action_seeds)
+        memory = allocate(plan.fields())
+        self._experience = plan.experience(memory)
+        self._network = KernelNetwork(policy, packed=self._experience.packed)
+        self._stopwatch = stopwatch
+        self._batch = first_batch
+        self.reward_per_step = 0.0
+        self.at_reset = False
+        environments = range(len(action_seeds))
+        members = [environments[worker::num_workers] for worker in range(num_workers)]
+        self._local = None if members else BatchPlayer(plan, memory, environments)
+        self._pool = WorkerPool(BatchPlayer, [(plan, memory, own) for own in members], name="environments")
+        self._started = False
+
+    @torch.no_grad()
+    def collect(self, policy: Policy, config: PPOConfig) -> tuple[Batch, list[dict[str, float]]]:
+        """Play, and estimate the advantage of every action; see `metta.rl.game.Collector`."""
+        self._network.pack()
+        self._experience.final_values[:] = 0
+        with self._stopwatch.measure("stepping"):
+            episodes = self._play(self._batch.to_bytes(8, "big"))
+        self._batch += 1
+        experience = self._experience
+        self.reward_per_step = float(experience.rewards.mean())
+        self.at_reset = bool((experience.terminals | experience.truncations)[:, -1].all())
+        return _batch(experience, self._vocabulary, config), episodes
+
+    def _play(self, request: bytes) -> list[dict[str, float]]:
+        if self._local is not None:
+            return self._local(request)
+        if not self._started:
+            self._pool.receive()
+            self._started = True
+        self._pool.send(request)
+        return list(itertools.chain(*self._pool.receive()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+
+def _batch(experience: Experience, vocabulary: Vocabulary, config: PPOConfig) -> Batch:
+    """The batch to learn from, with advantages by GAE."""
+    values, following = experience.values[:, :-1], experience.values[:, 1:]
+    following = np.where(experience.truncations, experience.final_values, following)
+    following = np.where(experience.terminals, np.float32(0), following)
+    ended = experience.terminals | experience.truncations
+    advantages = generalized_advantages(
+        experience.rewards.swapaxes(0, 1),
+        values.swapaxes(0, 1),
+        following.swapaxes(0, 1),
+        ended.swapaxes(0, 1),
+        config.gamma,
+        config.gae_lambda,
+    ).swapaxes(0, 1)
+    observations = experience.observations
+    return Batch(
+        observations=vocabulary.encode(observations.reshape(-1, *observations.shape[-2:])),
+        actions=torch.from_numpy(experience.actions.flatten()),
+        log_probs=_flat(experience.log_probs),
+        values=_flat(values),
+        advantages=_flat(advantages),
+        returns=_flat(advantages + values),
+    )
+
+
+def _flat(values: npt.NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(values.flatten())
