@@ -144,6 +144,11 @@ class Recorder:
         if len(self._journal):
             self.bring_in()
 
+    def close(self) -> None:
+        """The driver ends."""
+        self.progress.close()
+        self._journal.release()
+
     def _persist(self, attempt: Attempt, after: Trial, seconds: float, write: Callable[[float], Trial]) -> Trial:
         """Write the result of an attempt, repeatedly until the store accepts it; meanwhile the journal holds it."""
         unsaved = _Unsaved(attempt, *self.progress.take(attempt))

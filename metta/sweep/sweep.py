@@ -309,7 +309,7 @@ class SweepLoop:
         finally:
             stop.set()
             thread.join(LEAVE_SECONDS)
-            self._recorder.progress.close()
+            self._recorder.close()
             if self._handed_back:
                 self._store.leave(self._driver)
 
@@ -659,7 +659,7 @@ class SweepLoop:
                 self._ended(trial)
             elif not running.submitted:
                 self._forget(number)
-            elif trial is None or not known:
+            elif trial is None or not known or trial.attempts != running.attempt.attempt:
                 self._claim_again(running)
 
     def _claim_again(self, running: _Running) -> None:

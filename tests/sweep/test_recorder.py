@@ -91,6 +91,15 @@ def test_a_file_that_is_replaced_gets_what_it_lacks(tmp_path: Path, empty: bool)
         assert [trial.state for trial in store.trials("s")] == [TrialState.COMPLETED] * 5
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_log_that_is_removed(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "sweeps.db"
+    runner = Faulty(2, Path(f"{path}{suffix}").unlink)
+    assert_whole(drive(path, runner), runner)
+    with closing(open_store(f"sqlite:///{path}")) as store:
+        assert [trial.state for trial in store.trials("s")] == [TrialState.COMPLETED] * 5
+
+
 def test_a_file_that_is_removed_for_good_comes_back_with_the_next_start(tmp_path: Path) -> None:
     path = tmp_path / "sweeps.db"
 

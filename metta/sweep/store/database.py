@@ -45,6 +45,7 @@ _BUSY_SECONDS = 1.0
 
 _LONGEST_WAIT = 5.0
 _CREATION_LOCK = 7_310_558_221_914_007_541  # an arbitrary number that no other program uses
+_LOST_ITS_LOG: Place = ("", 0)  # no database: one without its log is not the one that was written to
 _EXAMPLES = "sqlite:///path/to/file.sqlite or postgresql+psycopg://user@host/database"
 _POSTGRESQL_ARGUMENTS = {
     "connect_timeout": "10",
@@ -155,13 +156,19 @@ class Database:
         """
         held: Place = connection.info["place"]
         named = held if self._path is None else place.of_file(self._path)
-        if held != named:
+        has_log = self._path is None or place.companions(self._path) == connection.info["companions"]
+        if held != named or not has_log:
             self._salvage(connection)
             connection.invalidate()
             self._engine.dispose()
+            if held == named:
+                self._place = _LOST_ITS_LOG
+                raise Moved("the log beside the file was removed or replaced")
             raise Moved("the file was removed or moved" if named is None else "the file was replaced")
         if self._place is not None and held != self._place and self.salvage is not None:
-            raise StoreReplacedError(f"store {self.url}: another database has taken its place")
+            is_older = self._place is _LOST_ITS_LOG
+            what = "it has lost what its log held" if is_older else "another database has taken its place"
+            raise StoreReplacedError(f"store {self.url}: {what}")
         self._place = held
 
     def _salvage(self, connection: Connection) -> None:
@@ -248,7 +255,7 @@ class Database:
         before = place.of_file(path)
         if before is None:
             raise Moved("the file was removed or moved")
-        if self._place not in (None, before):
+        if self._place not in (None, _LOST_ITS_LOG, before):
             place.remove_stale_log(path, self._write_ahead)
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode=rw", uri=True, timeout=_BUSY_SECONDS, check_same_thread=False
@@ -377,6 +384,12 @@ def _check_sqlite_file(path: Path, shown: str, create: bool) -> None:
                 f"store {shown}: there is no such file. Run a sweep first, or name your store with --store URL or with "
                 "METTA_DATA_DIR, the folder that contains sweeps.db"
             )
+        if (aside := place.put_orphan_aside(path)) is not None:
+            _log.warning("store %s: its file is gone, so it is made again; the old file's log is %s", shown, aside)
+        elif place.log_of(path) is not None:
+            raise StoreError(
+                f"store {shown}: the file is gone, and a running driver waits for it; put it back, or stop the driver"
+            )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -427,6 +440,8 @@ def _set_up_sqlite(connection: Any, record: Any) -> None:
     connection.text_factory = methodcaller("decode", "utf-8", "replace")  # tolerates text truncated by hand
     for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=250"):
         connection.execute(f"PRAGMA {pragma}")
+    connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # opens the log
+    record.info["companions"] = place.companions(Path(path))
 
 
 def _begin_sqlite(connection: Connection) -> None:

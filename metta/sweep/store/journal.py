@@ -24,6 +24,7 @@ _PATTERN = "journal-*.jsonl"
 _process = TypeAdapter(Process)
 _record = TypeAdapter(SweepRecord)
 _history = TypeAdapter(TrialHistory)
+_in_use: set[Path] = set()  # journals of drivers that this process runs
 
 
 class Journal:
@@ -45,6 +46,8 @@ class Journal:
         }
         self._kept: dict[int, TrialHistory] = {}
         self._unwritten: list[TrialHistory] = []
+        if self.path is not None:
+            _in_use.add(self.path.resolve())
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -86,6 +89,11 @@ class Journal:
         if not self._kept:
             self.clear()
 
+    def release(self) -> None:
+        """The driver ends; what is kept is for the next one, which may be of the same process."""
+        if self.path is not None:
+            _in_use.discard(self.path.resolve())
+
     def clear(self) -> None:
         """Forget everything."""
         self._kept.clear()
@@ -98,6 +106,9 @@ class Journal:
 def bring_in_journals(store: Store, sweep: str, root: Path, notice: Callable[[str], None]) -> None:
     """Add to this store the writes that earlier drivers of a sweep could not make.
 
+    What a living driver keeps is for itself to bring in, but where the store lacks the sweep it is brought in as well:
+    made anew, it would not be that driver's sweep.
+
     Args:
         root: the folder that contains the folders of the sweep's runs.
     """
@@ -107,10 +118,16 @@ def bring_in_journals(store: Store, sweep: str, root: Path, notice: Callable[[st
                 continue
             head, histories = _read(path)
             process = _process.validate_python(head["process"])
-            if head["store"] != store.url or (process.is_here() and not process.has_died()):
+            lives = process.is_here() and not process.has_died()
+            if process == this_process():
+                lives = path.resolve() in _in_use
+            if head["store"] != store.url or (lives and sweep in [each.name for each in store.sweeps()]):
                 continue
             changed = store.bring_in(_record.validate_python(head["sweep"]), histories)
-            path.unlink()
+            if not lives:
+                path.unlink()
+        except FileNotFoundError:  # another driver was faster
+            continue
         except (StoreError, OSError, ValidationError, LookupError, TypeError, ValueError) as error:
             notice(f"the journal {path} cannot be added to the store: {error}")
             continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ File = tuple[int, int]
 
 Place = tuple[int, int] | tuple[str, int]
 """A file, or the identifier of a PostgreSQL cluster and the oid of a database in it."""
+
+_OPEN_LOCK_BYTE = 128  # WAL_DMS of SQLite's os_unix.c
 
 
 class Moved(Exception):
@@ -43,6 +47,38 @@ def of_server(connection: Any) -> Place:
 def log_of(path: Path | None) -> File | None:
     """The write-ahead log beside an SQLite file."""
     return None if path is None else of_file(Path(f"{path}-wal"))
+
+
+def companions(path: Path) -> tuple[File | None, File | None]:
+    """The write-ahead log and its index. They stay the same files as long as a connection is open."""
+    return log_of(path), of_file(Path(f"{path}-shm"))
+
+
+def put_orphan_aside(path: Path) -> Path | None:
+    """Rename the log of a file that is gone and that no process holds open, so that a new file does not replay it.
+
+    Returns:
+        Its new name; None where there is no log, or a process still holds it.
+    """
+    log = Path(f"{path}-wal")
+    if not log.exists() or _is_held(path):
+        return None
+    aside = log.with_name(f"{log.name}.{uuid.uuid4().hex[:8]}")
+    log.rename(aside)
+    Path(f"{path}-shm").unlink(missing_ok=True)
+    return aside
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process has the log open: each connection holds a lock on one byte of its index."""
+    try:
+        with open(f"{path}-shm", "r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _OPEN_LOCK_BYTE)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def remove_stale_log(path: Path, log: File | None) -> None:

@@ -991,18 +991,28 @@ def _as_queued(history: TrialHistory) -> TrialHistory:
     return replace(history, trial=replace(history.trial, state=TrialState.QUEUED))
 
 
-def _record_end(connection: Connection, sweep: AnyRow, stored: Trial, history: TrialHistory) -> bool:
-    """Record the result of an attempt that is running according to this store; return whether it was recorded."""
+def _catch_up(connection: Connection, sweep: AnyRow, stored: Trial, history: TrialHistory) -> bool:
+    """Record the result of an attempt that is running or unknown according to this store.
+
+    Returns:
+        Whether it was recorded.
+    """
     known = history.trial
-    if stored.state.ended or stored.attempts != known.attempts or stored.params != known.params:
+    latest = _next_attempt(connection, sweep.id, known.number, stored.attempts) - 1
+    unknown = known.attempts > latest  # as where an older copy of the store was put back
+    if known.state is TrialState.RUNNING or stored.params != known.params:
         return False
-    if known.state is TrialState.RUNNING or known.state is stored.state:
+    if not unknown and (stored.state.ended or stored.attempts != known.attempts or known.state is stored.state):
         return False
     this = attempts.c.sweep_id == sweep.id, attempts.c.number == known.number, attempts.c.state == _RUNNING
+    state, seconds = (_ENDED, 0.0) if known.state.ended else (_RETURNED, as_float(history.seconds_lost))
+    if unknown:
+        connection.execute(update(attempts).where(*this).values(state=_RETURNED, ended_at=now()))
+        key = {"sweep_id": sweep.id, "number": known.number, "attempt": known.attempts, "token": _new_id()}
+        connection.execute(insert(attempts).values(**key, state=_RUNNING, seconds=0.0))
     token = connection.scalar(select(attempts.c.token).where(*this))
     if token is not None:
         _add_points(connection, token, [point for point in history.curve if point.attempt == known.attempts])
-    state, seconds = (_ENDED, 0.0) if known.state.ended else (_RETURNED, as_float(history.seconds_lost))
     connection.execute(update(attempts).where(*this).values(state=state, seconds=seconds, ended_at=now()))
     values = {column.name: getattr(known, column.name) for column in TRIAL_COLUMNS if column.name != "number"}
     changes = values | _results(known) | {"revision": sweep.revision, "dropped": stored.dropped}

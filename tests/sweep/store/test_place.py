@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -69,6 +71,46 @@ def test_a_file_in_its_place_is_another_store_for_a_driver(opened: Store, path: 
     assert opened.trials("arena") == []
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_file_whose_log_is_taken_away_is_another_store(opened: Store, path: Path, suffix: str) -> None:
+    saved: list[TrialHistory] = []
+    opened.guard("arena", lambda record, histories: saved.extend(histories))
+    record, attempt = opened.sweep("arena"), opened.start(opened.join("arena"), 0, {"lr": 0.1})
+    Path(f"{path}{suffix}").unlink()
+    with pytest.raises(StoreMissingError, match="the log beside the file"):
+        opened.end(attempt, COMPLETED)
+    with pytest.raises(StoreReplacedError):
+        opened.trials("arena")
+    assert len(saved) == 1
+    opened.reopen()
+    opened.bring_in(record, saved)
+    assert [trial.state for trial in opened.trials("arena")] == [TrialState.RUNNING]
+
+
+def test_no_file_is_made_beside_the_log_of_one_that_is_away(opened: Store, path: Path) -> None:
+    opened.end(opened.start(opened.join("arena"), 0, {"lr": 0.1}), COMPLETED)
+    aside = path.with_name("aside")
+    path.rename(aside)
+    command = f"from metta.sweep.store import open_store; open_store('sqlite:///{path}')"
+    other = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert "a running driver waits for it" in other.stderr
+    aside.rename(path)
+    assert [trial.score for trial in opened.trials("arena")] == [0.5]
+
+
+def test_the_log_of_a_file_that_is_gone_is_not_replayed_into_a_new_one(path: Path) -> None:
+    command = (
+        f"import os; from metta.sweep.store import open_store; store = open_store('sqlite:///{path}')\n"
+        "store.create_sweep('old', {}); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", command], check=True)
+    assert Path(f"{path}-wal").stat().st_size
+    path.unlink()
+    with closing(open_store(f"sqlite:///{path}")) as store:
+        assert store.sweeps() == []
+    assert len(list(path.parent.glob(f"{path.name}-wal.*"))) == 1, "it is kept, should the file come back"
+
+
 def test_a_reader_follows_to_the_file_in_its_place(opened: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "PATIENCE_SECONDS", 30.0)
     shutil.copy(path, f"{path}.copy")
@@ -126,6 +168,29 @@ def test_an_attempt_that_ended_elsewhere_ends_here(opened: Store, store: Store) 
     assert [point.step for point in store.curve("arena", 0)] == [1]
 
 
+def test_a_later_attempt_is_brought_into_an_older_copy(opened: Store, store: Store) -> None:
+    """A copy that was made while attempt 1 ran must not have the trial run again that attempt 2 completed."""
+    driver = opened.join("arena")
+    attempt = opened.start(driver, 0, {"lr": 0.1})
+    record, histories = copy_of(opened)
+    store.import_sweep(record, histories)
+    assert store.claim(store.join("arena"))
+    opened.lose(attempt, "killed")
+    for _ in range(2):
+        again = opened.claim(driver)
+        assert again is not None
+        opened.record_progress(again, [Progress(1, 2, 0.5, {"score": 0.25})])
+        last = again
+        if again.attempt == 2:
+            opened.lose(again, "killed")
+    opened.end(last, COMPLETED)
+    assert store.bring_in(*copy_of(opened)) == [0]
+    assert store.trials("arena")[0].state is TrialState.COMPLETED
+    assert store.trials("arena")[0].attempts == 3
+    assert [point.attempt for point in store.curve("arena", 0)] == [3]
+    assert store.release_lost("arena") == []
+
+
 def test_what_went_on_here_stays(opened: Store, store: Store) -> None:
     opened.end(opened.start(opened.join("arena"), 0, {"lr": 0.1}), COMPLETED)
     store.import_sweep(opened.sweep("arena"), [])
@@ -167,6 +232,7 @@ def test_a_journal_is_brought_in_once(opened: Store, store: Store, tmp_path: Pat
     opened.end(opened.start(driver, 0, {"lr": float("nan")}), COMPLETED)
     opened.enqueue("arena", {"lr": 0.2})
     record, histories = copy_of(opened)
+    store.import_sweep(record, [])
     journal = Journal(folder, store.url, record)
     journal.keep(histories)
     assert journal.path is not None
@@ -183,6 +249,23 @@ def test_a_journal_is_brought_in_once(opened: Store, store: Store, tmp_path: Pat
     assert repr(store.trials("arena")) == repr(opened.trials("arena"))
     assert len(notices) == 1
     assert not journal.path.exists()
+
+
+def test_a_living_drivers_sweep_is_not_made_anew(opened: Store, store: Store, tmp_path: Path) -> None:
+    opened.enqueue("arena", {"lr": 0.2})
+    record, histories = copy_of(opened)
+    journal = Journal(tmp_path, store.url, record)
+    journal.keep(histories)
+    bring_in_journals(store, "arena", tmp_path.parent, lambda message: None)
+    assert store.sweep("arena").created_at == record.created_at
+    assert journal.path is not None
+    assert journal.path.exists(), "it is that driver's"
+    opened.enqueue("arena", {"lr": 0.3})
+    journal.keep(opened.histories("arena"))
+    journal.release()
+    bring_in_journals(store, "arena", tmp_path.parent, lambda message: None)
+    assert len(store.trials("arena")) == 2
+    assert not journal.path.exists(), "its driver ended, although its process lives"
 
 
 def test_a_journal_of_another_store_stays(opened: Store, tmp_path: Path) -> None:
