@@ -15,12 +15,40 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 _KILL_SECONDS = 10.0
 _POLL_SECONDS = 0.01
+
+
+_END_SECONDS = 15.0
+"""How long a supervisor may take to kill what is left of its command."""
+
+
+def supervised(command: Sequence[str]) -> list[str]:
+    """The command that runs another one under the supervision of this module, to be started with a pipe as input."""
+    return [sys.executable, "-I", "-S", __file__, *command]
+
+
+def end(supervisor: subprocess.Popen[bytes]) -> int:
+    """End a supervised command with everything that it started, and return the exit status."""
+    assert supervisor.stdin is not None
+    supervisor.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        supervisor.wait(_END_SECONDS)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(supervisor.pid, signal.SIGKILL)
+    return supervisor.wait()
+
+
+def describe(status: int) -> str:
+    """An exit status in words, such as ``exit status 139 (SIGSEGV)``."""
+    number = status - 128 if status > 128 else -status
+    with suppress(ValueError):
+        return f"exit status {status} ({signal.Signals(number).name})"
+    return f"exit status {status}"
 
 
 def kill_group() -> None:
@@ -52,7 +80,7 @@ def main(command: list[str]) -> int:
     )  # if SIGCHLD were ignored (it may be inherited), exit statuses would be lost
     _adopt_orphans()
     try:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=False)  # pipes may be meant for it
     except OSError as error:
         print(f"{command[0]}: {error.strerror}", file=sys.stderr)
         return 127

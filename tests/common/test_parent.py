@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 
 from metta.common import parent
@@ -19,16 +18,14 @@ def test_an_action_follows_the_end_of_the_pipe() -> None:
 
 
 def test_a_command_ends_with_its_input() -> None:
-    command = [sys.executable, "-I", "-S", parent.__file__, "sleep", "60"]
+    command = parent.supervised(["sleep", "60"])
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(10) < 0
+        assert parent.end(process) < 0
 
 
 def test_the_exit_status_is_the_commands() -> None:
     def status(*command: str) -> int:
-        words = [sys.executable, "-I", "-S", parent.__file__, *command]
+        words = parent.supervised(command)
         with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as done:
             return done.wait(10)
 

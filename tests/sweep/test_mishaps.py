@@ -47,7 +47,7 @@ def test_a_mishap(error: str) -> None:
         "exit status 139 (SIGSEGV); its errors are in stderr.log",
         "Traceback ...\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
         "Traceback ...\nImportError: x\n\nDuring handling of the above exception:\n\nValueError: lr must be positive",
-        "lost 3 times; the last time: its worker was killed by SIGKILL",
+        "lost 3 times; the last time: its worker ended with exit status 137 (SIGKILL)",
         "exit status 1; its errors are in stderr.log\nI could not import: ImportError was caught",
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from contextlib import suppress
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
+from metta.common import parent
 from metta.sweep.executor import worker as worker_module
 from metta.sweep.executor.attempt import log_path
 from metta.sweep.executor.messages import from_json, to_json
@@ -32,7 +32,7 @@ class LocalExecutor:
     """Runs each attempt in a worker process, which is kept for the next one. A worker that dies costs one attempt.
 
     Workers run in separate sessions, so Ctrl-C at the terminal reaches only the driver. They end when the driver dies
-    for any reason.
+    for any reason, and so do the processes that they started: each has a supervisor, see `metta.common.parent`.
 
     Args:
         shares: the share of the machine for each worker.
@@ -121,8 +121,8 @@ class _Worker:
         path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
         with log.open("ab") as output, theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", worker_module.__name__, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
+                parent.supervised([sys.executable, "-m", worker_module.__name__, str(theirs.fileno())]),
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 env={
@@ -149,10 +149,6 @@ class _Worker:
         """
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(grace)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        status = self.process.wait()
+        status = parent.end(self.process)
         self.connection.close()
-        if status >= 0:
-            return f"ended with exit status {status}"
-        return f"was killed by {signal.Signals(-status).name}"
+        return f"ended with {parent.describe(status)}"

@@ -2,9 +2,9 @@
 
     python -m metta.sweep.executor.worker DESCRIPTOR
 
-`LocalExecutor` starts it as the leader of a session, with one end of a pipe as DESCRIPTOR. The driver sends ``run``
+`LocalExecutor` starts it under a supervisor, with one end of a pipe as DESCRIPTOR. The driver sends ``run``
 and a spec, or ``stop``; the worker sends ``progress`` and, in the end, ``result``. When the pipe closes, the driver
-has ended, and the worker ends with every process that it started.
+has ended, and the worker ends; its supervisor ends the processes that it started.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(descriptor: int) -> None:
     specs: SimpleQueue[bytes] = SimpleQueue()
     outbox: SimpleQueue[bytes] = SimpleQueue()
     stop = threading.Event()
-    when_parent_ends(lambda: _listen(connection, specs, stop))
+    when_parent_ends(lambda: _listen(connection, specs, stop), lambda: os._exit(1))
     threading.Thread(target=_send, args=(connection, outbox), daemon=True).start()
 
     def report(progress: Progress) -> bool:

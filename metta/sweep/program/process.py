@@ -8,7 +8,6 @@ import re
 import selectors
 import signal
 import subprocess
-import sys
 import termios
 import time
 from array import array
@@ -24,8 +23,6 @@ LONGEST_LINE = 1_000_000  # bytes; longer lines are not read as metrics
 TOO_LONG = b"a line that was too long"
 TERMINATION_SECONDS = 5.0
 """How long a program may take to end after SIGTERM, before SIGKILL."""
-_END_SECONDS = 15.0
-"""How long the supervisor of a program may take to kill the remaining processes."""
 _POLL_SECONDS = 0.5
 _READ_BYTES = 1 << 18
 _LINE_END = re.compile(rb"[\r\n]")
@@ -54,10 +51,7 @@ class Exit:
     seconds: float
 
     def describe(self) -> str:
-        """``exit status 139 (SIGSEGV)``."""
-        with suppress(ValueError):
-            return f"exit status {self.status} ({signal.Signals(self.status - 128).name})"
-        return f"exit status {self.status}"
+        return parent.describe(self.status)
 
 
 def run_process(
@@ -83,7 +77,7 @@ def run_process(
     """
     with output.open("ab") as log, errors.open("ab") as error_log:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", parent.__file__, *command],
+            parent.supervised(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=error_log,
@@ -181,14 +175,9 @@ def _terminate(process: subprocess.Popen[bytes]) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End all remaining processes. `metta.common.parent` does it when its standard input closes."""
-    assert process.stdin is not None
+    """End all remaining processes."""
     assert process.stdout is not None
-    process.stdin.close()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_END_SECONDS)
-    _signal(process, signal.SIGKILL)
-    process.wait()
+    parent.end(process)
     process.stdout.close()
 
 

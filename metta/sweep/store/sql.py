@@ -726,7 +726,7 @@ class SqlStore:
                 if rows:
                     connection.execute(insert(table), rows)
             ended = [history for history in kept if history.trial.number in there]
-            changed = [each for each in ended if _record_end(connection, sweep, there[each.trial.number], each)]
+            changed = [each for each in ended if _catch_up(connection, sweep, there[each.trial.number], each)]
             return sorted(history.trial.number for history in [*missing, *changed])
 
         return self._database.write(operation) if kept else []

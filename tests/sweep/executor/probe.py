@@ -23,7 +23,7 @@ class Probe(Config):
         x: the score; a negative one raises.
         wait_for: a path; progress is reported until it exists, or until the answer is to stop.
         kill_by: a signal to end the process by, in each of the first `kills` attempts.
-        children: processes to start, which sleep.
+        children: processes to start, which sleep; every other one in a session of its own, as torchrun's are.
     """
 
     x: float = 0.5
@@ -39,7 +39,7 @@ class Probe(Config):
     def run(self, folder: Path, attempt: int, report: Report) -> TrialResult:
         print(f"x is {self.x}")
         sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-        children = [subprocess.Popen(sleep) for _ in range(self.children)]
+        children = [subprocess.Popen(sleep, start_new_session=index % 2 == 0) for index in range(self.children)]
         write(folder / f"pids.{attempt}", " ".join(str(pid) for pid in [os.getpid(), *(c.pid for c in children)]))
         step, go_on = 0, True
         while step < 3 or (go_on and self.wait_for and not Path(self.wait_for).exists()):

@@ -53,7 +53,7 @@ def test_a_killed_worker_takes_the_processes_that_it_started_with_it(executor: L
     executor.submit(probe(0, tmp_path, kill_by=signal.SIGABRT, children=2), go_on)
     lost = next_finished(executor).lost or ""
 
-    assert "was killed by SIGABRT" in lost
+    assert "ended with exit status 134 (SIGABRT)" in lost
     assert str(tmp_path / "0" / "worker.log") in lost
     assert "run_trial" in (tmp_path / "0" / "worker.log").read_text(), "the log shows where it was"
     assert len(pids(tmp_path)) == 3
