@@ -157,6 +157,9 @@ class Database:
         held: Place = connection.info["place"]
         named = held if self._path is None else place.of_file(self._path)
         has_log = self._path is None or place.companions(self._path) == connection.info["companions"]
+        if named is None:  # the connection stays open, so that nobody takes the log for one that is left over
+            self._salvage(connection)
+            raise Moved("the file was removed or moved")
         if held != named or not has_log:
             self._salvage(connection)
             connection.invalidate()
@@ -164,7 +167,8 @@ class Database:
             if held == named:
                 self._place = _LOST_ITS_LOG
                 raise Moved("the log beside the file was removed or replaced")
-            raise Moved("the file was removed or moved" if named is None else "the file was replaced")
+            raise Moved("the file was replaced")
+        connection.info.pop("is_saved", None)
         if self._place is not None and held != self._place and self.salvage is not None:
             is_older = self._place is _LOST_ITS_LOG
             what = "it has lost what its log held" if is_older else "another database has taken its place"
@@ -172,9 +176,10 @@ class Database:
         self._place = held
 
     def _salvage(self, connection: Connection) -> None:
-        """Call `salvage` with a connection that is still open, so that the content of a removed file can be read."""
-        if self.salvage is None or connection.info["place"] != self._place:
+        """Call `salvage` once with a connection that is still open, so that the content of a removed file can be read."""
+        if self.salvage is None or connection.info["place"] != self._place or connection.info.get("is_saved"):
             return
+        connection.info["is_saved"] = True
         try:
             self.salvage(connection)
         except (SQLAlchemyError, StoreError, OSError) as error:
