@@ -230,7 +230,8 @@ def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
         metrics = numbers(returned if isinstance(returned, Mapping) else {metric: returned})
     stopped = trial.stopped and not trial._ignored  # a function that ignored the stop has completed
     missing = None if metric in metrics or stopped else f"{MISHAP}it returned no {metric!r}; {nearest(metric, metrics)}"
-    return TrialResult(metrics, trial.seconds, trial.artefacts, error=missing, stopped=stopped)
+    artefacts = {str(name): str(uri) for name, uri in dict(trial.artefacts or {}).items()}
+    return TrialResult(metrics, trial.seconds, artefacts, error=missing, stopped=stopped)
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

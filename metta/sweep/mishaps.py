@@ -81,9 +81,12 @@ def trouble(error: str, run_dir: str) -> str | None:
 
 
 def is_over(run_dir: str) -> bool:
-    """Whether a run can create files in its folder again."""
-    probe = Path(run_dir).parent / f".probe-{os.getpid()}"
+    """Whether a run can create files in its folder again. A folder that was removed is created again."""
+    folder = Path(run_dir).parent
+    probe = folder / f".probe-{os.getpid()}"
     try:
+        if folder.parent.is_dir():
+            folder.mkdir(exist_ok=True)
         with probe.open("wb") as file:
             file.write(bytes(65536))
             file.flush()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,9 @@ from metta.sweep.executor.messages import from_json, to_json
 from metta.sweep.executor.repeats import run_repeats
 from metta.sweep.executor.surroundings import kept
 from metta.sweep.trial import Report, RunTrial, TrialResult, TrialSpec
+
+LONGEST_ERROR = 50_000
+"""Characters that are kept of an error, of its beginning and its end."""
 
 
 def load_run_trial(tool_class: str) -> RunTrial:
@@ -24,13 +28,22 @@ def load_run_trial(tool_class: str) -> RunTrial:
 
 
 def run_attempt(spec: TrialSpec, report: Report, load: Callable[[str], RunTrial] = load_run_trial) -> TrialResult:
-    """Run the trial as its Tool's class does, and turn an exception into a result with its traceback."""
+    """Run the trial as its Tool's class does, and turn an exception into a result with its traceback.
+
+    A child process that the trial forks, and that returns from it, ends here, because it is no driver.
+    """
+    process = os.getpid()
     try:
         with kept():
             run_trial = load(spec.tool_class)
             return run_repeats(run_trial, spec, report) if spec.repeats else run_trial(spec, report)
-    except (Exception, SystemExit, GeneratorExit):  # SystemExit: a script's main() that refused its arguments
+    except BaseException as error:  # also SystemExit, from a script's main() that refused its arguments
+        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            raise  # a worker ignores Ctrl-C, so there the trial itself raised it
         return _failure()
+    finally:
+        if os.getpid() != process:
+            os._exit(1)
 
 
 def run_attempt_apart(spec_json: str | bytes, report: Report) -> str:
@@ -54,20 +67,26 @@ def log_path(spec: TrialSpec) -> Path:
 
 def _failure() -> TrialResult:
     """The result of an attempt that failed with the exception being handled."""
-    return TrialResult(metrics={}, cost=0.0, error=traceback.format_exc())
+    error = traceback.format_exc()
+    left_out = len(error) - LONGEST_ERROR
+    if left_out > 0:
+        half = LONGEST_ERROR // 2
+        error = f"{error[:half]}\n... {left_out:,} characters ...\n{error[-half:]}"
+    return TrialResult(metrics={}, cost=0.0, error=error)
 
 
 @contextmanager
 def _output_to(path: Path) -> Iterator[None]:
     """Append the output of this process, including libraries in C, to the file at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    streams = (sys.stdout, sys.stderr)
-    kept = [os.dup(stream.fileno()) for stream in streams]
+    places = [stream.fileno() for stream in (sys.stdout, sys.stderr)]
+    kept = [os.dup(place) for place in places]
 
     def send(descriptors: Iterable[int]) -> None:
-        for stream, descriptor in zip(streams, descriptors, strict=True):
-            stream.flush()
-            os.dup2(descriptor, stream.fileno())
+        for stream, place, descriptor in zip((sys.stdout, sys.stderr), places, descriptors, strict=True):
+            with suppress(OSError, ValueError):  # the trial closed it, or no byte more fits on the disk
+                stream.flush()
+            os.dup2(descriptor, place)
 
     with path.open("ab") as log:
         send([log.fileno(), log.fileno()])

@@ -202,6 +202,8 @@ class Database:
                 kind = self._kind(error)
                 if kind is None:
                     raise StoreError(f"store {self.url}: {self._explain(error)}") from None
+                if _sqlite_error(error) == "SQLITE_IOERR":  # a file that is open may be what is broken
+                    self._engine.dispose()
                 self._wait(self._explain(error), kind, start, patience)
             except StatementError as error:  # the values do not fit
                 raise (error.orig or error) from None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import locale
 import os
+import resource
+import shutil
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +51,31 @@ def close_output() -> None:
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
+def close_streams() -> None:
+    os.close(1)
+    os.close(2)
+
+
+def clear_variables() -> None:
+    os.environ.clear()
+    os.environ["METTA_DATA_DIR"] = "/nowhere"
+
+
+def limit_everything() -> None:
+    os.umask(0o777)
+    sys.setrecursionlimit(sys.getrecursionlimit() - 10)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def set_an_alarm() -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+
+
+def block_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
@@ -55,10 +84,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     "misbehave",
-    [raise_on_underflow, warnings_are_errors, change_folder, change_locale, ignore_interrupts, close_output],
+    [
+        raise_on_underflow,
+        warnings_are_errors,
+        change_folder,
+        change_locale,
+        ignore_interrupts,
+        close_output,
+        close_streams,
+        clear_variables,
+        limit_everything,
+        set_an_alarm,
+        block_signals,
+    ],
 )
 def test_a_function_changes_nothing_for_the_driver(misbehave: Callable[[], None]) -> None:
-    before = Surroundings.now(), signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    def state() -> tuple[object, ...]:
+        signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
+        mask, timer = signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getitimer(signal.ITIMER_REAL)[0] > 0
+        now = replace(Surroundings.now(), variables={name: os.environ.get(name, "") for name in variables})
+        return now, signals, mask, timer, resource.getrlimit(resource.RLIMIT_FSIZE), os.fstat(1)[:3]
+
+    variables = list(os.environ)
+    before = state()
 
     def train(config: dict[str, Any], trial: Any) -> float:
         misbehave()
@@ -66,7 +114,7 @@ def test_a_function_changes_nothing_for_the_driver(misbehave: Callable[[], None]
 
     result = optimize(train, SPACE, "score", 8, name="s")
     assert [trial.state for trial in result.trials] == [TrialState.COMPLETED] * 8
-    assert (Surroundings.now(), signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert state() == before
 
 
 def test_a_trial_runs_as_the_script_would_and_the_optimiser_does_not() -> None:
@@ -91,6 +139,68 @@ def test_sys_exit_is_a_failed_trial(status: int | str, folder: Path) -> None:
     assert [trial.state.value for trial in trials] == ["completed", "failed", "completed"]
     assert f"SystemExit: {status}" in (trials[1].error or "")
     assert trials[1].attempts == 1
+
+
+class Strange(BaseException):
+    pass
+
+
+def alarm() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    time.sleep(10)
+
+
+def raise_strange() -> None:
+    raise Strange("of no library")
+
+
+def raise_much() -> None:
+    raise ValueError("x" * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "reason"),
+    [
+        (alarm, "the alarm went off that the trial had set"),
+        (raise_strange, "Strange: of no library"),
+        (raise_much, "characters ..."),
+    ],
+)
+def test_what_swept_code_raises_is_a_failed_trial(misbehave: Callable[[], None], reason: str, folder: Path) -> None:
+    def train(config: dict[str, Any], trial: Any) -> float:
+        if trial.number == 1:
+            misbehave()
+        return float(config["x"])
+
+    optimize(train, SPACE, "score", 3, name="s")
+    trials = load_sweep(f"sqlite:///{folder}/sweeps.db", "s").trials()
+    assert [trial.state.value for trial in trials] == ["completed", "failed", "completed"]
+    assert reason in (trials[1].error or "")
+    assert len(trials[1].error or "") < 60_000
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_child_that_comes_back_from_a_trial_is_no_driver(returns: bool, folder: Path) -> None:
+    def train(config: dict[str, Any], trial: Any) -> float:
+        if (child := os.fork()) == 0 and not returns:
+            raise RuntimeError("in the child")
+        if child:
+            os.waitpid(child, 0)
+        return float(config["x"]) if child else -1.0
+
+    optimize(train, SPACE, "score", 3, name="s")
+    trials = load_sweep(f"sqlite:///{folder}/sweeps.db", "s").trials()
+    assert [trial.state.value for trial in trials] == ["completed"] * 3
+    assert all(trial.score is not None and trial.score >= 0 for trial in trials)
+
+
+def test_the_folder_of_the_runs_is_made_again_where_a_trial_removes_it() -> None:
+    def train(config: dict[str, Any], trial: Any) -> float:
+        if trial.number == 0:
+            shutil.rmtree(trial.run_dir.parent)
+        return float(config["x"])
+
+    assert len(optimize(train, SPACE, "score", 2, name="s").trials) == 2
 
 
 def test_a_forked_child_does_not_inherit_the_handlers_of_the_driver() -> None:
