@@ -104,6 +104,21 @@ def faults(kills: int) -> list[Fault]:
                 )
             ),
         ),
+        Fault(
+            "server dead for good, its synchronous replica promoted",
+            "PostgreSQL",
+            lambda folder: scenarios.failed_over(folder, True, 100),
+        ),
+        Fault(
+            "server dead for good, a replica promoted that lacks a quarter of the trials",
+            "PostgreSQL",
+            lambda folder: scenarios.failed_over(folder, False, 100),
+        ),
+        Fault(
+            "server out of connections for 10 s, those of the drivers cut off",
+            "PostgreSQL",
+            lambda folder: scenarios.out_of_connections(folder, 10.0, 100),
+        ),
         Fault("disk full for 10 s", "SQLite", lambda folder: scenarios.disk_full(folder, 10.0, 100)),
         Fault(
             "server's disk full for 10 s", "PostgreSQL", lambda folder: scenarios.server_disk_full(folder, 10.0, 100)

@@ -15,9 +15,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+
+import psycopg
 
 from benchmarks.faults.driver import SWEEP
 from benchmarks.faults.harness import FaultySweep, Verdict
@@ -241,6 +243,59 @@ def cut_off(
                 heal(proxy)
             sweep.finish()
             return sweep.verdict()
+
+
+def failed_over(folder: Path, synchronous: bool, num_trials: int) -> Verdict:
+    """The server dies for good, and its replica takes over; the URL names both.
+
+    A replica that is not synchronous lacks the last transactions: here all of the last quarter of the trials.
+    """
+    with PostgresServer() as first, PostgresServer(primary=first) as second:
+        if synchronous:
+            _set(first, "synchronous_standby_names", "*")
+        login, _, place = first.new_database().partition("@")
+        hosts = f"host=127.0.0.1:{first.port}&host=127.0.0.1:{second.port}"
+        url = f"{login}@/{place.rpartition('/')[2]}?{hosts}&target_session_attrs=read-write"
+        with FaultySweep(url, folder, num_trials, seconds=0.3) as sweep:
+            sweep.start()
+            sweep.wait_for(num_trials // 4)
+            if not synchronous:
+                _set(second, "primary_conninfo", "")
+            sweep.wait_for(num_trials // 2)
+            first.stop(signal.SIGQUIT)
+            second.promote()
+            sweep.finish()
+            return sweep.verdict()
+
+
+def _set(server: PostgresServer, name: str, value: str) -> None:
+    with server.connect("postgres") as connection:
+        connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
+        connection.execute("SELECT pg_reload_conf()")
+
+
+def out_of_connections(folder: Path, seconds: float, num_trials: int) -> Verdict:
+    """Others take every connection that the server has, and cut off those of the drivers, for so long."""
+    with (
+        PostgresServer("max_connections=12", "superuser_reserved_connections=0") as server,
+        FaultySweep(server.new_database(), folder, num_trials, seconds=0.3) as sweep,
+        ExitStack() as stack,
+    ):
+        sweep.start()
+        sweep.wait_for(num_trials // 4)
+        taken = [server.connect("postgres")]
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'metta-sweep'"
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            taken[0].execute(others)
+            with suppress(psycopg.OperationalError):
+                while True:
+                    taken.append(stack.enter_context(server.connect("postgres")))
+            time.sleep(0.01)
+        for connection in taken:
+            connection.close()
+        sweep.finish()
+        return sweep.verdict()
 
 
 def server_disk_full(folder: Path, seconds: float, num_trials: int) -> Verdict:

@@ -30,12 +30,17 @@ class PostgresServer:
         settings: of the server, as ``name=value``.
         folder: where to make the temporary folder.
         environment: more variables for the server.
+        primary: make a replica of this server, which follows it until `promote`, instead of a server of its own.
 
     PostgreSQL refuses to run as root, so for root it runs as `nobody`, if need be from a copy that `nobody` can read.
     """
 
     def __init__(
-        self, *settings: str, folder: Path | None = None, environment: Mapping[str, str] | None = None
+        self,
+        *settings: str,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        primary: PostgresServer | None = None,
     ) -> None:
         self.port = _free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="metta-postgresql-", dir=folder))
@@ -57,28 +62,46 @@ class PostgresServer:
         self._programs = package / _VERSION / "bin"
         self._log = (self._folder / "server.log").open("w")
         self._process: subprocess.Popen[bytes] | None = None
+        if primary is None:
+            self._make()
+        else:
+            self._copy(primary)
+        self.start()
+
+    def _make(self) -> None:
         password = self._folder / "password"
         password.write_text(_PASSWORD)
         password.chmod(0o644)
+        self._run(
+            "initdb",
+            f"--pgdata={self._data}",
+            f"--username={_USER}",
+            f"--pwfile={password}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+            "--wal-segsize=1",
+        )
+
+    def _copy(self, primary: PostgresServer) -> None:
+        source = f"host=127.0.0.1 port={primary.port} user={_USER} password={_PASSWORD}"
+        self._run("pg_basebackup", f"--pgdata={self._data}", f"--dbname={source}", "--write-recovery-conf", "--no-sync")
+
+    def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [
-                self._programs / "initdb",
-                f"--pgdata={self._data}",
-                f"--username={_USER}",
-                f"--pwfile={password}",
-                "--auth=scram-sha-256",
-                "--encoding=UTF8",
-                "--locale=C",
-                "--no-sync",
-                "--wal-segsize=1",
-            ],
+            [self._programs / program, *arguments],
             check=True,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             cwd="/",
             **self._identity,
         )
-        self.start()
+
+    def promote(self) -> None:
+        """Let a replica be a server that takes writes."""
+        with self.connect("postgres") as connection:
+            connection.execute("SELECT pg_promote()")
 
     def _can_run(self, package: Path) -> bool:
         program = [str(package / _VERSION / "bin" / "postgres"), "--version"]

@@ -12,7 +12,7 @@ File = tuple[int, int]
 """Device and inode."""
 
 Place = tuple[int, int] | tuple[str, int]
-"""A file, or the identifier of a PostgreSQL cluster and the oid of a database in it."""
+"""A file, or the identifier of a PostgreSQL cluster with its timeline and the oid of a database in it."""
 
 _OPEN_LOCK_BYTE = 128  # WAL_DMS of SQLite's os_unix.c
 
@@ -33,15 +33,22 @@ def of_file(path: Path) -> File | None:
 def of_server(connection: Any) -> Place:
     """The database of a psycopg connection.
 
-    The identifier of the cluster is omitted if the user may not read it.
+    A promoted replica is another place, because the last transactions may not have reached it. Parts that the user may
+    not read are omitted.
     """
     (oid,) = connection.execute("SELECT oid FROM pg_database WHERE datname = current_database()").fetchone()
-    (readable,) = connection.execute("SELECT has_function_privilege('pg_control_system()', 'execute')").fetchone()
-    cluster = ""
-    if readable:
-        (identifier,) = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
-        cluster = str(identifier)
-    return cluster, int(oid)
+    cluster = _asked(connection, "SELECT system_identifier FROM pg_control_system()")
+    timeline = _asked(connection, "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)")
+    return f"{cluster} {timeline}", int(oid)
+
+
+def _asked(connection: Any, query: str) -> str:
+    """A value, or "" where the server or its administrator refuses it, as some services do."""
+    try:
+        with connection.transaction():
+            return str(connection.execute(query).fetchone()[0])
+    except Exception:  # of a driver that is imported only where it is used
+        return ""
 
 
 def log_of(path: Path | None) -> File | None:
