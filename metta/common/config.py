@@ -239,10 +239,13 @@ def _explain_field(
     if len(only["loc"]) > 1 and not others:
         place = ".".join(str(part) for part in only["loc"])
         return f"{where}{place}: {_described(only['input'])} does not fit: {reasons(details, len(only['loc']))}"
+    said = reasons(details, 1)
+    if said.startswith((f"{name}.", f"{name}:")):  # the model itself says where below
+        return f"{where}{said}"
     field = model.model_fields.get(name)
     expected = f" {show_type(field.annotation)}" if field else ""
     value = given[name] if name in given else only["input"]
-    return f"{where}{name}: {_described(value)} does not fit{expected}: {reasons(details, 1)}"
+    return f"{where}{name}: {_described(value)} does not fit{expected}: {said}"
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:

@@ -192,6 +192,8 @@ def open_sweep(
 ) -> SweepDefinition:
     """Create the sweep, or resume or extend the one of that name, and return its current definition.
 
+    A sweep that has learnt nothing yet, and that nobody runs, takes any definition.
+
     Raises:
         SweepChangedError: the meaning of scores changed and `on_change` is "refuse"; the message lists the changes.
         DefinitionError: the stored definition cannot be read and `on_change` is "refuse".
@@ -214,7 +216,9 @@ def open_sweep(
         store.update_sweep(name, definition.model_dump(mode="json"), entry_point)
         return definition
     changes = differences(stored, definition)
-    if changes and on_change == "refuse":
+    if changes and nothing_learnt(store, name):
+        _drop_ended(store, name)
+    elif changes and on_change == "refuse":
         raise SweepChangedError(
             f"sweep {name!r} in {store.url} was made with other settings: {'; '.join(changes[:6])}"
             + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
@@ -225,6 +229,19 @@ def open_sweep(
     if definition != stored:
         store.update_sweep(name, definition.model_dump(mode="json"), entry_point)
     return definition
+
+
+def nothing_learnt(store: Store, name: str) -> bool:
+    """Whether a sweep has no trial that counts, and nobody works on it: its mistakes can be mended without loss."""
+    idle = not any(driver.alive for driver in store.drivers(name))
+    return idle and not any(trial.counted for trial in store.trials(name))
+
+
+def _drop_ended(store: Store, name: str) -> None:
+    """Drop the mishaps, which would otherwise be run again with hyperparameters that may not fit any more."""
+    numbers = [each.number for each in store.trials(name) if each.state.ended and each.dropped is None]
+    if numbers:
+        store.drop(name, numbers, "the sweep got other settings before it had learnt anything")
 
 
 def _with_seed(definition: SweepDefinition, kept: int | None) -> SweepDefinition:

@@ -110,8 +110,10 @@ def _foreign_list(values: Sequence[Any]) -> str | None:
 def _foreign_mapping(value: Mapping[str, Any]) -> str | None:
     said = {ours: value[key] for ours, keys in _KEYS.items() for key in keys if key in value}
     known = {*_OF_OTHERS, "mean", "scale", "default", *(key for keys in _KEYS.values() for key in keys)}
+    if value.keys() in ({"value"}, {"value", "distribution"}):
+        return f"'value' is W&B's; a fixed value is written as it is: {shown(value['value'], 60)}"
     if not said or not {str(key) for key in value} <= known:
-        return _fixed_value(value) if {"value"} == value.keys() else None
+        return None
     if isinstance(choices := said.get("choices"), list | tuple):
         return (
             None
@@ -149,10 +151,6 @@ def _foreign_range(low: float, high: float, name: str, log: bool, value: Mapping
         why = "the distribution is missing"
     others = "" if name else f" (distributions: {', '.join([*KINDS, 'categorical'])})"
     return f"{why}; write {_line(low, high, ours)}{others}"
-
-
-def _fixed_value(value: Mapping[str, Any]) -> str:
-    return f"'value' is W&B's; write a fixed value directly: {shown(value['value'], 60)}"
 
 
 def _foreign_text(text: str) -> str | None:

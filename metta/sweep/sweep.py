@@ -611,7 +611,9 @@ class SweepLoop:
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise TooManyFailuresError(
-                f"{MAX_FAILURES_IN_A_ROW} trials failed in a row, so the sweep stopped. {self._last_failure(trial)}"
+                f"{MAX_FAILURES_IN_A_ROW} trials failed in a row, so the sweep stopped. {self._last_failure(trial)}\n"
+                "queue the failed trials again with the following, and then run the same command:\n  "
+                + metta_sweep_command(self._store.url, "retry", self._name, "--failed")
             )
 
     def _count_mishap(self, trial: Trial) -> None:
@@ -627,14 +629,13 @@ class SweepLoop:
             )
 
     def _last_failure(self, trial: Trial) -> str:
-        """The known details of a failure, and what to do about it."""
+        """What is known of a failure."""
         reason = last_line(trial.error)
         folder = None if self._folder is None else trial_folder(self._folder, trial.number)
         lines = [f"The last: {reason}"]
         if folder is not None:
-            lines += [f"its folder: {folder}", *log_end(folder)]
-        retry = metta_sweep_command(self._store.url, "retry", self._name, "--failed")
-        return "\n".join([*lines, f"queue the failed trials again with:\n  {retry}"])
+            lines += [f"its folder: {folder}", *log_end(folder, trial.error)]
+        return "\n".join(lines)
 
     def _give_up(self, reason: str) -> None:
         """End the running attempts and hand their trials back, so that the next driver continues them."""

@@ -45,16 +45,23 @@ def failure_reasons(state: SweepState) -> list[FailureReason]:
     return [FailureReason(last_line(trials[-1].error)[:LONGEST_REASON], trials) for trials in ordered]
 
 
-def log_end(folder: Path, lines: int = LOG_LINES) -> list[str]:
-    """The last lines of the log that a run wrote last, below its path; none where it wrote nothing."""
-    logs = [(path.stat().st_mtime, path) for path in folder.glob("*.log") if path.stat().st_size]
-    if not logs:
+def log_end(folder: Path, error: str | None, lines: int = LOG_LINES) -> list[str]:
+    """The last lines of the log of a run that has its error, or else of the last one that it wrote, below its path.
+
+    None where it wrote nothing.
+    """
+    ends = [(path, _end(path)) for path in folder.glob("*.log") if path.stat().st_size]
+    if not ends:
         return []
-    path = max(logs)[1]
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 16_384))
-        text = file.read().decode("utf-8", "replace")
-    return [f"the end of {path}:", *(f"  {line[-LONGEST_REASON:]}" for line in text.splitlines()[-lines:])]
+    said = set((error or "").splitlines())
+    path, end = max(ends, key=lambda each: (each[1][-1].strip() in said, each[0].stat().st_mtime))
+    return [f"the end of {path}:", *(f"  {line[-LONGEST_REASON:]}" for line in end[-lines:])]
+
+
+def _end(log: Path) -> list[str]:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 16_384))
+        return file.read().decode("utf-8", "replace").rstrip().splitlines() or [""]
 
 
 def last_line(error: str | None) -> str:

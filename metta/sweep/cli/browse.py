@@ -18,8 +18,7 @@ PORT = 8765
 
 
 def register(commands: Commands) -> None:
-    served = commands.add(dashboard, "dashboard")
-    served.add_argument("name", nargs="?", help="the sweep to open first (default: the latest)")
+    served = commands.add(dashboard, "dashboard", "name", latest=True)
     served.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     served.add_argument("--port", type=int, default=PORT, help="port to listen on, 0 for any (default: %(default)s)")
     served.add_argument("--no-browser", action="store_true", help="only print the address")
@@ -36,30 +35,27 @@ def dashboard(options: argparse.Namespace) -> None:
     import webbrowser
     from urllib.parse import urlencode
 
-    from metta.sweep.store import open_store
-
     try:
         from metta.sweep.report.dashboard import server
         from metta.sweep.report.html.page import plotly_js
     except ImportError as error:
         raise UserError(f"the dashboard needs {error.name}: {install_command('dashboard')}") from None
     plotly_js()
-    store = open_store(options.store, create=False)
-    token = None if server.is_loopback(options.host) else server.new_token()
-    listening = server.bind(options.host, options.port)
-    app = server.make_app(store, token, options.name)
-    query = {"sweep": options.name, "token": token}
-    words = urlencode({key: value for key, value in query.items() if value is not None})
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    address = f"http://{host}:{listening.getsockname()[1]}/" + (f"?{words}" if words else "")
-    message = f"the dashboard is at {address}  (Ctrl-C to end it)"
-    print(
-        json.dumps({"address": address}) if options.json else safe(message)
-    )  # with its token, which is for the reader
-    sys.stdout.flush()
-    if not options.no_browser and _has_screen():
-        webbrowser.open(address)
-    server.serve(app, listening)
+    with opened(options) as store:
+        token = None if server.is_loopback(options.host) else server.new_token()
+        listening = server.bind(options.host, options.port)
+        app = server.make_app(store, token, options.name)
+        words = urlencode({"sweep": options.name} | ({} if token is None else {"token": token}))
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        address = f"http://{host}:{listening.getsockname()[1]}/?{words}"
+        message = f"the dashboard is at {address}  (Ctrl-C to end it)"
+        print(
+            json.dumps({"address": address}) if options.json else safe(message)
+        )  # with its token, which is for the reader
+        sys.stdout.flush()
+        if not options.no_browser and _has_screen():
+            webbrowser.open(address)
+        server.serve(app, listening)
 
 
 def report(options: argparse.Namespace) -> None:

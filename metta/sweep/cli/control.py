@@ -25,9 +25,8 @@ _NO_DRIVER = "no driver is running"
 
 
 def register(commands: Commands) -> None:
-    commands.add(pause, "pause", "name")
-    commands.add(resume, "resume", "name")
-    commands.add(stop, "stop", "name")
+    for run in (pause, resume, stop):
+        commands.add(run, run.__name__, "name", latest=True)
     retried = commands.add(retry, "retry", "name")
     retried.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="numbers of failed trials")
     retried.add_argument("--failed", action="store_true", help="every failed trial")
@@ -35,8 +34,8 @@ def register(commands: Commands) -> None:
     dropped.add_argument("numbers", nargs="+", type=int, metavar="NUMBER", help="numbers of trials")
     dropped.add_argument("--reason", default="", metavar="TEXT", help="why, shown with the trial")
     dropped.add_argument("--undo", action="store_true", help="restore them")
-    worked = commands.add(work, "work", "name")
-    confirmed = commands.add(confirm, "confirm", "name")
+    worked = commands.add(work, "work", "name", latest=True)
+    confirmed = commands.add(confirm, "confirm", "name", latest=True)
     confirmed.add_argument("--top", type=positive, default=3, metavar="K", help="the K best (default: %(default)s)")
     confirmed.add_argument("--trials", nargs="+", type=int, default=[], metavar="N", help="these trials instead")
     confirmed.add_argument(
@@ -156,8 +155,8 @@ def confirm(options: argparse.Namespace) -> None:
     from metta.sweep.report.terminal.confirmation import print_confirmation
     from metta.sweep.state import confirmations, read_state
 
-    name = f"{options.name}{confirmation.SUFFIX}"
     with opened(options) as store:
+        name = f"{options.name}{confirmation.SUFFIX}"
         swept = _entry_point(store, options.name)
         state = read_state(store, options.name)
         chosen = confirmation.choose(state, options.top, options.trials)

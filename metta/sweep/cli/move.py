@@ -20,7 +20,7 @@ TITLE = "move sweeps"
 
 
 def register(commands: Commands) -> None:
-    commands.add(export, "export", "name").add_argument("--to", type=Path, required=True, metavar="FILE")
+    commands.add(export, "export", "name", latest=True).add_argument("--to", type=Path, required=True, metavar="FILE")
     imported = commands.add(import_, "import")
     imported.add_argument("file", metavar="FILE|URL", help="a path, https://..., s3://..., or the URL of a store")
     imported.add_argument("--name", help="a new name for the sweep, or the sweep to add a table's trials to")

@@ -22,7 +22,10 @@ class Parser(argparse.ArgumentParser):
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\nsee {self.prog} --help\n")
+        missing = message.removeprefix("the following arguments are required: ").split(", ")
+        asked = [action for action in self._actions if action.choices and {action.metavar, action.dest} & {*missing}]
+        valid = "".join(f"; valid: {', '.join(action.choices or ())}" for action in asked)
+        self.exit(2, f"error: {message}{valid}\nsee {self.prog} --help\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:

@@ -97,6 +97,9 @@ def _write_file(options: argparse.Namespace) -> None:
     if options.program:
         raise UserError(f"--program goes with a sweep's file, and {options.file} is a program itself")
     fields = sweep_fields(options.file, options.search, options.metric, options.num_trials)
-    path = write_sweep_file(fields, options.file, options.name)
+    if options.early_stopping is not None:
+        fields["early_stopping"] = options.early_stopping
+    path = write_sweep_file(fields, options.file, options.name, options.store)
     notice(f"the sweep is described in {path}; run it again, or change it and run: metta-sweep run {path}")
-    options.file, options.name, options.num_trials, options.metric = str(path), None, None, None
+    options.file = str(path)
+    options.name = options.num_trials = options.metric = options.early_stopping = None

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -15,8 +16,13 @@ import yaml
 from metta.common.command_line import read_value
 from metta.common.errors import UserError, nearest
 from metta.common.files import write_whole
-from metta.sweep.program.errors import ProgramNotFoundError
+from metta.sweep.definition import nothing_learnt
+from metta.sweep.program.command_sweep import from_fields
+from metta.sweep.program.existence import check_exists
 from metta.sweep.program.metric_option import parse_metric
+from metta.sweep.program.yaml_file import read_yaml
+from metta.sweep.store import open_store
+from metta.sweep.store.protocol import StoreError
 
 _SCALES = {
     "": ("uniform", "int_uniform"),
@@ -28,6 +34,7 @@ _SCALES = {
 }
 """Words after a range, with the distributions that they mean: of numbers, and of whole numbers."""
 _INTERPRETERS = {".py": "python", ".sh": "sh", ".R": "Rscript", ".jl": "julia", ".js": "node", ".pl": "perl"}
+_NUMBER = r"[-+]?[\d.]+(?:[eE][-+]?\d+)?"
 _YAML = (".yaml", ".yml")
 EXAMPLE = "--search lr=1e-5..1e-1:log --search batch=16..512:pow2 --search opt=adam,sgd"
 
@@ -53,6 +60,11 @@ def parse_search(text: str) -> tuple[str, Any]:
     name = name.lstrip("-")
     if not (name and equals and value):
         raise UserError(f"--search {text!r}: expected NAME=LOW..HIGH, NAME=A,B or NAME=VALUE, such as {EXAMPLE}")
+    if re.search(r"[\[({]", value) or re.fullmatch(rf"{_NUMBER}[-:]{_NUMBER}", value):
+        raise UserError(
+            f"--search {text!r}: a range is {name}=LOW..HIGH or {name}=LOW..HIGH:log, choices are {name}=A,B; "
+            "anything else goes into a sweep's file"
+        )
     low, dots, rest = value.partition("..")
     if not dots:
         return name, {"choices": [read_value(each) for each in value.split(",")]} if "," in value else read_value(value)
@@ -92,39 +104,50 @@ def sweep_fields(program: str, searches: Sequence[str], metric: str | None, tria
     return {"command": _command(program), "metric": score, "num_trials": number, "parameters": parameters}
 
 
-def write_sweep_file(fields: dict[str, Any], program: str, name: str | None) -> Path:
-    """Write the sweep's file into the current folder. One that is there and says something else stays.
+def write_sweep_file(fields: dict[str, Any], program: str, name: str | None, store_url: str) -> Path:
+    """Write the sweep's file into the current folder, if it describes a sweep that can run.
+
+    A file that is there stays, but for the number of trials, if it says the same; what somebody added is kept. One
+    that says something else is replaced only while nothing was added to it and nothing has been learnt by its sweep.
 
     Raises:
-        UserError: there is another file of that name.
+        UserError: there is another file of that name, or the sweep cannot run.
     """
     script = next((Path(word).stem for word in shlex.split(program) if Path(word).suffix in _INTERPRETERS), "program")
     name = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", script)
     path = Path(f"{name}.sweep.yaml")
-    text = yaml.safe_dump({"name": name, **fields}, sort_keys=False, width=120)
-    if path.exists() and path.read_text() != text and _without_trials(path.read_text()) != _without_trials(text):
-        raise UserError(
-            f"{path} describes another sweep. Run that one with: metta-sweep run {path}; or choose another --name"
-        )
+    fields = {"name": name, **fields}
+    sweep = from_fields(fields, program)
+    sweep.definition()
+    check_exists(sweep.program)
+    text = yaml.safe_dump(fields, sort_keys=False, width=120)
+    if path.exists():
+        old = read_yaml(path)
+        if all(old.get(key) == value for key, value in fields.items() if key != "num_trials"):
+            text = re.sub(r"(?m)^num_trials:.*$", f"num_trials: {fields['num_trials']}", path.read_text())
+        elif not old.keys() <= fields.keys() or _has_learnt(store_url, name):
+            raise UserError(
+                f"{path} describes another sweep. Run that one with: metta-sweep run {path}; or choose another --name"
+            )
     write_whole(path, text)
     return path
 
 
-def _without_trials(text: str) -> str:
-    return re.sub(r"(?m)^num_trials:.*$", "", text)
+def _has_learnt(store_url: str, name: str) -> bool:
+    """Whether the store has a sweep of that name that would lose anything."""
+    try:
+        with closing(open_store(store_url, create=False)) as store:
+            return not nothing_learnt(store, name)
+    except StoreError:
+        return False
 
 
 def _command(program: str) -> str:
     words = shlex.split(program)
     if not words:
         raise UserError("which program? give a script or a command")
-    script = Path(words[0])
-    interpreter = _INTERPRETERS.get(script.suffix)
+    interpreter = _INTERPRETERS.get(Path(words[0]).suffix)
     if interpreter is not None:
-        if not script.is_file():
-            folder = script.parent
-            files = sorted(each.name for each in folder.iterdir() if each.is_file()) if folder.is_dir() else []
-            raise ProgramNotFoundError(f"there is no file {script}; {nearest(script.name, files)}")
         found = interpreter if which(interpreter) or interpreter != "python" else shlex.quote(sys.executable)
         program = f"{found} {program}"
     return program if "${" in program else f"{program} ${{args}}"

@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -35,8 +35,11 @@ _IGNORED = {
 }
 """Settings of PufferLib that are not part of the search space, and their replacements."""
 _READ = ("method", "metric", "goal", "max_suggestion_cost", "sweep_only")
+_METHODS: dict[str, Literal["bayes", "random"]] = {"protein": "bayes", "bayes": "bayes", "random": "random"}
 _OF_WANDB = {"log_uniform_values": "log_normal"}
 _WHOLE = {"uniform": "int_uniform", "log_normal": "int_log_normal"}
+
+_DEFAULT = "; PufferLib has it in its default.ini: read that file before this one"
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +65,7 @@ def _read_file(path: Path | str, sweep: dict[str, Any]) -> None:
     """Merge the sections of a file into the nested mapping of earlier files. A section replaces a plain value."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             parser.read_file(file)
     except (OSError, configparser.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as an ini file: {error}") from None
@@ -97,9 +100,11 @@ def from_pufferlib(sweep: Mapping[str, Any], whole: Collection[str] = ()) -> Pro
     Raises:
         UserError: a setting that Protein does not support; the message names it.
     """
-    method = str(sweep.get("method", "Protein"))
-    if method.lower() != "protein":
-        raise UserError(f"sweep.method: {method!r} is not supported; supported: Protein")
+    method = _METHODS.get(str(sweep.get("method", "Protein")).lower())
+    if method is None:
+        raise UserError(
+            f"sweep.method: {sweep['method']!r} is not supported here; the same space is searched with method = Protein"
+        )
     only = [name.strip() for name in str(sweep.get("sweep_only", "")).split(",") if name.strip()]
     spaces: dict[str, ParameterConfig] = {}
     ignored = []
@@ -119,7 +124,7 @@ def from_pufferlib(sweep: Mapping[str, Any], whole: Collection[str] = ()) -> Pro
     metric, goal = _metric(sweep)
     try:
         settings = ProteinSettings(max_suggestion_cost=sweep.get("max_suggestion_cost"))
-        return ProteinConfig(metric=metric, goal=goal, parameters=spaces, settings=settings)
+        return ProteinConfig(metric=metric, goal=goal, parameters=spaces, settings=settings, method=method)
     except ConfigError as error:
         raise UserError(f"sweep: {error}") from None
 
@@ -131,9 +136,9 @@ def _metric(sweep: Mapping[str, Any]) -> tuple[Any, Any]:
     named = {**plain, "name": None, **section} if isinstance(section, Mapping) else plain
     metric, goal = named["name"], named["goal"]
     if metric is None:
-        raise UserError("sweep.metric is missing")
+        raise UserError(f"sweep.metric is missing{_DEFAULT}")
     if goal is None:
-        raise UserError("sweep.goal is missing")
+        raise UserError(f"sweep.goal is missing{_DEFAULT}")
     return metric, goal
 
 
@@ -158,7 +163,7 @@ def _spaces(node: Mapping[str, Any], path: str, whole: set[str], only: list[str]
     try:
         fields = adjusted_range(path, {name: value for name, value in node.items() if name != "scale"})
         fields["distribution"] = _OF_WANDB.get(fields["distribution"], fields["distribution"])
-        fields["scale"] = _scale(node.get("scale", "auto"), fields["min"], fields["max"])
+        fields["scale"] = _scale(node.get("scale", "auto"), fields["min"], fields["max"], path)
         if path in whole:
             fields["distribution"] = _WHOLE.get(fields["distribution"], fields["distribution"])
         return {path: ParameterConfig.model_validate(fields)}
@@ -181,9 +186,11 @@ def _choices(values: Any, path: str) -> ParameterConfig:
         raise UserError(f"sweep.{path}: {reasons(error.errors(include_url=False))}") from None
 
 
-def _scale(scale: Any, low: float, high: float) -> Any:
+def _scale(scale: Any, low: float, high: float, path: str) -> Any:
     if scale == "auto":
         return scale
+    if scale == "time" and low <= 0:
+        raise UserError(f"sweep.{path}: scale = time needs min above 0, not {low}")
     return min(1.0, (1.0 / math.log2(high / low) if scale == "time" else float(scale)) / 2.0)
 
 

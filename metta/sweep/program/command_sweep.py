@@ -135,14 +135,25 @@ def from_file(
     Raises:
         UserError: the file cannot be read, or has unknown keys.
     """
-    data = read_yaml(Path(file))
+    return from_fields(read_yaml(Path(file)), file, name, num_trials, program, metric, early_stopping)
+
+
+def from_fields(
+    data: dict[str, Any],
+    file: str,
+    name: str | None = None,
+    num_trials: int | None = None,
+    program: str | None = None,
+    metric: str | None = None,
+    early_stopping: str | None = None,
+) -> CommandSweep:
+    """The sweep that the content of a file describes; see `from_file`."""
     remarks: list[str] = []
     if is_wandb_sweep(data):
         read = read_wandb_sweep({**data, "metric": _replaced_metric(data.get("metric"), metric)}, file, program)
         fields, remarks = read.fields, read.remarks
     else:
         fields = data | ({} if program is None else {"program": program})
-        _refuse_wandb_parameters(fields.get("parameters"), f"{file}: parameters")
         refuse_foreign(fields.get("parameters"), f"{file}: parameters")
         _split_metric(fields, file)
         fields |= {} if metric is None else _own_metric(parse_metric(metric))
@@ -203,14 +214,3 @@ def _split_metric(fields: dict[str, Any], file: str) -> None:
 def _own_metric(metric: Mapping[str, Any]) -> dict[str, Any]:
     """A metric's name and its other keys, as fields of our own form."""
     return {"metric" if key == "name" else key: value for key, value in metric.items()}
-
-
-def _refuse_wandb_parameters(parameters: Any, where: str) -> None:
-    """Refuse a parameter in W&B's form in a file of our own form, where it would be a nested fixed value."""
-    if not isinstance(parameters, dict):
-        return
-    for name, value in parameters.items():
-        if isinstance(value, dict) and (wandb_key := next((key for key in ("value", "values") if key in value), None)):
-            ours = f"{name}: {value[wandb_key]!r}" if wandb_key == "value" else f"{name}: {{choices: [...]}}"
-            raise UserError(f"{where}.{name}: {wandb_key!r} is W&B's; write {ours}, or add W&B's key: method: bayes")
-        _refuse_wandb_parameters(value, f"{where}.{name}")

@@ -9,5 +9,9 @@ class ProgramNotFoundError(UserError):
     """The program, or the file that it should run, does not exist."""
 
 
+class ArgumentsRefusedError(UserError):
+    """The program does not take the arguments that it was given, whatever their values."""
+
+
 class MetricMissingError(UserError):
     """The program succeeded, but neither its output nor its files contain the metric as one number."""

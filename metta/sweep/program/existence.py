@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from shutil import which
 
@@ -57,12 +58,12 @@ def _not_found(word: str, what: str) -> str:
         if path.is_file():
             return f"there is no program {word!r}; the file of that name is run with ./{word}, or with its interpreter"
         known = {name for folder in os.get_exec_path() if os.path.isdir(folder) for name in os.listdir(folder)}
-        close = nearest(word, sorted(known), limit=0).partition("?")
-        return f"there is no program {word!r}" + (f"; {close[0]}?" if close[1] else "")
+        close = get_close_matches(word, sorted(known), n=1, cutoff=0.75)
+        return f"there is no program {word!r}" + (f"; did you mean {close[0]!r}?" if close else "")
     if path.is_file():
         return f"{word} cannot be run: it is not executable (chmod +x {word})"
     folder = path.parent
     if not folder.is_dir():
         return f"there is no {what} {word}: the folder {folder} does not exist"
     same = sorted(each.name for each in folder.iterdir() if each.is_file() and not each.name.startswith("."))
-    return f"there is no {what} {word} in {folder.absolute()}; {nearest(path.name, same)}"
+    return f"there is no {what} {word} in {folder.absolute()}" + (f"; {nearest(path.name, same)}" if same else "")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shutil import which
 
 from metta.common.data_dir import data_dir
+from metta.sweep.analysis.failures import LONGEST_REASON
 from metta.sweep.program.call import Call, Program
-from metta.sweep.program.errors import MetricMissingError, ProgramNotFoundError
+from metta.sweep.program.errors import ArgumentsRefusedError, MetricMissingError, ProgramNotFoundError
 from metta.sweep.program.metrics.files import MetricFiles
 from metta.sweep.program.metrics.folder_use import FolderUse
 from metta.sweep.program.metrics.missing import ambiguous, missing, shown_path
@@ -29,6 +31,14 @@ EAGER_REPORTS = 1000
 """This many first reports are sent at once, later ones at most once every `REPORT_SECONDS`."""
 REPORT_SECONDS = 0.1
 _NO_SUCH_COMMAND = 127
+_REFUSED = re.compile(
+    r"unrecogni[sz]ed (arguments|options)|no such option|unexpected argument|unknown (command line )?(flag|option)"
+    r"|not used by the HfArgumentParser|arguments are required|missing option|could not override|could not consume arg"
+    r"|error: argument [^:]+: (invalid \w+ value|expected|ignored explicit)|not a valid (integer|float|boolean)"
+    r"|Input should be a valid|Expected a <class|Error parsing -|Flags parsing error: .*invalid literal",
+    re.IGNORECASE,
+)
+"""How argparse, tyro, click, absl, Fire, Hydra and Hugging Face refuse a name, or values of another type."""
 
 
 class CommandTrial:
@@ -39,7 +49,7 @@ class CommandTrial:
         """Run one attempt; see `metta.sweep.trial.RunTrial`.
 
         An error that does not depend on the hyperparameters begins with the name of its class:
-        `ProgramNotFoundError` or `MetricMissingError`.
+        `ProgramNotFoundError`, `ArgumentsRefusedError` or `MetricMissingError`.
         """
         run_dir = Path(spec.run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -49,7 +59,7 @@ class CommandTrial:
         run = _Run(call, metric, spec.tool.get("watched", metric), spec.tool["timeout"], report)
         try:
             return run.result()
-        except (ProgramNotFoundError, MetricMissingError) as error:
+        except (ProgramNotFoundError, ArgumentsRefusedError, MetricMissingError) as error:
             return TrialResult(run.so_far(), run.seconds, error=f"{type(error).__name__}: {error}")
         finally:
             run.end()
@@ -117,6 +127,12 @@ class _Run:
         error = f"{end.describe()}; its errors are in {self._errors.path}\n{tail}".rstrip()
         if end.status == _NO_SUCH_COMMAND or "can't open file" in tail.rpartition("\n")[2]:
             raise ProgramNotFoundError(error)
+        if not self.so_far() and (refused := _refusal(tail)) is not None:
+            raise ArgumentsRefusedError(
+                f"{error}\n{refused}. Parameters need the names and types of the program's options; its command says "
+                "how they are written: ${args} as --lr=0.1 and --flag=true, ${args_no_hyphens} as lr=0.1 (Hydra), "
+                "${args_negated_flags} as --flag or --no-flag (tyro)"
+            )
         return error
 
     def _read(self, lines: Sequence[bytes], final: bool = False) -> bool:
@@ -218,6 +234,13 @@ class _Curve:
         step, seconds = _whole(row.step, self._count), self._reported_at - self._started
         progress = Progress(step, None if total is None else _whole(total, 0) or None, seconds, row.values)
         self.goes_on = self._report(progress) and self.goes_on
+
+
+def _refusal(errors: str) -> str | None:
+    """What a program says with which it refuses its arguments."""
+    lines = [line.strip() for line in errors.splitlines()]
+    first = next((i for i, line in enumerate(lines) if _REFUSED.search(line)), None)
+    return None if first is None else " ".join(lines[first:])[:LONGEST_REASON]
 
 
 def _whole(value: float | None, otherwise: int) -> int:

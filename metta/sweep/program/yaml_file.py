@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from metta.common.errors import UserError
+from metta.common.errors import UserError, nearest
 
 
 class _Loader(yaml.SafeLoader):
@@ -38,6 +38,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        there = sorted(each.name for each in path.parent.glob("*.y*ml"))
+        known = f"; {nearest(path.name, there)}" if there else "; metta-sweep init program writes an example"
+        raise UserError(f"there is no file {path}{known}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:

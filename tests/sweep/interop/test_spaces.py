@@ -146,7 +146,7 @@ def test_what_is_passed_over_is_named_with_what_takes_its_place(caplog: pytest.L
 
 
 def test_spaces_of_the_older_form_are_read(tmp_path: Path) -> None:
-    text = SECTION + (
+    text = SECTION.replace("name = sweep", "method = bayes") + (
         "[sweep.parameters.train.parameters.steps]\ndistribution = log_uniform_values\nmin = 1_000\nmax = 100_000\n"
         "[sweep.parameters.train.parameters.batch_size]\nvalues = [4096, 8192]\n"
     )
@@ -164,7 +164,9 @@ def test_sweep_only_is_kept() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"method": "ParetoGenetic"}, "sweep.method: 'ParetoGenetic' is not supported; supported: Protein"),
+        ({"method": "ParetoGenetic"}, "sweep.method: 'ParetoGenetic' is not .* method = Protein"),
+        ({"metric": None}, "sweep.metric is missing; .* default.ini"),
+        ({"a": {"distribution": "uniform", "min": 0, "max": 1, "scale": "time"}}, "sweep.a: scale = time needs min"),
         ({"max_run": 3}, "sweep.max_run: unknown.*max_runs"),
         ({"goal": "up"}, "sweep: .*goal"),
         ({"a": {"b": 3}}, "sweep.a.b: 3 is not a search space"),

@@ -19,7 +19,7 @@ from metta.sweep.program.metrics import csv_file, json_file, kind_named, npz_fil
 from metta.sweep.program.metrics.files import MetricFiles
 from metta.sweep.program.metrics.folder_use import FolderUse
 from metta.sweep.program.metrics.json_text import parse_line
-from metta.sweep.program.metrics.patterns import suggest_pattern
+from metta.sweep.program.metrics.patterns import Patterns, suggest_pattern
 from metta.sweep.program.metrics.reading import FileReader, LineReader
 from metta.sweep.program.metrics.row import Row
 from metta.sweep.program.metrics.take import Take, TakeName
@@ -79,6 +79,8 @@ def test_csv_of_loggers() -> None:
     monitor = b'#{"t_start": 1.5, "env_id": "CartPole"}\nr,l,t\n20.0,20,0.1\n35.0,35,0.2\n'
     assert [(row.step, row.values["r"]) for row in csv_file.parse(monitor)] == [(20.0, 20.0), (55.0, 35.0)]
     assert csv_file.parse(b"loss\tlr\n0.5\t1e-3\n") == [Row({"loss": 0.5, "lr": 1e-3}, 1.0)]
+    appended = b"step,loss\n1,0.9\nstep,loss,acc\n1,0.8,0.5\n"
+    assert csv_file.parse(appended)[1] == Row({"step": 1.0, "loss": 0.8, "acc": 0.5}, 1.0)
 
 
 def test_archives_of_numpy_are_read_without_unpickling() -> None:
@@ -95,6 +97,7 @@ def test_json_files_hold_an_object_a_list_lines_or_a_history() -> None:
     assert json_file.parse(b'{"a": {"b": 1}}') == [Row({"a.b": 1.0})]
     assert json_file.parse(b'{"step": 1, "a": 2}\n{"step": 2, "a": 3}\n{"ste')[1] == Row({"step": 2.0, "a": 3.0}, 2.0)
     assert [row.values["a"] for row in json_file.parse(b'[{"a": 1}, {"a": 2}]')] == [1.0, 2.0]
+    assert json_file.parse(b'{"a": [1, 2], "b": [3, 4]}') == [Row({"a": 1.0, "b": 3.0}), Row({"a": 2.0, "b": 4.0})]
     (row,) = json_file.parse(b'{"max_steps": 30, "log_history": [{"step": 10, "eval_loss": 0.5}]}')
     assert (row.step, row.total, row.values["eval_loss"]) == (10.0, 30.0, 0.5)
 
@@ -251,8 +254,25 @@ def test_what_cannot_be_meant_is_refused_before_anything_runs(fields: dict[str, 
     assert not Path("ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('INFO:root:{"acc": 0.7}', 0.7),
+        ("val_acc: 0.9 acc: -0.8 val_acc: 3", -0.8),
+        ("|    acc    | 1.5e-3 |", 1.5e-3),
+        ("Acc=.5.", 0.5),
+    ],
+)
+def test_the_pattern_that_is_suggested_reads_the_text(text: str, value: float) -> None:
+    pattern = suggest_pattern("acc", text)
+    assert pattern is not None
+    row = Patterns({"acc": pattern}).row(text.encode())
+    assert row is not None
+    assert row.values == {"acc": value}
+
+
 def test_a_pattern_is_suggested_for_a_name_before_a_number() -> None:
-    assert suggest_pattern("val_acc", "Epoch 3 | Val Acc: 0.91") == r"Val Acc[ :=]+([-+.\w]+)"
+    assert suggest_pattern("val_acc", "Epoch 3 | Val Acc: 0.91") == r"\bVal Acc[^-+.\w]+([-+.\w]+)"
     assert suggest_pattern("val_acc", "accuracy 0.9") is None
     assert kind_named("runs/x/events.out.tfevents.1.host") == "tensorboard"
     assert kind_named("metrics") == "json"

@@ -38,7 +38,10 @@ def test_a_range_on_the_command_line(text: str, expected: Any) -> None:
     assert parse_search(text) == (text.partition("=")[0], expected)
 
 
-@pytest.mark.parametrize("text", ["lr", "lr=", "=1..2", "lr=a..b", "lr=1..2:lgo", "lr=true..2"])
+FOREIGN = ["lr=[1e-4,1.0]", "lr=(1e-4,1)", "lr=loguniform(1e-4,1)", "lr=1e-4-1", "lr=1e-4:1"]
+
+
+@pytest.mark.parametrize("text", ["lr", "lr=", "=1..2", "lr=a..b", "lr=1..2:lgo", "lr=true..2", *FOREIGN])
 def test_what_is_no_range_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--search"):
         parse_search(text)
@@ -64,6 +67,8 @@ def test_no_file_is_needed_and_one_is_written(capsys: pytest.CaptureFixture[str]
     ("words", "why"),
     [
         (["trian.sh", "--search", "x=1..2", "--metric", "loss:min", "--trials", "2"], "did you mean 'train.sh'"),
+        (["no-such-program-anywhere", "--search", "x=1..2", "--metric", "loss:min", "--trials", "2"], "no program"),
+        (["train.sh", "--search", "x=2..1", "--metric", "loss:min", "--trials", "2"], "min (2) must be below max (1)"),
         (["train.sh"], "what is searched? add, for example: --search lr="),
         (["train.sh", "--search", "x=1..2"], "add --metric NAME:min or --metric NAME:max"),
         (["train.sh", "--search", "x=1..2", "--metric", "loss"], "loss:max or loss:min"),
@@ -78,3 +83,25 @@ def test_what_is_missing_is_said(words: list[str], why: str, capsys: pytest.Capt
     Path("train.sh").write_text("true")
     assert metta_sweep(["run", *words]) == 2
     assert why in capsys.readouterr().err
+    assert not list(Path().glob("*.yaml"))
+
+
+def test_until_something_is_learnt_a_mistake_is_mended_by_the_corrected_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("train.py").write_text(
+        "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--x', type=float)\n"
+        "print('loss:', parser.parse_args().x)\n"
+    )
+    words = ["run", "train.py", "--metric", "loss:min", "--trials", "2", "--overrides", "write_report=false"]
+    assert metta_sweep([*words, "--search", "y=1..2"]) == 1
+    shown = capsys.readouterr().out
+    assert "unrecognized arguments: --y=" in shown
+    assert "0/2  trial 0" in shown
+    assert metta_sweep([*words, "--search", "x=1..2"]) == 1
+    assert "Write in the sweep's file: metrics: {loss: '\\bloss" in capsys.readouterr().out
+    with Path("train.sweep.yaml").open("a") as file:
+        file.write("metrics: {loss: 'loss: (.*)'}\n")
+    assert metta_sweep([*words, "--search", "x=1..2"]) == 0
+    assert "train: 2 completed" in capsys.readouterr().out
+    assert metta_sweep([*words, "--search", "x=1..3"]) == 2

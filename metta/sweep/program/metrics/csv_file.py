@@ -13,6 +13,8 @@ _MONITOR = ["r", "l", "t"]
 def parse(data: bytes) -> list[Row]:
     """A row for each complete line below the names; empty cells and text are skipped.
 
+    A line without numbers that begins as the names do has new names for the lines after it.
+
     The step is a column named as in `STEPS`, otherwise the number of the line. In a monitor file, whose columns are
     reward, length and time of each episode, it is the sum of the lengths.
 
@@ -28,10 +30,13 @@ def parse(data: bytes) -> list[Row]:
         names, *cells = csv.reader(lines, delimiter=delimiter)
     except (csv.Error, ValueError):
         return []
-    names = [name.strip() for name in names]
+    first, names = names[:1], [name.strip() for name in names]
     rows: list[Row] = []
     length = 0.0
     for count, line in enumerate(cells, start=1):
+        if line[:1] == first and not any(map(_is_number, line)):
+            names = [name.strip() for name in line]
+            continue
         values = {name: read for name, cell in zip(names, line, strict=False) if (read := _cell(cell)) is not None}
         row = Row.of(values)
         length += values.get("l", 0.0)
@@ -39,6 +44,10 @@ def parse(data: bytes) -> list[Row]:
         if values:
             rows.append(Row(values, step, row.total))
     return rows
+
+
+def _is_number(cell: str) -> bool:
+    return _cell(cell) is not None
 
 
 def _cell(text: str) -> float | None:

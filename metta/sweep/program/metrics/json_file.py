@@ -1,4 +1,4 @@
-"""JSON files: one object, a list of objects, or an object on each line."""
+"""JSON files: one object, a list of objects, or an object on each line, or an object of lists (Keras)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ def parse(data: bytes) -> list[Row]:
     total = None
     if isinstance(value, Mapping) and isinstance(value.get(_HISTORY), list):
         total, value = number(value.get("max_steps")), value[_HISTORY]
-    objects = value if isinstance(value, list) else [value]
+    objects = value if isinstance(value, list) else _rows_of_lists(value) or [value]
     rows = [row_of(each) for each in objects if isinstance(each, Mapping)]
     return [Row(row.values, row.step, row.total if row.total is not None else total) for row in rows if row.values]
+
+
+def _rows_of_lists(value: Any) -> list[dict[str, Any]]:
+    """The rows of an object that has only lists, all as long; none of any other."""
+    columns = list(value.values()) if isinstance(value, Mapping) else []
+    if not columns or not all(isinstance(each, list) and len(each) == len(columns[0]) for each in columns):
+        return []
+    return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]

@@ -69,9 +69,12 @@ def _advice(metric: str, names: Iterable[str], text: str, printed: bool) -> str:
 def ambiguous(metric: str, folders: list[list[Path]]) -> str:
     """The message that several files contain the metric, and how to name the right ones."""
     places = [shown_path(files[0]) for files in folders]
+    first = folders[0][0]
+    name = "*tfevents*" if "tfevents" in first.name else first.name
     return (
         f"the metric {metric!r} is in files of {len(places)} folders: {', '.join(places[:4])}. "
-        f"Name the file in the sweep's file, with * for what differs from run to run: metrics: {places[0]}"
+        f"Name the file in the sweep's file, with * for what differs from run to run, such as: "
+        f"metrics: '**/{first.parent.name}/{name}'"
     )
 
 

@@ -9,6 +9,8 @@ from metta.common.errors import UserError
 from metta.sweep.program.metrics.row import Row
 
 NUMBER = r"([-+.\w]+)"
+_BETWEEN = r"[^-+.\w]+"
+"""What stands between a name and its number: anything but the sign and the digits."""
 _SHOWN = re.compile(r"([A-Za-z][\w./-]*)['\"]?\s*[:=\s]\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
 
 
@@ -50,11 +52,14 @@ def suggest_pattern(metric: str, text: str) -> str | None:
 
     Example:
         >>> suggest_pattern("val_acc", "epoch 3: Val acc = 0.91")
-        'Val acc[ :=]+([-+.\\\\w]+)'
+        '\\\\bVal acc[^-+.\\\\w]+([-+.\\\\w]+)'
     """
     words = r"[\s_./-]?".join(re.escape(word) for word in re.split(r"[\s_./-]+", metric))
-    found = re.search(rf"(?<!\w)({words})['\"]?[ \t]*[:=]?[ \t]*[-+]?\.?\d", text, re.IGNORECASE)
-    return rf"{re.escape(found[1])}[ :=]+{NUMBER}".replace(r"\ ", " ") if found else None
+    found = re.search(rf"(?<!\w)({words})['\"]?[ \t]*[|:=\s][ \t]*[-+]?\.?\d", text, re.IGNORECASE)
+    if found is None:
+        return None
+    begins = r"\b" if re.match(r"\w", metric) else ""
+    return rf"{begins}{re.escape(found[1])}{_BETWEEN}{NUMBER}".replace(r"\ ", " ")
 
 
 def names_before_numbers(text: str) -> list[str]:

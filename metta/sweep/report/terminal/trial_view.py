@@ -73,7 +73,7 @@ def print_trial(
         say(trial.error.rstrip(), "red")
         folder = trial_folder(sweep_folder(state.record), trial.number)
         if folder.is_dir():
-            say("\n".join([f"its folder: {folder}", *log_end(folder)]))
+            say("\n".join([f"its folder: {folder}", *log_end(folder, trial.error)]))
     for artefact, uri in trial.artefacts.items():
         say(f"{artefact}: {uri}")
     for what, command in commands.items():
