@@ -72,7 +72,8 @@ class CommandSweep(AbstractSweep):
     def run(self, console: Console | None = None, exclusive: bool = True, outcome: bool = True) -> SweepResult:
         self.definition()
         if self.executor != "ray":  # Ray's workers may have files that are missing here
-            check_exists(self.program)
+            file = None if self._entry_point is None else self._entry_point.args.get("file")
+            check_exists(self.program, None if file is None else Path(file))
         self._check_separate_files()
         return super().run(console, exclusive, outcome)
 

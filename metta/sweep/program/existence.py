@@ -20,8 +20,11 @@ _SCRIPT = re.compile(r"[^-=$][^=$]*\.(py|sh|bash|R|jl|js|mjs|pl|rb|lua)")
 _CODE = ("-c", "-m", "-e", "--module", "--command")
 
 
-def check_exists(program: Program) -> None:
+def check_exists(program: Program, sweep_file: Path | None = None) -> None:
     """Check that a program can be started here.
+
+    Args:
+        sweep_file: the file that describes its sweep; the program may lie beside it, where people expect it to run.
 
     Raises:
         ProgramNotFoundError: the program, or the file that it should run, does not exist; with the nearest match.
@@ -38,6 +41,9 @@ def check_exists(program: Program) -> None:
             return
         if _SCRIPT.fullmatch(word):
             if not (_folder(program) / word).is_file() and not Path(word).is_file():
+                folder = None if sweep_file is None else sweep_file.parent
+                if folder is not None and (folder / word).is_file():
+                    raise ProgramNotFoundError(f"there is no file {word} here, but in {folder}; first: cd {folder}")
                 raise ProgramNotFoundError(_not_found(word, "file"))
             return
 

@@ -105,3 +105,15 @@ def test_until_something_is_learnt_a_mistake_is_mended_by_the_corrected_command(
     assert metta_sweep([*words, "--search", "x=1..2"]) == 0
     assert "train: 2 completed" in capsys.readouterr().out
     assert metta_sweep([*words, "--search", "x=1..3"]) == 2
+
+
+def test_a_program_beside_its_sweep_file_is_found_by_the_message(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("there")
+    folder.mkdir()
+    (folder / "train.py").touch()
+    (folder / "a.yaml").write_text(
+        "command: python train.py ${args}\nmetric: loss\nnum_trials: 1\n"
+        "parameters: {x: {min: 0, max: 1, distribution: uniform}}\n"
+    )
+    assert metta_sweep(["run", "there/a.yaml"]) == 2
+    assert "there is no file train.py here, but in there; first: cd there" in capsys.readouterr().err
