@@ -45,6 +45,8 @@ _DISTRIBUTIONS = {
 }
 """Our distributions, with the names of other tools for them, in lower case and without punctuation."""
 
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+
 _OPTUNA = "hyperparameters are declared in `parameters`, not in the function"
 
 
@@ -154,7 +156,7 @@ def _foreign_range(low: float, high: float, name: str, log: bool, value: Mapping
 
 
 def _foreign_text(text: str) -> str | None:
-    """A call in the syntax of another tool, such as ``tune.loguniform(1e-4, 1)``, or a range of ``--search``."""
+    """A call in the syntax of another tool, such as ``tune.loguniform(1e-4, 1)``, a range of ``--search``, or bounds."""
     if match := re.fullmatch(r"(\S+?)\.\.(\S+?)(?::(\w+))?", text):
         try:
             low, high = (plain_number(ast.literal_eval(bound)) for bound in match.group(1, 2))
@@ -162,8 +164,12 @@ def _foreign_text(text: str) -> str | None:
             return None
         ours = _ours(match.group(3) or "") or _likely(low, high)
         return f"this is the form of --search; write {_line(low, high, ours)}"
+    if (match := re.fullmatch(rf"{_NUMBER} *(?:-|to) *{_NUMBER}", text)) and not all(map(str.isdigit, match.groups())):
+        return _foreign_list([float(bound) for bound in match.groups()])
     try:
         call = ast.parse(text.strip(), mode="eval").body
+        if isinstance(call, ast.Tuple | ast.List) and text.strip()[0] in "([":
+            return _foreign_list(ast.literal_eval(call))
         if not isinstance(call, ast.Call):
             return None
         name = ast.unparse(call.func).rpartition(".")[2]

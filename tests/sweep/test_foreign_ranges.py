@@ -27,6 +27,10 @@ FOREIGN = [
     ("tune.loguniform(1e-4, 1e-1)", LOG),
     ('trial.suggest_float("lr", 1e-4, 1e-1, log=True)', LOG),
     ("1e-4..1e-1:log", LOG),
+    ("(1e-4, 0.1)", LOG),  # as YAML reads it
+    ("[1e-4, 0.1]", LOG),
+    ("1e-4 to 1e-1", LOG),
+    ("1e-4-1e-1", LOG),
     (range(1, 9), '{"min": 1, "max": 8, "distribution": "int_uniform"}'),
     ({"values": [16, 32]}, '{"choices": [16, 32]}'),
     ({"grid_search": [16, 32]}, '{"choices": [16, 32]}'),
@@ -63,7 +67,23 @@ def test_distributions_of_other_libraries_are_refused_with_the_line_to_write() -
 
 
 @pytest.mark.parametrize(
-    "value", [3, None, True, "adam", "a..b", "relu()", [64, 64], [0.9, 0.99], [1], {"a": 1}, {"lr": [1, 9]}]
+    "value",
+    [
+        3,
+        None,
+        True,
+        "adam",
+        "a..b",
+        "relu()",
+        "64,128",
+        "1-2",
+        "2024-01-02",
+        [64, 64],
+        [0.9, 0.99],
+        [1],
+        {"a": 1},
+        {"lr": [1, 9]},
+    ],
 )
 def test_fixed_values_stay_fixed(value: Any) -> None:
     assert foreign(value) is None
