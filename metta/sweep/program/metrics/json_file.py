@@ -22,8 +22,8 @@ def parse(data: bytes) -> list[Row]:
     total = None
     if isinstance(value, Mapping) and isinstance(value.get(_HISTORY), list):
         total, value = number(value.get("max_steps")), value[_HISTORY]
-    objects = value if isinstance(value, list) else _rows_of_lists(value) or [value]
-    rows = [row_of(each) for each in objects if isinstance(each, Mapping)]
+    given: list[Any] = value if isinstance(value, list) else _rows_of_lists(value) or [value]
+    rows = [row_of(each) for each in given if isinstance(each, Mapping)]
     return [Row(row.values, row.step, row.total if row.total is not None else total) for row in rows if row.values]
 
 
