@@ -156,7 +156,7 @@ def _foreign_range(low: float, high: float, name: str, log: bool, value: Mapping
 
 
 def _foreign_text(text: str) -> str | None:
-    """A call in the syntax of another tool, such as ``tune.loguniform(1e-4, 1)``, a range of ``--search``, or bounds."""
+    """A call in the syntax of another tool, such as ``tune.loguniform(1e-4, 1)``, of ``--search``, or two bounds."""
     if match := re.fullmatch(r"(\S+?)\.\.(\S+?)(?::(\w+))?", text):
         try:
             low, high = (plain_number(ast.literal_eval(bound)) for bound in match.group(1, 2))

@@ -1,10 +1,10 @@
 """Decides whether a failure depends on the hyperparameters. No other module decides this.
 
 NaN, out of memory and a crash while training may be caused by the hyperparameters, so the optimiser learns from them. A
-mishap does not depend on them: there is no GPU, no such program or file, a module cannot be imported, the program refuses
-its arguments, or the metric was never printed. A mishap is neither learnt from nor counted, and the trial is run again
-once the cause is fixed. Trouble is a mishap that may pass without action: a full disk, an unreachable network folder,
-too many open files. The sweep waits until it has passed.
+mishap does not depend on them: there is no GPU, no such program or file, a module cannot be imported, the program
+refuses its arguments, or the metric was never printed. A mishap is neither learnt from nor counted, and the trial is
+run again once the cause is fixed. Trouble is a mishap that may pass without action: a full disk, an unreachable network
+folder, too many open files. The sweep waits until it has passed.
 
 All are recognised by the stored error text of a trial, so that trials of any store can be classified.
 """
