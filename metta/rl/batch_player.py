@@ -30,6 +30,7 @@ class Experience:
         final_values: float32, of the last observations of an episode that was truncated at this step, else 0.
         rewards, terminals, truncations: what followed the actions.
         packed: float32, the policy's weights; see `PackedNetwork`.
+        token_weights, token_channels, token_has_place, token_first_rows: see `TokenTables`.
     """
 
     observations: npt.NDArray[np.uint8]
@@ -41,6 +42,15 @@ class Experience:
     terminals: npt.NDArray[np.bool_]
     truncations: npt.NDArray[np.bool_]
     packed: npt.NDArray[np.float32]
+    token_weights: npt.NDArray[np.float32]
+    token_channels: npt.NDArray[np.int32]
+    token_has_place: npt.NDArray[np.int32]
+    token_first_rows: npt.NDArray[np.int32]
+
+    @property
+    def tables(self) -> TokenTables:
+        """The vocabulary's. In shared memory, because large arguments delay the start of a worker."""
+        return TokenTables(self.token_weights, self.token_channels, self.token_has_place, self.token_first_rows)
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,6 @@ class BatchPlan:
         horizon: steps of each environment per batch.
         spec: of an environment.
         network: of the policy.
-        tables: of its vocabulary.
         episode_seeds: of the episodes of all environments.
         action_seeds: fixes the actions in each environment that is played.
     """
@@ -59,7 +68,6 @@ class BatchPlan:
     horizon: int
     spec: EnvironmentSpec
     network: NetworkSizes
-    tables: TokenTables
     episode_seeds: EpisodeSeeds
     action_seeds: Sequence[Sequence[int]]
 
@@ -77,6 +85,7 @@ class BatchPlan:
             "terminals": (agents, np.bool_),
             "truncations": (agents, np.bool_),
             "packed": ((self.network.packed_floats,), np.float32),
+            **{f"token_{name}": (shape, dtype) for name, (shape, dtype) in TokenTables.fields().items()},
         }
 
     def uniforms(self, environment: int, batch: int) -> npt.NDArray[np.float32]:
@@ -102,7 +111,7 @@ class BatchPlayer:
         self._plan = plan
         self._experience = plan.experience(memory)
         self._network = PackedNetwork(plan.network, self._experience.packed)
-        self._encoder = Encoder(plan.tables, plan.spec.num_agents, plan.spec.num_tokens)
+        self._encoder = Encoder(self._experience.tables, plan.spec.num_agents, plan.spec.num_tokens)
         self._environments: dict[int, EpisodicEnvironment] = {}
         like: EpisodicEnvironment | None = None
         for index in members:

@@ -14,6 +14,7 @@ from torch import Tensor
 from metta.rl.batch_player import BatchPlan, BatchPlayer, Experience
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.episodes import EpisodeSeeds
+from metta.rl.kernel.functions import TokenTables
 from metta.rl.kernel.network import KernelNetwork, sizes_of
 from metta.rl.policy import Policy
 from metta.rl.ppo import Batch, generalized_advantages
@@ -51,9 +52,11 @@ class KernelCollector:
     ) -> None:
         spec = EnvironmentSpec.of(seeds.config)
         self._vocabulary = Vocabulary(spec)
-        plan = BatchPlan(horizon, spec, sizes_of(policy), self._vocabulary.tables, seeds, action_seeds)
+        plan = BatchPlan(horizon, spec, sizes_of(policy), seeds, action_seeds)
         memory = allocate(plan.fields())
         self._experience = plan.experience(memory)
+        for name in TokenTables.fields():
+            getattr(self._experience.tables, name)[:] = getattr(self._vocabulary.tables, name)
         self._network = KernelNetwork(policy, packed=self._experience.packed)
         self._stopwatch = stopwatch
         self._batch = first_batch

@@ -46,6 +46,17 @@ class TokenTables:
     has_place: npt.NDArray[np.int32]
     first_rows: npt.NDArray[np.int32]
 
+    @staticmethod
+    def fields() -> dict[str, tuple[tuple[int], npt.DTypeLike]]:
+        """The shapes and types of the arrays."""
+        tokens = (256 * 256,)
+        return {
+            "weights": (tokens, np.float32),
+            "channels": (tokens, np.int32),
+            "has_place": (tokens, np.int32),
+            "first_rows": ((256,), np.int32),
+        }
+
     @property
     def addresses(self) -> list[ctypes.c_void_p]:
         return [address(table) for table in (self.weights, self.channels, self.has_place, self.first_rows)]

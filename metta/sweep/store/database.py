@@ -176,7 +176,7 @@ class Database:
         self._place = held
 
     def _salvage(self, connection: Connection) -> None:
-        """Call `salvage` once with a connection that is still open, so that the content of a removed file can be read."""
+        """Call `salvage` once, with a connection that is still open, so that a removed file can be read."""
         if self.salvage is None or connection.info["place"] != self._place or connection.info.get("is_saved"):
             return
         connection.info["is_saved"] = True

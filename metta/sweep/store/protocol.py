@@ -429,9 +429,9 @@ class Store(Protocol):
         """Merge histories of the same sweep from elsewhere, and return the numbers of the trials that changed.
 
         A missing sweep is created. A missing trial is added. A trial that ended or was queued again in `histories` ends
-        or is queued here too if it is in the same attempt here, or in an earlier one. A trial that has ended or advanced
-        here is kept, unless `histories` have a later attempt. A missing trial that runs elsewhere is added as running
-        under its holder; without a holder it is queued.
+        or is queued here too if it is in the same attempt here, or in an earlier one. A trial that has ended or
+        advanced here is kept, unless `histories` have a later attempt. A missing trial that runs elsewhere is added as
+        running under its holder; without a holder it is queued.
 
         Raises SweepExistsError: a different sweep has that name.
         """
