@@ -57,6 +57,7 @@ from mettagrid.config.obs_config import GlobalObsConfig, ObsConfig
 from mettagrid.config.reward_config import reward
 from mettagrid.map_builder.random_map import RandomMapBuilderConfig
 
+from metta.rl.trainer_config import PPOConfig, TrainerConfig
 from metta.sim.simulation_config import SimulationConfig
 from metta.tools.sim import SimTool
 from metta.tools.train import TrainTool
@@ -87,6 +88,12 @@ STUN_STEPS = 5
 """Steps for which an agent that was hit cannot move, and cannot be hit again."""
 AWAKE, STUNNED = "default", "junction"
 """Vibes of mettagrid, which other agents see."""
+
+
+TRAINER = TrainerConfig(
+    anneal_learning_rate=True, ppo=PPOConfig(gamma=0.95, gae_lambda=0.8, ent_coef=0.01, update_epochs=3)
+)
+"""How the arena is trained; docs/recipes.md compares it with the trainer's defaults."""
 
 
 def make_env(
@@ -199,7 +206,12 @@ def train(run_name: str = "arena", combat: bool = False) -> TrainTool:
         run_name: the run's name.
         combat: whether agents attack each other in training.
     """
-    return TrainTool(run_name=run_name, env=make_env(combat=combat), simulations=simulations())
+    return TrainTool(
+        run_name=run_name,
+        trainer=TRAINER.model_copy(deep=True),
+        env=make_env(combat=combat),
+        simulations=simulations(),
+    )
 
 
 def evaluate(policy_uri: str, settings: Sequence[Setting] = ("basic", "combat", "scarce", "walls")) -> SimTool:

@@ -115,8 +115,8 @@ def spent(name: str, folder: Path) -> float:
 
 
 def with_params(params: dict[str, Any]) -> TrainerConfig:
-    """The trainer's settings of a trial: the defaults of that commit with the trial's hyperparameters."""
-    config = DEFAULTS.model_copy(deep=True)
+    """The trainer's settings of a trial: the arena's own with the trial's hyperparameters."""
+    config = arena.TRAINER.model_copy(deep=True)
     return config.update({path.removeprefix("trainer."): value for path, value in params.items()})
 
 
