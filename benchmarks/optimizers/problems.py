@@ -2,6 +2,8 @@
 
 LCBench predicts the result of training a neural network on a data set (Zimmer, Lindauer & Hutter 2021), by the
 surrogate of YAHPO Gym (Pfisterer et al. 2022). The synthetic functions get a cost that grows along one axis, and noise.
+The cliffs have the hyperparameters of boosted trees: most of the twelve hardly matter, and beyond a border of the others
+nothing is learnt.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from benchmarks.optimizers import arena
 from metta.sweep.protein.space import Space
@@ -28,6 +31,7 @@ LCBENCH_TASKS = ("7593", "126026", "146212", "167152", "168331", "168908", "1898
 SUITES = {
     "lcbench": [f"lcbench-{task}" for task in LCBENCH_TASKS],
     "synthetic": ["branin", "hartmann6", "ackley10"],
+    "cliffs": [f"cliffs-{number}" for number in range(8)],
     "arena": ["arena"],
 }
 """Names of problems."""
@@ -75,11 +79,13 @@ class Yardstick:
 
 
 def problem(name: str, data: Path | None = None) -> Problem:
-    """The problem of this name: `arena`, `branin`, `hartmann6`, `ackley10`, or `lcbench-` and a task number."""
+    """The problem of this name: `arena`, `branin`, `hartmann6`, `ackley10`, or `lcbench-` or `cliffs-` and a number."""
     if name == "arena":
         return Problem(name, arena.PARAMETERS, arena.Arena(), arena.NOISE, cheap={arena.STEPS: 20_000})
     if name.startswith("lcbench-"):
         return _lcbench(name.removeprefix("lcbench-"), _lcbench_folder(data))
+    if name.startswith("cliffs-"):
+        return _cliffs(int(name.removeprefix("cliffs-")))
     if name in _SYNTHETIC:
         return _synthetic(name)
     raise SystemExit(f"no problem {name!r}; valid: {', '.join(map(', '.join, SUITES.values()))}")
@@ -214,3 +220,47 @@ def _synthetic(name: str) -> Problem:
         return function(x), 100.0 ** x[:, 0]
 
     return Problem(name, parameters, evaluate, noise, cheap={"x0": 0.0})
+
+
+# Cliffs, as boosted trees have them
+
+_CLIFFS_PARAMETERS = {
+    "rounds": ParameterConfig(min=3, max=2000, distribution="int_log_normal"),
+    "eta": ParameterConfig(min=1e-3, max=1.0, distribution="log_normal"),
+    "max_depth": ParameterConfig(min=1, max=15, distribution="int_uniform"),
+    "min_child_weight": ParameterConfig(min=1.0, max=128.0, distribution="log_normal"),
+    "subsample": ParameterConfig(min=0.1, max=1.0, distribution="uniform"),
+    "gamma": ParameterConfig(min=1e-4, max=8.0, distribution="log_normal"),
+    "alpha": ParameterConfig(min=1e-4, max=1000.0, distribution="log_normal"),
+    "lambda": ParameterConfig(min=1e-4, max=1000.0, distribution="log_normal"),
+    "colsample_bytree": ParameterConfig(min=0.01, max=1.0, distribution="uniform"),
+    "colsample_bylevel": ParameterConfig(min=0.01, max=1.0, distribution="uniform"),
+    "rate_drop": ParameterConfig(min=0.0, max=1.0, distribution="uniform"),
+    "skip_drop": ParameterConfig(min=0.0, max=1.0, distribution="uniform"),
+}
+
+
+def _cliffs(number: int) -> Problem:
+    """Accuracy of two classes: about half of the space is a plateau at chance, with a slight slope.
+
+    `rounds` and `eta` must be large enough together; a large `min_child_weight`, `alpha` or `lambda` and a small
+    `colsample_bytree` end all learning. Where the borders are depends on the number.
+    """
+    rng = np.random.default_rng([number, 12])
+    least, depth, eta = rng.uniform(-1.0, 2.5), rng.uniform(2.0, 9.0), rng.uniform(-5.0, -1.5)
+    borders = rng.uniform([0.6, 0.6, 0.6, -0.25], [1.1, 1.1, 1.1, 0.0])
+    steepness, slopes, centre = rng.uniform(8.0, 30.0, 4), rng.uniform(0.0, 0.01, 12), rng.random(12)
+    space = Space(_CLIFFS_PARAMETERS)
+
+    def evaluate(params: list[Mapping[str, Any]]) -> tuple[Array, Array]:
+        x = np.array([space.encode(p) for p in params])
+        rounds, rate, deep, subsample = (
+            np.array([float(p[name]) for p in params]) for name in ("rounds", "eta", "max_depth", "subsample")
+        )
+        learnt = expit(3.0 * (np.log(rounds * rate) - least))
+        alive = expit(steepness * (borders - x[:, [3, 6, 7, 8]] * [1.0, 1.0, 1.0, -1.0])).prod(axis=1)
+        overfit = 0.02 * np.maximum(np.log(rate) - eta, 0.0) ** 1.5 + 0.05 * (1.0 - subsample) ** 2
+        quality = 1.0 - 0.25 * np.exp(-deep / depth) - overfit
+        return 0.5 + 0.45 * learnt * alive * quality - (x - centre) ** 2 @ slopes, rounds * (1.0 + deep / 4.0)
+
+    return Problem(f"cliffs-{number}", _CLIFFS_PARAMETERS, evaluate, cheap={"rounds": 3})
