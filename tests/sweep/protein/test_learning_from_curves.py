@@ -11,6 +11,7 @@ import pytest
 
 from metta.sweep.protein import Decision, Protein
 from metta.sweep.protein.choosing import cautious_best, repeat_gains
+from metta.sweep.protein.proposal.again import gain_of_new
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 
 STEPS = 10
@@ -221,6 +222,16 @@ def test_repeats_are_worth_most_for_rivals_of_the_best() -> None:
     gains = repeat_gains(np.array([1.0, 0.95, -3.0]), np.array([0.1, 0.1, 0.1]), 0.3)
     assert min(gains[:2]) > gains[2] >= 0.0
     assert repeat_gains(np.array([1.0]), np.array([0.1]), 0.3).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("configurations", "whole_runs"), [(35, 10.0), (73, 20.0), (150, 40.0)])
+def test_what_new_configurations_gain_is_how_the_largest_of_normal_scores_grows(
+    configurations: int, whole_runs: float
+) -> None:
+    draws = np.random.default_rng(0).standard_normal((20_000, configurations + 20))
+    grows = draws.max(axis=1).mean() - draws[:, :configurations].max(axis=1).mean()
+    of_a_whole_run = grows / 20 * configurations / whole_runs
+    assert gain_of_new(configurations, whole_runs) == pytest.approx(of_a_whole_run, rel=0.35)
 
 
 def test_suggestions_for_many_workers_differ_and_repeat_each_configuration_once_at_a_time() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from metta.sweep.protein.choosing import repeat_gains, score_rows
@@ -10,10 +12,10 @@ from metta.sweep.protein.proposal.first import random_point
 from metta.sweep.protein.proposal.rule import Proposal
 from metta.sweep.protein.proposal.untried import ALL_TRIED, is_exhausted
 
-REPEAT_SHARE, REPEATS_AFTER, MIN_GAIN = 0.35, 6.0, 0.03
-"""Repeats take at most this share of the cost, there are none before so many whole runs were spent, and each must be
-expected to raise the expectation of the best by so many standard deviations of the scores. Tuned on
-`benchmarks/curves` (its tuned-on tables) as part of the whole policy."""
+REPEAT_SHARE, REPEATS_AFTER, ENOUGH_GAIN = 0.35, 6.0, 0.03
+"""Repeats take at most this share of the cost, there are none before so many whole runs were spent, and one that is
+expected to raise the expectation of the best by so many standard deviations of the scores is always worth its cost.
+Tuned on `benchmarks/curves` (its tuned-on tables) as part of the whole policy."""
 
 
 class Repeat:
@@ -45,7 +47,8 @@ class Repeat:
         if not (exhausted and running.all()):
             gains[running] = -np.inf
         chosen = int(np.lexsort((mean[rows], gains))[-1])
-        if gains[chosen] < MIN_GAIN and not exhausted:
+        enough = min(ENOUGH_GAIN, gain_of_new(len(known.numbers), history.evidence.whole_runs))
+        if gains[chosen] < enough and not exhausted:
             return None
         first, count = history[int(numbers[chosen])], int(runs[chosen])
         reason = (
@@ -65,6 +68,16 @@ class Repeat:
         if evidence.whole_runs < REPEATS_AFTER:
             return False
         return evidence.repeat_runs + len(_running_repeats(history)) < REPEAT_SHARE * evidence.whole_runs
+
+
+def gain_of_new(configurations: int, whole_runs: float) -> float:
+    """What new configurations for the cost of a whole run raise the expected best by, in standard deviations of scores.
+
+    The largest of n normal scores is expected near sqrt(2 ln n) (Boucheron, Lugosi & Massart 2013, "Concentration
+    inequalities", theorem 2.5), and one more raises that by 1 / (n sqrt(2 ln n)). So far a whole run paid for
+    n / `whole_runs` of them.
+    """
+    return 1.0 / (whole_runs * math.sqrt(2.0 * math.log(max(configurations, 2))))
 
 
 class Resample:
