@@ -63,7 +63,7 @@ class EntryPoint(Config):
         if not isinstance(tool, Tool):
             raise UserError(f"{self.path} returned {type(tool).__name__}, not a Tool")
         overrides = {**{name: text for name, text in self.args.items() if name in moved}, **self.overrides}
-        _override(tool, {tool.moved.get(path, path): text for path, text in overrides.items()})
+        override_by_text(tool, {tool.moved.get(path, path): text for path, text in overrides.items()})
         tool._entry_point = self
         return tool
 
@@ -224,7 +224,7 @@ def _read(name: str, text: str, annotation: Any) -> Any:
     raise UserError(refusals[0])
 
 
-def _override(tool: Tool, texts: Mapping[str, str]) -> None:
+def override_by_text(tool: Tool, texts: Mapping[str, str]) -> None:
     """Set `texts` on `tool`. If a field refuses a value, its next reading is tried; the last one is plain text."""
     ways = {path: readings(text) for path, text in texts.items()}
     chosen = dict.fromkeys(texts, 0)

@@ -151,7 +151,9 @@ class AbstractSweep(Tool):
         try:
             result = self.run(console, exclusive)
         except TooManyFailuresError as error:
-            console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+            command = self.command()
+            resume = "" if command is None else f"\nto resume the sweep:\n  {command}"
+            console.print(f"{error}{resume}", style="red", markup=False, highlight=False, soft_wrap=True)
             return 1
         except KeyboardInterrupt:
             command = self.command()

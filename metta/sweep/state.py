@@ -255,7 +255,7 @@ class SweepState:
         lines = [
             problems_text(self.problems),
             problems_text(costs, f"kept without a cost{counted}"),
-            problems_text(self.mishaps, "neither learnt from nor counted, and run again by the same command"),
+            problems_text(self.mishaps, "neither learnt from nor counted; the resumed sweep runs them again"),
         ]
         return [line for line in lines if line]
 

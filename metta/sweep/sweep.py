@@ -612,7 +612,7 @@ class SweepLoop:
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise TooManyFailuresError(
                 f"{MAX_FAILURES_IN_A_ROW} trials failed in a row, so the sweep stopped. {self._last_failure(trial)}\n"
-                "queue the failed trials again with the following, and then run the same command:\n  "
+                "to queue the failed trials again, before the sweep is resumed:\n  "
                 + metta_sweep_command(self._store.url, "retry", self._name, "--failed")
             )
 
@@ -625,7 +625,7 @@ class SweepLoop:
             )
             raise MishapError(
                 f"{many} failed for a reason that does not depend on the hyperparameters, so the sweep stopped. "
-                f"{self._last_failure(trial)}\nonce the cause is fixed, the same command runs the trial again"
+                f"{self._last_failure(trial)}\nonce the cause is fixed, the resumed sweep runs the trial again"
             )
 
     def _last_failure(self, trial: Trial) -> str:

@@ -75,7 +75,7 @@ def failing(when: Callable[[int], bool]) -> Callable[..., float]:
 
 
 def test_the_first_trial_stops_the_sweep_and_the_same_command_tries_it_again(folder: Path) -> None:
-    with pytest.raises(MishapError, match=r"(?s)trial 0 failed.*data\.npz.*the same command runs"):
+    with pytest.raises(MishapError, match=r"(?s)trial 0 failed.*data\.npz.*the resumed sweep runs"):
         optimize(failing(lambda number: True), SPACE, "score", 4, name="s")
     state = load_sweep(f"sqlite:///{folder}/sweeps.db", "s").state()
     assert (state.counted, list(state.mishaps)) == (0, [0])

@@ -99,7 +99,10 @@ def _write_file(options: argparse.Namespace) -> None:
     fields = sweep_fields(options.file, options.search, options.metric, options.num_trials)
     if options.early_stopping is not None:
         fields["early_stopping"] = options.early_stopping
-    path = write_sweep_file(fields, options.file, options.name, options.store)
-    notice(f"the sweep is described in {path}; run it again, or change it and run: metta-sweep run {path}")
+    overrides = split_pairs(options.overrides, "--overrides")
+    once = {name: overrides.pop(name) for name in ("store", "on_change") if name in overrides}
+    path = write_sweep_file(fields, overrides, options.file, options.name, options.store)
+    notice(f"the sweep is written to {path}. To resume it, also after an edit: metta-sweep run {path}")
     options.file = str(path)
+    options.overrides = [f"{name}={text}" for name, text in once.items()]
     options.name = options.num_trials = options.metric = options.early_stopping = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from shutil import which
@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 
 from metta.common.command_line import read_value
+from metta.common.entry_point import override_by_text
 from metta.common.errors import UserError, nearest
 from metta.common.files import write_whole
-from metta.sweep.definition import nothing_learnt
+from metta.sweep.definition import differences, nothing_learnt
 from metta.sweep.program.command_sweep import from_fields
 from metta.sweep.program.existence import check_exists
 from metta.sweep.program.metric_option import parse_metric
@@ -36,6 +37,7 @@ _SCALES = {
 _INTERPRETERS = {".py": "python", ".sh": "sh", ".R": "Rscript", ".jl": "julia", ".js": "node", ".pl": "perl"}
 _NUMBER = r"[-+]?[\d.]+(?:[eE][-+]?\d+)?"
 _YAML = (".yaml", ".yml")
+_BY_OPTIONS = ("sweep_name", "command", "parameters", "metric", "goal", "num_trials")
 EXAMPLE = "--search lr=1e-5..1e-1:log --search batch=16..512:pow2 --search opt=adam,sgd"
 
 
@@ -104,11 +106,13 @@ def sweep_fields(program: str, searches: Sequence[str], metric: str | None, tria
     return {"command": _command(program), "metric": score, "num_trials": number, "parameters": parameters}
 
 
-def write_sweep_file(fields: dict[str, Any], program: str, name: str | None, store_url: str) -> Path:
-    """Write the sweep's file into the current folder, if it describes a sweep that can run.
+def write_sweep_file(
+    fields: dict[str, Any], overrides: Mapping[str, str], program: str, name: str | None, store_url: str
+) -> Path:
+    """Write the sweep's file, with the overrides, into the current folder, if it describes a sweep that can run.
 
-    A file that is there stays, but for the number of trials, if it says the same; what somebody added is kept. One
-    that says something else is replaced only while nothing was added to it and nothing has been learnt by its sweep.
+    A file that is there keeps what somebody added, if it says the same but for the number of trials and the overrides.
+    One that says something else is replaced only while nothing was added to it and nothing was learnt by its sweep.
 
     Raises:
         UserError: there is another file of that name, or the sweep cannot run.
@@ -117,20 +121,43 @@ def write_sweep_file(fields: dict[str, Any], program: str, name: str | None, sto
     name = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", script)
     path = Path(f"{name}.sweep.yaml")
     fields = {"name": name, **fields}
-    sweep = from_fields(fields, program)
-    sweep.definition()
+    old = read_yaml(path) if path.exists() else {}
+    same = bool(old) and all(old.get(key) == value for key, value in fields.items() if key != "num_trials")
+    base = old | fields if same else fields
+    whole = base | _settings(base, overrides, program)
+    sweep = from_fields(whole, program)
+    definition = sweep.definition()
     check_exists(sweep.program)
-    text = yaml.safe_dump(fields, sort_keys=False, width=120)
-    if path.exists():
-        old = read_yaml(path)
-        if all(old.get(key) == value for key, value in fields.items() if key != "num_trials"):
-            text = re.sub(r"(?m)^num_trials:.*$", f"num_trials: {fields['num_trials']}", path.read_text())
-        elif not old.keys() <= fields.keys() or _has_learnt(store_url, name):
-            raise UserError(
-                f"{path} describes another sweep. Run that one with: metta-sweep run {path}; or choose another --name"
-            )
+    added = bool(old.keys() - whole.keys()) and not same
+    changed = not same or differences(from_fields(base, program).definition(), definition)
+    if old and (added or (changed and _has_learnt(store_url, name))):
+        raise UserError(
+            f"{path} describes another sweep. Run that one with: metta-sweep run {path}; or choose another --name"
+        )
+    if same and whole == base:
+        text = re.sub(r"(?m)^num_trials:.*$", f"num_trials: {fields['num_trials']}", path.read_text())
+    else:
+        text = yaml.safe_dump(whole, sort_keys=False, width=120)
     write_whole(path, text)
     return path
+
+
+def _settings(fields: Mapping[str, Any], overrides: Mapping[str, str], program: str) -> dict[str, Any]:
+    """Overrides as a sweep's file has them: `sweep.protein.settings.x` is `settings: {x: ...}`."""
+    sweep = from_fields(dict(fields), program)
+    override_by_text(sweep, overrides)
+    data = sweep.model_dump(mode="json", exclude_unset=True)
+    settings: dict[str, Any] = {}
+    for path in overrides:
+        node, rest = data, sweep.moved.get(path, path)
+        for home in ("program", "sweep", "protein"):
+            if rest.startswith(f"{home}.") and home in node:
+                node, rest = node[home], rest.removeprefix(f"{home}.")
+        key = rest.partition(".")[0]
+        if key in _BY_OPTIONS or rest in ("program", "sweep", "protein"):
+            raise UserError(f"--overrides {path}: use the options of `metta-sweep run`, or a sweep's file")
+        settings[key] = node[key]
+    return settings
 
 
 def _has_learnt(store_url: str, name: str) -> bool:

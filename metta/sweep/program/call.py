@@ -54,10 +54,10 @@ class Program(Config):
         program: the file that ``${program}`` stands for.
         environment: variables in addition to those that it inherits. The values may contain macros.
         metrics: where to find the metrics. "auto": in the output, otherwise in files that appear in the run's folder
-            or the working folder. "stdout": on lines of the output that are JSON. A kind of file ("tensorboard", "csv",
-            "npz", "wandb", "json"): files of that kind in the same folders. The path of a file, with macros and
-            wildcards: ``${run_dir}/metrics.json``. Or a pattern for each metric in the output:
-            ``{acc: 'acc ([0-9.]+)'}``.
+            or the working folder, otherwise in lines of text that are only names with numbers. "stdout": on lines of
+            the output that are JSON. A kind of file ("tensorboard", "csv", "npz", "wandb", "json"): files of that kind
+            in the same folders. The path of a file, with macros and wildcards: ``${run_dir}/metrics.json``. Or a
+            pattern for each metric in the output: ``{acc: 'acc ([0-9.]+)'}``.
         take: which of the metric's values is the score: the last, the largest, the smallest or their mean.
         window: `take` uses only this many last values; by default all.
         total: the step at which a whole run ends: a number, or the path of the hyperparameter that holds it. By

@@ -18,6 +18,7 @@ from metta.sweep.program.metrics.files import MetricFiles
 from metta.sweep.program.metrics.folder_use import FolderUse
 from metta.sweep.program.metrics.missing import ambiguous, missing, shown_path
 from metta.sweep.program.metrics.patterns import Patterns
+from metta.sweep.program.metrics.plain_text import PlainText
 from metta.sweep.program.metrics.reading import FileReader, LineReader
 from metta.sweep.program.metrics.row import Row
 from metta.sweep.program.metrics.take import Take
@@ -87,6 +88,7 @@ class _Run:
         patterns = Patterns(program.metrics) if isinstance(program.metrics, dict) else None
         if patterns is not None or program.metrics in ("auto", "stdout"):
             self._lines = LineReader(metric, take, patterns)
+        self._text = PlainText(metric, take()) if program.metrics == "auto" else None
         if program.kinds or program.metrics_path is not None:
             self._files = FileReader(
                 self._metric_files(), metric, take, {metric, watched}, counted=program.style == "wandb"
@@ -139,6 +141,9 @@ class _Run:
         """Read new output and files, and report their metrics. Returns whether to continue."""
         if self._lines is not None:
             self._offer(self._lines.rows(lines))
+            if self._text is not None and not self._printed_metric():
+                for line in lines:
+                    self._text.add(line)
             if isinstance(self._call.program.metrics, dict):
                 self._offer(self._lines.rows(self._errors.new_lines(final)))
         if self._files is not None and (final or self._files.files.due) and not self._printed_metric():
@@ -161,13 +166,17 @@ class _Run:
         if self._lines is not None and self._lines.last:
             return self._lines.scored or self._lines.last
         folders = self._files.sources() if self._files is not None else []
-        return self._files.result(folders[0]) if self._files is not None and len(folders) == 1 else {}
+        if self._files is not None and len(folders) == 1:
+            return self._files.result(folders[0])
+        return self._text.values if self._text is not None and not folders else {}
 
     def _measured(self) -> dict[str, float]:
         """The metrics of a whole run."""
         if self._lines is not None and self._printed_metric():
             return self._lines.scored
         folders = self._files.sources() if self._files is not None else []
+        if not folders and self._text is not None and self._text.values:
+            return self._text.values
         if self._files is None or not folders:
             text = f"{self._printed.tail()}\n{self._errors.tail()}"
             raise MetricMissingError(missing(self._metric, self._lines, self._files, self._where(), text))

@@ -95,6 +95,13 @@ def test_the_last_line_of_json_with_the_metric_counts_and_all_are_progress() -> 
     assert (folder / "stderr.log").read_text() == "warning\n"
 
 
+def test_plain_text_is_read_if_nothing_else_has_the_metric() -> None:
+    trial, *_ = run('echo "epoch 1: score 0.5"; echo "epoch 2: score 0.25"').trials
+    assert trial.metrics == {"epoch": 2, "score": 0.25}
+    trial, *_ = run('echo "score 0.3"; echo "score\n0.31" > m.csv', name="exact").trials
+    assert trial.score == 0.31
+
+
 @pytest.mark.parametrize("name", ["${run_dir}/out.json", "out.json"])
 def test_metrics_come_from_a_file(name: str) -> None:
     script = 'echo "{\\"score\\": 7}"; echo "{ \\"score\\":\n $1 }" > ' + name.replace("${run_dir}", "$METTA_RUN_DIR")
@@ -179,6 +186,7 @@ def test_a_program_that_does_not_exist_or_is_killed_says_so() -> None:
         ('echo \'{"score": 1, "score": 2}\'', {}, "score is given twice on one line"),
         ("echo '{\"score\": [1]}'", {}, "score is [1.0], which is not a number"),
         ("echo '{\"score\": 1'", {}, "a line with score is not JSON"),
+        ("echo score=0.5; echo best score 0.6", {}, r"metrics: {score: '\bscore[^-+.\w]+([-+.\w]+)'}"),
         ("echo epoch 1 Score=0.5", {}, r"metrics: {score: '\bScore[^-+.\w]+([-+.\w]+)'}"),
         ("echo epoch 1: val_acc 0.5", {}, r"metrics: {score: '\bepoch[^-+.\w]+([-+.\w]+)'}"),
         ("echo hello", {"metrics": {"score": r"score (\d+)"}}, "in its output: no line of it matches the pattern"),

@@ -20,6 +20,7 @@ from metta.sweep.program.metrics.files import MetricFiles
 from metta.sweep.program.metrics.folder_use import FolderUse
 from metta.sweep.program.metrics.json_text import parse_line
 from metta.sweep.program.metrics.patterns import Patterns, suggest_pattern
+from metta.sweep.program.metrics.plain_text import PlainText
 from metta.sweep.program.metrics.reading import FileReader, LineReader
 from metta.sweep.program.metrics.row import Row
 from metta.sweep.program.metrics.take import Take, TakeName
@@ -113,6 +114,7 @@ def test_json_files_hold_an_object_a_list_lines_or_a_history() -> None:
         (b"{'loss': np.float64(0.25), 'a': tensor(1., device='cuda:0')}", 0.25),
         (b'{"loss": 1' + b"0" * 5000 + b"}", math.inf),
         (b'{"loss": 0.' + b"3" * 5000 + b"}", 1 / 3),
+        (b'\xef\xbb\xbf{"loss": 1}', 1.0),
         (b'not {"loss": 1}', None),
         (b'{"loss": 1} {"loss": 2}', None),
         (b"[1, 2]", None),
@@ -140,6 +142,31 @@ def test_a_metric_that_cannot_be_read_is_refused_by_name(line: bytes, problem: s
     assert reader.scored == {}
     assert reader.problem is not None
     assert reader.problem.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("lines", "value"),
+    [
+        (["acc 0.5"], 0.5),
+        (["start", "epoch 1/9, val_acc=0.7 | acc: 5e-1", "done"], 0.5),
+        (["epoch 2 - acc -.5 - val_acc 1"], -0.5),
+        (["\x1b[32macc = 0.5\x1b[0m"], 0.5),
+        (["acc 0.4", "acc nan"], math.nan),
+        (["val_acc 0.5"], None),
+        (["acc.mean 0.5"], None),
+        (["acc 0.5 acc 0.6"], None),
+        (["acc 45/50"], None),
+        (["acc 50%"], None),
+        (["acc 0.5", "best acc 0.6"], None),
+        (["acc 0.5", "the acc."], None),
+        (["epoch acc", "1 0.5"], None),
+    ],
+)
+def test_plain_text_is_read_only_where_it_says_one_thing(lines: list[str], value: float | None) -> None:
+    text = PlainText("acc", Take())
+    for line in lines:
+        text.add(line.encode())
+    assert text.values.get("acc") == (None if value is None else pytest.approx(value, nan_ok=True))
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_until_something_is_learnt_a_mistake_is_mended_by_the_corrected_command(
 ) -> None:
     Path("train.py").write_text(
         "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--x', type=float)\n"
-        "print('loss:', parser.parse_args().x)\n"
+        "print('the best loss:', parser.parse_args().x)\n"
     )
     words = ["run", "train.py", "--metric", "loss:min", "--trials", "2", "--overrides", "write_report=false"]
     assert metta_sweep([*words, "--search", "y=1..2"]) == 1
@@ -99,7 +99,10 @@ def test_until_something_is_learnt_a_mistake_is_mended_by_the_corrected_command(
     assert "unrecognized arguments: --y=" in shown
     assert "0/2  trial 0" in shown
     assert metta_sweep([*words, "--search", "x=1..2"]) == 1
-    assert "Write in the sweep's file: metrics: {loss: '\\bloss" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Write in the sweep's file: metrics: {loss: '\\bloss" in said
+    assert "to resume the sweep:\n  " in said
+    assert said.rstrip().endswith("run train.sweep.yaml")
     with Path("train.sweep.yaml").open("a") as file:
         file.write("metrics: {loss: 'loss: (.*)'}\n")
     assert metta_sweep([*words, "--search", "x=1..2"]) == 0
@@ -117,3 +120,29 @@ def test_a_program_beside_its_sweep_file_is_found_by_the_message(capsys: pytest.
     )
     assert metta_sweep(["run", "there/a.yaml"]) == 2
     assert "there is no file train.py here, but in there; first: cd there" in capsys.readouterr().err
+
+
+def test_overrides_are_written_into_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("train.sh").write_text('echo "best loss: ${1#--x=}"')
+    words = ["run", "train.sh", "--search", "x=0.5..2.5", "--metric", "loss:min", "--trials"]
+    first = [
+        "write_report=false",
+        "program.metrics={loss: 'best loss: (.*)'}",
+        "sweep.protein.settings.random_suggestions=64",
+    ]
+    assert metta_sweep([*words, "2", "--overrides", *first]) == 0
+    assert "train: 2 completed of 2" in capsys.readouterr().out
+    with Path("train.sweep.yaml").open("a") as file:
+        file.write("trial_timeout: 60\n")
+    assert metta_sweep([*words, "3", "--overrides", "sweep.protein.settings.num_random_samples=2"]) == 0
+    written = yaml.safe_load(Path("train.sweep.yaml").read_text())
+    assert written["metrics"] == {"loss": "best loss: (.*)"}
+    assert written["settings"] == {"random_suggestions": 64, "num_random_samples": 2}
+    assert (written["num_trials"], written["trial_timeout"], written["write_report"]) == (3, 60, False)
+    assert metta_sweep(["run", "train.sweep.yaml", "--num-trials", "4"]) == 0
+    assert "train: 4 completed of 4" in capsys.readouterr().out
+    assert metta_sweep([*words, "4", "--overrides", "sweep.protein.metric=y"]) == 2
+    assert "use the options of `metta-sweep run`" in capsys.readouterr().err
+    assert metta_sweep([*words, "4", "--overrides", "cost_metric=loss"]) == 2
+    assert "describes another sweep" in capsys.readouterr().err
+    assert yaml.safe_load(Path("train.sweep.yaml").read_text()) == written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from metta.common.plain import shown
 from metta.sweep.program.metrics.row import Row, number, numbers
 
 _decode = json.JSONDecoder(parse_int=float).raw_decode  # int() refuses more than 4300 digits
-_COLOURS = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+COLOURS = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 _BAR = re.compile(rb"\d%|\dit |it/s|s/it")
 _WRAPPED = re.compile(r"\b(?:(?:np|numpy|torch|jnp)\.)?(?:float\d+|int\d+|tensor|array|Array)\(([^(),]+)[^()]*\)")
 _PYTHON = (
@@ -37,9 +38,9 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     if start < 0:
         return None
     if b"\x1b" in line:
-        line = _COLOURS.sub(b"", line)
+        line = COLOURS.sub(b"", line)
         start = line.find(b"{")
-    if line[:start].strip() and not _BAR.search(line, 0, start):
+    if line[:start].removeprefix(codecs.BOM_UTF8).strip() and not _BAR.search(line, 0, start):
         return None
     text = line[start:].decode("utf-8", "replace")
     value = _loaded(text)
