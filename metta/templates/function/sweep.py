@@ -30,7 +30,7 @@ def train(config, trial):  # type: ignore[no-untyped-def]
 if __name__ == "__main__":
     result = optimize(
         train,
-        name="my_sweep",  # the same name resumes the sweep, and a larger num_trials extends it
+        name="my_function",  # the same name resumes the sweep, and a larger num_trials extends it
         parameters={
             "lr": ParameterConfig(min=1e-5, max=0.3, distribution="log_normal"),
             "batch": ParameterConfig(min=8, max=512, distribution="uniform_pow2"),

@@ -35,7 +35,7 @@ def run(*words: str) -> None:
 def test_what_is_written_runs(kind: str, words: list[str], tmp_path: Path) -> None:
     assert metta_sweep(["init", kind]) == 0
     run(*words)
-    trials = load_sweep(f"sqlite:///{tmp_path}/train_dir/sweeps.db", "my_sweep").trials()
+    trials = load_sweep(f"sqlite:///{tmp_path}/train_dir/sweeps.db", f"my_{kind}").trials()
     assert len(trials) == (25 if kind == "function" else 6)
     assert all(trial.score is not None for trial in trials)
 
