@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metta.common.counts import count_text
 from metta.common.errors import UserError
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein.grid import Grid
@@ -58,7 +59,7 @@ def ending_text(state: SweepState) -> str:
         target = f"{state.metric} {relation} {state.definition.target:g}"
         return f"the sweep has ended: trial {trial.number} reached the target {target} with {trial.score:g}"
     if state.complete and is_whole_grid(state.definition):
-        return f"the sweep has ended: all {state.definition.num_trials} points of the grid were tried"
+        return f"the sweep has ended: all {count_text(state.definition.num_trials, 'point')} of the grid were tried"
     return ""
 
 

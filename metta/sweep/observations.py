@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metta.common.config import flatten
+from metta.common.counts import count_text
 from metta.common.errors import UserError, nearest
 from metta.sweep.constraints import ConstraintError
 from metta.sweep.curve import Point, learning_curve
@@ -316,7 +317,7 @@ def problems_text(problems: Mapping[int, str], what: str = "not learnt from") ->
     named = [f"{numbers_text(numbers)} ({' '.join(reason.split())})" for reason, numbers in groups[:_MOST_REASONS]]
     rest = sum(len(numbers) for _, numbers in groups[_MOST_REASONS:])
     more = [f"{rest} more for other reasons"] if rest else []
-    count = f"{len(problems):,} {'trial is' if len(problems) == 1 else 'trials are'}"
+    count = count_text(problems, "trial is", "trials are")
     return f"{count} {what}: {'; '.join([*named, *more])}"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from metta.common.counts import count_text
 from metta.sweep.observations import numbers_text
 from metta.sweep.progress_saver import ProgressSaver
 from metta.sweep.store.journal import Journal
@@ -207,7 +208,8 @@ class Recorder:
     def _salvage(self, record: SweepRecord, histories: list[TrialHistory]) -> None:
         """Write all trials of a removed store to the journal, while the open file can still be read."""
         self._keep(histories)
-        self._notice(f"the store's file was removed; its {len(histories)} trials are kept in {self._journal.path}")
+        trials = count_text(histories, "trial is", "trials are")
+        self._notice(f"the store's file was removed; its {trials} kept in {self._journal.path}")
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -149,14 +148,16 @@ class Session:
             apply(retention.sweep_ended, ended)
 
     def _write_report(self, store: Store, state: SweepState, folder: Path) -> None:
-        """Write the report, if plotly is installed. An error in it does not fail the sweep."""
-        if not self._sweep.write_report or find_spec("plotly") is None:
+        """Write the report. An error in it, such as a missing package, does not fail the sweep."""
+        if not self._sweep.write_report:
             return
         from metta.sweep.report.curves import with_curves
         from metta.sweep.report.html.html_export import write_report
+        from metta.sweep.report.html.page import plotly_js
 
         path = folder / "report.html"
         try:
+            plotly_js()
             write_report(with_curves(store, state.analysed()), path)
             self._view.reported(f"report:\n  {path}")
         except Exception as error:

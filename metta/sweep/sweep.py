@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from metta.common.counts import count_text
 from metta.common.entry_point import metta_sweep_command
 from metta.common.errors import UserError
 from metta.sweep.analysis.failures import last_line, log_end
@@ -219,7 +220,7 @@ class SweepLoop:
     def finish(self) -> None:
         """Let the running trials end, and start no new one. A signal handler may call this."""
         self._finishing = True
-        self._view.notice(f"finishing {len(self._running)} running trials; press Ctrl-C again to cancel them")
+        self._view.notice(f"finishing {count_text(self._running, 'running trial')}; press Ctrl-C again to cancel them")
 
     def _advance(self) -> bool:
         """Do one step, unless the sweep is complete."""

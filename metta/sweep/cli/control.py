@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from metta.common.command_line import read_value, split_pairs
+from metta.common.counts import count_text
 from metta.common.errors import UserError, nearest
 from metta.sweep.cli.command import Commands, notice, opened, positive, say
 
@@ -61,7 +62,7 @@ def pause(options: argparse.Namespace) -> None:
         store.pause(options.name)
         drivers = _alive(store, options.name)
         command = metta_sweep_command(store.url, "resume", options.name)
-    waiting = f"{_count(drivers, 'driver')} will start no further trial" if drivers else _NO_DRIVER
+    waiting = f"{count_text(drivers, 'driver')} will start no further trial" if drivers else _NO_DRIVER
     say(
         options,
         f"{options.name} is paused: {waiting}; resume with:\n  {command}",
@@ -79,7 +80,7 @@ def resume(options: argparse.Namespace) -> None:
         store.resume(options.name)
         drivers = _alive(store, options.name)
         command = _command(store, options.name)
-    going = _count(drivers, "driver") if drivers else f"{_NO_DRIVER}{command}"
+    going = count_text(drivers, "driver") if drivers else f"{_NO_DRIVER}{command}"
     say(options, f"{options.name} continues: {going}", paused=False, drivers=drivers)
 
 
@@ -91,7 +92,7 @@ def stop(options: argparse.Namespace) -> None:
     with opened(options) as store:
         drivers = len(store.stop(options.name))
         command = _command(store, options.name)
-    asked = f"{_count(drivers, 'driver')} will finish the running trials and end" if drivers else _NO_DRIVER
+    asked = f"{count_text(drivers, 'driver')} will finish the running trials and end" if drivers else _NO_DRIVER
     say(options, f"{options.name}: {asked}{command}", drivers=drivers)
 
 
@@ -279,10 +280,6 @@ def _command(store: Store, name: str) -> str:
 
     command = resume_command(store.sweep(name), store.url)
     return "" if command is None else f"\nto resume it:\n  {command}"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _hyperparameters(definition: SweepDefinition, pairs: Sequence[str]) -> dict[str, Any]:

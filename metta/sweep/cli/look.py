@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from metta.common.counts import count_text
 from metta.common.errors import UserError
 from metta.common.terminal import safe, say
 from metta.sweep.cli.command import NO_SWEEP, Commands, notice, opened, positive
@@ -74,12 +75,13 @@ def show(options: argparse.Namespace) -> None:
         return
     console = _console()
     if asked and not chosen:
-        console.print(f"none of {count:,} trials")
+        console.print(f"none of {count_text(count, 'trial')}")
         return
     print_trials(console, state, chosen)
     if not asked:
         if len(chosen) < count:
-            console.print(f"the {len(chosen)} top scores of {count:,} trials; --top {count} shows all")
+            top_scores, trials = count_text(chosen, "top score"), count_text(count, "trial")
+            console.print(f"the {top_scores} of {trials}; --top {count} shows all")
         _print_outcome(console, state)
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metta.common.counts import count_text
 from metta.common.errors import UserError
 from metta.common.urls import public_url
 from metta.sweep.cli.command import Commands, notice, opened, say
@@ -43,7 +44,7 @@ def export(options: argparse.Namespace) -> None:
 
     with opened(options) as store:
         count = export_sweep(store, options.name, options.to)
-    say(options, f"{count} trials written to {options.to}", trials=count)
+    say(options, f"{count_text(count, 'trial')} written to {options.to}", trials=count)
 
 
 def import_(options: argparse.Namespace) -> None:
@@ -57,7 +58,7 @@ def import_(options: argparse.Namespace) -> None:
 
     if is_store(options.file):
         names = _import_store(options)
-        say(options, f"{len(names)} sweeps copied: {', '.join(names)}", sweeps=names)
+        say(options, f"{count_text(names, 'sweep')} copied: {', '.join(names)}", sweeps=names)
     elif suffix(options.file) == ".json":
         exported = read_sweep(options.file, options.name)  # before a store is created
         if problem := definition_problem(exported[0]):
@@ -72,7 +73,7 @@ def import_(options: argparse.Namespace) -> None:
         with opened(options) as store:
             check = ObservationReader(read_definition(store.sweep(options.name))).refusal
             numbers = import_trials(store, options.name, options.file, check)
-        say(options, f"{len(numbers)} trials added to {options.name!r}", numbers=numbers)
+        say(options, f"{count_text(numbers, 'trial')} added to {options.name!r}", numbers=numbers)
 
 
 def _import_store(options: argparse.Namespace) -> list[str]:
@@ -122,10 +123,11 @@ def rm(options: argparse.Namespace) -> None:
         if alive:
             raise UserError(f"sweep {options.name!r} is running, in process {alive[0].pid} on {alive[0].host}")
         trials = len(store.trials(options.name))
+        counted = count_text(trials, "trial")
         if not options.yes:
-            raise UserError(f"this removes the {trials} trials of {options.name!r} permanently; to confirm, add --yes")
+            raise UserError(f"this removes {options.name!r} and its {counted} permanently; to confirm, add --yes")
         store.remove_sweep(options.name)
-    say(options, f"sweep {options.name!r} and its {trials} trials were removed", trials=trials)
+    say(options, f"sweep {options.name!r} and its {counted} were removed", trials=trials)
 
 
 def sync(options: argparse.Namespace) -> None:
@@ -136,7 +138,7 @@ def sync(options: argparse.Namespace) -> None:
     with opened(options) as store:
         stored = read_definition(store.sweep(options.name)).wandb
     sent = send(options.store, options.name, _wandb(options, stored), notice)
-    say(options, f"{sent} trials sent", sent=sent)
+    say(options, f"{count_text(sent, 'trial')} sent", sent=sent)
 
 
 def pull(options: argparse.Namespace) -> None:
@@ -147,7 +149,7 @@ def pull(options: argparse.Namespace) -> None:
     ended = read(options.store, options.name, _wandb(options, WandbConfig()), notice)
     if ended is None:
         raise UserError(f"Weights & Biases has no sweep {options.name!r} in that project")
-    say(options, f"sweep {options.name!r} was read, with {ended} trials that ended", ended=ended)
+    say(options, f"sweep {options.name!r} was read, with {count_text(ended, 'trial')} that ended", ended=ended)
 
 
 def _wandb(options: argparse.Namespace, stored: WandbConfig) -> WandbConfig:

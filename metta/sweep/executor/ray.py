@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import metta
+from metta.common.counts import count_text
 from metta.common.data_dir import data_dir
 from metta.common.distribution import install_command
 from metta.common.errors import UserError
@@ -121,7 +122,7 @@ class RayExecutor:
     @property
     def resources(self) -> str:
         where = "Ray on this machine" if self._address is None else f"Ray at {self._address}"
-        many = "as many trials as fit" if self._num_workers is None else f"{self._num_workers} trials"
+        many = "as many trials as fit" if self._num_workers is None else count_text(self._num_workers, "trial")
         gpus = f" and {self._gpus:g} GPUs" if self._gpus else ""
         ranks = f", on {self._ranks} ranks" if self._ranks > 1 else ""
         return f"{where}, {many} at once, {self._cpus} CPU{gpus} each{ranks}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from metta.common.counts import count_text
 from metta.common.data_dir import store_in_command
 from metta.common.entry_point import EntryPoint, metta_sweep_command
 from metta.sweep.analysis.conclusions import CONFIRMED_SEEDS, Conclusions
@@ -28,7 +29,7 @@ def next_commands(state: SweepState) -> dict[str, str]:
     elif not goes_on and entry_point is not None and may_be_extended(state):
         total = 2 * num_trials
         more = with_num_trials(with_store(entry_point, store_url), total)
-        commands[f"extend the sweep to {total} trials in total"] = more.command()
+        commands[f"extend the sweep to {count_text(total, 'trial')} in total"] = more.command()
     if best is not None:
         retrain = retrain_command(record.name, store_url, state.definition, best.number, seed=1)
         commands |= {f"retrain trial {best.number} on another seed": retrain} if retrain else {}
@@ -74,7 +75,7 @@ def widen_command(conclusions: Conclusions) -> tuple[str, str] | None:
     changed = with_store(entry_point.model_copy(update={"overrides": overrides}), state.store_url)
     them = "the range" if len(wider) == 1 else "these ranges"
     price = _price_text(conclusions, more, state.trials)
-    reason = f"widen {them} and run {more:,} more trials ({total:,} in total){price}"
+    reason = f"widen {them} and run {count_text(more, 'more trial')} ({total:,} in total){price}"
     return reason, with_num_trials(changed, total).command()
 
 
@@ -96,7 +97,7 @@ def confirm_command(conclusions: Conclusions) -> tuple[str, str] | None:
         which = f"the {len(chosen)} settings that may be best"
     runs = CONFIRMED_SEEDS * len(chosen)
     compared = " each, and compare" if contenders else ""
-    price = f"{runs} runs{_price_text(conclusions, runs, chosen)}"
+    price = f"{count_text(runs, 'run')}{_price_text(conclusions, runs, chosen)}"
     return f"run {which} on {CONFIRMED_SEEDS} fresh seeds{compared}: {price}", command
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from metta.common.counts import count_text, plural
 from metta.sweep.analysis.confirmation import ConfirmationResult, Difference, Setting
-from metta.sweep.report.format import list_text, plural
+from metta.sweep.report.format import list_text
 
 
 def sentences(result: ConfirmationResult) -> list[str]:
@@ -36,10 +37,10 @@ def setting_sentence(setting: Setting) -> str:
     """How one setting scored."""
     if setting.mean is None:
         return f"Trial {setting.trial} failed on all fresh seeds."
-    seeds = len(setting.scores)
     sure = "" if setting.low is None else f" (95% sure of {setting.low:.3g} to {setting.high:.3g})"
     failed = f"; it failed on {setting.failures}" if setting.failures else ""
-    return f"Trial {setting.trial} on {seeds} fresh seeds: {setting.mean:.4g} on average{sure}{failed}."
+    seeds = count_text(setting.scores, "fresh seed")
+    return f"Trial {setting.trial} on {seeds}: {setting.mean:.4g} on average{sure}{failed}."
 
 
 def _difference(difference: Difference) -> str:
@@ -50,7 +51,7 @@ def _difference(difference: Difference) -> str:
             f"Trial {better} is better than trial {worse}: by {difference.mean:.4g} on average (95% sure of {between})."
         )
     needed = difference.seeds_needed
-    seeds = "" if needed is None else f" About {needed} seeds of each would show which is better."
+    seeds = "" if needed is None else f" About {count_text(needed, 'seed')} of each would show which is better."
     return (
         f"Trials {better} and {worse} cannot be distinguished: {better} is {difference.mean:.4g} better on average, "
         f"but any difference from {between} is possible.{seeds}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from metta.common.config import flatten
+from metta.common.counts import count_text, plural
 from metta.common.entry_point import metta_sweep_command
 from metta.sweep.analysis.conclusions import BestReason, Certainty, Conclusions, Evidence, NextStep, Quality
 from metta.sweep.definition import SweepDefinition
@@ -15,10 +16,8 @@ from metta.sweep.report.format import (
     choice_text,
     cost_name,
     cost_text,
-    count_text,
     list_text,
     one_cost_text,
-    plural,
     range_text,
     score_text,
     short_text,
@@ -122,21 +121,20 @@ def best_reason(sweep: SweepState) -> str:
 def _hedge(found: Conclusions) -> str:
     if found.evidence is Evidence.ENOUGH:
         return ""
-    return f"; after only {found.scored} scored trials that is a guess, so compare both on fresh seeds"
+    return f"; after only {count_text(found.scored, 'scored trial')} that is a guess, so compare both on fresh seeds"
 
 
 def saved_text(sweep: SweepState) -> str:
     """What early stopping saved, and how many trials are repeats; "" if there are none."""
     said: list[str] = []
     if sweep.stopped:
-        were = "was" if len(sweep.stopped) == 1 else "were"
         said.append(
-            f"{count_text(sweep.stopped, 'trial')} {were} stopped early, so {sweep.counted:,} trials took "
-            f"{sweep.whole_runs:.1f} whole runs"
+            f"{count_text(sweep.stopped, 'trial was', 'trials were')} stopped early, so "
+            f"{count_text(sweep.counted, 'trial')} took {sweep.whole_runs:.1f} whole runs"
         )
     if sweep.repeats:
         first = len(set(sweep.repeats.values()))
-        said.append(f"{count_text(sweep.repeats, 'trial')} repeated {first} {plural('setting', first)} on other seeds")
+        said.append(f"{count_text(sweep.repeats, 'trial')} repeated {count_text(first, 'setting')} on other seeds")
     return "; ".join(said)
 
 
@@ -217,7 +215,7 @@ def _certainty(found: Conclusions, best: Trial) -> Finding:
         said = [*compared[:1], *map(setting_sentence, result.settings), *compared[1:]]
         return Finding(question, said[0], [*said[1:], *quality])
     if found.certainty is Certainty.TOO_FEW:
-        return Finding(question, f"Not sure at all: only {found.scored} {plural('trial', found.scored)} completed")
+        return Finding(question, f"Not sure at all: only {count_text(found.scored, 'trial')} completed")
     if expected is None or interval is None:
         return Finding(question, NOT_ASKED)
     noise = f"The noise of one run, from its seed and evaluation, has a standard deviation of {expected.noise_std:.2g}."
@@ -233,7 +231,8 @@ def standing_sentences(found: Conclusions, trial: Trial) -> list[str]:
     standing = found.standing(trial)
     if standing is None:
         return []
-    settings = f"the {len(found.state.analysis.standings):,} settings" if found.state.analysis else "all settings"
+    analysis = found.state.analysis
+    settings = f"the {count_text(analysis.standings, 'setting')}" if analysis else "all settings"
     return [
         f"The probability that it is the best of {settings} is {standing.probability:.0%}.",
         f"A single run on another seed should score {standing.low:.3g} to {standing.high:.3g} (95% sure).",
@@ -269,7 +268,7 @@ def _model_quality(found: Conclusions) -> list[str]:
     if model is None:
         return []
     if model.quality is Quality.UNKNOWN:
-        predicted = f"{model.forecasts:,} {plural('trial', model.forecasts)}"
+        predicted = count_text(model.forecasts, "trial")
         return [f"The model predicted {predicted} before they ran: too few to say how good it is."]
     missed = model.missed_by
     wider = (
@@ -278,7 +277,7 @@ def _model_quality(found: Conclusions) -> list[str]:
         else f" It was off by {missed:.1f} times what it predicted, so its 95% ranges here are that much wider."
     )
     cost = "" if model.cost_error is None else f" Costs were off by {model.cost_error:.0%} (median)."
-    predicted = f"The model predicted {model.forecasts:,} trials before they ran."
+    predicted = f"The model predicted {count_text(model.forecasts, 'trial')} before they ran."
     allowed = f"the noise of one run allows {model.attainable:.2f} at most"
     if model.quality is Quality.HIDDEN:
         order = f"Noise hides how good its order of them was: {allowed} as a correlation of predicted and measured."
@@ -293,7 +292,7 @@ def _model_quality(found: Conclusions) -> list[str]:
 def _importance(found: Conclusions) -> Finding:
     question, sweep, parts = "Which parameters matter?", found.state, found.importances
     if found.evidence is Evidence.ALMOST_NONE:
-        return Finding(question, f"Too early to say: only {found.scored} {plural('trial', found.scored)} completed")
+        return Finding(question, f"Too early to say: only {count_text(found.scored, 'trial')} completed")
     if parts is None or sweep.analysis is None:
         return Finding(question, NOT_ASKED)
     names = sweep.parameter_names
@@ -313,7 +312,7 @@ def _importance(found: Conclusions) -> Finding:
         "changes."
     )
     if parts.is_first_guess:
-        details.append(f"After {parts.learnt_from} trials this is a first guess.")
+        details.append(f"After {count_text(parts.learnt_from, 'trial')} this is a first guess.")
     rows = [
         (names[path], f"{sweep.analysis.importance[path].score:.0%}", _good_values(found, path))
         for path in parts.in_order
@@ -364,21 +363,19 @@ def _next(found: Conclusions) -> Finding:
         details.append(f"Best at an end of its range, where the score still improves: {list_text(edges)}.")
     if found.failures and found.best is not None:
         failed, most = sum(len(each.trials) for each in found.failures), found.failures[0]
-        details.append(
-            f"{failed:,} of {sweep.counted:,} trials failed; most often, such as trial {most.trials[-1].number}: "
-            f"{most.reason}"
-        )
+        of = f"{failed:,} of {count_text(sweep.counted, 'trial')} failed"
+        details.append(f"{of}; most often, such as trial {most.trials[-1].number}: {most.reason}")
     others = [each for each in commands if each not in advised]
     return Finding("What should be run next?", _step(found), details, commands=advised, others=others)
 
 
 def _step(found: Conclusions) -> str:
-    sweep = found.state
+    total = count_text(found.state.definition.num_trials, "trial has", "trials have")
     return {
         NextStep.FIX: "Fix the cause of the failures, then continue",
         NextStep.START: "Start the sweep",
         NextStep.CONTINUE_UNTIL_SCORED: "Continue until trials have scores",
-        NextStep.CONTINUE: f"Continue: {sweep.counted:,} of {sweep.definition.num_trials:,} trials have ended",
+        NextStep.CONTINUE: f"Continue: {found.state.counted:,} of {total} ended",
         NextStep.WIDEN: "Widen the search",
         NextStep.WIDEN_THEN_CONFIRM: "Widen the search, then confirm the best on fresh seeds",
         NextStep.CONFIRM: "Confirm the best on fresh seeds, before trusting or extending it",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metta.common.terminal import safe
@@ -166,16 +166,6 @@ def value_text(value: Any) -> str:
 def choice_text(value: Any) -> str:
     """A choice, for plots and sentences."""
     return value if isinstance(value, str) else repr(value)
-
-
-def count_text(things: Sized, noun: str) -> str:
-    """``1 trial``, ``2 trials``."""
-    return f"{len(things):,} {plural(noun, len(things))}"
-
-
-def plural(noun: str, count: int) -> str:
-    """The noun, with an s unless there is one."""
-    return noun if count == 1 else f"{noun}s"
 
 
 def list_text(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from metta.common.counts import count_text
 from metta.common.data_dir import data_dir
 from metta.common.errors import UserError
 from metta.sweep.store import open_store
@@ -72,7 +73,8 @@ def mirrored(
         finally:
             follower.kill()
     if left := _unsent_without_driver(store_url, sweep, where):
-        notice(f"{left} trials are not in Weights & Biases yet; send them with: metta-sweep sync {sweep}")
+        waiting = count_text(left, "trial is", "trials are")
+        notice(f"{waiting} not in Weights & Biases yet; send them with: metta-sweep sync {sweep}")
 
 
 def restore(
@@ -89,7 +91,7 @@ def restore(
         notice(f"{error}; the sweep {sweep!r} is not read from it and starts from the beginning")
         return
     if trials is not None:
-        notice(f"the sweep {sweep!r} was read from Weights & Biases, with {trials} trials that ended")
+        notice(f"the sweep {sweep!r} was read from Weights & Biases, with {count_text(trials, 'trial')} that ended")
 
 
 def sync(store_url: str, sweep: str, config: WandbConfig, notice: Notice, patience: float = PATIENCE_SECONDS) -> int:
@@ -107,15 +109,16 @@ def sync(store_url: str, sweep: str, config: WandbConfig, notice: Notice, patien
     sent = 0
     for event in _events(_request("send", store_url, sweep, config, where, patience)):
         if event["event"] == "failed":
-            raise WandbError(f"Weights & Biases: {event['reason']}; {waiting - sent} trials are not sent yet")
+            left = count_text(waiting - sent, "trial is", "trials are")
+            raise WandbError(f"Weights & Biases: {event['reason']}; {left} not sent yet")
         if event["event"] == "refused":
             notice(_refusal(event))
         if event["event"] == "sent":
             sent += 1
             if sent % 100 == 0:
-                notice(f"{sent} of {waiting} trials sent")
+                notice(f"{sent:,} of {count_text(waiting, 'trial')} sent")
     if sent < waiting:
-        raise WandbError(f"Weights & Biases refused {waiting - sent} of {waiting} trials")
+        raise WandbError(f"Weights & Biases refused {waiting - sent:,} of {count_text(waiting, 'trial')}")
     return sent
 
 

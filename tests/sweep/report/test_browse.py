@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.testclient import TestClient
 from metta.sweep import ParameterConfig, SweepResult, optimize
 from metta.sweep.cli import main
 from metta.sweep.report.dashboard import server
+from metta.sweep.report.html import page
 from metta.sweep.store.protocol import Store
 from tests.support.functions import parabola
 
@@ -90,3 +92,15 @@ def test_a_sweep_does_not_fail_for_want_of_a_report(
     monkeypatch.setattr("metta.sweep.report.html.html_export.write_report", full)
     assert len(_sweep().trials) == 3
     assert capsys.readouterr().out.endswith("the report could not be written: the disk is full\n")
+
+
+def test_a_sweep_without_plotly_says_why_it_has_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("UV", "/bin/uv")
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    page.plotly_js.cache_clear()
+    assert len(_sweep().trials) == 3
+    why = "the report could not be written: plots need plotly: uv sync --extra dashboard"
+    assert capsys.readouterr().out.splitlines()[-1] == why

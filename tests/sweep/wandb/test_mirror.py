@@ -262,7 +262,7 @@ def test_the_key_is_nowhere(
     """Not in files, messages or the store, also when the server refuses it."""
     run_trial(0)
     server.fault = lambda request: 401 if request.kind == "file_stream" else None
-    with pytest.raises(WandbError, match="1 trials are not sent yet") as refused:
+    with pytest.raises(WandbError, match="1 trial is not sent yet") as refused:
         sync(store_url, "arena", config, notices.append, 1.0)
     server.fault = lambda request: 401
     with pytest.raises(WandbError, match="401") as unknown:

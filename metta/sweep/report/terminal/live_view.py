@@ -11,6 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from metta.common.config import short_names
+from metta.common.counts import count_text
 from metta.sweep.analysis.failures import last_line
 from metta.sweep.analysis.progress import SweepProgress, share_done, sweep_progress
 from metta.sweep.definition import SweepDefinition
@@ -90,7 +91,7 @@ def plain_lines(sweep: RunningSweep) -> list[str]:
     failed = f", {state.counts[TrialState.FAILED]} failed" if state.counts[TrialState.FAILED] else ""
     left = f", {_left(expected)}" if _left(expected) else ""
     spent = _spent(state, expected)
-    lines = [f"{state.counted} of {state.definition.num_trials} trials{failed}{left}; {spent}"]
+    lines = [f"{state.counted} of {count_text(state.definition.num_trials, 'trial')}{failed}{left}; {spent}"]
     if state.top is not None:
         lines.append(f"  top {_top(sweep, with_params=False)}; {len(state.front)} on the Pareto front")
     lines += [f"  trial {number} {_progress_text(sweep.definition, p)}" for number, p in sorted(sweep.running.items())]
@@ -147,7 +148,7 @@ def _failed(state: SweepState) -> str:
     failed = state.with_state(TrialState.FAILED)
     count, last = len(failed), failed[-1]
     reason = re.sub(r"^(\w+\.)+(?=\w+:)", "", last_line(last.error))
-    return f"{count} {'trial' if count == 1 else 'trials'}; trial {last.number}: {reason}"
+    return f"{count_text(count, 'trial')}; trial {last.number}: {reason}"
 
 
 def _running(sweep: RunningSweep, bar: str, height: int) -> list[Text]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from metta.common.config import flatten
+from metta.common.counts import count_text
 from metta.sweep.report.format import plan_lines, range_text, value_text
 from metta.sweep.report.terminal.console import ConsoleView
 from metta.sweep.report.terminal.outcome import print_outcome
@@ -36,8 +37,9 @@ class ConsoleSession:
         state, definition = opening.state, opening.state.definition
         budget = "" if definition.max_cost is None else f", {definition.max_cost:,g} of it at most"
         budget += "" if definition.max_runs is None else f", {definition.max_runs:,g} whole runs at most"
+        number = definition.num_trials
         self._console.print(
-            f"[bold]{escape(state.name)}[/bold]: {definition.num_trials} trials, {definition.protein.goal} "
+            f"[bold]{escape(state.name)}[/bold]: {count_text(number, 'trial')}, {definition.protein.goal} "
             f"{escape(definition.protein.metric)}, cost in {escape(definition.cost_metric)}{budget}",
             highlight=False,
         )
@@ -51,7 +53,8 @@ class ConsoleSession:
         if state.trials:
             top = f", top score {state.top.score:.4g}" if state.top else ""
             self._console.print(
-                f"resuming: {state.counted} of {definition.num_trials} trials have ended{top}", highlight=False
+                f"resuming: {state.counted:,} of {count_text(number, 'trial has', 'trials have')} ended{top}",
+                highlight=False,
             )
         if opening.mirror:
             self._say(f"  {opening.mirror}")

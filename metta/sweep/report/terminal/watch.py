@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from metta.common.counts import count_text
 from metta.common.entry_point import metta_sweep_command
 from metta.common.plain import strict
 from metta.sweep.definition import read_definition
@@ -87,7 +88,7 @@ class WatchedSweep:
             return f"paused; resume with: {metta_sweep_command(self._store.url, 'resume', self._name)}"
         if stopping:
             count = len(self.live.running)
-            return f"asked to stop: {count} running {'trial is' if count == 1 else 'trials are'} being finished"
+            return f"asked to stop: {count_text(count, 'running trial is', 'running trials are')} being finished"
         if self.drivers or self.state.complete:
             return ""
         return f"no driver is running{self._command}"
