@@ -2,8 +2,8 @@
 
 LCBench predicts the result of training a neural network on a data set (Zimmer, Lindauer & Hutter 2021), by the
 surrogate of YAHPO Gym (Pfisterer et al. 2022). The synthetic functions get a cost that grows along one axis, and noise.
-The cliffs have the hyperparameters of boosted trees: most of the twelve hardly matter, and beyond a border of the others
-nothing is learnt.
+The cliffs have the hyperparameters of boosted trees: most of the twelve hardly matter, and beyond a border of the
+others nothing is learnt.
 """
 
 from __future__ import annotations
