@@ -83,6 +83,11 @@ class Plan:
         """Agent steps of the whole run."""
         return self.updates * self.batch_size
 
+    @property
+    def rollout(self) -> tuple[int, int, int]:
+        """Environments, horizon and workers, for a collector."""
+        return self.num_environments, self.horizon, self.num_workers
+
     def collect_threads(self, ranks: Ranks) -> int:
         """Threads that compute actions: one if worker processes step the environments, because they need the cores."""
         return 1 if self.num_workers else ranks.cores

@@ -126,14 +126,7 @@ def train_as_rank(
 
     if state.updates < plan.updates:
         with game.collector(
-            state.policy,
-            plan.num_environments,
-            plan.horizon,
-            plan.num_workers,
-            [config.seed],
-            ranks,
-            stopwatch,
-            state.updates,
+            state.policy, *plan.rollout, [config.seed], ranks, stopwatch, first_batch=state.updates
         ) as collector:
             progress = ProgressReporter(state, plan, report, ranks)
             checkpoints.start_clock()

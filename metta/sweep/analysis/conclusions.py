@@ -21,7 +21,7 @@ from metta.sweep.trial import Trial, TrialState
 
 if TYPE_CHECKING:
     from metta.sweep.analysis.model import Analysis
-    from metta.sweep.protein.types import Prediction, Standing
+    from metta.sweep.protein.types import Belief, Prediction
     from metta.sweep.state import SweepState
 
 FEW_TRIALS, MANY_TRIALS = 5, 20
@@ -308,14 +308,14 @@ class Conclusions:
             return None
         return self.state.analysis.interval(expected)
 
-    def standing(self, trial: Trial | None) -> Standing | None:
+    def belief(self, trial: Trial | None) -> Belief | None:
         """The model's belief about a trial's configuration; None without an analysis or with too few trials."""
         analysis = self.state.analysis
         if trial is None or analysis is None or self.evidence is Evidence.ALMOST_NONE:
             return None
         first = self.state.repeats.get(trial.number, trial.number)
         same = [first, *(analysis.twins if trial.number == analysis.recommended else [])]
-        return next((analysis.standings[number] for number in same if number in analysis.standings), None)
+        return next((analysis.beliefs[number] for number in same if number in analysis.beliefs), None)
 
     @cached_property
     def repeats(self) -> list[Trial]:

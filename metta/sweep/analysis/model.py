@@ -15,7 +15,7 @@ from metta.sweep.analysis.ranges import End
 from metta.sweep.protein import Protein
 from metta.sweep.protein.choosing import best_probabilities
 from metta.sweep.protein.space import Categorical, Parameter, Space
-from metta.sweep.protein.types import Importance, Observation, Prediction, Standing
+from metta.sweep.protein.types import Belief, Importance, Observation, Prediction
 from metta.sweep.state import SweepState
 
 Array = NDArray[np.float64]
@@ -125,7 +125,7 @@ class Analysis:
         expected: the score and cost that it expects of each scored trial, by number.
         importance: of each parameter, by dotted path.
         slices: one through the recommended setting for each parameter, by dotted path.
-        standings: of each configuration with a whole run, by the number of its first trial.
+        beliefs: of each configuration with a whole run, by the number of its first trial.
         forecasts: made before the trials ran.
         twins: numbers of the scored trials with exactly the recommended setting, including the recommended trial.
         neighbours: numbers of the scored trials nearest to the recommended setting, without its twins.
@@ -138,7 +138,7 @@ class Analysis:
     expected: dict[int, Prediction]
     importance: dict[str, Importance]
     slices: dict[str, Slice]
-    standings: dict[int, Standing]
+    beliefs: dict[int, Belief]
     forecasts: Forecasts
     twins: list[int]
     neighbours: list[int]
@@ -174,7 +174,7 @@ def analyse(state: SweepState) -> Analysis | None:
         expected=expected,
         importance=protein.importance(),
         slices=slices,
-        standings=_standings(state, protein, scored, points, predictions, forecasts),
+        beliefs=_beliefs(state, protein, scored, points, predictions, forecasts),
         forecasts=forecasts,
         twins=twins,
         neighbours=neighbours,
@@ -182,20 +182,20 @@ def analyse(state: SweepState) -> Analysis | None:
     )
 
 
-def _standings(
+def _beliefs(
     state: SweepState,
     protein: Protein,
     scored: Sequence[Observation],
     points: Array,
     predictions: Sequence[Prediction],
     forecasts: Forecasts,
-) -> dict[int, Standing]:
+) -> dict[int, Belief]:
     """What is believed of each configuration; trials with the same hyperparameters are one.
 
     Where the optimiser learns from curves, it says this itself.
     """
     if state.definition.learns_from_curves:
-        return {each.number: each for each in protein.standings()}
+        return {each.number: each for each in protein.beliefs()}
     _, firsts, counts = np.unique(points.round(9), axis=0, return_index=True, return_counts=True)
     chosen = [predictions[i] for i in firsts]
     mean = np.array([each.score for each in chosen])
@@ -205,7 +205,7 @@ def _standings(
     columns = (counts, probabilities, mean, mean - reach, mean + reach)
     numbers = [scored[i].number for i in firsts]
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    return {number: Standing(number, *row) for number, row in zip(numbers, rows, strict=True)}
+    return {number: Belief(number, *row) for number, row in zip(numbers, rows, strict=True)}
 
 
 def _ranks(values: Array) -> Array:

@@ -167,8 +167,8 @@ def best(options: argparse.Namespace) -> None:
     if options.json:
         facts: dict[str, Any] = {"trial": chosen.number, "score": chosen.score, "cost": chosen.cost}
         facts |= {"metric": state.metric, "best": best_one.number if best_one else None, "top": top.number}
-        standing = state.analysed().conclusions.standing(chosen)
-        facts["standing"] = None if standing is None else dataclasses.asdict(standing)
+        belief = state.analysed().conclusions.belief(chosen)
+        facts["belief"] = None if belief is None else dataclasses.asdict(belief)
         print(json.dumps(facts | {"params": strict(nested), "overrides": overrides}, indent=2, allow_nan=False))
     elif options.overrides:
         print(safe(overrides))

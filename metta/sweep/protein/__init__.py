@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from metta.sweep.protein.space import SpaceError
-from metta.sweep.protein.types import Decision, Importance, Observation, Prediction, Rule, Standing
+from metta.sweep.protein.types import Belief, Decision, Importance, Observation, Prediction, Rule
 
 if TYPE_CHECKING:
     from metta.sweep.protein.protein import Protein, Suggestion
 
 __all__ = [
+    "Belief",
     "Decision",
     "Importance",
     "Observation",
@@ -18,7 +19,6 @@ __all__ = [
     "Protein",
     "Rule",
     "SpaceError",
-    "Standing",
     "Suggestion",
 ]
 

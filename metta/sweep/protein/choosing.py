@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from metta.sweep.protein.curves import Standardised
 from metta.sweep.protein.evidence import Known, half_width
 from metta.sweep.protein.history import History
-from metta.sweep.protein.types import Observation, Standing
+from metta.sweep.protein.types import Belief, Observation
 
 Array = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ def recommended(history: History, allowed: Collection[int]) -> Observation:
     return found
 
 
-def standings(history: History) -> list[Standing]:
+def beliefs(history: History) -> list[Belief]:
     """What is believed of each configuration with a whole run, in the order of their numbers.
 
     Raises:
@@ -60,7 +60,7 @@ def standings(history: History) -> list[Standing]:
     middle, ends = targets.inverse(mean), (targets.inverse(mean - reach), targets.inverse(mean + reach))
     low, high = ends if sign > 0 else (-ends[1], -ends[0])
     columns = (known.numbers[whole], known.wholes[whole], probabilities, sign * middle, low, high)
-    return [Standing(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    return [Belief(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def score_rows(known: Known) -> NDArray[np.intp]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metta.common.plain import copied, plain_float
-from metta.sweep.protein.choosing import recommended, standings
+from metta.sweep.protein.choosing import beliefs, recommended
 from metta.sweep.protein.curves import Curve, CurvePoint, Rung
 from metta.sweep.protein.history import History, KnownTrial, Search
 from metta.sweep.protein.importance import importances
@@ -23,7 +23,7 @@ from metta.sweep.protein.space import Space
 from metta.sweep.protein.stopping import ETA, Asked, decide, passed
 from metta.sweep.protein.surrogate import MAX_MODEL_POINTS
 from metta.sweep.protein.threads import on_one_thread
-from metta.sweep.protein.types import Decision, Importance, Observation, Prediction, Rule, Standing
+from metta.sweep.protein.types import Belief, Decision, Importance, Observation, Prediction, Rule
 from metta.sweep.protein_config import ProteinConfig
 
 Array = NDArray[np.float64]
@@ -407,7 +407,7 @@ class Protein:
         return scored[int(np.argmax(means))]
 
     @on_one_thread
-    def standings(self) -> list[Standing]:
+    def beliefs(self) -> list[Belief]:
         """What is believed of each configuration with a whole run, in the order of their numbers.
 
         Only where the optimiser learns from curves.
@@ -417,7 +417,7 @@ class Protein:
         """
         if not self._search.learns_curves:
             raise LookupError("the optimiser does not learn from curves")
-        return standings(self._history)
+        return beliefs(self._history)
 
     def predict(self, params: Mapping[str, Any]) -> Prediction:
         """What the model expects of hyperparameters, nested or flat.

@@ -60,7 +60,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Belief:
     """What is believed of a configuration with a whole run.
 
     Attributes:

@@ -228,14 +228,14 @@ def _certainty(found: Conclusions, best: Trial) -> Finding:
 
 def standing_sentences(found: Conclusions, trial: Trial) -> list[str]:
     """How probably a trial has the best setting, and what one more run of it should score; none where unknown."""
-    standing = found.standing(trial)
-    if standing is None:
+    belief = found.belief(trial)
+    if belief is None:
         return []
     analysis = found.state.analysis
-    settings = f"the {count_text(analysis.standings, 'setting')}" if analysis else "all settings"
+    settings = f"the {count_text(analysis.beliefs, 'setting')}" if analysis else "all settings"
     return [
-        f"The probability that it is the best of {settings} is {standing.probability:.0%}.",
-        f"A single run on another seed should score {standing.low:.3g} to {standing.high:.3g} (95% sure).",
+        f"The probability that it is the best of {settings} is {belief.probability:.0%}.",
+        f"A single run on another seed should score {belief.low:.3g} to {belief.high:.3g} (95% sure).",
     ]
 
 

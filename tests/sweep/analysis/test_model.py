@@ -96,12 +96,12 @@ def test_noise_limits_the_order_that_a_perfect_model_can_give() -> None:
 def test_the_probabilities_of_being_the_best_add_up(snapshot: Callable[[str], SweepState]) -> None:
     analysis = snapshot("made").analysis
     assert analysis
-    assert sum(each.probability for each in analysis.standings.values()) == pytest.approx(1.0)
-    for number, standing in analysis.standings.items():
-        assert standing.score == analysis.expected[number].score
+    assert sum(each.probability for each in analysis.beliefs.values()) == pytest.approx(1.0)
+    for number, belief in analysis.beliefs.items():
+        assert belief.score == analysis.expected[number].score
         low, high = analysis.interval(analysis.expected[number])
-        assert standing.low <= low <= high <= standing.high, "one run varies more than the mean of many"
-    likely = max(analysis.standings.values(), key=lambda each: each.probability)
+        assert belief.low <= low <= high <= belief.high, "one run varies more than the mean of many"
+    likely = max(analysis.beliefs.values(), key=lambda each: each.probability)
     assert likely.number in {analysis.recommended, *analysis.twins}
 
 

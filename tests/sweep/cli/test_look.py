@@ -138,8 +138,8 @@ def test_best_is_given_in_three_shapes(say: Say, trials: list[Trial]) -> None:
     facts = strictly(say("best", "one", "--json"))
     assert facts["top"] == by_score.number
     assert facts["trial"] == facts["best"]
-    assert 0 <= facts["standing"]["probability"] <= 1
-    assert facts["standing"]["low"] <= facts["standing"]["score"] <= facts["standing"]["high"]
+    assert 0 <= facts["belief"]["probability"] <= 1
+    assert facts["belief"]["low"] <= facts["belief"]["score"] <= facts["belief"]["high"]
     assert facts["params"] == unflatten(trials[facts["best"]].params)
     overrides = say("best", "one", "--overrides").strip()
     assert overrides == facts["overrides"]

@@ -279,23 +279,23 @@ def test_a_budget_is_what_all_trials_cost_together() -> None:
 
 def test_standings_add_up_and_hold_the_best() -> None:
     protein = Sweep(make(), noise=0.3).run(50).protein
-    standings = protein.standings()
-    assert sum(s.probability for s in standings) == pytest.approx(1.0)
-    by_number = {s.number: s for s in standings}
+    beliefs = protein.beliefs()
+    assert sum(s.probability for s in beliefs) == pytest.approx(1.0)
+    by_number = {s.number: s for s in beliefs}
     assert protein.best().number in by_number
-    assert all(s.low < s.score < s.high for s in standings)
+    assert all(s.low < s.score < s.high for s in beliefs)
     assert by_number[protein.best().number].probability > 0.1
 
 
 def test_standings_of_a_minimised_metric_are_in_its_units() -> None:
-    up = Sweep(make()).run(20).protein.standings()
-    down = Sweep(make("minimize"), sign=-1.0).run(20).protein.standings()
+    up = Sweep(make()).run(20).protein.beliefs()
+    down = Sweep(make("minimize"), sign=-1.0).run(20).protein.beliefs()
     assert [(-s.high, -s.low) for s in down] == [pytest.approx((s.low, s.high)) for s in up]
 
 
 def test_there_are_no_standings_without_curves() -> None:
     with pytest.raises(LookupError, match="curves"):
-        make(early_stopping="off", repeats=False).standings()
+        make(early_stopping="off", repeats=False).beliefs()
 
 
 def test_predictions_are_in_the_units_of_the_metric() -> None:
