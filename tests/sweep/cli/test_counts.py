@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from metta.sweep import optimize
+from metta.sweep import RunningTrial, optimize
 from metta.sweep.cli import main
 
 
-def score(config: dict[str, Any]) -> float:
+def score(config: dict[str, Any], trial: RunningTrial) -> float:
     return float(config["x"])
 
 
