@@ -232,7 +232,7 @@ def open_sweep(
 
 
 def nothing_learnt(store: Store, name: str) -> bool:
-    """Whether a sweep has no trial that counts, and nobody works on it: its mistakes can be mended without loss."""
+    """Whether a sweep has no trial that counts, and no driver runs it, so that its settings can change without loss."""
     idle = not any(driver.alive for driver in store.drivers(name))
     return idle and not any(trial.counted for trial in store.trials(name))
 

@@ -392,10 +392,12 @@ def _check_sqlite_file(path: Path, shown: str, create: bool) -> None:
                 "METTA_DATA_DIR, the folder that contains sweeps.db"
             )
         if (aside := place.put_orphan_aside(path)) is not None:
-            _log.warning("store %s: its file is gone, so it is made again; the old file's log is %s", shown, aside)
+            _log.warning(
+                "store %s: its file is missing, so it is created again; the old file's log is %s", shown, aside
+            )
         elif place.log_of(path) is not None:
             raise StoreError(
-                f"store {shown}: the file is gone, and a running driver waits for it; put it back, or stop the driver"
+                f"store {shown}: the file is missing, and a running driver waits for it; restore it, or stop the driver"
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from metta.common.counts import count_text
 from metta.sweep.store import encoding
 from metta.sweep.store.process import Process, this_process
 from metta.sweep.store.protocol import Store, StoreError, SweepRecord, TrialHistory
@@ -107,7 +108,7 @@ def bring_in_journals(store: Store, sweep: str, root: Path, notice: Callable[[st
     """Add to this store the writes that earlier drivers of a sweep could not make.
 
     What a living driver keeps is for itself to bring in, but where the store lacks the sweep it is brought in as well:
-    made anew, it would not be that driver's sweep.
+    created again, it would not be that driver's sweep.
 
     Args:
         root: the folder that contains the folders of the sweep's runs.
@@ -132,8 +133,7 @@ def bring_in_journals(store: Store, sweep: str, root: Path, notice: Callable[[st
             notice(f"the journal {path} cannot be added to the store: {error}")
             continue
         if changed:
-            trials = "trial" if len(changed) == 1 else "trials"
-            notice(f"{len(changed)} {trials} of {sweep} added from the journal of a driver that lost its store")
+            notice(f"{count_text(changed, 'trial')} of {sweep} added from the journal of a driver that lost its store")
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], list[TrialHistory]]:

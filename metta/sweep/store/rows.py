@@ -231,7 +231,7 @@ def read_sweep_record(row: AnyRow) -> SweepRecord:
         before = len(damage)
         entry_point = _object("entry_point", entry_point, damage)
         entry_point = entry_point if len(damage) == before else None
-    created_at = _known("created_at", row.created_at, damage) or datetime.fromtimestamp(0, UTC)
+    created_at = _known("created_at", row.created_at, []) or datetime.fromtimestamp(0, UTC)  # stops nothing
     return SweepRecord(str(row.name), config, entry_point, created_at, "; ".join(damage) or None)
 
 

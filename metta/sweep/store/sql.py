@@ -157,7 +157,7 @@ class SqlStore:
 
     def sweeps(self) -> list[SweepRecord]:
         rows = self._database.read(lambda connection: connection.execute(select(sweeps).order_by(sweeps.c.id)).all())
-        return [read_sweep_record(row) for row in rows]
+        return [read_sweep_record(row) for row in rows if isinstance(row.name, str)]
 
     def sweep(self, name: str) -> SweepRecord:
         return read_sweep_record(self._database.read(lambda connection: self._find_sweep(connection, name, *sweeps.c)))
@@ -768,7 +768,7 @@ class SqlStore:
 
     def _no_sweep(self, connection: Connection, name: str) -> SweepNotFoundError:
         names = connection.scalars(select(sweeps.c.name).order_by(sweeps.c.name)).all()
-        return SweepNotFoundError(f"store {self.url}: no sweep is named {name!r}; {nearest(name, names)}")
+        return SweepNotFoundError(f"store {self.url}: no sweep is named {name!r}; {nearest(name, map(str, names))}")
 
     def _sweep_exists(self, name: str) -> SweepExistsError:
         return SweepExistsError(f"store {self.url}: a sweep named {name!r} already exists")

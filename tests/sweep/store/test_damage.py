@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from metta.sweep.store import encoding, open_store
-from metta.sweep.store.protocol import Driver, Outcome, Store, StoredDecision
+from metta.sweep.store.protocol import Driver, Outcome, Store, StoredDecision, SweepNotFoundError
 from metta.sweep.store.transfer import copy_sweep, export_sweep, import_trials, read_sweep
 from metta.sweep.trial import Progress, Trial, TrialState
 
@@ -86,6 +86,25 @@ def test_a_damaged_sweep_does_not_hide_the_others(store: Store, driver: Driver, 
     assert "entry_point: 3 is not a JSON object" in (damaged.damage or "")
     assert store.sweep("arena") == damaged
     assert (other.config, other.damage) == ({"seed": 2}, None)
+
+
+def test_a_date_that_cannot_be_read_stops_nothing(store: Store, driver: Driver, edit: Edit) -> None:
+    edit("UPDATE metta_sweeps SET created_at = -1e300")
+    assert store.sweep("arena").created_at == datetime.fromtimestamp(0, UTC)
+    assert store.sweep("arena").damage is None
+
+
+def test_a_name_that_is_not_text_hides_no_other_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with closing(open_store(f"sqlite:///{path}")) as store:
+        for name in ("arena", "other"):
+            store.create_sweep(name, {})
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("UPDATE metta_sweeps SET name = x'ff00' WHERE name = 'arena'")
+            connection.commit()
+        assert [record.name for record in store.sweeps()] == ["other"]
+        with pytest.raises(SweepNotFoundError, match="no sweep is named 'arena'"):
+            store.sweep("arena")
 
 
 def test_an_unknown_state_has_failed_and_is_not_claimed(store: Store, driver: Driver, edit: Edit) -> None:
