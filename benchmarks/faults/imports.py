@@ -1,17 +1,15 @@
 """Run `metta-sweep import` on mutated files for a given time, and print every result that is not a one-line refusal.
 
     python -m benchmarks.faults.imports [--seconds 600] [--seed 1]
-    python -m benchmarks.faults.imports --guided json|csv|parquet [--seconds 600]
 
-The first changes the files that `export` writes by the rules of `tests.support.hostile_files`. The second lets atheris
-(``uv run --with atheris``), which sees the branches that a file takes, change the bytes of one.
+The files that `export` writes are changed by the rules of `tests.support.hostile_files`. `guided_imports` changes them
+guided by coverage.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import io
 import random
 import sys
@@ -21,13 +19,10 @@ import traceback
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-from metta.common.errors import UserError
 from metta.sweep.cli import main as metta_sweep
-from metta.sweep.definition import definition_problem
 from metta.sweep.store import open_store
-from metta.sweep.store.transfer import export_sweep, read_sweep, read_table
+from metta.sweep.store.transfer import export_sweep
 from tests.support.hostile_files import hostile
 from tests.support.made_sweep import make_sweep
 
@@ -88,35 +83,9 @@ def by_rules(seconds: float, seed: int) -> int:
     return sum(wrong.values())
 
 
-def guided(kind: str, seconds: float) -> None:
-    """Let atheris look for a file that is neither read nor refused; it ends at the first one."""
-    atheris: Any = importlib.import_module("atheris")
-    with tempfile.TemporaryDirectory() as folder:
-        make_files(Path(folder))
-        corpus, path = Path(folder) / "corpus", Path(folder) / f"tried.{kind}"
-        corpus.mkdir()
-        (corpus / f"made.{kind}").write_bytes((Path(folder) / f"made.{kind}").read_bytes())
-
-        def read(content: bytes) -> None:
-            path.write_bytes(content)
-            with contextlib.suppress(UserError):
-                if kind == "json":
-                    definition_problem(read_sweep(path)[0])
-                else:
-                    read_table(path)
-
-        atheris.instrument_all()
-        atheris.Setup([sys.argv[0], str(corpus), f"-max_total_time={seconds:.0f}", "-max_len=100000"], read)
-        atheris.Fuzz()
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--guided", choices=KINDS)
     options = parser.parse_args()
-    if options.guided:
-        guided(options.guided, options.seconds)
-    else:
-        sys.exit(bool(by_rules(options.seconds, options.seed)))
+    sys.exit(bool(by_rules(options.seconds, options.seed)))

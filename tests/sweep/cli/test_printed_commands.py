@@ -146,7 +146,10 @@ def test_the_command_of_a_sweep_that_was_stopped_resumes_it(
 def test_the_command_of_a_sweep_that_failed_queues_its_trials_again(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    program = (folder / "train.sh").read_text()
     (folder / "train.sh").write_text("exit 1\n")
     assert metta_sweep(["run", "sweep.yaml", "--name", "s"]) == 1
-    (command,) = commands(capsys.readouterr().out)
-    assert "are queued again" in typed(command, capsys)
+    retry, resume = commands(capsys.readouterr().out)
+    assert "are queued again" in typed(retry, capsys)
+    (folder / "train.sh").write_text(program)
+    assert "best trial" in typed(resume, capsys)
