@@ -153,11 +153,9 @@ class Session:
             return
         from metta.sweep.report.curves import with_curves
         from metta.sweep.report.html.html_export import write_report
-        from metta.sweep.report.html.page import plotly_js
 
         path = folder / "report.html"
         try:
-            plotly_js()
             write_report(with_curves(store, state.analysed()), path)
             self._view.reported(f"report:\n  {path}")
         except Exception as error:

@@ -42,6 +42,7 @@ def report_html(sweep: SweepState) -> str:
     Raises:
         UserError: plotly is not installed.
     """
+    plotly = _packed(page.plotly_js())  # first, because everything else needs it
     script = f"{page.asset('page.js')}\n{page.asset('report.js')}"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -63,7 +64,7 @@ def report_html(sweep: SweepState) -> str:
 <style>{page.asset("style.css")}</style>
 </head>
 <body>{page.body(sweep.record.name, "", page.facts_html(sweep), answers, footer)}
-<script type="application/octet-stream" id="plotly">{_packed(page.plotly_js())}</script>
+<script type="application/octet-stream" id="plotly">{plotly}</script>
 <script type="application/octet-stream" id="data">{_packed(gzip.compress(_data(sweep), compresslevel=6))}</script>
 <script>{script}</script>
 </body>
