@@ -11,6 +11,8 @@ from metta.sweep.store.protocol import CurvePoint
 if TYPE_CHECKING:
     from metta.sweep.protein.curves import Curve
 
+_LEAST_SHARE = 1e-6
+
 Point = tuple[float, float, float]
 """Step, cost of the trial up to it, and value of the watched metric."""
 
@@ -56,4 +58,4 @@ def learning_curve(points: Sequence[Point], share: float | None, sign: float) ->
     usable = [point for point in points if math.isfinite(point[1])]
     if not usable or usable[-1][0] <= 0:
         return None
-    return Curve.of(usable, usable[-1][0] / (share or 1.0), sign)
+    return Curve.of(usable, usable[-1][0] / max(share or 1.0, _LEAST_SHARE), sign)

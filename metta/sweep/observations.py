@@ -121,6 +121,8 @@ class ObservationReader:
         trial = judged(stored, self._metric, self._cost_metric)
         if (suggestion := readable_suggestion(trial.suggestion)) is not trial.suggestion:
             trial = replace(trial, suggestion=suggestion)
+        if trial.share is not None and not 0 <= trial.share <= 1:
+            trial = replace(trial, share=None)
         if damage := "; ".join(line for line in trial.damage if line.partition(":")[0] in _REQUIRED):
             return Reading(trial, {}, None, problem=damage)
         params = self._complete(trial.params)
@@ -209,7 +211,7 @@ class Learner:
         if reading.problem is not None:
             self.problems[trial.number] = reading.problem
         if reading.observation is not None and reading.point is not None:
-            shown = None if curve is None else learning_curve(curve, trial.share, self._sign)
+            shown = None if curve is None else learning_curve(curve, reading.trial.share, self._sign)
             self.protein.learn(reading.observation, reading.point, reading.trial.suggestion, shown)
         elif reading.problem is None and trial.dropped is None and (not trial.state.ended or trial.mishap):
             # A mishap is run again, so its point is not suggested to another trial

@@ -23,6 +23,7 @@ from metta.common.errors import nearest
 from metta.sweep.store import encoding
 from metta.sweep.store.files import TransferError, read_text, refusal
 from metta.sweep.store.protocol import CurvePoint, StoredDecision, SweepRecord, TrialHistory
+from metta.sweep.store.results import LARGEST_NUMBER
 from metta.sweep.trial import Trial, TrialState
 
 FORMAT = "metta-sweep 1"
@@ -35,8 +36,6 @@ MOST_ATTEMPTS = 10_000
 """The limit for one trial."""
 MOST_DEPTH = 200
 """The limit for the nesting of lists and objects."""
-_LARGEST_NUMBER = 2**31 - 2
-"""The largest number of a trial: the database stores 32 bits, and the next trial needs a number as well."""
 
 T = TypeVar("T")
 _RECORD = TypeAdapter(SweepRecord)
@@ -196,8 +195,8 @@ def _check_numbers(place: str | Path, numbers: Sequence[int]) -> None:
         if number <= before:
             follows = f"after {before}" if before >= 0 else "at the start"
             raise refusal(place, f"trial {number} {follows}; the numbers must be 0 or more, and ascend")
-    if numbers and numbers[-1] > _LARGEST_NUMBER:
-        raise refusal(place, f"trial {numbers[-1]}: the largest number of a trial is {_LARGEST_NUMBER}")
+    if numbers and numbers[-1] > LARGEST_NUMBER:
+        raise refusal(place, f"trial {numbers[-1]}: the largest number of a trial is {LARGEST_NUMBER}")
 
 
 def _check_counts(place: str | Path, found: Sequence[TrialHistory]) -> None:

@@ -31,3 +31,12 @@ def as_step(value: Any) -> int:
         return _MOST_STEPS if value > 0 else -_MOST_STEPS
     except (TypeError, ValueError):
         return 0
+
+
+LARGEST_NUMBER = 2**31 - 2
+"""Of a trial: what PostgreSQL can store, with one to spare for the next trial."""
+
+
+def is_trial_number(value: Any) -> bool:
+    """Whether a stored value identifies a trial. A row with any other number was edited by hand and is skipped."""
+    return type(value) is int and value <= LARGEST_NUMBER

@@ -13,7 +13,7 @@ from metta.sweep.store import encoding
 from metta.sweep.store.encoding import Unreadable
 from metta.sweep.store.process import Process
 from metta.sweep.store.protocol import CurvePoint, Driver, StoredDecision, SweepRecord
-from metta.sweep.store.results import as_float, as_step
+from metta.sweep.store.results import as_float, as_step, is_trial_number
 from metta.sweep.store.schema import curve_points, trials
 from metta.sweep.trial import Progress, Trial, TrialState
 
@@ -112,7 +112,7 @@ def _read_batch(batch: Iterable[AnyRow], metrics: Collection[str] | None = None)
     if metrics is not None:
         columns[_METRICS] = [_only(each, metrics) for each in columns[_METRICS]]
     for fields in zip(*columns, strict=True):
-        if type(fields[0]) is int:
+        if is_trial_number(fields[0]):
             yield Trial(fields[0], _STATES[fields[1]], *fields[2:]) if _is_valid(*fields) else _repair(*fields)
 
 

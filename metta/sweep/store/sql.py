@@ -52,7 +52,7 @@ from metta.sweep.store.protocol import (
     TrialHistory,
     TrialStateError,
 )
-from metta.sweep.store.results import as_float, as_floats, as_step
+from metta.sweep.store.results import as_float, as_floats, as_step, is_trial_number
 from metta.sweep.store.rows import (
     BRIEF_COLUMNS,
     POINT_COLUMNS,
@@ -327,7 +327,7 @@ class SqlStore:
             waiting = trials.c.sweep_id == sweep_id, trials.c.state == TrialState.QUEUED, trials.c.dropped.is_(None)
             query = select(func.min(trials.c.number)).where(*waiting)
             lowest = connection.scalar(query if number is None else query.where(trials.c.number == number))
-            return lowest if type(lowest) is int else None
+            return lowest if is_trial_number(lowest) else None
 
         def operation(connection: Connection, again: bool) -> Attempt | None:
             sweep = self._touch(connection, driver)
@@ -648,7 +648,7 @@ class SqlStore:
             return connection.execute(query.where(attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING)).all()
 
         rows = self._database.read(operation)
-        return {row.number: read_progress(row) for row in rows if type(row.number) is int}
+        return {row.number: read_progress(row) for row in rows if is_trial_number(row.number)}
 
     # ---- copies
 
@@ -831,9 +831,9 @@ def _curve_points() -> Select[Any]:
 def _next_number(connection: Connection, sweep_id: int) -> int:
     """One more than the last number. Remaining rows of a trial that was deleted by hand keep its number in use."""
     last = connection.scalars(_LAST_NUMBER, {"sweep": sweep_id}).all()
-    if not all(number is None or type(number) is int for number in last):  # text sorts after every number
+    if not all(number is None or is_trial_number(number) for number in last):  # edited by hand; text sorts last
         everywhere = select(trials.c.number).where(trials.c.sweep_id == sweep_id)
-        last = [number for number in connection.scalars(everywhere).all() if type(number) is int]
+        last = [number for number in connection.scalars(everywhere).all() if is_trial_number(number)]
     return max((number for number in last if number is not None), default=-1) + 1
 
 

@@ -145,6 +145,18 @@ def test_a_count_of_attempts_that_was_edited_stops_nothing(
     assert again.attempt == 2
 
 
+@pytest.mark.parametrize("number", [2**31 - 1, 2**63 - 1])
+def test_a_trial_number_that_has_no_next_is_skipped(store: Store, driver: Driver, edit: Edit, number: int) -> None:
+    if store.url.startswith("postgresql") and number > 2**31:
+        pytest.skip("the column holds 32 bits")
+    ended(store, driver)
+    store.enqueue("arena", {})
+    edit(f"UPDATE metta_trials SET number = {number} WHERE number = 1")
+    assert [trial.number for trial in store.trials("arena")] == [0]
+    assert store.claim(driver) is None
+    assert store.start(driver, 1, {}).number == 1
+
+
 def test_a_row_that_was_deleted_leaves_a_gap(store: Store, driver: Driver, edit: Edit, tmp_path: Path) -> None:
     for _ in range(4):
         ended(store, driver)
@@ -216,6 +228,7 @@ SOUND: dict[str, Any] = {
     "ended_at": 3.0,
     "dropped": "why",
     "cost_metric": "tokens",
+    "share": 0.5,
 }
 READ: dict[str, Any] = {
     name: datetime.fromtimestamp(SOUND[name], UTC) for name in ("created_at", "started_at", "ended_at")
