@@ -461,6 +461,7 @@ class SweepLoop:
     def _next_attempt(self) -> Attempt | None:
         """Claim a queued trial, or create a new one if the sweep may have more."""
         self._release_lost()
+        least = 0
         while True:
             attempt = self._store.claim(self._driver)
             self._sync()
@@ -472,11 +473,12 @@ class SweepLoop:
                 self._grid_done = True
                 return None
             try:
-                attempt = self._store.start(self._driver, max(self._trials, default=-1) + 1, params, suggestion)
+                number = max(least, max(self._trials, default=-1) + 1)
+                attempt = self._store.start(self._driver, number, params, suggestion)
                 self._sync()
                 return attempt
-            except NumberTakenError:
-                continue
+            except NumberTakenError as error:
+                least = error.next_number
 
     def _planned(self) -> int:
         """The number of trials that count, or will count when they have ended."""

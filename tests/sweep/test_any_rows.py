@@ -172,6 +172,15 @@ def _refuse(constant: str) -> None:
     raise AssertionError(f"{constant} is not JSON")
 
 
+def test_a_sweep_whose_trials_were_deleted_starts_with_the_next_number(folder: Path) -> None:
+    edit(folder, [])
+    with contextlib.closing(sqlite3.connect(folder / "sweeps.db")) as database:
+        database.execute("DELETE FROM metta_trials")
+        database.commit()
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert [trial.number for trial in run("edited", 2).trials] == [6, 7]
+
+
 @pytest.mark.parametrize("config", ["{", "[]", '{"protein": 3}', "null"])
 def test_a_damaged_definition_hides_no_other_sweep(folder: Path, config: str) -> None:
     edit(folder, [])

@@ -46,7 +46,15 @@ class TrialStateError(UserError):
 
 
 class NumberTakenError(Exception):
-    """Another driver started that number first: read the trials and suggest again."""
+    """Another driver started that number first: read the trials and suggest again.
+
+    Attributes:
+        next_number: the next trial's number. It may be larger than that after the last trial, if rows were deleted.
+    """
+
+    def __init__(self, message: str, next_number: int) -> None:
+        super().__init__(message)
+        self.next_number = next_number
 
 
 class StaleAttemptError(Exception):

@@ -311,7 +311,8 @@ class SqlStore:
             ):
                 next_number = _next_number(connection, sweep.id)
                 if number != next_number:
-                    raise NumberTakenError(f"{sweep.name}: the next trial is number {next_number}, not {number}")
+                    reason = f"{sweep.name}: the next trial is number {next_number}, not {number}"
+                    raise NumberTakenError(reason, next_number)
                 values = _new_trial(sweep, number, token, params, suggestion or {})
                 connection.execute(_START_TRIAL, values | {"state": TrialState.RUNNING, "attempts": 1})
                 _insert_attempt(connection, sweep.id, number, 1, token, driver)
