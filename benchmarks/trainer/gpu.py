@@ -30,7 +30,7 @@ from benchmarks.trainer.run import raw_steps_per_second
 from experiments.arena import make_env
 from metta.rl.game import game_of
 from metta.rl.plan import ENVIRONMENTS_PER_CORE_ON_GPU, MINIBATCH_ON_GPU
-from metta.rl.ppo import MEASURES, AutogradLearner, Batch
+from metta.rl.ppo import MEASURES, AutogradLearner
 from metta.rl.processes import usable_cores
 from metta.rl.ranks import Ranks
 from metta.rl.stopwatch import Stopwatch
@@ -59,11 +59,7 @@ def check_losses(env: MettaGridConfig, device: torch.device) -> dict[str, float]
     indices = torch.arange(0, len(batch), 3)
     advantages = torch.randn(len(indices), generator=torch.Generator().manual_seed(0))
     expected = AutogradLearner(policy).loss_gradient(batch, indices, advantages, len(indices), config)
-    there = Batch(
-        batch.observations.to(device),  # type: ignore[attr-defined]
-        *(getattr(batch, name).to(device) for name in ("actions", "log_probs", "values", "advantages", "returns")),
-    )
-    learner = AutogradLearner(policy.to(device))
+    learner, there = AutogradLearner(policy.to(device)), batch.to(device)
     actual = learner.loss_gradient(there, indices, advantages.to(device), len(indices), config).cpu()
     split = -len(MEASURES)
     return {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metta.rl.environment import TOKEN_DIM, Buffers, EnvironmentSpec
+from metta.rl.environment import Buffers, EnvironmentSpec
 from metta.rl.episodes import EpisodeSeeds, EpisodicEnvironment
 from metta.rl.kernel.functions import Encoder, NetworkSizes, PackedNetwork, TokenTables
 from metta.rl.shared_arrays import Field, Memory, arrays_on
@@ -23,8 +23,9 @@ class Experience:
     """What happened in a batch.
 
     Attributes:
-        observations: uint8 [environments, steps, agents, tokens, 3].
-        actions: int64 [environments, steps, agents]; the other arrays have the same axes.
+        rows, weights: int32 and float32 [environments, most tokens], those of the observations one after the other.
+        offsets: int32 [environments, observations + 1]; see `metta.rl.tokens.TokenBatch`.
+        actions: int64 [environments, steps, agents]; the arrays after it have the same axes.
         log_probs: float32, of the actions.
         values: float32, of the observations; along the steps there is one more, after the last.
         final_values: float32, of the last observations of an episode that was truncated at this step, else 0.
@@ -33,7 +34,9 @@ class Experience:
         token_weights, token_channels, token_has_place, token_first_rows: see `TokenTables`.
     """
 
-    observations: npt.NDArray[np.uint8]
+    rows: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+    offsets: npt.NDArray[np.int32]
     actions: npt.NDArray[np.int64]
     log_probs: npt.NDArray[np.float32]
     values: npt.NDArray[np.float32]
@@ -75,8 +78,11 @@ class BatchPlan:
         """The shapes and types of `Experience`."""
         environments = len(self.action_seeds)
         agents = (environments, self.horizon, self.spec.num_agents)
+        observations = self.horizon * self.spec.num_agents
         return {
-            "observations": ((*agents, self.spec.num_tokens, TOKEN_DIM), np.uint8),
+            "rows": ((environments, observations * self.spec.num_tokens), np.int32),
+            "weights": ((environments, observations * self.spec.num_tokens), np.float32),
+            "offsets": ((environments, observations + 1), np.int32),
             "actions": (agents, np.int64),
             "log_probs": (agents, np.float32),
             "values": ((environments, self.horizon + 1, self.spec.num_agents), np.float32),
@@ -111,7 +117,8 @@ class BatchPlayer:
         self._plan = plan
         self._experience = plan.experience(memory)
         self._network = PackedNetwork(plan.network, self._experience.packed)
-        self._encoder = Encoder(self._experience.tables, plan.spec.num_agents, plan.spec.num_tokens)
+        self._tables = self._experience.tables
+        self._encoder = Encoder.with_room_for(self._tables, plan.spec.num_agents, plan.spec.num_tokens)
         self._environments: dict[int, EpisodicEnvironment] = {}
         like: EpisodicEnvironment | None = None
         for index in members:
@@ -130,11 +137,12 @@ class BatchPlayer:
         plan, experience, environment = self._plan, self._experience, self._environments[index]
         buffers, episodes = environment.buffers, []
         uniforms = plan.uniforms(index, batch)
+        tokens = (array[index] for array in (experience.rows, experience.weights, experience.offsets))
+        encoder = Encoder(self._tables, *tokens)
         log_probs, values = experience.log_probs[index], experience.values[index]
         for step in range(plan.horizon):
-            experience.observations[index, step] = buffers.observations
             self._network.act(
-                self._encoder.encode(buffers.observations),
+                encoder.encode(buffers.observations, first=step * plan.spec.num_agents),
                 plan.spec.num_agents,
                 *(array.ctypes.data for array in (uniforms[step], buffers.actions, log_probs[step], values[step])),
             )

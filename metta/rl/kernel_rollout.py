@@ -1,7 +1,12 @@
-"""Collecting experience by the compiled kernel: the twin of `metta.rl.rollout` for the default policy on CPUs."""
+"""Collecting experience by the compiled kernel: the twin of `metta.rl.rollout` for the default policy.
+
+The policy plays on the CPU even if it learns on a GPU. Its network is small, so that a worker computes an action about
+as fast as its environment steps, while a GPU would have to be asked at every step.
+"""
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
 from typing import Self
@@ -20,7 +25,7 @@ from metta.rl.policy import Policy
 from metta.rl.ppo import Batch, generalized_advantages
 from metta.rl.shared_arrays import allocate
 from metta.rl.stopwatch import Stopwatch
-from metta.rl.tokens import Vocabulary
+from metta.rl.tokens import TokenBatch, Vocabulary
 from metta.rl.trainer_config import PPOConfig
 from metta.rl.worker_pool import WorkerPool
 
@@ -51,13 +56,13 @@ class KernelCollector:
         first_batch: int = 0,
     ) -> None:
         spec = EnvironmentSpec.of(seeds.config)
-        self._vocabulary = Vocabulary(spec)
-        plan = BatchPlan(horizon, spec, sizes_of(policy), seeds, action_seeds)
+        self._player = policy if policy.device.type == "cpu" else copy.deepcopy(policy).cpu()
+        plan = BatchPlan(horizon, spec, sizes_of(self._player), seeds, action_seeds)
         memory = allocate(plan.fields())
         self._experience = plan.experience(memory)
         for name in TokenTables.fields():
-            getattr(self._experience.tables, name)[:] = getattr(self._vocabulary.tables, name)
-        self._network = KernelNetwork(policy, packed=self._experience.packed)
+            getattr(self._experience.tables, name)[:] = getattr(Vocabulary(spec).tables, name)
+        self._network = KernelNetwork(self._player, packed=self._experience.packed)
         self._stopwatch = stopwatch
         self._batch = first_batch
         self.reward_per_step = 0.0
@@ -71,6 +76,8 @@ class KernelCollector:
     @torch.no_grad()
     def collect(self, policy: Policy, config: PPOConfig) -> tuple[Batch, list[dict[str, float]]]:
         """Play, and estimate the advantage of every action; see `metta.rl.game.Collector`."""
+        if policy is not self._player:
+            self._player.load_state_dict(policy.state_dict())
         self._network.pack()
         self._experience.final_values[:] = 0
         with self._stopwatch.measure("stepping"):
@@ -79,7 +86,7 @@ class KernelCollector:
         experience = self._experience
         self.reward_per_step = float(experience.rewards.mean())
         self.at_reset = bool((experience.terminals | experience.truncations)[:, -1].all())
-        return _batch(experience, self._vocabulary, config), episodes
+        return _batch(experience, config).to(policy.device), episodes
 
     def _play(self, request: bytes) -> list[dict[str, float]]:
         if self._local is not None:
@@ -97,7 +104,7 @@ class KernelCollector:
         self._pool.close()
 
 
-def _batch(experience: Experience, vocabulary: Vocabulary, config: PPOConfig) -> Batch:
+def _batch(experience: Experience, config: PPOConfig) -> Batch:
     """The batch to learn from, with advantages by GAE."""
     values, following = experience.values[:, :-1], experience.values[:, 1:]
     following = np.where(experience.truncations, experience.final_values, following)
@@ -111,15 +118,25 @@ def _batch(experience: Experience, vocabulary: Vocabulary, config: PPOConfig) ->
         config.gamma,
         config.gae_lambda,
     ).swapaxes(0, 1)
-    observations = experience.observations
     return Batch(
-        observations=vocabulary.encode(observations.reshape(-1, *observations.shape[-2:])),
+        observations=_tokens(experience),
         actions=torch.from_numpy(experience.actions.flatten()),
         log_probs=_flat(experience.log_probs),
         values=_flat(values),
         advantages=_flat(advantages),
         returns=_flat(advantages + values),
     )
+
+
+def _tokens(experience: Experience) -> TokenBatch:
+    counts = experience.offsets[:, -1]
+    rows, weights = (
+        np.concatenate([part[:count] for part, count in zip(parts, counts, strict=True)])
+        for parts in (experience.rows, experience.weights)
+    )
+    firsts = np.cumsum(counts, dtype=np.int32) - counts
+    offsets = np.append(experience.offsets[:, :-1] + firsts[:, None], counts.sum(dtype=np.int32))
+    return TokenBatch(*(torch.from_numpy(array) for array in (rows, weights, offsets)))
 
 
 def _flat(values: npt.NDArray[np.float32]) -> Tensor:

@@ -39,6 +39,10 @@ class Sequences:
         chosen = to_device(indices[::steps] // steps, self.states.device)
         return Sequences(self.observations.select(indices), self.begins[chosen], self.states[chosen])
 
+    def to(self, device: torch.device) -> Sequences:
+        """Copy them to a device, without a wait for it."""
+        return Sequences(self.observations.to(device), to_device(self.begins, device), to_device(self.states, device))
+
 
 Memory = Tensor | Sequences | None
 """A policy's memory of the observations before a batch: the states [batch, width] of agents that make

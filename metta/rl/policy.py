@@ -202,19 +202,19 @@ def kernel_network_of(policy: ActorCritic, threads: int = 1) -> KernelNetwork | 
     Args:
         threads: the maximum number of threads that compute a gradient.
     """
-    return KernelNetwork(policy, threads) if isinstance(policy, Policy) and not why_plain(policy) else None
+    if not isinstance(policy, Policy) or policy.device.type != "cpu" or why_plain(policy):
+        return None
+    return KernelNetwork(policy, threads)
 
 
 def why_plain(policy: ActorCritic) -> str | None:
-    """Why the compiled kernel does not compute this policy, or None if it does."""
+    """Why the compiled kernel does not compute such a policy on the CPU, or None if it does."""
     if not isinstance(policy, Policy):
         return "the compiled kernel supports only mettagrid's policy"
     if type(policy) is not Policy:
         return f"the compiled kernel does not support {type(policy).__name__}"
     if policy.memory is not None:
         return "the compiled kernel does not support memory"
-    if policy.device.type != "cpu":
-        return f"on {policy.device}"
     try:
         kernel()
     except Unavailable as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,10 @@ MEASURES = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_f
 """The measures of a minibatch."""
 
 
+_SAMPLES = ("actions", "log_probs", "values", "advantages", "returns")
+"""The tensors of a `Batch`, beside its observations."""
+
+
 class TrainingDiverged(RuntimeError):
     """A loss or a gradient is not finite, so training cannot continue."""
 
@@ -31,6 +35,10 @@ class Observations(Protocol):
 
     def select(self, indices: Tensor) -> Observations:
         """Those at `indices` (int64 [selected], in the memory of this process)."""
+        ...
+
+    def to(self, device: torch.device) -> Observations:
+        """Copy them to a device, without a wait for it."""
         ...
 
 
@@ -69,17 +77,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.actions)
 
+    def to(self, device: torch.device) -> Batch:
+        """Copy it to a device, without a wait for it."""
+        there: dict[str, Any] = {name: to_device(getattr(self, name), device) for name in _SAMPLES}
+        return replace(self, observations=self.observations.to(device), **there)
+
     def select(self, indices: Tensor) -> Batch:
         """The samples at `indices` (int64 [selected], in the memory of this process)."""
         there = to_device(indices, self.actions.device)
-        return Batch(
-            self.observations.select(indices),
-            self.actions[there],
-            self.log_probs[there],
-            self.values[there],
-            self.advantages[there],
-            self.returns[there],
-        )
+        selected = {name: getattr(self, name)[there] for name in _SAMPLES}
+        return Batch(self.observations.select(indices), **selected)
 
 
 def generalized_advantages(

@@ -29,6 +29,9 @@ PLACELESS_FEATURES = frozenset(
 )
 """Features that describe the agent's whole situation, so that a row for each place would be wasted on them."""
 
+PIECE = 64
+"""Largest number of terms in a sum that is computed one after the other, of a gradient."""
+
 NUM_DIRECTIONS = 19
 """Nine by the signs of the row and column distances, each split by which is larger; the last is for global tokens."""
 
@@ -123,11 +126,16 @@ class _SumEmbeddings(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         rows, weights, offsets = context.saved_tensors
         order = _stable_order(rows)
-        observations = torch.arange(len(offsets) - 1, dtype=torch.int32, device=rows.device)
+        observations = _integers(len(offsets) - 1, rows.device)
         observations = torch.repeat_interleave(observations, offsets.diff(), output_size=len(rows))
-        numbers = torch.arange(context.num_rows + 1, dtype=torch.int32, device=rows.device)
-        uses = torch.searchsorted(rows[order], numbers).to(torch.int32)
-        return _sum_rows(gradients[0].contiguous(), observations[order], weights[order], uses), None, None, None
+        uses = torch.searchsorted(rows[order], _integers(context.num_rows + 1, rows.device)).to(torch.int32)
+        # The uses of a row are summed in pieces, because a GPU sums each bag one after the other, and some rows are
+        # in every observation.
+        pieces = torch.cat([uses, _integers(len(rows) // PIECE + 1, rows.device) * PIECE]).sort().values
+        sums = _sum_rows(gradients[0].contiguous(), observations[order], weights[order], pieces)
+        of_row = torch.searchsorted(pieces, uses).to(torch.int32)
+        numbers = _integers(len(sums), rows.device)
+        return _sum_rows(sums, numbers, None, of_row), None, None, None
 
 
 def sum_embeddings(embeddings: Tensor, tokens: TokenBatch) -> Tensor:
@@ -136,7 +144,11 @@ def sum_embeddings(embeddings: Tensor, tokens: TokenBatch) -> Tensor:
     return sums
 
 
-def _sum_rows(table: Tensor, rows: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
+def _integers(number: int, device: torch.device) -> Tensor:
+    return torch.arange(number, dtype=torch.int32, device=device)
+
+
+def _sum_rows(table: Tensor, rows: Tensor, weights: Tensor | None, offsets: Tensor) -> Tensor:
     return functional.embedding_bag(
         rows, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
     )
@@ -223,11 +235,11 @@ class Vocabulary:
         """Look up the tokens of observations (uint8 [batch, tokens, 3])."""
         observations = np.ascontiguousarray(observations)
         if kernel_is_available():
-            encoder = Encoder(self.tables, *observations.shape[:2])
-            encoder.encode(observations)
-            count = encoder.offsets[-1]
-            rows, weights = encoder.rows[:count].copy(), encoder.weights[:count].copy()
-            return TokenBatch(*(torch.from_numpy(array) for array in (rows, weights, encoder.offsets)))
+            room, offsets = observations.size // TOKEN_DIM, np.zeros(len(observations) + 1, dtype=np.int32)
+            rows, weights = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.float32)
+            Encoder(self.tables, rows, weights, offsets).encode(observations)
+            written = (rows[: offsets[-1]].copy(), weights[: offsets[-1]].copy(), offsets)
+            return TokenBatch(*(torch.from_numpy(array) for array in written))
         return self.encode_plainly(observations)
 
     def encode_plainly(self, observations: npt.NDArray[np.uint8]) -> TokenBatch:

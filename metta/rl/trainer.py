@@ -174,7 +174,8 @@ def _fastest_learner(policy: ActorCritic, ranks: Ranks) -> tuple[ppo.Learner, bo
     """The learner that computes gradients here, and whether it is the compiled kernel, which has its own threads."""
     compiled = kernel_network_of(policy, threads=ranks.cores)
     if ranks.leads:
-        logger.info("computes with %s", "the compiled kernel" if compiled else f"PyTorch: {why_plain(policy)}")
+        how = "the compiled kernel" if compiled else f"PyTorch: {why_plain(policy) or f'on {policy.device}'}"
+        logger.info("computes with %s", how)
     return compiled or ppo.AutogradLearner(policy), compiled is not None
 
 

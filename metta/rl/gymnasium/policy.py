@@ -13,6 +13,7 @@ from torch.nn import functional
 from metta.rl.gymnasium.spaces import GymnasiumSpec, Leaf
 from metta.rl.memory import Memory, MinGRU, Sequences, unpacked
 from metta.rl.policy import ActorCritic, linear
+from metta.rl.tokens import to_device
 
 CLIP = 10.0
 """Normalised observations and rewards are clipped to this many standard deviations."""
@@ -28,6 +29,9 @@ class FlatObservations:
 
     def select(self, indices: Tensor) -> FlatObservations:
         return FlatObservations(self.values[indices.to(self.values.device)])
+
+    def to(self, device: torch.device) -> FlatObservations:
+        return FlatObservations(to_device(self.values, device))
 
 
 class Moments(nn.Module):

@@ -86,34 +86,43 @@ def kernel_is_available() -> bool:
 
 
 class Encoder:
-    """Looks up the tokens of observations. Its memory is used again by each call.
+    """Looks up the tokens of observations, and writes them one after the other.
 
     Args:
         tables: of the vocabulary.
-        batch: the most observations of a call.
-        tokens: of each observation.
+        rows, weights: int32 and float32; they have room for all tokens.
+        offsets: int32 [observations + 1], beginning with 0; observation i has the tokens offsets[i] to offsets[i + 1].
     """
 
-    def __init__(self, tables: TokenTables, batch: int, tokens: int) -> None:
-        self._tables = tables
-        self._addresses = tables.addresses
-        self._num_tokens = ctypes.c_int64(tokens)
-        self.rows = np.empty(batch * tokens, dtype=np.int32)
-        self.weights = np.empty(batch * tokens, dtype=np.float32)
-        self.offsets = np.empty(batch + 1, dtype=np.int32)
-        self.tokens = Tokens(*(array.ctypes.data for array in (self.rows, self.weights, self.offsets)))
+    def __init__(
+        self,
+        tables: TokenTables,
+        rows: npt.NDArray[np.int32],
+        weights: npt.NDArray[np.float32],
+        offsets: npt.NDArray[np.int32],
+    ) -> None:
+        self._arrays = (tables, rows, weights, offsets)
+        self._tables = tables.addresses
+        self._rows, self._weights, self._offsets = (array.ctypes.data for array in (rows, weights, offsets))
         self._encode = kernel().encode
 
-    def encode(self, observations: npt.NDArray[np.uint8]) -> Tokens:
-        """The tokens of observations [batch, tokens, 3], which `rows`, `weights` and `offsets` then hold."""
+    @classmethod
+    def with_room_for(cls, tables: TokenTables, observations: int, tokens: int) -> Encoder:
+        """An encoder with memory of its own, for observations of that many tokens."""
+        room = observations * tokens
+        offsets = np.zeros(observations + 1, dtype=np.int32)
+        return cls(tables, np.empty(room, dtype=np.int32), np.empty(room, dtype=np.float32), offsets)
+
+    def encode(self, observations: npt.NDArray[np.uint8], first: int = 0) -> Tokens:
+        """Write the tokens of observations [batch, tokens, 3], which are those from `first` on."""
+        tokens = Tokens(self._rows, self._weights, self._offsets + first * ctypes.sizeof(ctypes.c_int32))
         self._encode(
             address(observations),
-            ctypes.c_int64(len(observations)),
-            self._num_tokens,
-            *self._addresses,
-            *(ctypes.c_void_p(part) for part in (self.tokens.rows, self.tokens.weights, self.tokens.offsets)),
+            *(ctypes.c_int64(size) for size in observations.shape[:2]),
+            *self._tables,
+            *(ctypes.c_void_p(part) for part in (tokens.rows, tokens.weights, tokens.offsets)),
         )
-        return self.tokens
+        return tokens
 
 
 @dataclass(frozen=True)

@@ -150,12 +150,12 @@ static void clear_where_clipped(int64_t size, const float *activations, float *s
 
 /* ---- Tokens ---- */
 
-/* Look up the tokens of observations [batch, tokens, 3] of (location, feature, value), whose empty ones come last. */
+/* Look up the tokens of observations [batch, tokens, 3] of (location, feature, value), whose empty ones come last.
+ * The first goes to where offsets[0] says. */
 void encode(
     const uint8_t *observations, int64_t batch, int64_t tokens, const float *weight_of, const int32_t *channel_of,
     const int32_t *has_place, const int32_t *first_row_of, int32_t *rows, float *weights, int32_t *offsets) {
-    int32_t count = 0;
-    offsets[0] = 0;
+    int32_t count = offsets[0];
     for (int64_t i = 0; i < batch; i++) {
         const uint8_t *token = observations + i * tokens * 3, *end = token + tokens * 3;
         for (; token < end && token[0] != 0xFF; token += 3) {
