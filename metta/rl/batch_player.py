@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from metta.rl.environment import Buffers, EnvironmentSpec
 from metta.rl.episodes import EpisodeSeeds, EpisodicEnvironment
-from metta.rl.kernel.functions import Encoder, NetworkSizes, PackedNetwork, TokenTables
+from metta.rl.kernel.functions import Encoder, NetworkSizes, PackedNetwork, Seat, TokenTables
 from metta.rl.shared_arrays import Field, Memory, arrays_on
+
+_RECORDED = ("rows", "weights", "offsets", "actions", "log_probs", "values", "rewards", "terminals", "truncations")
 
 
 @dataclass(frozen=True)
@@ -117,45 +119,50 @@ class BatchPlayer:
         self._plan = plan
         self._experience = plan.experience(memory)
         self._network = PackedNetwork(plan.network, self._experience.packed)
-        self._tables = self._experience.tables
-        self._encoder = Encoder.with_room_for(self._tables, plan.spec.num_agents, plan.spec.num_tokens)
+        self._encoder = Encoder(self._experience.tables, plan.spec.num_agents, plan.spec.num_tokens)
         self._environments: dict[int, EpisodicEnvironment] = {}
+        self._seats: dict[int, Seat] = {}
+        self._uniforms = np.zeros((plan.horizon, plan.spec.num_agents), dtype=np.float32)
         like: EpisodicEnvironment | None = None
         for index in members:
             buffers = Buffers.allocate(plan.spec)
             final_observations = np.zeros_like(buffers.observations)
             like = EpisodicEnvironment(buffers, final_observations, plan.episode_seeds, index, like)
             self._environments[index] = like
+            self._seats[index] = self._seat(index, buffers)
 
     def __call__(self, request: bytes) -> list[dict[str, float]]:
         """Play a batch into the memory, and return the stats of the whole episodes that ended."""
         batch = int.from_bytes(request, "big")
         return [stats for index in self._environments for stats in self._play(index, batch)]
 
+    def _seat(self, index: int, buffers: Buffers) -> Seat:
+        experience = self._experience
+        arrays = {
+            "observed": buffers.observations,
+            "chosen": buffers.actions,
+            "rewarded": buffers.rewards,
+            "terminated": buffers.terminals,
+            "truncated": buffers.truncations,
+            "uniforms": self._uniforms,
+            **{name: getattr(experience, name)[index] for name in _RECORDED},
+        }
+        return Seat(self._network, experience.tables, arrays)
+
     def _play(self, index: int, batch: int) -> list[dict[str, float]]:
         """Play one environment through a batch."""
-        plan, experience, environment = self._plan, self._experience, self._environments[index]
-        buffers, episodes = environment.buffers, []
-        uniforms = plan.uniforms(index, batch)
-        tokens = (array[index] for array in (experience.rows, experience.weights, experience.offsets))
-        encoder = Encoder(self._tables, *tokens)
-        log_probs, values = experience.log_probs[index], experience.values[index]
-        for step in range(plan.horizon):
-            self._network.act(
-                encoder.encode(buffers.observations, first=step * plan.spec.num_agents),
-                plan.spec.num_agents,
-                *(array.ctypes.data for array in (uniforms[step], buffers.actions, log_probs[step], values[step])),
-            )
-            experience.actions[index, step] = buffers.actions
+        environment, seat = self._environments[index], self._seats[index]
+        final_values, values = self._experience.final_values[index], self._experience.values[index]
+        self._uniforms[:] = self._plan.uniforms(index, batch)
+        episodes = []
+        for step in range(self._plan.horizon):
+            seat.choose(step)
             stats = environment.step()
             if stats is not None:
                 episodes.append(stats)
-            experience.rewards[index, step] = buffers.rewards
-            experience.terminals[index, step] = buffers.terminals
-            experience.truncations[index, step] = buffers.truncations
-            if buffers.truncations.any():
-                self._write_values(environment.final_observations, experience.final_values[index, step])
-        self._write_values(buffers.observations, values[plan.horizon])
+            if seat.record(step):
+                self._write_values(environment.final_observations, final_values[step])
+        self._write_values(environment.buffers.observations, values[-1])
         return episodes
 
     def _write_values(self, observations: npt.NDArray[np.uint8], values: npt.NDArray[np.float32]) -> None:

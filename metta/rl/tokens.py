@@ -235,11 +235,11 @@ class Vocabulary:
         """Look up the tokens of observations (uint8 [batch, tokens, 3])."""
         observations = np.ascontiguousarray(observations)
         if kernel_is_available():
-            room, offsets = observations.size // TOKEN_DIM, np.zeros(len(observations) + 1, dtype=np.int32)
-            rows, weights = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.float32)
-            Encoder(self.tables, rows, weights, offsets).encode(observations)
-            written = (rows[: offsets[-1]].copy(), weights[: offsets[-1]].copy(), offsets)
-            return TokenBatch(*(torch.from_numpy(array) for array in written))
+            encoder = Encoder(self.tables, *observations.shape[:2])
+            encoder.encode(observations)
+            count = encoder.offsets[-1]
+            rows, weights = encoder.rows[:count].copy(), encoder.weights[:count].copy()
+            return TokenBatch(*(torch.from_numpy(array) for array in (rows, weights, encoder.offsets)))
         return self.encode_plainly(observations)
 
     def encode_plainly(self, observations: npt.NDArray[np.uint8]) -> TokenBatch:

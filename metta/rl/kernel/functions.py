@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from metta.rl.kernel.build import Unavailable, library
 
 _ALIGNMENT = 64
 _RETURNS_COUNT = ("packed_floats", "act_floats", "gradient_floats")
-_RETURNS_NOTHING = ("encode", "select_tokens", "pack", "act", "loss_gradient")
+_RETURNS_NOTHING = ("encode", "select_tokens", "pack", "act", "choose", "loss_gradient")
 
 
 class Shape(ctypes.Structure):
@@ -86,43 +87,34 @@ def kernel_is_available() -> bool:
 
 
 class Encoder:
-    """Looks up the tokens of observations, and writes them one after the other.
+    """Looks up the tokens of observations. Its memory is used again by each call.
 
     Args:
         tables: of the vocabulary.
-        rows, weights: int32 and float32; they have room for all tokens.
-        offsets: int32 [observations + 1], beginning with 0; observation i has the tokens offsets[i] to offsets[i + 1].
+        batch: the most observations of a call.
+        tokens: of each observation.
     """
 
-    def __init__(
-        self,
-        tables: TokenTables,
-        rows: npt.NDArray[np.int32],
-        weights: npt.NDArray[np.float32],
-        offsets: npt.NDArray[np.int32],
-    ) -> None:
-        self._arrays = (tables, rows, weights, offsets)
-        self._tables = tables.addresses
-        self._rows, self._weights, self._offsets = (array.ctypes.data for array in (rows, weights, offsets))
+    def __init__(self, tables: TokenTables, batch: int, tokens: int) -> None:
+        self._tables = tables
+        self._addresses = tables.addresses
+        self._num_tokens = ctypes.c_int64(tokens)
+        self.rows = np.empty(batch * tokens, dtype=np.int32)
+        self.weights = np.empty(batch * tokens, dtype=np.float32)
+        self.offsets = np.zeros(batch + 1, dtype=np.int32)
+        self.tokens = Tokens(*(array.ctypes.data for array in (self.rows, self.weights, self.offsets)))
         self._encode = kernel().encode
 
-    @classmethod
-    def with_room_for(cls, tables: TokenTables, observations: int, tokens: int) -> Encoder:
-        """An encoder with memory of its own, for observations of that many tokens."""
-        room = observations * tokens
-        offsets = np.zeros(observations + 1, dtype=np.int32)
-        return cls(tables, np.empty(room, dtype=np.int32), np.empty(room, dtype=np.float32), offsets)
-
-    def encode(self, observations: npt.NDArray[np.uint8], first: int = 0) -> Tokens:
-        """Write the tokens of observations [batch, tokens, 3], which are those from `first` on."""
-        tokens = Tokens(self._rows, self._weights, self._offsets + first * ctypes.sizeof(ctypes.c_int32))
+    def encode(self, observations: npt.NDArray[np.uint8]) -> Tokens:
+        """The tokens of observations [batch, tokens, 3], which `rows`, `weights` and `offsets` then hold."""
         self._encode(
             address(observations),
-            *(ctypes.c_int64(size) for size in observations.shape[:2]),
-            *self._tables,
-            *(ctypes.c_void_p(part) for part in (tokens.rows, tokens.weights, tokens.offsets)),
+            ctypes.c_int64(len(observations)),
+            self._num_tokens,
+            *self._addresses,
+            *(ctypes.c_void_p(part) for part in (self.tokens.rows, self.tokens.weights, self.tokens.offsets)),
         )
-        return tokens
+        return self.tokens
 
 
 @dataclass(frozen=True)
@@ -168,8 +160,8 @@ class PackedNetwork:
         self._sizes = sizes
         self.shape = sizes.shape
         self.packed = aligned(memory)
-        self._scratch = aligned_zeros(kernel().act_floats(ctypes.byref(self.shape)))
-        self._packed, self._at_scratch = address(self.packed), address(self._scratch)
+        self.scratch = aligned_zeros(kernel().act_floats(ctypes.byref(self.shape)))
+        self._packed, self._at_scratch = address(self.packed), address(self.scratch)
         self._act = kernel().act
 
     def act(
@@ -191,6 +183,54 @@ class PackedNetwork:
             *(ctypes.c_void_p(each) for each in (uniforms, actions, log_probs, values)),
             self._at_scratch,
         )
+
+
+class _Seat(ctypes.Structure):
+    """The kernel's `Seat`."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("shape", "packed")),
+        *((name, ctypes.c_void_p) for name in ("weight_of", "channel_of", "has_place", "first_row_of")),
+        *((name, ctypes.c_int64) for name in ("agents", "tokens")),
+        *((name, ctypes.c_void_p) for name in ("observed", "chosen", "rewarded", "terminated", "truncated")),
+        *((name, ctypes.c_void_p) for name in ("rows", "weights", "offsets", "uniforms")),
+        *((name, ctypes.c_void_p) for name in ("actions", "log_probs", "values", "rewards")),
+        *((name, ctypes.c_void_p) for name in ("terminals", "truncations", "memory")),
+    ]
+
+
+class Seat:
+    """A place at which a packed network plays one environment, and records the experience of a batch.
+
+    Args:
+        network: plays.
+        tables: of the vocabulary.
+        arrays: what the environment reads and writes (``observed`` [agents, tokens, 3], ``chosen``, ``rewarded``,
+            ``terminated``, ``truncated`` [agents]) and what is recorded; see `metta.rl.batch_player.Experience`.
+    """
+
+    def __init__(self, network: PackedNetwork, tables: TokenTables, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        self._network, self._arrays = network, (tables, arrays)
+        agents, tokens, _ = arrays["observed"].shape
+        self._seat = _Seat(
+            ctypes.addressof(network.shape),
+            network.packed.ctypes.data,
+            *tables.addresses,
+            agents,
+            tokens,
+            memory=network.scratch.ctypes.data,
+            **{name: address(array) for name, array in arrays.items()},
+        )
+        self._at = ctypes.byref(self._seat)
+        self._choose, self._record = kernel().choose, kernel().record
+
+    def choose(self, step: int) -> None:
+        """Choose the actions of a step, from ``observed``, and record what they were chosen from."""
+        self._choose(self._at, ctypes.c_int64(step))
+
+    def record(self, step: int) -> bool:
+        """Record what followed the actions of a step. Returns whether an episode was truncated."""
+        return bool(self._record(self._at, ctypes.c_int64(step)))
 
 
 def address(array: npt.NDArray[Any]) -> ctypes.c_void_p:

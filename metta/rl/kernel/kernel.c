@@ -381,6 +381,62 @@ void act(
     }
 }
 
+/* ---- Playing ---- */
+
+typedef struct {
+    const float *weight_of;
+    const int32_t *channel_of, *has_place, *first_row_of;
+} Tables;
+
+/* An environment that is played. */
+typedef struct {
+    const Shape *shape;
+    float *packed;
+    Tables tables;
+    int64_t agents, tokens; /* tokens of an observation */
+    /* What the environment reads and writes, [agents] each. */
+    const uint8_t *observed;
+    int32_t *chosen;
+    const float *rewarded;
+    const uint8_t *terminated, *truncated;
+    /* The batch of experience: tokens one after the other; and [steps, agents] each, with one more step of values. */
+    int32_t *rows;
+    float *weights;
+    int32_t *offsets;
+    const float *uniforms;
+    int64_t *actions;
+    float *log_probs, *values, *rewards;
+    uint8_t *terminals, *truncations;
+    float *memory; /* of `act` */
+} Seat;
+
+/* Choose the actions of a step, and record what they were chosen from. */
+void choose(const Seat *seat, int64_t step) {
+    int64_t agents = seat->agents, first = step * agents;
+    const Tables *tables = &seat->tables;
+    Tokens tokens = {seat->rows, seat->weights, seat->offsets + first};
+    encode(
+        seat->observed, agents, seat->tokens, tables->weight_of, tables->channel_of, tables->has_place,
+        tables->first_row_of, seat->rows, seat->weights, seat->offsets + first);
+    act(
+        seat->shape, seat->packed, &tokens, agents, seat->uniforms + first, seat->chosen, seat->log_probs + first,
+        seat->values + first, seat->memory);
+    for (int64_t i = 0; i < agents; i++) seat->actions[first + i] = seat->chosen[i];
+}
+
+/* Record what followed the actions of a step. Returns whether an episode was truncated. */
+int32_t record(const Seat *seat, int64_t step) {
+    int64_t agents = seat->agents, first = step * agents;
+    int32_t truncated = 0;
+    for (int64_t i = 0; i < agents; i++) {
+        seat->rewards[first + i] = seat->rewarded[i];
+        seat->terminals[first + i] = seat->terminated[i];
+        seat->truncations[first + i] = seat->truncated[i];
+        truncated |= seat->truncated[i];
+    }
+    return truncated;
+}
+
 /* ---- The loss ---- */
 
 /* Write the slopes of the loss by the outputs of one sample, and add to the sums that are measured. See `ppo_loss`. */
