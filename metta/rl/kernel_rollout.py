@@ -136,7 +136,7 @@ def _tokens(experience: Experience) -> TokenBatch:
     )
     firsts = np.cumsum(counts, dtype=np.int32) - counts
     offsets = np.append(experience.offsets[:, :-1] + firsts[:, None], counts.sum(dtype=np.int32))
-    return TokenBatch(*(torch.from_numpy(array) for array in (rows, weights, offsets)))
+    return TokenBatch(torch.from_numpy(rows), torch.from_numpy(weights), torch.from_numpy(offsets))
 
 
 def _flat(values: npt.NDArray[np.float32]) -> Tensor:

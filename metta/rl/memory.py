@@ -33,11 +33,11 @@ class Sequences:
     begins: Tensor
     states: Tensor
 
-    def select(self, indices: Tensor) -> Sequences:
-        """Some segments, by the indices of all their samples."""
+    def select(self, indices: Tensor, there: Tensor) -> Sequences:
+        """Some segments, by the indices of all their samples; see `metta.rl.ppo.Observations`."""
         steps = self.begins.shape[1]
-        chosen = to_device(indices[::steps] // steps, self.states.device)
-        return Sequences(self.observations.select(indices), self.begins[chosen], self.states[chosen])
+        chosen = there[::steps] // steps
+        return Sequences(self.observations.select(indices, there), self.begins[chosen], self.states[chosen])
 
     def to(self, device: torch.device) -> Sequences:
         """Copy them to a device, without a wait for it."""

@@ -33,8 +33,8 @@ class TrainingDiverged(RuntimeError):
 class Observations(Protocol):
     """A sequence of observations."""
 
-    def select(self, indices: Tensor) -> Observations:
-        """Those at `indices` (int64 [selected], in the memory of this process)."""
+    def select(self, indices: Tensor, there: Tensor) -> Observations:
+        """Those at `indices` (int64 [selected], in the memory of this process); `there` is their copy on the device."""
         ...
 
     def to(self, device: torch.device) -> Observations:
@@ -86,7 +86,7 @@ class Batch:
         """The samples at `indices` (int64 [selected], in the memory of this process)."""
         there = to_device(indices, self.actions.device)
         selected = {name: getattr(self, name)[there] for name in _SAMPLES}
-        return Batch(self.observations.select(indices), **selected)
+        return Batch(self.observations.select(indices, there), **selected)
 
 
 def generalized_advantages(
@@ -262,7 +262,7 @@ def update(
         epochs += 1
         minibatches = _shuffled(total, batch.segment, generator, num_minibatches)
         sizes = [len(minibatch) / ranks.size for minibatch in minibatches]
-        parts = [_within(minibatch, first, len(batch)) for minibatch in minibatches]
+        parts = [_within(minibatch, first, len(batch)) for minibatch in minibatches] if ranks.size > 1 else minibatches
         advantages = normalized_advantages(_at(batch.advantages, parts), sizes, ranks)
         for part, normalized, size in zip(parts, advantages, sizes, strict=True):
             averaged = ranks.average(learner.loss_gradient(batch, part, normalized, size, config))

@@ -44,17 +44,18 @@ class TokenBatch:
         rows: int32 [tokens], rows of the embedding table.
         weights: float32 [tokens], the factor of each row in the sum.
         offsets: int32 [batch + 1]; observation i has the tokens offsets[i] to offsets[i + 1].
-        host_offsets: the same in the memory of this process, so that sizes are known without waiting for a GPU.
+        lengths: int32 [batch], the number of tokens of each observation, in the memory of this process, so that sizes
+            are known without waiting for a GPU.
     """
 
     rows: Tensor
     weights: Tensor
     offsets: Tensor
-    host_offsets: Tensor = field(default_factory=lambda: torch.zeros(0))
+    lengths: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
 
     def __post_init__(self) -> None:
-        if len(self.host_offsets) == 0:
-            object.__setattr__(self, "host_offsets", self.offsets.cpu())
+        if len(self.lengths) != len(self):
+            object.__setattr__(self, "lengths", self.offsets.diff().cpu().numpy())
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -66,24 +67,27 @@ class TokenBatch:
         joined = torch.cat([self.rows, self.weights.view(torch.int32), self.offsets])
         there = to_device(joined, device)
         rows, weights, offsets = torch.split(there, [len(self.rows), len(self.rows), len(self.offsets)])
-        return TokenBatch(rows, weights.view(torch.float32), offsets, self.host_offsets)
+        return TokenBatch(rows, weights.view(torch.float32), offsets, self.lengths)
 
-    def select(self, indices: Tensor) -> TokenBatch:
-        """The observations at `indices` (int64 [selected], in the memory of this process)."""
-        starts = self.host_offsets[indices]
-        offsets = _offsets(self.host_offsets[indices + 1] - starts)
-        device = self.rows.device
-        if device.type == "cpu" and kernel_is_available():
-            return self._select(indices, offsets)
-        moved, lengths, offsets_there = to_device(
-            torch.stack([starts - offsets[:-1], offsets.diff(), offsets[1:]]), device
-        )
-        tokens = torch.repeat_interleave(moved, lengths, output_size=int(offsets[-1]))
-        tokens += torch.arange(len(tokens), dtype=torch.int32, device=device)
-        return TokenBatch(self.rows[tokens], self.weights[tokens], functional.pad(offsets_there, (1, 0)), offsets)
+    def select(self, indices: Tensor, there: Tensor | None = None) -> TokenBatch:
+        """The observations at `indices` (int64 [selected], in the memory of this process).
 
-    def _select(self, indices: Tensor, offsets: Tensor) -> TokenBatch:
-        """`select` by the kernel; the tokens of the result begin at `offsets`."""
+        `there` are the same indices in the memory of the device, if they are there already.
+        """
+        lengths = self.lengths[indices.numpy()]
+        if self.rows.device.type == "cpu" and kernel_is_available():
+            return self._select(indices, lengths)
+        there = to_device(indices, self.rows.device) if there is None else there
+        starts = self.offsets[there]
+        lengths_there = self.offsets[there + 1] - starts
+        offsets = _offsets(lengths_there)
+        tokens = torch.repeat_interleave(starts - offsets[:-1], lengths_there, output_size=int(lengths.sum()))
+        tokens += _integers(len(tokens), tokens.device)
+        return TokenBatch(self.rows[tokens], self.weights[tokens], offsets, lengths)
+
+    def _select(self, indices: Tensor, lengths: npt.NDArray[np.int32]) -> TokenBatch:
+        """`select` by the kernel, given the lengths of the selected observations."""
+        offsets = _offsets(torch.from_numpy(lengths))
         count = int(offsets[-1])
         rows, weights = np.empty(count, dtype=np.int32), np.empty(count, dtype=np.float32)
         tokens = Tokens(self.rows.data_ptr(), self.weights.data_ptr(), self.offsets.data_ptr())
@@ -93,16 +97,14 @@ class TokenBatch:
             ctypes.c_int64(len(indices)),
             *(address(array) for array in (offsets.numpy(), rows, weights)),
         )
-        return TokenBatch(torch.from_numpy(rows), torch.from_numpy(weights), offsets)
+        return TokenBatch(torch.from_numpy(rows), torch.from_numpy(weights), offsets, lengths)
 
     @staticmethod
     def concatenate(batches: list[TokenBatch]) -> TokenBatch:
-        lengths = torch.cat([batch.host_offsets.diff() for batch in batches])
-        offsets = _offsets(lengths)
-        rows = torch.cat([batch.rows for batch in batches])
-        return TokenBatch(
-            rows, torch.cat([batch.weights for batch in batches]), to_device(offsets, rows.device), offsets
-        )
+        lengths = np.concatenate([batch.lengths for batch in batches])
+        rows, weights = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("rows", "weights"))
+        offsets = to_device(_offsets(torch.from_numpy(lengths)), rows.device)
+        return TokenBatch(rows, weights, offsets, lengths)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -238,8 +240,8 @@ class Vocabulary:
             encoder = Encoder(self.tables, *observations.shape[:2])
             encoder.encode(observations)
             count = encoder.offsets[-1]
-            rows, weights = encoder.rows[:count].copy(), encoder.weights[:count].copy()
-            return TokenBatch(*(torch.from_numpy(array) for array in (rows, weights, encoder.offsets)))
+            rows, weights = (torch.from_numpy(array[:count].copy()) for array in (encoder.rows, encoder.weights))
+            return TokenBatch(rows, weights, torch.from_numpy(encoder.offsets))
         return self.encode_plainly(observations)
 
     def encode_plainly(self, observations: npt.NDArray[np.uint8]) -> TokenBatch:

@@ -27,8 +27,8 @@ class FlatObservations:
 
     values: Tensor
 
-    def select(self, indices: Tensor) -> FlatObservations:
-        return FlatObservations(self.values[indices.to(self.values.device)])
+    def select(self, indices: Tensor, there: Tensor) -> FlatObservations:
+        return FlatObservations(self.values[there])
 
     def to(self, device: torch.device) -> FlatObservations:
         return FlatObservations(to_device(self.values, device))
