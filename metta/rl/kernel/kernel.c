@@ -16,7 +16,7 @@ the padded number of logits and, after them, the value. All matrices are row-maj
 #define ROWS 8
 #else
 #define LANES 8
-#define ROWS 4
+#define ROWS 6
 #endif
 
 #define TILE 48 /* samples; a multiple of ROWS */
@@ -87,47 +87,50 @@ static Weights weights_in(const Shape *shape, float *memory) {
 
 static inline __attribute__((always_inline)) vec splat(float number) { return number - (vec){0}; }
 
-/* c[ROWS, vectors * LANES] = (c if accumulates else 0) + a[ROWS, depth] b[depth, ...]. */
+/* c[rows, vectors * LANES] = (c if accumulates else 0) + a[rows, depth] b[depth, ...]. */
 static inline __attribute__((always_inline)) void multiply_block(
-    const int vectors, int64_t depth, const float *a, int64_t a_row, int64_t a_column, const float *b, int64_t b_row,
-    float *c, int64_t c_row, int accumulates) {
+    const int rows, const int vectors, int64_t depth, const float *a, int64_t a_row, int64_t a_column, const float *b,
+    int64_t b_row, float *c, int64_t c_row, int accumulates) {
     vec sums[ROWS][2];
 #pragma GCC unroll 8
-    for (int row = 0; row < ROWS; row++)
+    for (int row = 0; row < rows; row++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
             sums[row][v] = accumulates ? *(vec *)(c + row * c_row + v * LANES) : splat(0);
     for (int64_t k = 0; k < depth; k++) {
         const float *right = b + k * b_row, *left = a + k * a_column;
 #pragma GCC unroll 8
-        for (int row = 0; row < ROWS; row++)
+        for (int row = 0; row < rows; row++)
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++)
                 sums[row][v] += splat(left[row * a_row]) * *(const vec *)(right + v * LANES);
     }
 #pragma GCC unroll 8
-    for (int row = 0; row < ROWS; row++)
+    for (int row = 0; row < rows; row++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) *(vec *)(c + row * c_row + v * LANES) = sums[row][v];
 }
 
 /* c[height, width] = (c if accumulates else 0) + a[height, depth] b[depth, width], where a[i, k] is at
- * a[i * a_row + k * a_column]. Height is a multiple of ROWS, width of LANES. */
+ * a[i * a_row + k * a_column]. Height is even, width a multiple of LANES. */
 static void multiply(
     int64_t height, int64_t width, int64_t depth, const float *a, int64_t a_row, int64_t a_column, const float *b,
     int64_t b_row, float *c, int accumulates) {
+#define BLOCK(rows, vectors) \
+    multiply_block( \
+        rows, vectors, depth, a + i * a_row, a_row, a_column, b + j, b_row, c + i * width + j, width, accumulates)
     for (int64_t j = 0; j < width;) {
         int wide = width - j >= 2 * LANES;
-        for (int64_t i = 0; i < height; i += ROWS) {
-            if (wide)
-                multiply_block(
-                    2, depth, a + i * a_row, a_row, a_column, b + j, b_row, c + i * width + j, width, accumulates);
-            else
-                multiply_block(
-                    1, depth, a + i * a_row, a_row, a_column, b + j, b_row, c + i * width + j, width, accumulates);
-        }
+        int64_t i = 0;
+        for (; i + ROWS <= height; i += ROWS)
+            if (wide) BLOCK(ROWS, 2);
+            else BLOCK(ROWS, 1);
+        for (; i < height; i += 2)
+            if (wide) BLOCK(2, 2);
+            else BLOCK(2, 1);
         j += wide ? 2 * LANES : LANES;
     }
+#undef BLOCK
 }
 
 static void add_columns(int64_t height, int64_t width, const float *matrix, float *sums) {
