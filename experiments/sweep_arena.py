@@ -41,8 +41,9 @@ GPU = Sizes(
     (8_192, 131_072),
     (5_000_000, 100_000_000),
     {"trainer.batch_size": 131_072, "trainer.minibatch_size": 16_384, "trainer.total_timesteps": 20_000_000},
-    seconds=600.0,
+    seconds=110.0,
 )
+"""On an H100 with 16 cores the defaults train for about 45 s. No such sweep was run yet."""
 
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of the drivers of NVIDIA, AMD, and Windows Subsystem for Linux."""

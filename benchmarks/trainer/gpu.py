@@ -2,8 +2,8 @@
 
     python -m benchmarks.trainer.gpu
 
-Needs Python 3.11, `pip install .[train]` and a GPU. It takes about 40 s on an
-H100. It checks the following, and ends with exit status 1 if a check fails:
+Needs `pip install .[train]` and a GPU. It takes about 40 s on an H100. It checks the following, and ends with exit
+status 1 if a check fails:
 
 - losses and gradient: of a minibatch, those of the CPU to a relative 1e-3;
 - ranks: with several GPUs, one rank on each (over NCCL) has the weights of one rank after three updates, to 1e-3;
