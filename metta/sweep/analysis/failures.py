@@ -61,7 +61,8 @@ def log_end(folder: Path, error: str | None, lines: int = LOG_LINES) -> list[str
 def _end(log: Path) -> list[str]:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 16_384))
-        return file.read().decode("utf-8", "replace").rstrip().splitlines() or [""]
+        text = file.read().decode("utf-8", "replace").replace("\0", "")  # which UTF-16 has between letters
+    return text.rstrip().splitlines() or [""]
 
 
 def last_line(error: str | None) -> str:

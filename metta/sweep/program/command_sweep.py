@@ -21,7 +21,7 @@ from metta.sweep.program.call import Program
 from metta.sweep.program.existence import check_exists
 from metta.sweep.program.metric_option import parse_metric
 from metta.sweep.program.trial import CommandTrial
-from metta.sweep.program.yaml_file import read_yaml
+from metta.sweep.program.yaml_file import read_yaml, with_line
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.result import SweepResult
 from metta.sweep.state import SweepState
@@ -70,10 +70,14 @@ class CommandSweep(AbstractSweep):
         return TrialSpec(attempt.number, attempt.attempt, definition.tool_class, tool, [], str(run_dir))
 
     def run(self, console: Console | None = None, exclusive: bool = True, outcome: bool = True) -> SweepResult:
-        self.definition()
+        file = None if self._entry_point is None else self._entry_point.args.get("file")
+        path = None if file is None else Path(file)
+        try:
+            self.definition()
+        except UserError as error:
+            raise UserError(str(error) if path is None else with_line(str(error), path)) from None
         if self.executor != "ray":  # Ray's workers may have files that are missing here
-            file = None if self._entry_point is None else self._entry_point.args.get("file")
-            check_exists(self.program, None if file is None else Path(file))
+            check_exists(self.program, path)
         self._check_separate_files()
         return super().run(console, exclusive, outcome)
 
@@ -136,7 +140,11 @@ def from_file(
     Raises:
         UserError: the file cannot be read, or has unknown keys.
     """
-    return from_fields(read_yaml(Path(file)), file, name, num_trials, program, metric, early_stopping)
+    data = read_yaml(Path(file))
+    try:
+        return from_fields(data, file, name, num_trials, program, metric, early_stopping)
+    except UserError as error:
+        raise UserError(with_line(str(error), Path(file))) from None
 
 
 def from_fields(
@@ -168,17 +176,24 @@ def from_fields(
         fields["early_stopping"] = early_stopping
     if "num_trials" not in fields and fields.get("method") != "grid":
         key = "run_cap" if fields.get("style") == "wandb" else "num_trials"
-        misspelt = "".join(f", not {word}," for word in get_close_matches(key, fields, n=1))
-        raise UserError(f"{file}: how many trials? give {key}{misspelt} in the file, or --num-trials N")
+        raise UserError(f"{file}: how many trials? give {key}{_misspelt(key, fields)} in the file, or --num-trials N")
     own = {key: fields.pop(key) for key in list(fields) if key in Program.model_fields}
     if "command" not in own:
-        raise UserError(f"{file}: 'command' is missing: how to call the program, such as: python train.py ${{args}}")
+        raise UserError(
+            f"{file}: how is the program called? give command{_misspelt('command', fields)} in the file, such as: "
+            "python train.py ${args}"
+        )
     named = fields.pop("name", None)
     if named is None or own.get("style") == "wandb":  # W&B's names are free text; a sweep's name is also a folder's
         named = _folder_name(str(named or Path(file).stem), file, remarks)
     sweep = assemble(CommandSweep, {**fields, "program": own, "sweep_name": name or named}, file)
     sweep.note(remarks)
     return sweep
+
+
+def _misspelt(key: str, fields: Mapping[str, Any]) -> str:
+    """The field that seems to be meant as the missing `key`."""
+    return "".join(f", not {word}," for word in get_close_matches(key, fields, n=1))
 
 
 def _replaced_metric(metric: Any, option: str | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import re
@@ -18,6 +19,7 @@ from enum import Enum
 from pathlib import Path
 
 from metta.common import parent
+from metta.common.text import UTF_8, encoding_of
 
 LONGEST_LINE = 1_000_000  # bytes; longer lines are not read as metrics
 TOO_LONG = b"a line that was too long"
@@ -110,17 +112,20 @@ def run_process(
 
 
 class _Lines:
-    """Splits output into lines."""
+    """Splits output into lines in UTF-8."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._skipping = False
+        self._in_utf_8: Callable[[bytes], bytes] | None = None
 
     def add(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes."""
         if not data:
             return []
-        *whole, self._rest = _LINE_END.split(self._rest + data)
+        if self._in_utf_8 is None:
+            self._in_utf_8 = _transcoder(encoding_of(data))
+        *whole, self._rest = _LINE_END.split(self._rest + self._in_utf_8(data))
         if whole and self._skipping:
             whole[0], self._skipping = TOO_LONG, False
         if self._skipping or len(self._rest) > LONGEST_LINE:
@@ -130,6 +135,14 @@ class _Lines:
     def rest(self) -> bytes:
         """The output after the last line end."""
         return TOO_LONG if self._skipping else self._rest
+
+
+def _transcoder(encoding: str) -> Callable[[bytes], bytes]:
+    """A function that converts successive parts of a text to UTF-8."""
+    if encoding == UTF_8:
+        return bytes
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    return lambda data: decoder.decode(data).encode("utf-8", "replace")
 
 
 def _output(process: subprocess.Popen[bytes]) -> Iterator[bytes]:

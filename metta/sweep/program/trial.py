@@ -280,6 +280,6 @@ class _Log:
             return ""
         with self.path.open("rb") as file:
             file.seek(max(self._start, self.path.stat().st_size - _TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace")
+            text = file.read().decode("utf-8", "replace").replace("\0", "")  # which UTF-16 has between letters
         lines = (line.strip(_BOX).rstrip() for line in text.splitlines())
         return "\n".join([line for line in lines if any(map(str.isalnum, line))][-TAIL_LINES:])

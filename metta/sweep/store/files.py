@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from metta.common.errors import UserError
+from metta.common.text import decoded
 from metta.common.urls import public_text, public_url
 from metta.sweep.store import SCHEMES
 
@@ -50,7 +51,7 @@ def read_text(place: str | Path) -> str:
         TransferError: the file cannot be read, or is not text.
     """
     try:
-        return read_bytes(place).decode("utf-8-sig")
+        return decoded(read_bytes(place))
     except UnicodeDecodeError:
         raise refusal(place, "not a text file in UTF-8") from None
 

@@ -306,6 +306,17 @@ def test_a_progress_bar_hides_no_result() -> None:
     assert run("printf '\\r 50%%|##  |\\r100%%|####|\\r{\"score\": 0.25}\\n'", num_trials=1).best_score == 0.25
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_output_and_files_in_any_unicode_encoding_are_read(encoding: str) -> None:
+    Path("said.txt").write_bytes('{"step": 1, "é": 3, "score": 0.25}\n{"step": 2, "score": 0.5}\n'.encode(encoding))
+    assert run("cat said.txt", num_trials=1).trials[0].metrics == {"step": 2, "score": 0.5}
+    text = Path("sweep.yaml").read_text()
+    Path("sweep.yaml").write_bytes(text.replace("num_trials: 1", "num_trials: 2").encode(encoding))
+    assert from_file("sweep.yaml").run().best_score == 0.5
+    failed = failure("cat said.txt >&2; exit 3", name="failing")
+    assert '"score": 0.5}' in (failed.error or "").splitlines()[-1]
+
+
 def test_a_line_that_is_too_long_is_named_and_not_shown_in_full() -> None:
     with pytest.raises(MishapError, match=r"(?s)a line is longer than 1,000,000 bytes.*xxxxx") as caught:
         run("head -c 2000000 /dev/zero | tr '\\0' x", num_trials=1)
@@ -389,22 +400,30 @@ def test_a_driver_and_its_worker_need_no_file() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("a: [", "sweep.yaml is not YAML"),
+        ("a: [", "sweep.yaml, line 1: not YAML: while parsing a flow node"),
+        ("metric: a\n\tb: 1", "sweep.yaml, line 2: not YAML: while scanning for the next token"),
+        ("metric: \0", "sweep.yaml is not YAML"),
         ("[1, 2]", "expected keys such as command"),
-        ("metric: a\nmetric: b", "the key 'metric' is given twice"),
+        ("metric: a\nmetric: b", "sweep.yaml, line 2: not YAML: 'metric' is given twice"),
         ("metric: a", "how many trials? give num_trials in the file, or --num-trials N"),
-        ("num_trails: 3\nmetric: a", "give num_trials, not num_trails, in the file"),
-        ("num_trials: 3\nmetric: a", "'command' is missing"),
+        ("metric: a\nnum_trails: 3", "line 2: how many trials? give num_trials, not num_trails, in the file"),
+        ("num_trials: 3\nmetric: a", "sweep.yaml: how is the program called? give command in the file"),
+        ("num_trials: 3\ncomand: a", "line 2: how is the program called? give command, not comand, in the file"),
         (
             "command: t\nnum_trials: 3\nmetric: a\nparameters: {a: {b: {values: [1]}}}",
             "'values' is called choices here; write {\"choices\": [1]}",
         ),
         ("command: 3\nnum_trials: 3\nmetric: a\nparameters: {x: {choices: [1, 2]}}", "command"),
-        ("command: t ${args}\nnum_trials: 3\nmetrik: a", "unknown setting 'metrik'; did you mean 'metric'"),
+        ("command: t ${args}\nnum_trials: 3\nmetrik: a", "line 3: unknown setting 'metrik'; did you mean 'metric'"),
+        ("command: t\nnum_trials: 3\nmetric: {name: a,\n  goal: up}", "line 4: goal: 'up'"),
+        (
+            "command: t ${args}\nnum_trials: 3\nmetric: a\nparameters:\n  a.b:\n    distribution: uniform\n    mx: 2",
+            "sweep.yaml, line 7: parameters.a.b: mx: there is no such setting; did you mean 'max'",
+        ),
         ("command: t ${args}\nnum_trials: 3\nmetric: a\nparameters: {}", "the space is empty"),
         (
             "command: t ${arsg}\nnum_trials: 3\nmetric: a\nparameters: {x: {min: 0, max: 1e-2, distribution: uniform}}",
-            "args",
+            "sweep.yaml, line 1: command: unknown macro ${arsg}; did you mean 'args'",
         ),
     ],
 )

@@ -84,6 +84,12 @@ def test_csv_of_loggers() -> None:
     assert csv_file.parse(appended)[1] == Row({"step": 1.0, "loss": 0.8, "acc": 0.5}, 1.0)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_text_files_in_any_unicode_encoding_are_read(encoding: str) -> None:
+    assert csv_file.parse("step,é\n1,0.5\n2,0".encode(encoding)) == [Row({"step": 1.0, "é": 0.5}, 1.0)]
+    assert json_file.parse('{"step": 1, "é": 2}\n{"step": 2, "é": 3}\n'.encode(encoding))[1].values["é"] == 3.0
+
+
 def test_archives_of_numpy_are_read_without_unpickling() -> None:
     file = io.BytesIO()
     results = np.array([[1.0, 3.0], [5.0, 7.0]])

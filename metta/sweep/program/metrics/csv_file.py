@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+from metta.common.text import decoded
 from metta.sweep.program.metrics.row import Row, number
 
 _MONITOR = ["r", "l", "t"]
@@ -21,7 +22,8 @@ def parse(data: bytes) -> list[Row]:
     Args:
         data: the whole file. Its last line counts only if it ends with a newline.
     """
-    text = data[: data.rfind(b"\n") + 1].decode("utf-8-sig", "replace").replace("\0", "")
+    text = decoded(data, "replace").replace("\0", "")
+    text = text[: text.rfind("\n") + 1]
     lines = [line for line in io.StringIO(text, newline="") if not line.startswith("#")]
     if not lines:
         return []

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from metta.common.text import decoded
 from metta.sweep.program.metrics.json_text import parse_line, row_of
 from metta.sweep.program.metrics.row import Row, number
 
@@ -14,10 +15,11 @@ _HISTORY = "log_history"  # of trainer_state.json, which Hugging Face's Trainer 
 
 def parse(data: bytes) -> list[Row]:
     """A row for each object; for an object with a list ``log_history``, a row for each object in the list."""
+    text = decoded(data, "replace")
     try:
-        value: Any = json.JSONDecoder(parse_int=float).decode(data.decode("utf-8-sig", "replace").strip())
+        value: Any = json.JSONDecoder(parse_int=float).decode(text.strip())
     except (ValueError, RecursionError):
-        objects = [parse_line(line) for line in data.splitlines()]
+        objects = [parse_line(line) for line in text.encode("utf-8", "replace").splitlines()]
         return [row for each in objects if each is not None and (row := row_of(each)).values]
     total = None
     if isinstance(value, Mapping) and isinstance(value.get(_HISTORY), list):

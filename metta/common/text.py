@@ -1,0 +1,31 @@
+"""Text whose first bytes show its encoding: UTF-8, UTF-16 or UTF-32."""
+
+from __future__ import annotations
+
+import codecs
+
+UTF_8 = "utf-8-sig"
+_BY_MARK = {  # UTF-32 first, because its mark begins as that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_BY_ZEROS = {(False, True, False, True): "utf-16-le", (True, False, True, False): "utf-16-be"}
+
+
+def encoding_of(data: bytes) -> str:
+    """The encoding that the beginning of `data` shows: by its byte order mark, or by the zeros in two ASCII letters."""
+    marked = (name for mark, name in _BY_MARK.items() if data.startswith(mark))
+    zeros = [byte == 0 for byte in data[:4]]
+    return next(marked, _BY_ZEROS.get(tuple(zeros), UTF_8))
+
+
+def decoded(data: bytes, errors: str = "strict") -> str:
+    """Text without its byte order mark.
+
+    Example:
+        >>> decoded("a".encode("utf-16")), decoded(b"\\xef\\xbb\\xbfa")
+        ('a', 'a')
+    """
+    return data.decode(encoding_of(data), errors)
