@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 _UNCHANGEABLE = {signal.SIGKILL, signal.SIGSTOP}
 _LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_CPU)
@@ -70,6 +70,13 @@ class Surroundings:
         sys.stdout, sys.stderr = (_opened(stream, place) for place, stream in enumerate(self.streams, start=1))
         if sys.getrecursionlimit() != self.recursion_limit:
             sys.setrecursionlimit(self.recursion_limit)
+
+
+class _Copy(NamedTuple):
+    """A copy of a descriptor, and its file."""
+
+    number: int
+    status: os.stat_result
 
 
 @contextmanager
@@ -140,20 +147,22 @@ def _limits() -> dict[int, tuple[int, int]]:
     return {limit: resource.getrlimit(limit) for limit in _LIMITS}
 
 
-def _copies(descriptors: Sequence[int]) -> dict[int, int]:
+def _copies(descriptors: Sequence[int]) -> dict[int, _Copy]:
     """Copies of those descriptors that are open."""
     copies = {}
     for descriptor in descriptors:
         with suppress(OSError):
-            copies[descriptor] = os.dup(descriptor)
+            copy = os.dup(descriptor)
+            copies[descriptor] = _Copy(copy, os.fstat(copy))
     return copies
 
 
-def _put_back(copies: Mapping[int, int]) -> None:
+def _put_back(copies: Mapping[int, _Copy]) -> None:
     for descriptor, copy in copies.items():
         with suppress(OSError):  # the copy was closed too
-            os.dup2(copy, descriptor)
-            os.close(copy)
+            if os.path.samestat(os.fstat(copy.number), copy.status):  # else its number is that of another file now
+                os.dup2(copy.number, descriptor)
+                os.close(copy.number)
 
 
 def _opened(stream: TextIO | None, descriptor: int) -> TextIO | None:

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import re
+import resource
 import sqlite3
 import time
 import uuid
@@ -168,6 +169,10 @@ class Database:
                 self._place = _LOST_ITS_LOG
                 raise Moved("the log beside the file was removed or replaced")
             raise Moved("the file was replaced")
+        if self._path is not None and not place.is_open(held):  # nothing written now would reach the file
+            connection.invalidate()
+            self._engine.dispose()
+            raise Moved("this process has closed the file, for example by os.closerange in a trial")
         connection.info.pop("is_saved", None)
         if self._place is not None and held != self._place and self.salvage is not None:
             is_older = self._place is _LOST_ITS_LOG
@@ -202,7 +207,7 @@ class Database:
                 kind = self._kind(error)
                 if kind is None:
                     raise StoreError(f"store {self.url}: {self._explain(error)}") from None
-                if _sqlite_error(error) == "SQLITE_IOERR":  # a file that is open may be what is broken
+                if _sqlite_error(error) in _SQLITE_BROKEN:  # what is open may be what is broken
                     self._engine.dispose()
                 self._wait(self._explain(error), kind, start, patience)
             except StatementError as error:  # the values do not fit
@@ -232,7 +237,8 @@ class Database:
 
     def _explain(self, error: DBAPIError) -> str:
         message = public_text(" ".join(str(error.orig).split()), self._given)
-        return _SQLITE_REASONS.get(_sqlite_error(error), message)
+        code = _sqlite_error(error)
+        return _SQLITE_REASONS.get(code, message) + (_limit_text() if code == "SQLITE_IOERR" else "")
 
     # ---- opening
 
@@ -474,9 +480,11 @@ _SQLITE_REASONS = {
     "SQLITE_IOERR": "the disk cannot be read or written",
     "SQLITE_NOTADB": "the file is not an SQLite database",
     "SQLITE_PERM": "access is denied",
+    "SQLITE_PROTOCOL": "the file cannot be locked",
     "SQLITE_READONLY": "the file is read-only",
 }
-_SQLITE_MAY_PASS = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR"}
+_SQLITE_BROKEN = {"SQLITE_IOERR", "SQLITE_PROTOCOL"}
+_SQLITE_MAY_PASS = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", *_SQLITE_BROKEN}
 _NO_SUCH_DATABASE = "3D000"
 _POSTGRESQL_MAY_PASS = re.compile("08...|57P..|53...|40001|40P01|55P03|25P03")
 """Connections, shutdown and start, resources, serialization, deadlocks, locks: see PostgreSQL's appendix A."""
@@ -486,6 +494,12 @@ def _sqlite_error(error: DBAPIError) -> str:
     """SQLite's primary error code by name: SQLITE_IOERR for SQLITE_IOERR_WRITE."""
     name = getattr(error.orig, "sqlite_errorname", None) or ""
     return "_".join(name.split("_")[:2])
+
+
+def _limit_text() -> str:
+    """The limit of the size of files, if there is one, because SQLite reports it as any other failed write."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return "" if limit == resource.RLIM_INFINITY else f", or a file is at this process's limit of {limit:,} bytes"
 
 
 def _is_transient(error: DBAPIError) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,16 @@ def of_file(path: Path) -> File | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def is_open(file: Place) -> bool:
+    """Whether this process has a file open. Swept code may have closed it, and opened others under the same numbers."""
+    for descriptor in os.listdir("/dev/fd"):
+        with suppress(OSError):  # the descriptor of the listing itself is closed again
+            status = os.fstat(int(descriptor))
+            if (status.st_dev, status.st_ino) == file:
+                return True
+    return False
 
 
 def of_server(connection: Any) -> Place:

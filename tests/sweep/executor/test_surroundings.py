@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import warnings
@@ -192,6 +193,35 @@ def test_a_child_that_comes_back_from_a_trial_is_no_driver(returns: bool, folder
     trials = load_sweep(f"sqlite:///{folder}/sweeps.db", "s").trials()
     assert [trial.state.value for trial in trials] == ["completed"] * 3
     assert all(trial.score is not None and trial.score >= 0 for trial in trials)
+
+
+CLOSES_FILES = """
+import os
+from metta.sweep import optimize
+
+kept = []
+
+def train(config, trial):
+    trial.report(1, {"score": 0.5})
+    if trial.number == 1:
+        os.closerange(3, 1000)
+        kept.extend(open(f"own{number}", "w+") for number in range(20))
+        for file in kept:
+            print("own", file=file, flush=True)
+    return config["x"]
+
+optimize(train, {"x": {"min": 0, "max": 1, "distribution": "uniform"}}, "score", 3, name="closed", write_report=False)
+print("changed:", [file for file in kept if open(file.name).read() != "own\\n"])
+"""
+
+
+def test_a_trial_that_closes_the_files_of_the_driver_is_recorded(folder: Path) -> None:
+    """The store's connections then have numbers that belong to files of the trial."""
+    said = subprocess.run([sys.executable, "-c", CLOSES_FILES], capture_output=True, text=True, cwd=folder)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.endswith("changed: []\n")
+    trials = load_sweep(f"sqlite:///{folder}/sweeps.db", "closed").trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 3
 
 
 def test_the_folder_of_the_runs_is_made_again_where_a_trial_removes_it() -> None:

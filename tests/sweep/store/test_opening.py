@@ -6,6 +6,7 @@ import builtins
 import importlib.util
 import multiprocessing
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -179,6 +180,19 @@ def test_a_file_damaged_under_an_open_store(path: Path) -> None:
 
 
 # ---- PostgreSQL
+
+
+def test_a_limit_of_the_size_of_files_is_waited_for_and_named(path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(filled(open_store(f"sqlite:///{path}"))) as store:
+        store.hurry(0.1)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+            with pytest.raises(StoreError, match="a file is at this process's limit of 4,096 bytes; gave up after"):
+                store.enqueue("arena", {"lr": 0.1})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        store.enqueue("arena", {"lr": 0.1})
 
 
 def test_a_refused_login(postgres_server: PostgresServer) -> None:
