@@ -73,6 +73,10 @@ class Game(Protocol):
         """Whether one rank keeps all CPU cores busy: its environments step in workers, and threads learn."""
         ...
 
+    def worthwhile_workers(self, num_environments: int, cores: int) -> int:
+        """How many processes step the environments of a rank fastest; 0 is the rank itself."""
+        ...
+
     def make_policy(self, config: PolicyConfig) -> ActorCritic:
         """An untrained policy; its weights are drawn from torch's global generator.
 
@@ -121,6 +125,9 @@ class MettagridGame:
 
     def uses_all_cores(self, policy: PolicyConfig) -> bool:
         return kernel_is_available() and policy.memory == "none" and policy.type is None
+
+    def worthwhile_workers(self, num_environments: int, cores: int) -> int:
+        return cores if cores > 1 else 0
 
     def make_policy(self, config: PolicyConfig) -> ActorCritic:
         return make_policy(self.spec, config)

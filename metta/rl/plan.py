@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from metta.common.errors import UserError
-from metta.rl.game import Game, Spec
+from metta.rl.game import Game
 from metta.rl.processes import usable_cores
 from metta.rl.ranks import Ranks
 from metta.rl.trainer_config import TrainerConfig, round_batch
@@ -16,7 +16,7 @@ from metta.rl.trainer_config import TrainerConfig, round_batch
 FEW_UPDATES = 10
 
 STEPS_PER_THREAD = 4_096
-"""Agent steps in a minibatch for each thread; with fewer, threads wait for each other longer than they compute."""
+"""Agent steps that a thread computes together; with fewer, threads wait for each other longer than they compute."""
 
 STEPS_PER_RANK = 512
 """Agent steps in a rank's part of a minibatch; with fewer, ranks wait for each other longer than they compute."""
@@ -52,7 +52,7 @@ class Plan:
     warnings: list[str]
 
     @classmethod
-    def of(cls, config: TrainerConfig, spec: Spec, ranks: Ranks) -> Plan:
+    def of(cls, config: TrainerConfig, game: Game, ranks: Ranks) -> Plan:
         """Fit the settings.
 
         Raises:
@@ -63,11 +63,14 @@ class Plan:
                 f"trainer.num_ranks: {ranks.size} ranks have only {config.num_environments} environments to share; "
                 "raise trainer.num_environments"
             )
+        spec = game.spec
         num_environments, horizon = round_batch(config.batch_size, spec.num_agents, config.num_environments, ranks.size)
         batch_size = num_environments * horizon * spec.num_agents
         segments = num_environments * spec.num_agents if config.policy.memory != "none" else batch_size
         updates = math.ceil(config.total_timesteps / config.batch_size)
-        num_workers = (ranks.cores if ranks.cores > 1 else 0) if config.num_workers is None else config.num_workers
+        num_workers = config.num_workers
+        if num_workers is None:
+            num_workers = game.worthwhile_workers(num_environments // ranks.size, ranks.cores)
         return cls(
             updates=updates,
             num_environments=num_environments,
@@ -89,12 +92,17 @@ class Plan:
         return self.num_environments, self.horizon, self.num_workers
 
     def collect_threads(self, ranks: Ranks) -> int:
-        """Threads that compute actions: one if worker processes step the environments, because they need the cores."""
-        return 1 if self.num_workers else ranks.cores
+        """Threads that choose actions: one if worker processes step the environments, because they need the cores."""
+        return 1 if self.num_workers else self._threads(self.batch_size // self.horizon, ranks)
 
     def update_threads(self, ranks: Ranks) -> int:
-        """The number of threads that pay off for a rank's part of minibatches of this size."""
-        return max(1, min(ranks.cores, self.batch_size // self.minibatches // ranks.size // STEPS_PER_THREAD))
+        """Threads that learn from minibatches."""
+        return self._threads(self.batch_size // self.minibatches, ranks)
+
+    @staticmethod
+    def _threads(steps: int, ranks: Ranks) -> int:
+        """The number of threads that pay off for a rank's part of this many agent steps."""
+        return max(1, min(ranks.cores, steps // ranks.size // STEPS_PER_THREAD))
 
     def metrics(self) -> dict[str, float]:
         return {

@@ -95,7 +95,7 @@ def train(
             return train_as_rank(config, env, run_dir, report, ranks)
     game = game_of(env)
     number = config.num_ranks or worthwhile_ranks(config, game, on_gpu)
-    Plan.of(config, game.spec, Ranks(size=number))  # refuses impossible settings before any process starts
+    Plan.of(config, game, Ranks(size=number))  # refuses impossible settings before any process starts
     with started_ranks(number, partial(train_as_rank, config, env, run_dir, _continue), on_gpu) as ranks:
         return train_as_rank(config, env, run_dir, report, ranks)
 
@@ -110,7 +110,7 @@ def train_as_rank(
 ) -> TrainingResult:
     """Train as one of the ranks, which all call this; see `train`. Only rank 0 reports and writes checkpoints."""
     game = game_of(env)
-    plan = Plan.of(config, game.spec, ranks)
+    plan = Plan.of(config, game, ranks)
     if ranks.leads:
         for warning in plan.warnings:
             logger.warning(warning)

@@ -27,10 +27,6 @@ class GymnasiumTool(TrainingTool[GymnasiumConfig, GymnasiumSimulation]):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.trainer.num_workers:
-            raise ValueError(
-                "trainer.num_workers: Gymnasium environments step within their rank, so it must not be set"
-            )
         names = [simulation.name for simulation in self.simulations]
         if twice := sorted({name for name in names if names.count(name) > 1 or name in TRAINING_METRICS}):
             raise ValueError(f"simulations: the name {twice[0]!r} is already used")
@@ -39,8 +35,8 @@ class GymnasiumTool(TrainingTool[GymnasiumConfig, GymnasiumSimulation]):
     def _run(self, report: Report, run_dir: Path) -> TrialResult:
         if self.trainer.num_ranks != 1:
             start_fork_server()
+        from metta.rl.gymnasium.environments import spec_of
         from metta.rl.gymnasium.evaluate import evaluate, evaluation_metrics, load_policy, require_playable
-        from metta.rl.gymnasium.game import spec_of
         from metta.rl.trainer import train
 
         spec = spec_of(self.env)

@@ -16,6 +16,7 @@ from metta.rl import checkpoint
 from metta.rl.adam import Adam
 from metta.rl.checkpoint import load_policy
 from metta.rl.environment import Buffers, Environment, EnvironmentSpec
+from metta.rl.game import MettagridGame
 from metta.rl.memory_use import OutOfMemory
 from metta.rl.plan import Plan
 from metta.rl.player import require_compatible
@@ -162,7 +163,7 @@ def test_a_gpu_that_would_idle_is_warned_of() -> None:
         settings = TrainerConfig(
             device=device, batch_size=262_144, minibatch_size=minibatch_size, num_environments=num_environments
         )
-        return " ".join(Plan.of(settings, EnvironmentSpec.of(small_env()), Ranks(size=2, cores=4)).warnings)
+        return " ".join(Plan.of(settings, MettagridGame(small_env()), Ranks(size=2, cores=4)).warnings)
 
     assert "minibatch_size 32,768 and num_environments 256" in warnings("cuda", 1_024, 256)
     assert "minibatch_size 32,768 and num_environments 256" in warnings("cuda", 32_768, 32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import gymnasium
@@ -13,9 +14,12 @@ STEPS = 5
 
 
 class Levers(gymnasium.Env[Any, Any]):
-    """Which lever is shown by a number in a Dict, in an image or in a flag; or a real number is to be repeated."""
+    """Which lever is shown by a number in a Dict, in an image or in a flag; or a real number is to be repeated.
 
-    def __init__(self, shown: str = "number", real: bool = False) -> None:
+    A step takes some seconds.
+    """
+
+    def __init__(self, shown: str = "number", real: bool = False, seconds: float = 0.0) -> None:
         kinds: dict[str, spaces.Space[Any]] = {
             "number": spaces.Box(-100.0, 100.0, (1,), np.float32),
             "flag": spaces.Discrete(2),
@@ -26,7 +30,7 @@ class Levers(gymnasium.Env[Any, Any]):
         if shown == "image":
             self.observation_space = kinds["image"]
         self.action_space = spaces.Box(-2.0, 4.0, (1,), np.float32) if real else spaces.Discrete(2, start=5)
-        self._shown, self._real, self._wanted, self._step = shown, real, 0, 0
+        self._shown, self._real, self._seconds, self._wanted, self._step = shown, real, seconds, 0, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -35,6 +39,7 @@ class Levers(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         assert self.action_space.contains(action), action
+        time.sleep(self._seconds)
         reward = 1.0 - abs(float(action[0]) - self._wanted) if self._real else float(action - 5 == self._wanted)
         self._step += 1
         return self._observe(), reward, False, self._step == STEPS, {}
@@ -113,3 +118,22 @@ class Recall(gymnasium.Env[Any, Any]):
 
 
 gymnasium.register("Recall-v0", f"{__name__}:Recall")
+
+
+class Broken(gymnasium.Env[Any, Any]):
+    """Raises at a reset or step."""
+
+    def __init__(self, when: str) -> None:
+        self.observation_space, self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32), spaces.Discrete(2)
+        self._when = when
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if self._when == "reset":
+            raise RuntimeError("the reset broke")
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        raise RuntimeError("the step broke")
+
+
+gymnasium.register("Broken-v0", f"{__name__}:Broken")

@@ -1,11 +1,17 @@
-"""Environments of Gymnasium and PettingZoo, stepped one after another on arrays."""
+"""Environments of Gymnasium and PettingZoo, stepped on arrays, in this process or in worker processes.
+
+This module does not import torch; see `metta.rl.worker_pool`.
+"""
 
 from __future__ import annotations
 
 import importlib
+import statistics
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import gymnasium
 import numpy as np
@@ -14,6 +20,8 @@ import numpy.typing as npt
 from metta.common.errors import UserError
 from metta.rl.gymnasium.config import GymnasiumConfig
 from metta.rl.gymnasium.spaces import Array, Flattener, GymnasiumSpec
+from metta.rl.shared_arrays import Field, Memory, allocate, arrays_on
+from metta.rl.worker_pool import WorkerError, WorkerPool
 
 
 @dataclass
@@ -36,6 +44,11 @@ class Step:
     @property
     def done(self) -> bool:
         return bool((self.terminals | self.truncations).all())
+
+
+SECONDS_PER_WORKER = 0.5e-3
+"""How long a worker should step its environments between two choices of actions; with less, waiting for it takes longer
+than it saves."""
 
 
 class GymnasiumEnvironment(Protocol):
@@ -61,6 +74,40 @@ def make_environment(config: GymnasiumConfig) -> GymnasiumEnvironment:
         UserError: no environment has that id, it can't be created, or a policy here can't play it.
     """
     return ParallelEnvironment(config) if config.is_parallel else SingleEnvironment(config)
+
+
+def spec_of(config: GymnasiumConfig) -> GymnasiumSpec:
+    """The spec of an environment, for a policy.
+
+    Raises:
+        UserError: the environment does not exist, or no policy here can play it.
+    """
+    environment = make_environment(config)
+    environment.close()
+    return environment.spec
+
+
+def worthwhile_workers(config: GymnasiumConfig, num_environments: int, cores: int) -> int:
+    """How many workers step the environments fastest. None, if that would give fewer than two enough to do."""
+    workers = min(cores, int(num_environments * _step_seconds(config) / SECONDS_PER_WORKER))
+    return workers if workers > 1 else 0
+
+
+def _step_seconds(config: GymnasiumConfig) -> float:
+    """The median time of some random steps of an environment."""
+    with closing(make_environment(config)) as environment:
+        random, agents, actions = np.random.default_rng(0), environment.spec.num_agents, environment.spec.actions
+        durations: list[float] = []
+        environment.reset(0)
+        while sum(durations) < 0.1 and len(durations) < 100:
+            size = (agents, actions.width)
+            chosen: Array = random.integers(actions.sizes, size=size) if actions.sizes else random.uniform(-1, 1, size)
+            started = time.perf_counter()
+            step = environment.step(chosen)
+            durations.append(time.perf_counter() - started)
+            if step.done:
+                environment.reset(None)
+        return statistics.median(durations)
 
 
 class SingleEnvironment:
@@ -165,76 +212,160 @@ class _Episode:
         return {"reward": self.reward, "episode_length": float(self.length)}
 
 
-@dataclass
-class VectorStep:
-    """The outcome of the actions in all environments; [environments, agents, ...].
+@dataclass(frozen=True)
+class EnvironmentArrays:
+    """The arrays of all environments, [environments, agents, ...].
 
     Attributes:
-        observations: where an episode ended, the first of the next one.
-        final_observations: the last ones of each episode that ended, by environment.
-        episodes: stats of the episodes that ended.
+        actions: to do next.
+        observations: the current ones; where an episode has ended, the first of the next one.
+        final_observations: the last of each environment's last episode that ended.
+        rewards, terminals, truncations, acted: the outcome of the last actions, as in `Step`.
     """
 
+    actions: Array
     observations: Array
+    final_observations: Array
     rewards: npt.NDArray[np.float32]
     terminals: npt.NDArray[np.bool_]
     truncations: npt.NDArray[np.bool_]
     acted: npt.NDArray[np.bool_]
-    final_observations: dict[int, Array] = field(default_factory=dict)
-    episodes: list[dict[str, float]] = field(default_factory=list)
+
+    @staticmethod
+    def fields(spec: GymnasiumSpec, number: int) -> dict[str, Field]:
+        """The shapes and types of the arrays of a number of environments."""
+        agents = (number, spec.num_agents)
+        return {
+            "actions": ((*agents, spec.actions.width), np.int64 if spec.actions.sizes else np.float32),
+            "observations": ((*agents, spec.size), spec.dtype),
+            "final_observations": ((*agents, spec.size), spec.dtype),
+            "rewards": (agents, np.float32),
+            "terminals": (agents, np.bool_),
+            "truncations": (agents, np.bool_),
+            "acted": (agents, np.bool_),
+        }
+
+    @classmethod
+    def on(cls, memory: Memory, spec: GymnasiumSpec, number: int) -> EnvironmentArrays:
+        """View shared memory as arrays."""
+        return cls(**arrays_on(memory, cls.fields(spec, number)))
+
+
+Stats = dict[int, dict[str, float]]
+"""The stats of the episodes that ended, by the index of their environment."""
 
 
 class GymnasiumEnvironments:
-    """Environments that restart automatically when an episode ends.
+    """Environments that restart automatically when an episode ends. Close them after use.
+
+    A seed gives the same episodes with any number of workers.
 
     Args:
         config: of each environment.
         numbers: the numbers of the environments in this process.
         seed: fixes the episodes of all environments, together with their numbers.
+        num_workers: processes to start, at most one for each environment; 0 steps in this process.
+
+    Attributes:
+        spec: of each environment.
+        arrays: what they show and take; `step` changes them.
     """
 
-    def __init__(self, config: GymnasiumConfig, numbers: range, seed: Sequence[int]) -> None:
-        self._environments = [make_environment(config) for _ in numbers]
-        self._episodes = [_Episode() for _ in numbers]
-        self.spec = self._environments[0].spec
-        shape = (len(numbers), self.spec.num_agents)
-        self._observations = np.zeros((*shape, self.spec.size), dtype=self.spec.dtype)
-        self._shape = shape
-        for index, (number, environment) in enumerate(zip(numbers, self._environments, strict=True)):
-            generator = np.random.default_rng([*seed, number])
-            self._observations[index] = environment.reset(int(generator.integers(2**31 - 1)))
+    def __init__(self, config: GymnasiumConfig, numbers: range, seed: Sequence[int], num_workers: int = 0) -> None:
+        self.spec = spec_of(config)
+        memory = allocate(EnvironmentArrays.fields(self.spec, len(numbers)))
+        self.arrays = EnvironmentArrays.on(memory, self.spec, len(numbers))
+        self.shape = (len(numbers), self.spec.num_agents)
+        indices = range(len(numbers))
+        parts = [indices[worker::num_workers] for worker in range(min(num_workers, len(numbers)))]
+        self._local = None if parts else _Stepper(config, self.spec, memory, numbers, indices, seed)
+        arguments = [(config, self.spec, memory, numbers, part, seed) for part in parts]
+        self._pool = WorkerPool(_Stepper, arguments, name="environments")
+        try:
+            self._pool.receive()
+        except BaseException:
+            self._pool.close()
+            raise
 
-    @property
-    def observations(self) -> Array:
-        """The current ones, [environments, agents, size]; `step` overwrites them."""
-        return self._observations
+    def step(self, actions: Array) -> Stats:
+        """Do the actions [environments, agents, width], and return the stats of the episodes that ended.
 
-    def step(self, actions: Array) -> VectorStep:
-        """Do the actions [environments, agents, width]."""
-        after = VectorStep(
-            self._observations,
-            np.zeros(self._shape, dtype=np.float32),
-            np.zeros(self._shape, dtype=np.bool_),
-            np.zeros(self._shape, dtype=np.bool_),
-            np.zeros(self._shape, dtype=np.bool_),
-        )
-        for index, environment in enumerate(self._environments):
-            step, episode = environment.step(actions[index]), self._episodes[index]
-            after.rewards[index] = step.rewards
-            after.terminals[index] = step.terminals
-            after.truncations[index] = step.truncations
-            after.acted[index] = step.acted
-            episode.reward += float(step.rewards.mean())
-            episode.length += 1
-            if step.done:
-                after.final_observations[index] = step.observations.astype(self.spec.dtype)
-                after.episodes.append(episode.stats())
-                self._episodes[index] = _Episode()
-                self._observations[index] = environment.reset(None)
-            else:
-                self._observations[index] = step.observations
-        return after
+        Raises:
+            WorkerError: an environment failed in a worker, or a worker died.
+        """
+        self.arrays.actions[:] = actions
+        if self._local is not None:
+            return self._local(_STEP)
+        self._pool.send(_STEP)
+        return dict(sorted(item for ended in self._pool.receive() for item in ended.items()))
 
     def close(self) -> None:
-        for environment in self._environments:
-            environment.close()
+        """Close the environments, and end the workers."""
+        if self._local is not None:
+            self._local(_CLOSE)
+        with suppress(WorkerError):
+            self._pool.send(_CLOSE)  # which a worker does before it notices that the pipe is closed
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+_STEP, _CLOSE = b"step", b"close"
+
+
+class _Stepper:
+    """The environments of one process. Its request is to step or to close them.
+
+    Args:
+        config: of each environment.
+        spec: of each environment.
+        memory: of the arrays of all environments.
+        numbers: of all environments.
+        members: the indices of the environments that this process steps.
+        seed: fixes the episodes.
+    """
+
+    def __init__(
+        self,
+        config: GymnasiumConfig,
+        spec: GymnasiumSpec,
+        memory: Memory,
+        numbers: range,
+        members: range,
+        seed: Sequence[int],
+    ) -> None:
+        self._arrays = EnvironmentArrays.on(memory, spec, len(numbers))
+        self._environments = {index: make_environment(config) for index in members}
+        self._episodes = {index: _Episode() for index in members}
+        for index, environment in self._environments.items():
+            generator = np.random.default_rng([*seed, numbers[index]])
+            self._arrays.observations[index] = environment.reset(int(generator.integers(2**31 - 1)))
+
+    def __call__(self, request: bytes) -> Stats:
+        if request == _CLOSE:
+            for environment in self._environments.values():
+                environment.close()
+            return {}
+        return {index: episode.stats() for index in self._environments if (episode := self._step(index))}
+
+    def _step(self, index: int) -> _Episode | None:
+        """Step an environment, and return its episode if that ended."""
+        arrays, environment, episode = self._arrays, self._environments[index], self._episodes[index]
+        step = environment.step(arrays.actions[index])
+        arrays.rewards[index] = step.rewards
+        arrays.terminals[index] = step.terminals
+        arrays.truncations[index] = step.truncations
+        arrays.acted[index] = step.acted
+        episode.reward += float(step.rewards.mean())
+        episode.length += 1
+        if not step.done:
+            arrays.observations[index] = step.observations
+            return None
+        arrays.final_observations[index] = step.observations
+        arrays.observations[index] = environment.reset(None)
+        self._episodes[index] = _Episode()
+        return episode

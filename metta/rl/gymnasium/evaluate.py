@@ -52,23 +52,19 @@ def require_playable(trained: GymnasiumSpec, played: GymnasiumSpec, name: str) -
 @torch.no_grad()
 def evaluate(policy: GymnasiumPolicy, spec: GymnasiumSpec, simulation: GymnasiumSimulation) -> list[dict[str, float]]:
     """Play the episodes of a simulation side by side, and return the stats of each: ``reward``, ``episode_length``."""
-    environments = GymnasiumEnvironments(simulation.env, range(simulation.num_episodes), [simulation.seed])
-    try:
+    with GymnasiumEnvironments(simulation.env, range(simulation.num_episodes), [simulation.seed]) as environments:
         require_playable(spec, environments.spec, f"simulation {simulation.name}")
         generator = None if simulation.greedy else torch.Generator().manual_seed(simulation.seed)
-        shape = environments.observations.shape[:2]
+        shape = environments.shape
         episodes: dict[int, dict[str, float]] = {}
         states = torch.zeros(*shape, policy.state_size)
         while len(episodes) < simulation.num_episodes:
-            observations = torch.from_numpy(environments.observations.reshape(-1, spec.size).copy())
+            observations = torch.from_numpy(environments.arrays.observations.reshape(-1, spec.size).copy())
             heads, _ = policy(observations, states.flatten(0, 1))
-            after = environments.step(policy.sample(heads, generator).view(*shape, -1).numpy())
-            states[list(after.final_observations)] = 0.0
-            for index, stats in zip(after.final_observations, after.episodes, strict=True):
-                episodes.setdefault(index, stats)
+            ended = environments.step(policy.sample(heads, generator).view(*shape, -1).numpy())
+            states[list(ended)] = 0.0
+            episodes = ended | episodes  # of each environment, the first one counts
         return [episodes[index] for index in range(simulation.num_episodes)]
-    finally:
-        environments.close()
 
 
 def evaluation_metrics(name: str, episodes: list[dict[str, float]]) -> dict[str, float]:

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from metta.common.errors import UserError
 from metta.rl.gymnasium.config import GymnasiumConfig
-from metta.rl.gymnasium.environments import GymnasiumEnvironments, VectorStep, make_environment
+from metta.rl.gymnasium.environments import EnvironmentArrays, GymnasiumEnvironments, spec_of, worthwhile_workers
 from metta.rl.gymnasium.policy import CLIP, FlatObservations, GymnasiumPolicy, Moments
-from metta.rl.gymnasium.spaces import GymnasiumSpec
 from metta.rl.memory import Sequences, begins_after
 from metta.rl.policy import policy_class
 from metta.rl.ppo import Batch, generalized_advantages
@@ -28,7 +27,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class GymnasiumGame:
-    """See `metta.rl.game.Game`. Environments step in the process of their rank."""
+    """See `metta.rl.game.Game`."""
 
     def __init__(self, config: GymnasiumConfig) -> None:
         self._config = config
@@ -36,6 +35,9 @@ class GymnasiumGame:
 
     def uses_all_cores(self, policy: PolicyConfig) -> bool:
         return False
+
+    def worthwhile_workers(self, num_environments: int, cores: int) -> int:
+        return worthwhile_workers(self._config, num_environments, cores) if cores > 1 else 0
 
     def make_policy(self, config: PolicyConfig) -> GymnasiumPolicy:
         if config.memory != "none" and self._config.is_parallel:
@@ -59,22 +61,8 @@ class GymnasiumGame:
         first_batch: int = 0,
     ) -> Iterator[GymnasiumCollector]:
         seed = [*seed, first_batch]  # a resumed run plays other episodes
-        environments = GymnasiumEnvironments(self._config, ranks.part(num_environments), seed)
-        try:
+        with GymnasiumEnvironments(self._config, ranks.part(num_environments), seed, num_workers) as environments:
             yield GymnasiumCollector(environments, horizon, self._config.normalize_rewards, seed, ranks, stopwatch)
-        finally:
-            environments.close()
-
-
-def spec_of(config: GymnasiumConfig) -> GymnasiumSpec:
-    """The spec of an environment, for a policy.
-
-    Raises:
-        UserError: the environment does not exist, or no policy here can play it.
-    """
-    environment = make_environment(config)
-    environment.close()
-    return environment.spec
 
 
 class GymnasiumCollector:
@@ -107,7 +95,7 @@ class GymnasiumCollector:
         self._stopwatch = stopwatch
         self._action_seed = int(np.random.SeedSequence([*seed, ranks.rank]).generate_state(1)[0])
         self._generator: torch.Generator | None = None
-        self._discounted_returns = np.zeros(environments.observations.shape[:2])
+        self._discounted_returns = np.zeros(environments.shape)
         self._last_observations: Tensor | None = None
         self._states: Tensor | None = None
         self.reward_per_step = 0.0
@@ -122,19 +110,17 @@ class GymnasiumCollector:
         if self._states is None:
             self._states = torch.zeros(self._discounted_returns.size, policy.state_size, device=policy.device)
         states_before = self._states.clone()
-        trajectory = self._play(policy, self._generator, self._states)
+        trajectory = _Trajectory.allocate(self._horizon, self._environments.shape)
+        episodes = self._play(trajectory, policy, self._generator, self._states)
 
-        rewards = np.stack([step.rewards for step in trajectory.steps])
-        terminals = np.stack([step.terminals for step in trajectory.steps])
-        ended = terminals | np.stack([step.truncations for step in trajectory.steps])
-        acted = np.stack([step.acted for step in trajectory.steps])
+        rewards, ended, acted = trajectory.rewards, trajectory.terminals | trajectory.truncations, trajectory.acted
         self.reward_per_step = float(rewards[acted].mean())
         if self._normalize_rewards:
             rewards = self._scaled(rewards, ended, acted, policy.returns, config.gamma)
         advantages = generalized_advantages(
             rewards,
             trajectory.values[:-1],
-            np.where(terminals, np.float32(0), trajectory.next_values()),
+            trajectory.next_values(),
             ended,
             config.gamma,
             config.gae_lambda,
@@ -143,15 +129,23 @@ class GymnasiumCollector:
         batch = trajectory.batch(self._last_observations, advantages, acted)
         if policy.state_size:
             batch = _in_sequences(batch, ended, states_before)
-        return batch, [stats for step in trajectory.steps for stats in step.episodes]
+        return batch, episodes
 
-    def _play(self, policy: GymnasiumPolicy, generator: torch.Generator, states: Tensor) -> _Trajectory:
-        """Play, and update the policy's memory of each agent, [environments * agents, state size]."""
-        environments = self._environments
-        agents = environments.observations.shape[:2]
-        trajectory = _Trajectory(np.zeros((self._horizon + 1, *agents), dtype=np.float32))
+    def _play(
+        self, trajectory: _Trajectory, policy: GymnasiumPolicy, generator: torch.Generator, states: Tensor
+    ) -> list[dict[str, float]]:
+        """Play, and return the stats of the episodes that ended.
+
+        Args:
+            trajectory: to record.
+            policy: which plays.
+            generator: draws the actions.
+            states: the policy's memory of each agent, [environments * agents, state size]; it is updated.
+        """
+        environments, arrays, agents = self._environments, self._environments.arrays, self._environments.shape
+        episodes: list[dict[str, float]] = []
         for step in range(self._horizon + 1):
-            observations = _tensor(environments.observations, policy.device)
+            observations = _tensor(arrays.observations, policy.device)
             last = step == self._horizon  # only the value of its state is needed
             heads, values = policy(observations, states.clone() if last else states)
             trajectory.values[step] = values.view(agents).cpu().numpy()
@@ -162,15 +156,16 @@ class GymnasiumCollector:
             trajectory.actions.append(actions)
             trajectory.log_probs.append(policy.log_probs(heads, actions))
             with self._stopwatch.measure("stepping"):
-                after = environments.step(actions.view(*agents, -1).cpu().numpy())
-            trajectory.steps.append(after)
-            for index, final in after.final_observations.items():
+                ended = environments.step(actions.view(*agents, -1).cpu().numpy())
+            trajectory.record(step, arrays)
+            for index, stats in ended.items():
+                episodes.append(stats)
                 remembered = states[index * agents[1] : (index + 1) * agents[1]]
-                if after.truncations[index].any():
-                    final_values = policy(_tensor(final[None], policy.device), remembered)[1]
-                    trajectory.final_values[step, index] = final_values.cpu().numpy()
+                if arrays.truncations[index].any():
+                    final = _tensor(arrays.final_observations[index], policy.device)
+                    trajectory.final_values[step, index] = policy(final, remembered)[1].cpu().numpy()
                 remembered.zero_()
-        return trajectory
+        return episodes
 
     def _scaled(self, rewards: Floats, ended: Bools, acted: Bools, returns: Moments, gamma: float) -> Floats:
         """Reward scaling (Engstrom et al. 2020, arXiv 2005.12729, section 3): by the deviation of discounted sums."""
@@ -186,28 +181,49 @@ class GymnasiumCollector:
 
 @dataclass(frozen=True)
 class _Trajectory:
-    """The experience of one batch, by step.
+    """The experience of one batch, [steps, environments, agents] unless stated otherwise.
 
     Attributes:
-        values: V of the state at each step, and of the one after the last: [steps + 1, environments, agents].
-        observations, actions, log_probs: [environments * agents, ...] at each step.
-        steps: the outcomes of the actions.
+        values: V of the state at each step, and of the one after the last: [steps + 1, ...].
+        rewards, terminals, truncations, acted: the outcomes of the actions.
         final_values: V [agents] of the last state of a truncated episode, by step and environment.
+        observations, actions, log_probs: [environments * agents, ...] at each step.
     """
 
     values: Floats
+    rewards: Floats
+    terminals: Bools
+    truncations: Bools
+    acted: Bools
+    final_values: dict[tuple[int, int], Floats] = field(default_factory=dict)
     observations: list[Tensor] = field(default_factory=list)
     actions: list[Tensor] = field(default_factory=list)
     log_probs: list[Tensor] = field(default_factory=list)
-    steps: list[VectorStep] = field(default_factory=list)
-    final_values: dict[tuple[int, int], Floats] = field(default_factory=dict)
+
+    @classmethod
+    def allocate(cls, horizon: int, agents: tuple[int, int]) -> _Trajectory:
+        shape = (horizon, *agents)
+        return cls(
+            values=np.zeros((horizon + 1, *agents), dtype=np.float32),
+            rewards=np.zeros(shape, dtype=np.float32),
+            terminals=np.zeros(shape, dtype=np.bool_),
+            truncations=np.zeros(shape, dtype=np.bool_),
+            acted=np.zeros(shape, dtype=np.bool_),
+        )
+
+    def record(self, step: int, arrays: EnvironmentArrays) -> None:
+        """Record the outcome of the actions of a step."""
+        self.rewards[step] = arrays.rewards
+        self.terminals[step] = arrays.terminals
+        self.truncations[step] = arrays.truncations
+        self.acted[step] = arrays.acted
 
     def next_values(self) -> Floats:
-        """V of the state that each action led to, before the next episode begins."""
+        """V of the state that each action led to, before the next episode begins; 0 where the game was over."""
         next_values = self.values[1:].copy()
         for index, final_values in self.final_values.items():
             next_values[index] = final_values
-        return next_values
+        return np.where(self.terminals, np.float32(0), next_values)
 
     def batch(self, observations: Tensor, advantages: Floats, acted: Bools) -> Batch:
         """The batch to learn from, on the policy's device: the steps of agents that acted, with these observations."""

@@ -15,14 +15,16 @@ from experiments import sweep_gymnasium
 from metta.common.errors import UserError
 from metta.common.runner import main as run_tool
 from metta.rl.gymnasium.config import GymnasiumConfig, GymnasiumSimulation
-from metta.rl.gymnasium.environments import GymnasiumEnvironments
+from metta.rl.gymnasium.environments import GymnasiumEnvironments, spec_of
 from metta.rl.gymnasium.evaluate import evaluate, load_policy
-from metta.rl.gymnasium.game import GymnasiumCollector, spec_of
+from metta.rl.gymnasium.game import GymnasiumCollector, GymnasiumGame
 from metta.rl.gymnasium.policy import GymnasiumPolicy, Moments
+from metta.rl.plan import Plan
 from metta.rl.ranks import Ranks
 from metta.rl.stopwatch import Stopwatch
 from metta.rl.trainer import TrainingResult, train
 from metta.rl.trainer_config import OptimizerConfig, PolicyConfig, PPOConfig, TrainerConfig
+from metta.rl.worker_pool import WorkerError
 from metta.tools.gymnasium import GymnasiumTool
 from metta.tools.sweep import retrain
 
@@ -92,6 +94,40 @@ def test_a_seed_gives_the_same_run(tmp_path: Path) -> None:
     results = [trained(tmp_path / str(i), LEVERS, total_timesteps=512, seed=seed) for i, seed in enumerate((1, 1, 2))]
     losses = [result.metrics["loss"] for result in results]
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("env", [LEVERS, GymnasiumConfig(env_id=MODULE)])
+def test_workers_change_nothing(tmp_path: Path, env: GymnasiumConfig) -> None:
+    """Neither weights and statistics nor the stats of episodes, bit for bit."""
+    runs = [
+        trained(tmp_path / str(workers), env, total_timesteps=512, num_workers=workers, num_environments=3)
+        for workers in (0, 1, 2)
+    ]
+    policies = [load_policy(run.policy_uri)[0].state_dict() for run in runs]
+    for run, policy in zip(runs[1:], policies[1:], strict=True):
+        assert run.metrics["reward"] == runs[0].metrics["reward"]
+        assert all(torch.equal(policy[name], value) for name, value in policies[0].items())
+
+
+def test_slow_environments_step_in_workers_and_fast_ones_do_not() -> None:
+    def workers(options: dict[str, Any], num_environments: int, **settings: Any) -> int:
+        game = GymnasiumGame(GymnasiumConfig(env_id=LEVERS.env_id, options=options))
+        config = QUICK.model_copy(update={"num_environments": num_environments, **settings})
+        return Plan.of(config, game, Ranks(cores=4)).num_workers
+
+    assert workers({"seconds": 2e-3}, 8) == 4
+    assert workers({}, 1) == 0
+    assert workers({}, 8, num_workers=3) == 3
+
+
+@pytest.mark.parametrize("when", ["reset", "step"])
+def test_an_environment_that_fails_in_a_worker_shows_its_traceback(when: str) -> None:
+    env = GymnasiumConfig(env_id=f"{MODULE}:Broken-v0", options={"when": when})
+    with (
+        pytest.raises(WorkerError, match=rf"in worker process [01]:\n(.*\n)*.*in {when}\n(.*\n)*.*the {when} broke"),
+        GymnasiumEnvironments(env, range(2), [0], num_workers=2) as environments,
+    ):
+        environments.step(np.zeros((2, 1, 1), dtype=np.int64))
 
 
 def with_values_of_one(environments: GymnasiumEnvironments) -> GymnasiumPolicy:
@@ -190,11 +226,6 @@ def test_a_simulation_that_the_policy_cannot_play_is_refused(tmp_path: Path) -> 
     tool = experiment.train("CartPole-v1").update({"simulations": [GymnasiumSimulation(env=LEVERS)]})
     with pytest.raises(UserError, match="simulation evaluation: its observations are"):
         tool.run(lambda progress: True, tmp_path)
-
-
-def test_settings_without_a_meaning_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"trainer\.num_workers: Gymnasium environments step within"):
-        GymnasiumTool(run_name="x", env=LEVERS, trainer=TrainerConfig(num_workers=2))
 
 
 def test_it_is_swept_and_retrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
