@@ -11,14 +11,14 @@ _BY_MARK = {  # UTF-32 first, because its mark begins as that of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_BY_ZEROS = {(False, True, False, True): "utf-16-le", (True, False, True, False): "utf-16-be"}
+_BY_ZEROS = {"x0x0": "utf-16-le", "0x0x": "utf-16-be"}
 
 
 def encoding_of(data: bytes) -> str:
     """The encoding that the beginning of `data` shows: by its byte order mark, or by the zeros in two ASCII letters."""
     marked = (name for mark, name in _BY_MARK.items() if data.startswith(mark))
-    zeros = [byte == 0 for byte in data[:4]]
-    return next(marked, _BY_ZEROS.get(tuple(zeros), UTF_8))
+    zeros = "".join("x" if byte else "0" for byte in data[:4])
+    return next(marked, _BY_ZEROS.get(zeros, UTF_8))
 
 
 def decoded(data: bytes, errors: str = "strict") -> str:
