@@ -1,11 +1,12 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metta.rl.environment import EMPTY, GLOBAL_LOCATION, EnvironmentSpec
 from metta.rl.policy import Policy
-from metta.rl.tokens import TokenBatch, Vocabulary, sum_embeddings
+from metta.rl.tokens import PIECE, TokenBatch, Vocabulary, sum_embeddings
 
 SPEC = EnvironmentSpec(
     num_agents=1,
@@ -72,9 +73,19 @@ def test_an_observation_is_the_sum_of_its_tokens(batch: list[list[tuple[int, int
 @settings(max_examples=60, deadline=None)
 @given(observations())
 def test_the_gradient_of_the_sums_is_that_of_torch(batch: list[list[tuple[int, int, int]]]) -> None:
+    assert_gradient_is_torchs(Vocabulary(SPEC).encode(pack(batch)), rows=2 + 16 * 5)
+
+
+@pytest.mark.parametrize("uses", [PIECE - 1, PIECE, PIECE + 1, 5 * PIECE])
+def test_the_gradient_of_a_row_that_is_used_often_is_that_of_torch(uses: int) -> None:
+    rows = torch.cat([torch.ones(uses), torch.full((3,), 2)]).to(torch.int32)
+    weights = torch.linspace(0.5, 1.5, len(rows))
+    assert_gradient_is_torchs(TokenBatch(rows, weights, torch.arange(len(rows) + 1, dtype=torch.int32)), rows=4)
+
+
+def assert_gradient_is_torchs(tokens: TokenBatch, rows: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    table = torch.randn(2 + 16 * 5, 4, generator=generator, requires_grad=True)
-    tokens = Vocabulary(SPEC).encode(pack(batch))
+    table = torch.randn(rows, 4, generator=generator, requires_grad=True)
     upstream = torch.randn(len(tokens), 4, generator=generator)
     expected = torch.nn.functional.embedding_bag(
         tokens.rows,
