@@ -48,6 +48,14 @@ class Budget:
         return self.max_cost is not None
 
     @property
+    def progress(self) -> float:
+        """How much of the budget is spent, or of the trials started, whichever is more; 0 without a budget."""
+        if self.max_cost is None:
+            return 0.0
+        started = 0.0 if self.num_trials is None else self.started / self.num_trials
+        return max(self.spent / self.max_cost, started)
+
+    @property
     def pace(self) -> float:
         """What a trial has cost on average, as a share of what each trial that is left may cost.
 
@@ -79,10 +87,7 @@ class Budget:
         """
         if self.max_cost is None:
             return 0.0
-        left = 1.0 - self.spent / self.max_cost
-        if self.num_trials is not None:
-            left = min(left, 1.0 - self.started / self.num_trials)
-        return min(1.0, self.pace) * max(0.0, left) ** 2
+        return min(1.0, self.pace) * max(0.0, 1.0 - self.progress) ** 2
 
     @property
     def log_left(self) -> float:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from metta.sweep.protein.curves import Standardised
-from metta.sweep.protein.evidence import Known, half_width
 from metta.sweep.protein.history import History
 from metta.sweep.protein.types import Belief, Observation
 
@@ -33,9 +32,13 @@ def recommended(history: History, allowed: Collection[int]) -> Observation:
     known = history.evidence.known
     assert known is not None
     mean, variance = history.surrogate.score.at_observations()
-    rows = score_rows(known)
-    whole = np.array([i for i in np.flatnonzero(known.wholes) if int(known.numbers[i]) in allowed])
-    chosen = int(whole[cautious_best(mean[rows[whole]], variance[rows[whole]])])
+    whole, rows = whole_rows(history)
+    may = np.isin(known.numbers[whole], list(allowed))
+    if may.any():
+        chosen = int(whole[may][cautious_best(mean[rows[may]], variance[rows[may]])])
+    else:  # none is among the best of a large sweep, which the model was made of
+        scores = np.where(np.isin(known.numbers, list(allowed)) & (known.wholes > 0), known.data.scores, -np.inf)
+        chosen = int(np.argmax(scores))
     found = history[int(known.numbers[chosen])].observation
     assert found is not None
     return found
@@ -50,22 +53,27 @@ def beliefs(history: History) -> list[Belief]:
     surrogate, known, scale = history.surrogate, history.evidence.known, history.evidence.scale
     assert known is not None
     assert scale is not None
-    sign, whole = history.search.sign, np.flatnonzero(known.wholes)
-    rows = score_rows(known)[whole]
+    sign, (whole, rows) = history.search.sign, whole_rows(history)
     mean, variance = (column[rows] for column in surrogate.score.at_observations())
     probabilities = best_probabilities(mean, variance, np.random.default_rng([history.search.seed, _DRAW_BEST]))
     targets = Standardised(scale, known.data.scores)
-    again = (known.noise + known.last_noise) * targets.slope(mean) ** 2
-    reach = half_width(known) * np.sqrt(variance + again)
+    again = (known.noise.variance + known.last_noise) * targets.slope(mean) ** 2
+    reach = known.noise.half_width * np.sqrt(variance + again)
     middle, ends = targets.inverse(mean), (targets.inverse(mean - reach), targets.inverse(mean + reach))
     low, high = ends if sign > 0 else (-ends[1], -ends[0])
     columns = (known.numbers[whole], known.wholes[whole], probabilities, sign * middle, low, high)
     return [Belief(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def score_rows(known: Known) -> NDArray[np.intp]:
-    """The row of each configuration in the model of the score, which has only those with a score."""
-    return np.cumsum(~np.isnan(known.data.scores)) - 1
+def whole_rows(history: History) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of the configurations with a whole run in `Evidence.known` and in the model of the score.
+
+    Of a large sweep the model, and so these, have only the best configurations and some of the others.
+    """
+    known, modelled = history.evidence.known, history.surrogate.rows
+    assert known is not None
+    rows = np.flatnonzero(known.wholes[modelled])
+    return modelled[rows], rows
 
 
 def cautious_best(mean: Array, variance: Array) -> int:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from metta.sweep.protein.curves import Curve, Extrapolation, NormalScores, Rung, extrapolation, length_slope
+from metta.sweep.protein.gaussian_process import Groups
+from metta.sweep.protein.noise import NO_SEED_NOISE, SeedNoise, seed_noise
 from metta.sweep.protein.surrogate import Data
 
 Array = NDArray[np.float64]
 
-PRIOR_NOISE, PRIOR_REPEATS = 0.3, 2.0
-"""The variance between runs with other seeds, as a share of the variance of all whole runs, starts at the first number,
-as if as many repeats as the second had shown it. Measured on `benchmarks/curves`, see docs/benchmarks.md."""
 ONE_LENGTH = 0.01
 """Runs whose steps in all differ by no more than this share are equally long."""
 NO_NOISE = 1e-9
@@ -71,14 +69,14 @@ class Known:
         data: scores are normal scores of the end of a whole run, and errors their standard errors.
         numbers: the first trial of each.
         wholes: how many whole runs each has.
-        noise: variance of one whole run round its configuration's mean, in normal scores.
+        noise: of one whole run round its configuration's mean, in normal scores.
         last_noise: variance of the last value of a run round the mean of its last values.
     """
 
     data: Data
     numbers: NDArray[np.intp]
     wholes: NDArray[np.intp]
-    noise: float
+    noise: SeedNoise
     last_noise: float
 
 
@@ -112,10 +110,11 @@ class Evidence:
     Args:
         runs: in the order of their numbers.
         shares: the shares of a run at which runs may be stopped; at least one.
+        groups: [columns], the parameter of each column of a point.
     """
 
-    def __init__(self, runs: Sequence[Run], shares: Sequence[float]) -> None:
-        self.runs, self._shares = runs, shares
+    def __init__(self, runs: Sequence[Run], shares: Sequence[float], groups: Groups) -> None:
+        self.runs, self._shares, self._groups = runs, shares, groups
         self._said: dict[Rung, Extrapolation | None] = {}
         self._readings: dict[Rung, Readings] = {}
 
@@ -251,13 +250,13 @@ class Evidence:
                 low, score, high = self._ends(end + (run.noise or 0.0) * np.array([-1.0, 0.0, 1.0])).tolist()
                 ends.setdefault(run.configuration, []).append(score)
                 measured[run.configuration] = max(measured.get(run.configuration, 0.0), (high - low) ** 2 / 4.0)
-        noise = NO_NOISE if self.noiseless else _noise(list(ends.values()))
+        noise = self._noise(ends)
         found: list[tuple[Run, tuple[float, float]]] = []
         for run in self.runs:
             row: tuple[float, float] | None = None
             if run.number in ends:
                 scores = ends[run.number]
-                row = float(np.mean(scores)), max(noise, measured[run.number]) / len(scores)
+                row = float(np.mean(scores)), max(noise.variance, measured[run.number]) / len(scores)
             elif run.ended and not run.repeat:
                 row = (np.nan, 0.0) if run.failed else self._promised(run)
             if row is not None:
@@ -272,6 +271,13 @@ class Evidence:
         numbers = np.array([run.number for run, _ in found], dtype=np.intp)
         wholes = np.array([len(ends.get(run.number, [])) for run, _ in found], dtype=np.intp)
         return Known(data, numbers, wholes, noise, self._last_noise)
+
+    def _noise(self, ends: Mapping[int, Sequence[float]]) -> SeedNoise:
+        """The noise of whole runs, whose normal scores are `ends`, by the number of their configuration."""
+        if self.noiseless:
+            return NO_SEED_NOISE
+        points = {run.configuration: run.point for run in self.runs}
+        return seed_noise(np.array([points[number] for number in ends]), list(ends.values()), self._groups)
 
     @property
     def _last_noise(self) -> float:
@@ -291,21 +297,3 @@ class Evidence:
             if found is not None and early is not None:
                 return float(found(early)) + self._length_effect(run.curve.total), found.variance
         return None
-
-
-def half_width(known: Known) -> float:
-    """Deviations from the middle to the ends of an interval with 95 % of all runs.
-
-    They are those of Student's distribution, because the noise is known from a few repeats only.
-    """
-    repeats = int(np.maximum(known.wholes - 1, 0).sum())
-    return float(stdtrit(repeats + PRIOR_REPEATS, 0.975))
-
-
-def _noise(ends: Sequence[Sequence[float]]) -> float:
-    """Variance of whole runs round their configuration's mean, pooled."""
-    scores = np.concatenate([np.asarray(each) for each in ends])
-    within = sum(float(np.var(each)) * len(each) for each in ends)
-    repeats = len(scores) - len(ends)
-    prior = PRIOR_REPEATS * PRIOR_NOISE * max(float(scores.var()), 1e-3)
-    return (within + prior) / (repeats + PRIOR_REPEATS)

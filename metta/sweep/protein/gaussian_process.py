@@ -278,14 +278,10 @@ def fit(
     Returns:
         Logarithms of one length scale a parameter, then signal, linear and noise variance.
     """
-    dimension = int(groups[-1]) + 1
-    means, deviations = prior.vectors(dimension)
-    one_hot = np.eye(dimension)[groups]
+    means, deviations = prior.vectors(int(groups[-1]) + 1)
 
     def objective(vector: Array) -> tuple[float, Array]:
-        value, gradient = _negative_log_likelihood(vector, points, targets, errors, groups, one_hot)
-        offset = (vector - means) / deviations
-        return value + 0.5 * float(offset @ offset), gradient + offset / deviations
+        return _negative_log_posterior(vector, points, targets, errors, groups, prior)
 
     bounds = list(zip(means - _BOUND * deviations, means + _BOUND * deviations, strict=True))
     results = [
@@ -300,6 +296,11 @@ def fit(
         for start in starts
     ]
     return np.asarray(min(results, key=lambda result: float(result.fun)).x)
+
+
+def log_posterior(points: Array, targets: Array, errors: Array, groups: Groups, prior: Prior, vector: Array) -> float:
+    """The log posterior density of kernel parameters, as `fit` maximises it, but for a constant."""
+    return -_negative_log_posterior(vector, points, targets, errors, groups, prior)[0]
 
 
 def draw(
@@ -352,6 +353,17 @@ def draw(
         if step % THINNING == 0:
             draws.append(means + state)
     return draws[_BURN_IN:]
+
+
+def _negative_log_posterior(
+    vector: Array, points: Array, targets: Array, errors: Array, groups: Groups, prior: Prior
+) -> tuple[float, Array]:
+    """Negative log density of kernel parameters, but for a constant, and its gradient."""
+    dimension = int(groups[-1]) + 1
+    means, deviations = prior.vectors(dimension)
+    value, gradient = _negative_log_likelihood(vector, points, targets, errors, groups, np.eye(dimension)[groups])
+    offset = (vector - means) / deviations
+    return value + 0.5 * float(offset @ offset), gradient + offset / deviations
 
 
 def _negative_log_likelihood(

@@ -161,7 +161,7 @@ class History:
         search = self.search
         longest = max((trial.curve.total for trial in self.trials if trial.curve), default=1.0)
         shares = search.shares(0, longest) or [search.min_share]
-        return Evidence([trial.run for trial in self.trials], shares)
+        return Evidence([trial.run for trial in self.trials], shares, search.space.group)
 
     @cached_property
     def data(self) -> Data:
@@ -242,7 +242,7 @@ class History:
         if known is None or scale is None:
             raise LookupError("no trial has a score")
         targets = Standardised(scale, known.data.scores)
-        noise = known.noise + known.last_noise
+        noise = known.noise.variance + known.last_noise
         return Surrogate(self.search.space, known.data, self.kernels, steps, scale=targets, noise=noise)
 
 

@@ -74,14 +74,14 @@ class Data:
     costs: Array
     failed: NDArray[np.bool_]
 
-    def subset(self, size: int) -> Data:
-        """At most `size` observations: the best half of them by score, the rest evenly from all others."""
-        return self._only(self._representative(np.arange(len(self.scores)), size))
+    def scored(self, size: int) -> Indices:
+        """Rows of at most `size` observations with a score: the best half, the rest evenly from all others."""
+        return self._representative(np.flatnonzero(~np.isnan(self.scores)), size)
 
     def balanced(self, size: int) -> Data:
-        """At most `size` observations: half are failures, which are rarer and teach more; the others as in `subset`."""
+        """At most `size` observations: half are failures, which are rarer and teach more; the others as in `scored`."""
         failures, others = np.flatnonzero(self.failed), np.flatnonzero(~self.failed)
-        failures = _spread(failures, max(size // 2, size - len(others)))
+        failures = spread(failures, max(size // 2, size - len(others)))
         return self._only(np.sort(np.concatenate([failures, self._representative(others, size - len(failures))])))
 
     def _representative(self, indices: Indices, size: int) -> Indices:
@@ -89,7 +89,7 @@ class Data:
             return indices
         order = indices[np.argsort(-np.nan_to_num(self.scores[indices], nan=-np.inf), kind="stable")]
         best, rest = order[: size // 2], np.sort(order[size // 2 :])
-        return np.sort(np.concatenate([best, _spread(rest, size - len(best))]))
+        return np.sort(np.concatenate([best, spread(rest, size - len(best))]))
 
     def _only(self, keep: Indices) -> Data:
         return Data(self.points[keep], self.scores[keep], self.errors[keep], self.costs[keep], self.failed[keep])
@@ -164,6 +164,7 @@ class Surrogate:
 
     Attributes:
         score: the likeliest model of the score.
+        rows: of `data` that it was made of: all that have a score, unless there are very many.
         draws: models of the score with kernels drawn from their posterior density; after many observations only the
             likeliest. A few trials say little about length scales, and a single estimate would be taken as certain.
         kernels: logarithms of the kernel parameters, by model.
@@ -185,7 +186,8 @@ class Surrogate:
         self._start, self._max_steps = start, max_steps
         self._noise = noise
         self._scale: Scale = scale or ScoreScale(data.scores[~np.isnan(data.scores)])
-        self.score = self._score_model(data.subset(MAX_MODEL_POINTS))
+        self.rows = data.scored(MAX_MODEL_POINTS)
+        self.score = self._score_model(data, self.rows)
         few = len(self.score.points) <= MANY_POINTS
         self.draws = [self.score] if rng is None or not few else self._draw(rng)
         self._data = data
@@ -200,14 +202,13 @@ class Surrogate:
         """The model of success; None until a trial fails. Made when it is first asked for."""
         return self._success_model(self._data.balanced(MAX_MODEL_POINTS)) if self._data.failed.any() else None
 
-    def _score_model(self, data: Data) -> GaussianProcess:
-        scored = ~np.isnan(data.scores)
-        scores, errors = data.scores[scored], data.errors[scored]
-        return self._model("score", data.points[scored], self._scale(scores), self._scale.errors(errors, scores))
+    def _score_model(self, data: Data, rows: Indices) -> GaussianProcess:
+        scores, errors = data.scores[rows], data.errors[rows]
+        return self._model("score", data.points[rows], self._scale(scores), self._scale.errors(errors, scores))
 
     def _cost_model(self, data: Data) -> GaussianProcess | None:
         self._cost_mean, self._cost_scale = 0.0, 1.0
-        costed = _spread(np.flatnonzero(~np.isnan(data.costs)), MAX_COST_POINTS)
+        costed = spread(np.flatnonzero(~np.isnan(data.costs)), MAX_COST_POINTS)
         if not len(costed):
             return None
         log_cost = log_costs(data.costs[costed])
@@ -224,7 +225,7 @@ class Surrogate:
         warm = [np.array(self._start[name])] if name in self._start else []
         vector = warm[0] if warm else prior.mode(space.dimension)
         if steps or not warm:
-            keep = _spread(np.arange(len(targets)), MAX_FIT_POINTS)
+            keep = spread(np.arange(len(targets)), MAX_FIT_POINTS)
             starts = warm if warm and len(targets) > MANY_POINTS else [*warm, prior.mode(space.dimension)]
             vector = fit(points[keep], targets[keep], errors[keep], space.group, prior, starts, steps or 30)
         # Rounded before use, so that the stored kernel gives exactly the same model
@@ -232,8 +233,10 @@ class Surrogate:
         return GaussianProcess(points, targets, errors, Kernel.of_vector(np.array(self.kernels[name]), space.group))
 
     def _prior(self, name: str) -> Prior:
-        if name == "score" and (self._normal or self._mixed):
-            name = "normal score" if self._normal else "mixed score"
+        if name == "score" and self._normal:
+            return normal_score_prior(self.space.dimension)
+        if name == "score" and self._mixed:
+            name = "mixed score"
         return Prior.of_dimension(self.space.dimension, *_PRIORS[name])
 
     def _draw(self, rng: np.random.Generator) -> list[GaussianProcess]:
@@ -312,11 +315,16 @@ class Surrogate:
         return np.asarray(log_ndtr(2.0 * (mean + 1.0) / np.sqrt(0.25 + variance)))
 
 
-def _spread(indices: Indices, size: int) -> Indices:
+def spread(indices: Indices, size: int) -> Indices:
     """At most `size` of the indices, evenly from all."""
     if len(indices) <= size:
         return indices
     return np.asarray(indices[np.linspace(0, len(indices) - 1, size).astype(int)])
+
+
+def normal_score_prior(dimension: int) -> Prior:
+    """The prior of a kernel for normal scores of whole runs, whose errors are the differences between seeds."""
+    return Prior.of_dimension(dimension, *_PRIORS["normal score"])
 
 
 def _safe_factor(scores: Array) -> float:

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from metta.sweep.protein.curves import Curve, Rung
-from metta.sweep.protein.evidence import Evidence, Known, Run, half_width
+from metta.sweep.protein.evidence import Evidence, Known, Run
 
 SHARES = [0.1, 0.3]
+
+
+def evidence_of(runs: list[Run]) -> Evidence:
+    return Evidence(runs, SHARES, np.arange(2))
 
 
 def run(number: int, values: list[float], total: int = 10, configuration: int | None = None) -> Run:
@@ -33,12 +37,12 @@ def known(evidence: Evidence) -> Known:
 
 
 def test_nothing_is_known_before_a_whole_run() -> None:
-    assert Evidence([run(0, [1.0, 2.0])], SHARES).known is None
+    assert evidence_of([run(0, [1.0, 2.0])]).known is None
 
 
 def test_a_stopped_run_counts_with_what_its_curve_says_and_how_unsure_that_is() -> None:
     runs = [whole(i, float(i)) for i in range(8)] + [run(8, [0.65]), run(9, [0.05])]
-    found = known(Evidence(runs, SHARES))
+    found = known(evidence_of(runs))
     assert found.numbers.tolist() == list(range(10))
     assert found.wholes.tolist() == [1] * 8 + [0, 0]
     assert found.data.scores[8] > found.data.scores[9]
@@ -52,63 +56,63 @@ def test_a_run_that_was_stopped_later_is_surer() -> None:
     for number, end in enumerate(ends):
         values = [end + (1.0 - i / 9) * 2.0 * rng.standard_normal() for i in range(10)]
         runs.append(run(number, values))
-    evidence = Evidence([*runs, run(20, [0.0]), run(21, [0.0] * 3)], SHARES)
+    evidence = evidence_of([*runs, run(20, [0.0]), run(21, [0.0] * 3)])
     assert evidence.r2(Rung(0.3)) > evidence.r2(Rung(0.1))  # type: ignore[operator]
     assert known(evidence).data.errors[21] < known(evidence).data.errors[20]
 
 
 def test_the_cost_of_a_stopped_run_is_that_of_a_whole_one() -> None:
-    found = known(Evidence([whole(0, 1.0), whole(1, 2.0), run(2, [0.1, 0.2])], SHARES))
+    found = known(evidence_of([whole(0, 1.0), whole(1, 2.0), run(2, [0.1, 0.2])]))
     assert found.data.costs.tolist() == pytest.approx([10.0, 10.0, 10.0])
 
 
 def test_repeats_are_one_configuration_and_show_the_noise() -> None:
     runs = [whole(i, float(i)) for i in range(6)]
-    quiet = known(Evidence([*runs, whole(6, 5.0, configuration=5), whole(7, 5.01, configuration=5)], SHARES))
-    loud = known(Evidence([*runs, whole(6, 0.0, configuration=5), whole(7, 2.0, configuration=5)], SHARES))
+    quiet = known(evidence_of([*runs, whole(6, 5.0, configuration=5), whole(7, 5.01, configuration=5)]))
+    loud = known(evidence_of([*runs, whole(6, 0.0, configuration=5), whole(7, 2.0, configuration=5)]))
     assert quiet.wholes.tolist() == [1, 1, 1, 1, 1, 3]
-    assert quiet.noise < loud.noise
+    assert quiet.noise.variance < loud.noise.variance
     assert quiet.data.errors[5] == pytest.approx(quiet.data.errors[0] / math.sqrt(3))
 
 
 def test_equal_repeats_show_that_there_is_no_noise() -> None:
     runs = [whole(i, float(i)) for i in range(6)]
-    assert Evidence([*runs, whole(6, 5.0, configuration=5)], SHARES).noiseless
-    assert not Evidence([*runs, whole(6, 5.1, configuration=5)], SHARES).noiseless
-    assert not Evidence(runs, SHARES).noiseless
+    assert evidence_of([*runs, whole(6, 5.0, configuration=5)]).noiseless
+    assert not evidence_of([*runs, whole(6, 5.1, configuration=5)]).noiseless
+    assert not evidence_of(runs).noiseless
 
 
 def test_a_plateau_does_not_show_that_there_is_no_noise() -> None:
     runs = [whole(0, 0.0), whole(1, 0.0), whole(2, 1.0)]
-    assert not Evidence([*runs, whole(3, 0.0, configuration=1)], SHARES).noiseless
+    assert not evidence_of([*runs, whole(3, 0.0, configuration=1)]).noiseless
 
 
 def test_without_noise_scores_count_as_measured() -> None:
     """The mean of the last values would prefer another run."""
     late = replace(whole(0, 5.0), end=1.0)
     early = replace(whole(1, 4.0), end=3.0)
-    noisy = known(Evidence([late, early], SHARES)).data.scores
+    noisy = known(evidence_of([late, early])).data.scores
     assert noisy[0] < noisy[1]
-    exact = known(Evidence([late, early, whole(2, 4.0, configuration=1)], SHARES)).data.scores
+    exact = known(evidence_of([late, early, whole(2, 4.0, configuration=1)])).data.scores
     assert exact[0] > exact[1]
 
 
 def test_a_measured_error_makes_a_score_less_sure() -> None:
     runs = [whole(i, float(i)) for i in range(9)]
     runs[4] = replace(runs[4], noise=3.0)
-    errors = known(Evidence(runs, SHARES)).data.errors
+    errors = known(evidence_of(runs)).data.errors
     assert errors[4] > 1.5 * errors[3]
 
 
 def test_a_failure_has_no_score() -> None:
     failed = replace(run(2, [0.1]), failed=True)
-    found = known(Evidence([whole(0, 1.0), whole(1, 2.0), failed], SHARES))
+    found = known(evidence_of([whole(0, 1.0), whole(1, 2.0), failed]))
     assert math.isnan(found.data.scores[2])
     assert found.data.failed.tolist() == [False, False, True]
 
 
 def test_repeats_are_not_compared_at_rungs() -> None:
-    evidence = Evidence([whole(0, 1.0), whole(1, 2.0), whole(2, 2.0, configuration=1)], SHARES)
+    evidence = evidence_of([whole(0, 1.0), whole(1, 2.0), whole(2, 2.0, configuration=1)])
     assert len(evidence.readings(Rung(0.1)).firsts) == 2
     assert evidence.averages(Rung(0.3)) == pytest.approx([0.2, 0.4])
     assert evidence.whole_runs == 3.0
@@ -117,9 +121,9 @@ def test_repeats_are_not_compared_at_rungs() -> None:
 
 def test_intervals_narrow_as_repeats_show_the_noise() -> None:
     runs = [whole(i, float(i)) for i in range(6)]
-    few = known(Evidence(runs, SHARES))
-    many = known(Evidence([*runs, *(whole(6 + i, 4.0 + i, configuration=5) for i in range(5))], SHARES))
-    assert half_width(few) > half_width(many) > 1.96
+    few = known(evidence_of(runs))
+    many = known(evidence_of([*runs, *(whole(6 + i, 4.0 + i, configuration=5) for i in range(5))]))
+    assert few.noise.half_width > many.noise.half_width > 1.96
 
 
 def slow_and_long(number: int, slope: float, total: int, steps: int | None = None) -> Run:
@@ -137,7 +141,7 @@ def runs_of_three_lengths() -> list[Run]:
 
 def test_runs_of_different_lengths_are_compared_after_equal_steps() -> None:
     runs = runs_of_three_lengths()
-    evidence = Evidence([*runs, slow_and_long(18, 5.0, 10, steps=3)], SHARES)
+    evidence = evidence_of([*runs, slow_and_long(18, 5.0, 10, steps=3)])
     assert not evidence.one_length
     readings = evidence.readings(Rung.at_steps(3))
     assert len(readings.firsts) == 19
@@ -145,12 +149,12 @@ def test_runs_of_different_lengths_are_compared_after_equal_steps() -> None:
 
 
 def test_runs_of_one_length_are_compared_at_equal_shares() -> None:
-    assert Evidence([whole(0, 1.0), whole(1, 2.0)], SHARES).rung(0.3, 10) == Rung(share=0.3)
+    assert evidence_of([whole(0, 1.0), whole(1, 2.0)]).rung(0.3, 10) == Rung(share=0.3)
 
 
 def test_what_a_stopped_run_promises_depends_on_its_length() -> None:
     stopped = [slow_and_long(18, 1.5, 10, steps=3), slow_and_long(19, 1.5, 160, steps=48)]
-    found = known(Evidence([*runs_of_three_lengths(), *stopped], SHARES))
+    found = known(evidence_of([*runs_of_three_lengths(), *stopped]))
     scores = dict(zip(found.numbers.tolist(), found.data.scores.tolist(), strict=True))
     short = [scores[i] for i in range(0, 18, 3)]
     long = [scores[i] for i in range(2, 18, 3)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from metta.sweep.protein import Decision, Protein
-from metta.sweep.protein.choosing import cautious_best, repeat_gains
+from metta.sweep.protein.choosing import cautious_best, recommended, repeat_gains
 from metta.sweep.protein.proposal.again import gain_of_new
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 
@@ -285,6 +285,41 @@ def test_standings_add_up_and_hold_the_best() -> None:
     assert protein.best().number in by_number
     assert all(s.low < s.score < s.high for s in beliefs)
     assert by_number[protein.best().number].probability > 0.1
+
+
+def test_intervals_of_a_smooth_score_with_little_noise_are_narrow_and_hold_what_training_again_gives() -> None:
+    protein = Sweep(make(early_stopping="off", max_cost=500.0), noise=0.02).run(25).protein
+    ends = {o.number: quality(dict(o.params)) for o in protein.observations}
+    beliefs = protein.beliefs()
+    assert np.median([s.high - s.low for s in beliefs]) < 3.0 * np.std([ends[s.number] for s in beliefs])
+    assert np.mean([s.low < ends[s.number] < s.high for s in beliefs]) > 0.9
+    best = protein.best().number
+    for other in range(8):  # as if a limit of the cost left these two
+        found = recommended(protein._history, {best, other})
+        assert ends[found.number] >= max(ends[best], ends[other]) - 0.05
+
+
+def test_late_in_a_budget_one_repeat_shows_the_noise_if_nothing_else_did() -> None:
+    """A trial costs 20."""
+    ample, scarce = (
+        Sweep(make(seed=2, early_stopping="off", max_cost=cost), noise=0.3).run(16) for cost in (4e3, 400.0)
+    )
+    repeats = [[o.number for o in each.protein.observations if o.repeat_of is not None] for each in (ample, scarce)]
+    assert repeats == [[], [15]]
+    assert "how much runs with different seeds differ is not known" in scarce.answers[-STEPS][1]["reason"]
+
+
+def test_more_configurations_than_the_model_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metta.sweep.protein.surrogate.MAX_MODEL_POINTS", 20)
+    protein = Sweep(make(), noise=0.5).run(60).protein
+    history = protein._history
+    modelled = {int(history.evidence.known.numbers[row]) for row in history.surrogate.rows}  # type: ignore[union-attr]
+    whole = {o.number for o in protein.observations if o.is_whole and o.repeat_of is None}
+    assert {belief.number for belief in protein.beliefs()} == modelled & whole
+    assert protein.best().number in modelled & whole
+    protein.suggest(3)
+    left = max(whole - modelled)
+    assert recommended(history, {left}).number == left
 
 
 def test_standings_of_a_minimised_metric_are_in_its_units() -> None:

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from metta.sweep.protein.choosing import repeat_gains, score_rows
+from metta.sweep.protein.choosing import repeat_gains, whole_rows
+from metta.sweep.protein.evidence import Known
 from metta.sweep.protein.history import History
 from metta.sweep.protein.proposal.first import random_point
 from metta.sweep.protein.proposal.rule import Proposal
@@ -16,6 +17,9 @@ REPEAT_SHARE, REPEATS_AFTER, ENOUGH_GAIN = 0.35, 6.0, 0.03
 """Repeats take at most this share of the cost, there are none before so many whole runs were spent, and one that is
 expected to raise the expectation of the best by so many standard deviations of the scores is always worth its cost.
 Tuned on `benchmarks/curves` (its tuned-on tables) as part of the whole policy."""
+CLEAR, LATE = 0.9, 0.75
+"""The probability of either kind of noise from which on it counts as known without a repeat, and the share of a
+budget from which on one repeat is made to know it. Chosen by hand."""
 
 
 class Repeat:
@@ -24,6 +28,9 @@ class Repeat:
     It is the configuration with the largest knowledge gradient. None is repeated twice at the same time, and none where
     repeats have shown that runs are free of noise. Where every point has been tried, nothing is left but to repeat:
     then the limits do not hold, and one is repeated twice at the same time if all others are being repeated too.
+
+    Late in a budget the first repeat needs no such gain if nothing else has shown how much runs differ: it shows what
+    the recommended configuration may give when it is trained again.
     """
 
     def __call__(self, history: History) -> Proposal | None:
@@ -34,29 +41,31 @@ class Repeat:
             return None
         known = history.evidence.known
         assert known is not None
+        if not exhausted and self._noise_is_unclear(history, known):
+            return _repeat(history, known, _typical(known), "how much runs with different seeds differ is not known")
         try:
             score = history.surrogate.score
         except np.linalg.LinAlgError:
             return None
         mean, variance = score.at_observations()
-        whole = np.flatnonzero(known.wholes)
-        rows, numbers, runs = score_rows(known)[whole], known.numbers[whole], known.wholes[whole]
-        noise = float(np.mean(score.errors[rows] * runs))
+        whole, rows = whole_rows(history)
+        noise = float(np.mean(score.errors[rows] * known.wholes[whole]))
         gains = repeat_gains(mean[rows], variance[rows], noise)
-        running = np.isin(numbers, list(_running_repeats(history)))
+        running = np.isin(known.numbers[whole], list(_running_repeats(history)))
         if not (exhausted and running.all()):
             gains[running] = -np.inf
         chosen = int(np.lexsort((mean[rows], gains))[-1])
         enough = min(ENOUGH_GAIN, gain_of_new(len(known.numbers), history.evidence.whole_runs))
         if gains[chosen] < enough and not exhausted:
             return None
-        first, count = history[int(numbers[chosen])], int(runs[chosen])
-        reason = (
-            f"{f'{ALL_TRIED}; ' if exhausted else ''}{count} whole run{'s' * (count > 1)} so far; one more raises the"
-            f" expected best by {gains[chosen]:.3f} standard deviations of the scores"
-        )
-        info = {"source": "repeat", "repeat_of": first.number, "reason": reason}
-        return Proposal(first.point, info, first.params, first.number, deliberate=True)
+        gain = f"one more raises the expected best by {gains[chosen]:.3f} standard deviations of the scores"
+        return _repeat(history, known, int(whole[chosen]), gain, f"{ALL_TRIED}; " if exhausted else "")
+
+    @staticmethod
+    def _noise_is_unclear(history: History, known: Known) -> bool:
+        if history.budget.progress < LATE or history.evidence.repeat_runs or _running_repeats(history):
+            return False
+        return float(known.noise.weights.max()) < CLEAR
 
     @staticmethod
     def _may_repeat(history: History, exhausted: bool) -> bool:
@@ -78,6 +87,21 @@ def gain_of_new(configurations: int, whole_runs: float) -> float:
     n / `whole_runs` of them.
     """
     return 1.0 / (whole_runs * math.sqrt(2.0 * math.log(max(configurations, 2))))
+
+
+def _typical(known: Known) -> int:
+    """Row of the best configuration that costs no more than the median of those with a whole run."""
+    whole = np.flatnonzero(known.wholes)
+    costs = np.nan_to_num(known.data.costs[whole], nan=np.inf)
+    cheap = whole[costs <= np.median(costs)]
+    return int(cheap[np.argmax(known.data.scores[cheap])])
+
+
+def _repeat(history: History, known: Known, row: int, why: str, why_now: str = "") -> Proposal:
+    first, count = history[int(known.numbers[row])], int(known.wholes[row])
+    reason = f"{why_now}{count} whole run{'s' * (count > 1)} so far; {why}"
+    info = {"source": "repeat", "repeat_of": first.number, "reason": reason}
+    return Proposal(first.point, info, first.params, first.number, deliberate=True)
 
 
 class Resample:
