@@ -10,9 +10,12 @@ class UserError(Exception):
     """A request that cannot be carried out as given: shown in one or two lines, without a traceback; exit status 2."""
 
 
+_LONGEST = 200  # characters of a name
+
+
 def nearest(name: str, valid: Iterable[str], limit: int = 12) -> str:
     """A hint for an invalid name, with the nearest valid names first: ``did you mean 'a'? valid: a, b, c``."""
-    names = list(valid)
+    names = [each if len(each) <= _LONGEST else f"{each[:_LONGEST]}..." for each in valid]
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     guess = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""
     shown = ", ".join(names[:limit]) + (f", ... ({len(names)} in total)" if len(names) > limit else "")

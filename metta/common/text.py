@@ -1,4 +1,4 @@
-"""Text whose first bytes show its encoding: UTF-8, UTF-16 or UTF-32."""
+"""Text from outside: in UTF-8, UTF-16 or UTF-32, which its first bytes show, and of any length."""
 
 from __future__ import annotations
 
@@ -29,3 +29,11 @@ def decoded(data: bytes, errors: str = "strict") -> str:
         ('a', 'a')
     """
     return data.decode(encoding_of(data), errors)
+
+
+def shortened(text: str, longest: int) -> str:
+    """The beginning and the end of a text with more than `longest` characters."""
+    left_out = len(text) - longest
+    if left_out <= 0:
+        return text
+    return f"{text[: longest // 2]}\n... {left_out:,} characters ...\n{text[-(longest // 2) :]}"

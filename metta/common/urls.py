@@ -8,7 +8,7 @@ from urllib.parse import unquote, unquote_plus
 HIDDEN = "***"
 """Replaces a secret."""
 
-_URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>`]*""")
+_URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]{0,40}://[^\s"'<>`]*""")  # bounded: a text may be one long word
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|signature|^sig$|^auth|jwt", re.IGNORECASE)
 _PAIR = re.compile(r"(?<=[?&;#])([^=&;#\s]+)=([^&;#\s]*)")
 _DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "sqlite")

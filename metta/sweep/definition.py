@@ -143,7 +143,18 @@ def read_entry_point(record: SweepRecord) -> EntryPoint | None:
         return None if record.entry_point is None else EntryPoint.model_validate(record.entry_point)
     except ValidationError as error:
         reason = reasons(error.errors(include_url=False))
-        raise DefinitionError(f"sweep {record.name!r}: its stored entry point cannot be read ({reason})") from None
+        raise DefinitionError(
+            f"sweep {record.name!r}: its stored entry point cannot be read ({reason}); "
+            "to store it again, run the command that started the sweep"
+        ) from None
+
+
+def readable_entry_point(record: SweepRecord) -> EntryPoint | None:
+    """The entry point that rebuilds the sweep; None also if it cannot be read."""
+    try:
+        return read_entry_point(record)
+    except DefinitionError:
+        return None
 
 
 def definition_problem(record: SweepRecord) -> str | None:
@@ -226,7 +237,7 @@ def open_sweep(
             "(on the command line: --overrides on_change=extend)"
         )
     definition = _with_seed(definition, stored.seed)
-    if definition != stored:
+    if definition != stored or (entry_point is not None and readable_entry_point(record) is None):
         store.update_sweep(name, definition.model_dump(mode="json"), entry_point)
     return definition
 

@@ -339,8 +339,9 @@ class SweepLoop:
         if revision == self._revision:
             return
         first_time = self._revision < 0
+        since = self._revision if revision > self._revision >= 0 else 0  # a lower one was edited by hand
         curves = self._store.curves(self._name) if first_time and self._stopping is not None else {}
-        for trial in self._store.trials(self._name, changed_since=max(0, self._revision)):
+        for trial in self._store.trials(self._name, changed_since=since):
             self._trials[trial.number] = trial
             count = self._counted.add if trial.counted else self._counted.discard  # a trial may be retried or dropped
             count(trial.number)

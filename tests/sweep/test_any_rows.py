@@ -181,12 +181,41 @@ def test_a_sweep_whose_trials_were_deleted_starts_with_the_next_number(folder: P
         assert [trial.number for trial in run("edited", 2).trials] == [6, 7]
 
 
-@pytest.mark.parametrize("config", ["{", "[]", '{"protein": 3}', "null"])
-def test_a_damaged_definition_hides_no_other_sweep(folder: Path, config: str) -> None:
+@pytest.mark.parametrize("entry_point", ["{", "3", '{"a": 1}'])
+def test_an_entry_point_that_cannot_be_read_stops_only_what_needs_it(folder: Path, entry_point: str) -> None:
+    edit_sweep(folder, "entry_point", entry_point)
+    assert quiet("show", "edited")[0] == 0
+    status, said = quiet("work", "edited")
+    assert status == 2
+    assert "'edited': its stored entry point cannot be read" in said
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert len(run("edited", 7).trials) == 7
+
+
+@pytest.mark.parametrize("revision", ["abc", -5, 2**63 - 1, 1e300, math.inf])
+def test_a_revision_that_was_edited_hides_no_change(folder: Path, revision: Any) -> None:
+    edit_sweep(folder, "revision", revision)
+    with contextlib.closing(open_store(f"sqlite:///{folder}/sweeps.db")) as store:
+        live = LiveStore(store)
+        live.sweep("edited").warm_up()
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert len(run("edited", 8).trials) == 8
+        assert len(live.sweep("edited").snapshot().trials) == 8
+        live.close()
+
+
+def edit_sweep(folder: Path, column: str, value: Any) -> None:
     edit(folder, [])
     with contextlib.closing(sqlite3.connect(folder / "sweeps.db")) as database:
-        database.execute("UPDATE metta_sweeps SET config = ? WHERE name = 'edited'", [config])
+        database.execute(f"UPDATE metta_sweeps SET {column} = ? WHERE name = 'edited'", [value])
         database.commit()
+
+
+@pytest.mark.parametrize("config", ["{", "[]", '{"protein": 3}', "null"])
+def test_a_damaged_definition_hides_no_other_sweep(folder: Path, config: str) -> None:
+    edit_sweep(folder, "config", config)
+    with contextlib.closing(open_store(f"sqlite:///{folder}/sweeps.db")) as store:
+        LiveStore(store).warm_up(None)  # the latest sweep is the damaged one
     status, listed = quiet("list")
     assert status == 0
     assert "whole" in listed

@@ -241,7 +241,8 @@ def _entry_point(store: Store, name: str) -> EntryPoint:
     record = store.sweep(name)
     entry_point = read_entry_point(record)
     if entry_point is None:
-        function = str(record.config.get("tool", {}).get("function", "")).rpartition(".")[2]
+        tool = record.config.get("tool")
+        function = str(tool.get("function") if isinstance(tool, dict) else "").rpartition(".")[2]
         function = function if function.isidentifier() else "train"
         raise UserError(
             f"sweep {name!r} is of a function that only the script or notebook that defines it can call. Move it to a "

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
+from metta.common.text import shortened
 from metta.sweep.executor.messages import from_json, to_json
 from metta.sweep.executor.repeats import run_repeats
 from metta.sweep.executor.surroundings import kept
@@ -67,12 +68,7 @@ def log_path(spec: TrialSpec) -> Path:
 
 def _failure() -> TrialResult:
     """The result of an attempt that failed with the exception being handled."""
-    error = traceback.format_exc()
-    left_out = len(error) - LONGEST_ERROR
-    if left_out > 0:
-        half = LONGEST_ERROR // 2
-        error = f"{error[:half]}\n... {left_out:,} characters ...\n{error[-half:]}"
-    return TrialResult(metrics={}, cost=0.0, error=error)
+    return TrialResult(metrics={}, cost=0.0, error=shortened(traceback.format_exc(), LONGEST_ERROR))
 
 
 @contextmanager

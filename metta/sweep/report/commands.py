@@ -8,7 +8,7 @@ from metta.common.counts import count_text
 from metta.common.data_dir import store_in_command
 from metta.common.entry_point import EntryPoint, metta_sweep_command
 from metta.sweep.analysis.conclusions import CONFIRMED_SEEDS, Conclusions
-from metta.sweep.definition import SweepDefinition, built_from_fields, read_entry_point
+from metta.sweep.definition import SweepDefinition, built_from_fields, readable_entry_point
 from metta.sweep.ending import may_be_extended, on_target
 from metta.sweep.report.format import about_text
 from metta.sweep.state import SweepState
@@ -38,7 +38,7 @@ def next_commands(state: SweepState) -> dict[str, str]:
 
 def resume_command(record: SweepRecord, store_url: str) -> str | None:
     """The command that resumes a sweep; None if only the Python code that started it can."""
-    if record.entry_point is None:
+    if readable_entry_point(record) is None:
         return None
     entry_point = runner_entry_point(record)
     if entry_point is None:
@@ -48,7 +48,7 @@ def resume_command(record: SweepRecord, store_url: str) -> str | None:
 
 def confirm_words(state: SweepState, *words: str) -> str | None:
     """The command that runs trials on fresh seeds; None if only the Python code that started the sweep can run any."""
-    if state.record.entry_point is None:
+    if readable_entry_point(state.record) is None:
         return None
     return metta_sweep_command(state.store_url, "confirm", state.name, *words)
 
@@ -110,7 +110,7 @@ def _price_text(conclusions: Conclusions, runs: int, similar: Sequence[Trial]) -
 
 def runner_entry_point(record: SweepRecord) -> EntryPoint | None:
     """The entry point with which `tools/run.py` starts the sweep again; None for a sweep of a function or a program."""
-    entry_point = read_entry_point(record)
+    entry_point = readable_entry_point(record)
     return None if entry_point is None or built_from_fields(entry_point) else entry_point
 
 

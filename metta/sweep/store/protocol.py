@@ -68,7 +68,8 @@ class SweepRecord:
     Attributes:
         name: unique in the store.
         config: the sweep's whole configuration as JSON data: search space, settings, seed, num_trials, ...
-        entry_point: how to rebuild the sweep on another machine (path, args, overrides), or None if that is impossible.
+        entry_point: how to rebuild the sweep on another machine (path, args, overrides), or None if that is impossible;
+            empty if it cannot be read.
         created_at: UTC.
         damage: describes the parts of the stored row that cannot be read; normally None. It is not stored.
     """

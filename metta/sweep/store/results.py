@@ -39,4 +39,4 @@ LARGEST_NUMBER = 2**31 - 2
 
 def is_trial_number(value: Any) -> bool:
     """Whether a stored value identifies a trial. A row with any other number was edited by hand and is skipped."""
-    return type(value) is int and value <= LARGEST_NUMBER
+    return type(value) is int and 0 <= value <= LARGEST_NUMBER

@@ -228,9 +228,7 @@ def read_sweep_record(row: AnyRow) -> SweepRecord:
     config = _object("config", encoding.read(row.config), damage)
     entry_point = encoding.read(row.entry_point)
     if entry_point is not None:
-        before = len(damage)
-        entry_point = _object("entry_point", entry_point, damage)
-        entry_point = entry_point if len(damage) == before else None
+        entry_point = _object("entry_point", entry_point, [])  # only what needs it complains of an empty one
     created_at = _known("created_at", row.created_at, []) or datetime.fromtimestamp(0, UTC)  # stops nothing
     return SweepRecord(str(row.name), config, entry_point, created_at, "; ".join(damage) or None)
 

@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Integer,
     Row,
     Select,
     Table,
     and_,
     bindparam,
+    case,
+    cast,
     delete,
     func,
     insert,
@@ -52,7 +55,7 @@ from metta.sweep.store.protocol import (
     TrialHistory,
     TrialStateError,
 )
-from metta.sweep.store.results import as_float, as_floats, as_step, is_trial_number
+from metta.sweep.store.results import LARGEST_NUMBER, as_float, as_floats, as_step, is_trial_number
 from metta.sweep.store.rows import (
     BRIEF_COLUMNS,
     POINT_COLUMNS,
@@ -81,13 +84,20 @@ _MOST_ATTEMPTS = 1000
 """The most attempts of a trial that a copy keeps; a higher count was edited by hand."""
 
 _LARGEST_COUNT = 2**31 - 1
+_LARGEST_REVISION = 2**53
+"""A revision outside of 0 to this was edited by hand; the next one is then 1, and drivers read everything again."""
+
 _LONGEST_KIND = 20
 
 _QUICK_COLUMNS = (sweeps.c.id, sweeps.c.revision, sweeps.c.paused)
 
 # The statements that write a trial are built once, because building one takes as long as the database takes to run it.
 # Values that a statement does not name are passed when it is executed, under the names of their columns.
-_TOUCH = update(sweeps).values(revision=sweeps.c.revision + 1).returning(sweeps.c.id, sweeps.c.name, sweeps.c.revision)
+_HAS_NUMBER = and_(trials.c.number.between(0, LARGEST_NUMBER), trials.c.number == cast(trials.c.number, Integer))
+"""As `is_trial_number`; in SQLite a number may be text, a fraction, or missing."""
+
+_NEXT_REVISION = case((sweeps.c.revision.between(0, _LARGEST_REVISION), sweeps.c.revision + 1), else_=1)
+_TOUCH = update(sweeps).values(revision=_NEXT_REVISION).returning(sweeps.c.id, sweeps.c.name, sweeps.c.revision)
 _TOUCH_BY_NAME = _TOUCH.where(sweeps.c.name == bindparam("whose"))
 _TOUCH_BY_DRIVER = _TOUCH.where(
     sweeps.c.id == select(drivers.c.sweep_id).where(drivers.c.id == bindparam("whose")).scalar_subquery()
@@ -326,9 +336,8 @@ class SqlStore:
         def find(connection: Connection) -> int | None:
             sweep_id = select(drivers.c.sweep_id).where(drivers.c.id == driver.id).scalar_subquery()
             waiting = trials.c.sweep_id == sweep_id, trials.c.state == TrialState.QUEUED, trials.c.dropped.is_(None)
-            query = select(func.min(trials.c.number)).where(*waiting)
-            lowest = connection.scalar(query if number is None else query.where(trials.c.number == number))
-            return lowest if is_trial_number(lowest) else None
+            query = select(func.min(trials.c.number)).where(*waiting, _HAS_NUMBER)
+            return connection.scalar(query if number is None else query.where(trials.c.number == number))
 
         def operation(connection: Connection, again: bool) -> Attempt | None:
             sweep = self._touch(connection, driver)
@@ -458,7 +467,7 @@ class SqlStore:
             sweep_id = self._find_sweep(connection, sweep).id
             held = select(attempts.c.number).where(attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING)
             running = trials.c.sweep_id == sweep_id, trials.c.state == TrialState.RUNNING
-            query = select(trials.c.number).where(*running, trials.c.number.not_in(held))
+            query = select(trials.c.number).where(*running, _HAS_NUMBER, trials.c.number.not_in(held))
             return [(sweep_id, number) for number in connection.scalars(query)]
 
         # Without a lock, because most polls find nothing
@@ -593,9 +602,7 @@ class SqlStore:
         return self._database.read(operation)
 
     def revision(self, sweep: str) -> int:
-        return int(
-            readable_number(self._database.read(lambda connection: self._find_sweep(connection, sweep)).revision)
-        )
+        return as_step(self._database.read(lambda connection: self._find_sweep(connection, sweep)).revision)
 
     def seconds_lost(self, sweep: str, number: int) -> float:
         def operation(connection: Connection) -> float:

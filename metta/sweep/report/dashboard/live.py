@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from metta.common.plain import strict
 from metta.sweep.analysis.confirmation import SUFFIX
 from metta.sweep.analysis.model import Analysis, analyse
-from metta.sweep.definition import SweepDefinition, read_definition
+from metta.sweep.definition import DefinitionError, SweepDefinition, read_definition
 from metta.sweep.observations import ObservationReader
 from metta.sweep.report.curves import curve_metric, curve_numbers
 from metta.sweep.report.html import page
@@ -244,9 +245,15 @@ class LiveStore:
             return self._sweeps[name]
 
     def warm_up(self, name: str | None) -> None:
-        """Read the sweep of that name, or the latest one, before it is requested."""
-        for first in [name] if name else self.names()[:1]:
-            self.sweep(first).warm_up()
+        """Read the sweep of that name, or the latest one, before it is requested.
+
+        If the latest one cannot be read, its page says so; the others are still shown.
+        """
+        if name:
+            self.sweep(name).warm_up()
+        elif latest := self.names()[:1]:
+            with suppress(DefinitionError):
+                self.sweep(latest[0]).warm_up()
 
     def close(self) -> None:
         self._analysts.shutdown(wait=True, cancel_futures=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from metta.common.config import flatten
+from metta.common.text import shortened
 from metta.sweep.analysis.failures import log_end
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.report.curves import curve_metric, curve_points
@@ -27,6 +28,7 @@ from metta.sweep.trial import Trial, TrialState
 
 CURVE_HEIGHT = 12
 FEW_METRICS = 12
+LONGEST_ERROR = 50_000  # characters
 
 
 def print_trial(
@@ -70,7 +72,7 @@ def print_trial(
             say(line)
     if trial.error:
         say("error:", "bold red")
-        say(trial.error.rstrip(), "red")
+        say(shortened(trial.error.rstrip(), LONGEST_ERROR), "red")
         folder = trial_folder(sweep_folder(state.record), trial.number)
         if folder.is_dir():
             say("\n".join([f"its folder: {folder}", *log_end(folder, trial.error)]))

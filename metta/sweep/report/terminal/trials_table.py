@@ -14,6 +14,10 @@ from metta.sweep.report.format import cost_text, ranking_text, score_text, short
 from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial, TrialState
 
+_NARROWEST = 2
+"""The width of the narrowest column, with the space before it."""
+_MOST_NAMED = 50
+
 
 def print_trials(console: Console, state: SweepState, shown: Sequence[Trial] | None = None) -> None:
     """Print a row for each trial: number, score, cost, ranking (or the state, unless completed) and hyperparameters.
@@ -27,15 +31,17 @@ def print_trials(console: Console, state: SweepState, shown: Sequence[Trial] | N
     """
     shown = state.trials if shown is None else shown
     paths = short_names([path for trial in shown for path in trial.params])
-    room = len(paths)
-    table = _table(state, shown, paths)
+    room = min(len(paths), max(1, console.width // _NARROWEST))
+    table = _table(state, shown, dict(list(paths.items())[:room]))
     while room > 1 and console.measure(table, options=console.options.update(width=10_000)).minimum > console.width:
         room -= 1
         table = _table(state, shown, dict(list(paths.items())[:room]))
     console.print(table)
     left_out = list(paths.values())[room:]
     if left_out:
-        console.print(f"no room for {', '.join(left_out)}", style="dim", highlight=False, markup=False)
+        more = f" and {len(left_out) - _MOST_NAMED:,} more" if len(left_out) > _MOST_NAMED else ""
+        named = f"no room for {', '.join(left_out[:_MOST_NAMED])}{more}"
+        console.print(named, style="dim", highlight=False, markup=False)
 
 
 def _table(state: SweepState, shown: Sequence[Trial], paths: Mapping[str, str]) -> Table:
