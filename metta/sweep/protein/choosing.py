@@ -21,6 +21,8 @@ CAUTION = 0.5
 """Deviations below its expectation at which a configuration counts when one is recommended. Measured on
 `benchmarks/curves` (its tuned-on tables) as part of the whole policy."""
 _DRAW_BEST = 14
+_MOST_NUMBERS = 1_000_000
+"""The most numbers that are drawn at once, to bound the memory with very many configurations."""
 
 
 def recommended(history: History, allowed: Collection[int]) -> Observation:
@@ -87,8 +89,12 @@ def cautious_best(mean: Array, variance: Array) -> int:
 
 def best_probabilities(mean: Array, variance: Array, rng: np.random.Generator) -> Array:
     """The probability [n] that each configuration is the best, given independent normal beliefs."""
-    draws = mean + np.sqrt(variance) * rng.standard_normal((BEST_DRAWS, len(mean)))
-    return np.bincount(draws.argmax(axis=1), minlength=len(mean)) / BEST_DRAWS
+    wins = np.zeros(len(mean))
+    at_once = max(1, _MOST_NUMBERS // len(mean))
+    for first in range(0, BEST_DRAWS, at_once):
+        draws = rng.standard_normal((min(at_once, BEST_DRAWS - first), len(mean)))
+        wins += np.bincount((mean + np.sqrt(variance) * draws).argmax(axis=1), minlength=len(mean))
+    return wins / BEST_DRAWS
 
 
 def repeat_gains(mean: Array, variance: Array, noise: float) -> Array:
