@@ -10,8 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from metta.common.config import Config, flatten, reasons
 from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError
-from metta.sweep.protein.stopping import ETA
-from metta.sweep.protein.types import Rule
+from metta.sweep.protein.types import ETA, Rule
 from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.ranking import KeepPolicies
 from metta.sweep.store.protocol import Store, SweepExistsError, SweepNotFoundError, SweepRecord

@@ -7,8 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SerializeAsAny, model_validator
 
 from metta.common.config import Config
-from metta.sweep.protein.stopping import ETA
-from metta.sweep.protein.types import Rule
+from metta.sweep.protein.types import ETA, Rule
 from metta.sweep.protein_config import ProteinConfig
 from metta.sweep.ranking import KeepPolicies
 

@@ -17,9 +17,9 @@ from metta.sweep.protein.evidence import Evidence, Run
 from metta.sweep.protein.grid import Grid
 from metta.sweep.protein.pareto import pareto_front
 from metta.sweep.protein.space import Space
-from metta.sweep.protein.stopping import ETA, rungs
+from metta.sweep.protein.stopping import rungs
 from metta.sweep.protein.surrogate import Data, Surrogate
-from metta.sweep.protein.types import Observation, Rule
+from metta.sweep.protein.types import ETA, Observation, Rule
 from metta.sweep.protein_config import ProteinConfig, ProteinSettings
 
 Array = NDArray[np.float64]

@@ -20,10 +20,10 @@ from metta.sweep.protein.importance import importances
 from metta.sweep.protein.pareto import pareto_front
 from metta.sweep.protein.proposal import propose
 from metta.sweep.protein.space import Space
-from metta.sweep.protein.stopping import ETA, Asked, decide, passed
+from metta.sweep.protein.stopping import Asked, decide, passed
 from metta.sweep.protein.surrogate import MAX_MODEL_POINTS
 from metta.sweep.protein.threads import on_one_thread
-from metta.sweep.protein.types import Belief, Decision, Importance, Observation, Prediction, Rule
+from metta.sweep.protein.types import ETA, Belief, Decision, Importance, Observation, Prediction, Rule
 from metta.sweep.protein_config import ProteinConfig
 
 Array = NDArray[np.float64]

@@ -17,13 +17,10 @@ from numpy.typing import NDArray
 
 from metta.sweep.protein.curves import Rung
 from metta.sweep.protein.evidence import Readings
-from metta.sweep.protein.types import Decision, Rule
+from metta.sweep.protein.types import ETA, Decision, Rule
 
 Array = NDArray[np.float64]
 
-ETA = 3.0
-"""Reduction factor of the halving rules by default (Li et al. 2020, arXiv 1810.05934, use 4; Li et al. 2018,
-"Hyperband", 3), and of "protein" at its first rung until it has learnt its own."""
 PROTEIN_RUNGS = (1.0, 2.5, 7.5, 12.5)
 """Rungs of "protein" in multiples of the smallest share: 0.04, 0.1, 0.3 and 0.5 of a run by default. Tuned on
 `benchmarks/curves` (its tuned-on tables) as part of the whole policy, not measured alone."""

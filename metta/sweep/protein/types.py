@@ -9,6 +9,10 @@ from typing import Any, Literal
 Rule = Literal["protein", "asha", "median", "hyperband", "off"]
 """When trials are stopped early, see `metta.sweep.protein.stopping`."""
 
+ETA = 3.0
+"""Reduction factor of the halving rules by default (Li et al. 2020, arXiv 1810.05934, use 4; Li et al. 2018,
+"Hyperband", 3), and of "protein" at its first rung until it has learnt its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
