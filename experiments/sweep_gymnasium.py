@@ -40,7 +40,7 @@ def sweep(
                     "clip_coef": ParameterConfig(min=0.1, max=0.3, distribution="uniform"),
                     "ent_coef": ParameterConfig(min=1e-5, max=0.03, distribution="log_normal"),
                     "gae_lambda": ParameterConfig(min=0.8, max=0.99, distribution="logit_normal"),
-                    "gamma": ParameterConfig(min=0.95, max=0.999, distribution="logit_normal"),
+                    "gamma": ParameterConfig(min=0.8, max=0.999, distribution="logit_normal"),
                     "update_epochs": ParameterConfig(min=2, max=20, distribution="int_log_normal"),
                 },
             }

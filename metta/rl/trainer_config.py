@@ -83,7 +83,7 @@ class TrainerConfig(Config):
     num_workers: int | None = Field(
         None,
         ge=0,
-        description="processes that step a rank's environments; 0 is the rank itself, unset its cores",
+        description="processes that step a rank's environments; 0 is the rank itself, unset what is fastest",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is cuda if there is a GPU")
     checkpoint_seconds: float = Field(15.0, ge=0, description="least time between checkpoints")

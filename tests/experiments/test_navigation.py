@@ -1,6 +1,8 @@
 from mettagrid.simulator.simulator import Simulation
 
-from experiments import navigation
+from experiments import navigation, sweep_navigation
+from metta.common.config import flatten
+from metta.sweep.protein_config import ParameterConfig
 
 
 def test_an_altar_gives_its_heart_once_and_is_gone() -> None:
@@ -27,3 +29,16 @@ def test_walls_stand_in_the_way_on_a_walled_map_only() -> None:
     assert count(False, "wall") == 4 * (side - 1)
     assert count(True, "wall") > 1.5 * count(False, "wall")
     assert count(False, "altar") == count(True, "altar") == 8 * navigation.ALTARS_PER_AGENT
+
+
+def test_the_trainers_own_values_lie_inside_what_is_searched() -> None:
+    tool = sweep_navigation.sweep("s", total_timesteps=20_000)
+    trained = tool.train_tool_factory("r").update(tool.train_overrides.root)
+    own = flatten(trained.model_dump(mode="json", include={"trainer"}))
+    assert own["trainer.total_timesteps"] == 20_000
+    parameters: dict[str, ParameterConfig] = flatten(tool.sweep.protein.parameters)
+    for path, parameter in parameters.items():
+        assert parameter.min is not None
+        assert parameter.max is not None
+        assert parameter.min < own[path] < parameter.max, path
+    assert tool.definition()
