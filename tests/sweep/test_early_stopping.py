@@ -39,6 +39,16 @@ def sweep(num_trials: int, function: Any = curved, space: Any = SPACE, **fields:
     return optimize(function, space, "accuracy", num_trials, **given)
 
 
+def test_what_is_expected_of_a_trial_is_what_is_believed_of_its_configuration() -> None:
+    state = sweep(12).state.analysed()
+    for trial in state.ranked:
+        belief, expected, interval = (
+            getattr(state.conclusions, name)(trial) for name in ("belief", "expected", "interval_of")
+        )
+        assert (expected.score, expected.score_std) == (belief.score, belief.score_std)
+        assert interval[0] < belief.score < interval[1]
+
+
 @pytest.mark.parametrize("workers", [None, 2])
 @pytest.mark.parametrize("rule", ["protein", "asha", "median", "hyperband"])
 def test_losers_are_stopped_and_winners_are_not(rule: str, workers: int | None) -> None:

@@ -428,19 +428,27 @@ class Conclusions:
         """The values around the recommended one that the model expects to be as good; None if nearly all are."""
         predictions, values = analysis.slices[path].predictions, analysis.slices[path].values
         recommended = self.state.by_number[analysis.recommended].params.get(path)
-        expected = analysis.expected[analysis.recommended]
-        good = [self.state.sign * (each.score - expected.score) >= -expected.noise_std for each in predictions]
-        if sum(good) > NEARLY_ALL * len(good) or recommended is None:
+        if recommended is None:
             return None
-        if self.state.searched[path].choices is not None:
+        categorical = self.state.searched[path].choices is not None
+        here = values.index(recommended) if categorical else _nearest(values, recommended)
+        expected = predictions[here]
+        good = [self.state.sign * (each.score - expected.score) >= -expected.noise_std for each in predictions]
+        if sum(good) > NEARLY_ALL * len(good):
+            return None
+        if categorical:
             choices = [value for value, is_good in zip(values, good, strict=True) if is_good]
             return GoodValues(choices=choices) if choices else None
-        first = last = min(range(len(good)), key=lambda i: abs(values[i] - recommended))
+        first = last = here
         while first > 0 and good[first - 1]:
             first -= 1
         while last < len(good) - 1 and good[last + 1]:
             last += 1
         return GoodValues(low=values[first], high=values[last])
+
+
+def _nearest(values: Sequence[float], value: float) -> int:
+    return min(range(len(values)), key=lambda i: abs(values[i] - value))
 
 
 def _quality(correlation: float, attainable: float) -> Quality:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -168,13 +168,16 @@ def analyse(state: SweepState) -> Analysis | None:
     twins, neighbours = _near(points, scored.index(best), scored)
     slices = _slices(protein, space, best)
     forecasts = _forecasts(state, expected)
+    beliefs = _beliefs(state, protein, scored, points, predictions, forecasts)
+    if state.definition.learns_from_curves:
+        expected |= _believed(state, expected, beliefs)
     return Analysis(
         known=len(protein.observations),
         recommended=best.number,
         expected=expected,
         importance=protein.importance(),
         slices=slices,
-        beliefs=_beliefs(state, protein, scored, points, predictions, forecasts),
+        beliefs=beliefs,
         forecasts=forecasts,
         twins=twins,
         neighbours=neighbours,
@@ -202,10 +205,22 @@ def _beliefs(
     variance = np.array([each.score_std**2 for each in chosen])
     probabilities = best_probabilities(state.sign * mean, variance, np.random.default_rng(protein.seed))
     reach = 1.96 * forecasts.widening * np.sqrt(variance + np.array([each.noise_std**2 for each in chosen]))
-    columns = (counts, probabilities, mean, mean - reach, mean + reach)
+    columns = (counts, probabilities, mean, np.sqrt(variance), mean - reach, mean + reach)
     numbers = [scored[i].number for i in firsts]
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return {number: Belief(number, *row) for number, row in zip(numbers, rows, strict=True)}
+
+
+def _believed(
+    state: SweepState, expected: Mapping[int, Prediction], beliefs: Mapping[int, Belief]
+) -> dict[int, Prediction]:
+    """What is expected of the trials with a belief: a smooth model lacks their own departures from it."""
+    believed = {number: beliefs.get(state.repeats.get(number, number)) for number in expected}
+    return {
+        number: replace(expected[number], score=belief.score, score_std=belief.score_std)
+        for number, belief in believed.items()
+        if belief is not None
+    }
 
 
 def _ranks(values: Array) -> Array:

@@ -63,7 +63,8 @@ def beliefs(history: History) -> list[Belief]:
     reach = known.noise.half_width * np.sqrt(variance + again)
     middle, ends = targets.inverse(mean), (targets.inverse(mean - reach), targets.inverse(mean + reach))
     low, high = ends if sign > 0 else (-ends[1], -ends[0])
-    columns = (known.numbers[whole], known.wholes[whole], probabilities, sign * middle, low, high)
+    deviation = (targets.inverse(mean + np.sqrt(variance)) - targets.inverse(mean - np.sqrt(variance))) / 2.0
+    columns = (known.numbers[whole], known.wholes[whole], probabilities, sign * middle, deviation, low, high)
     return [Belief(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 

@@ -72,6 +72,7 @@ class Belief:
         runs: how many whole runs it has.
         probability: that its mean score is the best of all configurations with a whole run.
         score: expected mean score, in the units of the metric.
+        score_std: standard deviation of that expectation.
         low, high: the interval that training again once will fall into with a probability of 95 %.
     """
 
@@ -79,6 +80,7 @@ class Belief:
     runs: int
     probability: float
     score: float
+    score_std: float
     low: float
     high: float
 

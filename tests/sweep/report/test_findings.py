@@ -285,9 +285,11 @@ def test_every_parameter_is_in_one_group(snapshot: Take) -> None:
     assert sweep.analysis
     clip, ent = "trainer.ppo.clip_coef", "trainer.ppo.ent_coef"
     flat = [replace(each, score=99.0) for each in sweep.analysis.slices[clip].predictions]
-    steep = [replace(each, score=each.score - 99.0 * (i < 9)) for i, each in enumerate(flat)]
+    values, best = sweep.analysis.slices[ent].values, sweep.by_number[sweep.analysis.recommended].params[ent]
+    far = 0.25 * (values[-1] - values[0])
+    steep = [replace(each, score=99.0 * (abs(x - best) < far)) for x, each in zip(values, flat, strict=True)]
     slices = {**sweep.analysis.slices, clip: Slice(sweep.analysis.slices[clip].values, flat)}
-    slices[ent] = Slice(sweep.analysis.slices[ent].values, steep)
+    slices[ent] = Slice(values, steep)
     shares = {path: Importance(0.01 if path in (clip, ent) else 0.3, 0.1) for path in sweep.analysis.importance}
     card = findings(replace(sweep, analysis=replace(sweep.analysis, slices=slices, importance=shares)))[2]
     assert "clip_coef hardly matters within the range searched." in card.details
