@@ -166,6 +166,11 @@ def _edges() -> list[Fault]:
             lambda folder: edges.killed_at_the_end(folder, "before", 10, 120),
         ),
         Fault(
+            "kill -9 within the 20 ms in which a trial's end is recorded, 30 times",
+            "SQLite",
+            lambda folder: edges.killed_at_the_end(folder, "during", 30, 400),
+        ),
+        Fault(
             "kill -9 just after a trial's end is recorded, 10 times",
             "SQLite",
             lambda folder: edges.killed_at_the_end(folder, "after", 10, 120),
@@ -188,6 +193,7 @@ def _edges() -> list[Fault]:
         Fault("1,000,000 metrics of each program", "SQLite", lambda folder: edges.many_metrics(folder, 1_000_000)),
         Fault("2,000 trials in the driver", "SQLite", lambda folder: edges.leaks(folder, 2000, None)),
         Fault("2,000 trials in 2 worker processes", "SQLite", lambda folder: edges.leaks(folder, 2000, 2)),
+        Fault("20,000 trials in the dashboard", "SQLite", lambda folder: edges.many_trials(folder, 20_000)),
         Fault(
             "50 readers of the dashboard that take a byte a second",
             "SQLite",

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -31,6 +32,7 @@ from metta.sweep.wandb.mirror import mirrored
 from tests.support.parabola import prepare_parabola
 
 SWEEP = "faults"
+_RECORDING_SECONDS = 0.02
 
 
 class LedgerView:
@@ -97,7 +99,10 @@ def drive(
 
 
 def dies_at_end(moment: str, deaths: Path) -> Callable[[Store], None]:
-    """Make one trial in four kill this process, "before" its end is recorded or "after", and log the death."""
+    """Make one trial in four kill this process, and log the death.
+
+    It dies "before" the end of the trial is recorded, "after" it, or within the 20 ms "during" which it is recorded.
+    """
 
     def harm(store: Store) -> None:
         end = store.end
@@ -111,8 +116,10 @@ def dies_at_end(moment: str, deaths: Path) -> Callable[[Store], None]:
             dies = random.random() < 0.25
             if dies and moment == "before":
                 die(attempt)
+            if dies and moment == "during":
+                threading.Timer(random.uniform(0.0, _RECORDING_SECONDS), die, [attempt]).start()
             answer = end(attempt, *arguments, **options)
-            if dies:
+            if dies and moment == "after":
                 die(attempt)
             return answer
 
@@ -136,7 +143,7 @@ if __name__ == "__main__":
     parser.add_argument("--machine")
     parser.add_argument("--project")
     parser.add_argument("--workers", type=int)
-    parser.add_argument("--die", choices=["before", "after"])
+    parser.add_argument("--die", choices=["before", "during", "after"])
     parser.add_argument("--deaths", type=Path)
     options = parser.parse_args()
     harms = {"harm": dies_at_end(options.die, options.deaths)} if options.die else {}

@@ -16,7 +16,10 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 from benchmarks.faults.driver import SWEEP
 from benchmarks.faults.harness import FaultySweep, Verdict
@@ -25,6 +28,7 @@ from metta.sweep.definition import open_sweep
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Outcome
 from metta.sweep.trial import TrialState
+from tests.support.made_sweep import make_sweep
 from tests.support.parabola import parabola_definition
 
 _METTA_SWEEP = str(Path(sys.executable).with_name("metta-sweep"))
@@ -69,7 +73,7 @@ def _held(pid: int) -> tuple[int, int]:
 
 
 def killed_at_the_end(folder: Path, moment: str, kills: int, num_trials: int) -> Verdict:
-    """Drivers that kill themselves just before the end of a trial is recorded, or just after.
+    """Drivers that kill themselves just before the end of a trial is recorded, while it is recorded, or just after.
 
     In the verdict, a trial that was recorded before its driver died and was run again was run twice.
     """
@@ -99,18 +103,17 @@ def killed_while_opening(folder: Path, version: str | None, kills: int) -> Verdi
     """
     context, generator = multiprocessing.get_context("forkserver"), random.Random(0)
     context.set_forkserver_preload(["metta.sweep.store.migrations", "benchmarks.faults.edges"])
-    longest = _seconds_to_open(folder / "timed.sqlite", version)
     opened = unfinished = lost = 0
     for kill in range(kills):
         path = folder / f"{kill}.sqlite"
         if version is not None:
             _make_old(path, version)
-            shutil.copy(path, folder / f"{kill}.warm.sqlite")
-        process = context.Process(target=open_and_close, args=(path,))
+            for warm in _warm(path):
+                shutil.copy(path, warm)
+        ours, theirs = context.Pipe()
+        process = context.Process(target=open_and_close, args=(path, theirs))
         process.start()
-        while not (folder / f"{kill}.began").exists():
-            time.sleep(0.0005)
-        time.sleep(generator.uniform(0.0, 1.5 * longest))
+        time.sleep(generator.uniform(0.0, 1.5 * ours.recv()))
         process.kill()
         process.join()
         unfinished += not path.exists() if version is None else _version(path) == version
@@ -125,21 +128,17 @@ def killed_while_opening(folder: Path, version: str | None, kills: int) -> Verdi
     return Verdict(kills, opened, 0, unfinished, lost, 0, [])
 
 
-def open_and_close(path: Path) -> None:
-    """Open another store first, so that all imports are done; then announce this, and open the store."""
-    open_store(f"sqlite:///{path.with_suffix('.warm.sqlite')}").close()
-    path.with_suffix(".began").touch()
+def open_and_close(path: Path, parent: Connection) -> None:
+    """Open other stores first, so that all imports are done; say how long the last took, and open the store."""
+    for warm in _warm(path):
+        started = time.monotonic()
+        open_store(f"sqlite:///{warm}").close()
+    parent.send(time.monotonic() - started)
     open_store(f"sqlite:///{path}").close()
 
 
-def _seconds_to_open(path: Path, version: str | None) -> float:
-    for _ in range(2):  # the first time imports what it needs
-        path.unlink(missing_ok=True)
-        if version is not None:
-            _make_old(path, version)
-        started = time.monotonic()
-        open_store(f"sqlite:///{path}").close()
-    return time.monotonic() - started
+def _warm(path: Path) -> list[Path]:
+    return [path.with_suffix(f".warm{number}") for number in range(2)]
 
 
 def _version(path: Path) -> str:
@@ -251,7 +250,7 @@ def slow_readers(folder: Path, readers: int, seconds: float) -> tuple[Verdict, s
         open_sweep(opened, SWEEP, parabola_definition(1000))
         for number in range(500):
             opened.add(SWEEP, {"x": number / 500}, Outcome(TrialState.COMPLETED, 0.5, 1.0, 1.0))
-    with _dashboard(store, folder) as port:
+    with _dashboard(store, folder) as (port, _):
         slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(readers)]
         for each in slow:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -261,8 +260,7 @@ def slow_readers(folder: Path, readers: int, seconds: float) -> tuple[Verdict, s
             for each in slow:
                 each.recv(1)
             started = time.monotonic()
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/rows?name={SWEEP}&since=0", timeout=30) as answer:
-                rows = json.load(answer)["rows"]
+            rows = _get(port, "rows", since=0)["rows"]
             longest = max(longest, time.monotonic() - started)
             time.sleep(1.0)
         for each in slow:
@@ -270,8 +268,33 @@ def slow_readers(folder: Path, readers: int, seconds: float) -> tuple[Verdict, s
     return Verdict(500, len(rows), 0, 0, 0, 0, []), f"nothing: another reader waited {longest:.1f} s at most"
 
 
+def many_trials(folder: Path, num_trials: int) -> tuple[Verdict, str]:
+    """The dashboard of a sweep with very many trials: the slowest of its pages, and the memory of its server."""
+    store = f"sqlite:///{folder}/store.sqlite"
+    with closing(open_store(store)) as opened:
+        make_sweep(opened, SWEEP, num_trials, curve_points=3)
+    with _dashboard(store, folder) as (port, pid):
+        rows, began = len(_get(port, "rows", since=0)["rows"]), time.monotonic()
+        plots = [plot["name"] for plot in _get(port, "overview")["plots"]]
+        seconds = [time.monotonic() - began]
+        for page, query in [("trial", {"number": rows // 2}), *(("figure", {"figure": name}) for name in plots)]:
+            began = time.monotonic()
+            _get(port, page, **query)
+            seconds.append(time.monotonic() - began)
+        memory = _held(pid)[0]
+    said = f"nothing: after the first page, a page took {max(seconds):.1f} s at most; the server held {memory} MB"
+    return Verdict(num_trials, rows, 0, 0, 0, 0, []), said
+
+
+def _get(port: int, page: str, **query: object) -> Any:
+    url = f"http://127.0.0.1:{port}/api/{page}?{urlencode({'name': SWEEP, **query})}"
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return json.load(answer)
+
+
 @contextmanager
-def _dashboard(store: str, folder: Path) -> Iterator[int]:
+def _dashboard(store: str, folder: Path) -> Iterator[tuple[int, int]]:
+    """A server of the dashboard: its port, and the id of its process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(probe.getsockname()[1])
     command = [_METTA_SWEEP, "dashboard", SWEEP, "--store", store, "--port", str(port), "--no-browser"]
@@ -283,7 +306,7 @@ def _dashboard(store: str, folder: Path) -> Iterator[int]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise TimeoutError((folder / "log").read_text())
             time.sleep(0.1)
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait(20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Self, Union, get_args, get_origin
@@ -249,19 +250,21 @@ def _explain_field(
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """The shortest ending of each dotted path that no other path shares."""
-    unique = list(dict.fromkeys(paths))
+    """The shortest ending of each dotted path that no other path shares; the whole path if there is none.
 
-    def shorten(path: str) -> str:
-        keys = path.split(".")
-        endings = (".".join(keys[-length:]) for length in range(1, len(keys) + 1))
-        return next(
-            ending
-            for ending in endings
-            if sum(other == ending or other.endswith(f".{ending}") for other in unique) == 1
-        )
+    Example:
+        >>> short_names(["lr", "optimizer.lr", "optimizer.type"])
+        {'lr': 'lr', 'optimizer.lr': 'optimizer.lr', 'optimizer.type': 'type'}
+    """
+    unique = dict.fromkeys(paths)
+    shared = Counter(ending for path in unique for ending in _endings(path))
+    return {path: next((ending for ending in _endings(path) if shared[ending] == 1), path) for path in unique}
 
-    return {path: shorten(path) for path in unique}
+
+def _endings(path: str) -> list[str]:
+    """The endings of a dotted path, the shortest first."""
+    keys = path.split(".")
+    return [".".join(keys[-length:]) for length in range(1, len(keys) + 1)]
 
 
 def reasons(details: Iterable[ErrorDetails], depth: int = 0, model: type[BaseModel] | None = None) -> str:

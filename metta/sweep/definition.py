@@ -160,7 +160,8 @@ def definition_problem(record: SweepRecord) -> str | None:
     """Why the definition or the entry point of a sweep cannot be read; None if both can."""
     try:
         _validated(record)
-        read_entry_point(record)
+        if record.entry_point:  # an empty one could not be read when the sweep was exported
+            read_entry_point(record)
     except DefinitionError as error:
         return str(error)
     except (ValueError, RecursionError) as error:

@@ -181,6 +181,15 @@ def test_a_sweep_whose_trials_were_deleted_starts_with_the_next_number(folder: P
         assert [trial.number for trial in run("edited", 2).trials] == [6, 7]
 
 
+def test_very_long_and_very_many_values_are_shown_in_part(folder: Path) -> None:
+    many = {"params": json.dumps({"lr": 0.1} | {f"p{number}": number for number in range(3000)})}
+    edit(folder, [many, {"error": "x" * 2_000_000, "state": "failed"}, {"dropped": "y" * 2_000_000}])
+    for words in (["show", "edited"], ["trial", "edited", "1"], ["trial", "edited", "2"]):
+        status, said = quiet(*words)
+        assert status == 0
+        assert len(said) < 300_000
+
+
 @pytest.mark.parametrize("entry_point", ["{", "3", '{"a": 1}'])
 def test_an_entry_point_that_cannot_be_read_stops_only_what_needs_it(folder: Path, entry_point: str) -> None:
     edit_sweep(folder, "entry_point", entry_point)

@@ -447,7 +447,7 @@ class SqlStore:
             if not running:
                 return []
             holders = {driver.id: driver for driver in self._present_drivers(connection, sweep_id)}
-            held_by = [(attempt, holders.get(attempt.driver_id)) for attempt in running]
+            held_by = [(each, holders.get(each.driver_id)) for each in running if is_trial_number(each.number)]
             return [(attempt, driver) for attempt, driver in held_by if driver is None or not driver.alive]
 
         def operation(connection: Connection, again: bool) -> None:
@@ -465,7 +465,8 @@ class SqlStore:
         def orphans(connection: Connection) -> list[tuple[int, int]]:
             """Trials in state running that no driver runs, because their rows were edited by hand."""
             sweep_id = self._find_sweep(connection, sweep).id
-            held = select(attempts.c.number).where(attempts.c.sweep_id == sweep_id, attempts.c.state == _RUNNING)
+            mine = attempts.c.sweep_id == sweep_id, attempts.c.number.is_not(None)
+            held = select(attempts.c.number).where(*mine, attempts.c.state == _RUNNING)
             running = trials.c.sweep_id == sweep_id, trials.c.state == TrialState.RUNNING
             query = select(trials.c.number).where(*running, _HAS_NUMBER, trials.c.number.not_in(held))
             return [(sweep_id, number) for number in connection.scalars(query)]

@@ -28,7 +28,8 @@ from metta.sweep.trial import Trial, TrialState
 
 CURVE_HEIGHT = 12
 FEW_METRICS = 12
-LONGEST_ERROR = 50_000  # characters
+LONGEST_TEXT = 50_000
+"""Characters of an error, a hyperparameter or another text; of a longer one the beginning and the end are shown."""
 
 
 def print_trial(
@@ -49,6 +50,7 @@ def print_trial(
     """
 
     def say(text: str, style: str | None = None) -> None:
+        text = shortened(text, LONGEST_TEXT)
         console.print(text, highlight=False, markup=False, soft_wrap=True, style=style)
 
     definition = state.definition
@@ -72,7 +74,7 @@ def print_trial(
             say(line)
     if trial.error:
         say("error:", "bold red")
-        say(shortened(trial.error.rstrip(), LONGEST_ERROR), "red")
+        say(trial.error.rstrip(), "red")
         folder = trial_folder(sweep_folder(state.record), trial.number)
         if folder.is_dir():
             say("\n".join([f"its folder: {folder}", *log_end(folder, trial.error)]))
