@@ -121,7 +121,7 @@ class ObservationReader:
         trial = judged(stored, self._metric, self._cost_metric)
         if (suggestion := readable_suggestion(trial.suggestion)) is not trial.suggestion:
             trial = replace(trial, suggestion=suggestion)
-        if trial.share is not None and not 0 <= trial.share <= 1:
+        if trial.share is not None and not _fits(trial.share, trial.state):
             trial = replace(trial, share=None)
         if damage := "; ".join(line for line in trial.damage if line.partition(":")[0] in _REQUIRED):
             return Reading(trial, {}, None, problem=damage)
@@ -230,6 +230,11 @@ class Learner:
             return self.protein.best(max_cost).number
         except LookupError:
             return None
+
+
+def _fits(share: float, state: TrialState) -> bool:
+    """Whether a trial in this state can have done that share of a run; another one was edited by hand."""
+    return 0 <= share <= 1 if state is TrialState.PRUNED else share == 1
 
 
 def readable_suggestion(suggestion: dict[str, Any]) -> dict[str, Any]:

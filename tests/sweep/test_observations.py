@@ -38,3 +38,11 @@ def test_a_share_that_was_edited_by_hand_is_not_learnt_from(share: float, read: 
     assert reader.read(trial).trial.share == read
     assert learner.problems == {}
     assert learner.protein.suggest() is not None
+
+
+@pytest.mark.parametrize("state", [TrialState.COMPLETED, TrialState.FAILED])
+def test_a_trial_that_was_not_stopped_did_the_whole_run(state: TrialState) -> None:
+    reader = ObservationReader(parabola_definition(5, early_stopping="protein"))
+    shares = (0.5, 1.0, None)
+    trials = [Trial(number, state, {"x": 0.5}, share=share) for number, share in enumerate(shares)]
+    assert [reader.read(trial).trial.share for trial in trials] == [None, 1.0, None]
