@@ -11,13 +11,14 @@ from rich.segment import Segment
 from rich.text import Text
 
 from metta.common.terminal import UNSAFE, safe
+from metta.common.urls import public_text
 
 
 class Console(rich.console.Console):
-    """Makes all printed text safe; see `metta.common.terminal.safe`. Styles are kept."""
+    """Makes all printed text safe, as `metta.common.terminal.say` does. Styles are kept."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(safe(text), **options)  # before the layout, which measures the text
+        return super().render_str(safe(public_text(text)), **options)  # before the layout, which measures the text
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

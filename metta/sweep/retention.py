@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -45,7 +46,7 @@ class Retention:
         """Free space, if the disk is nearly full and `keep_policies` is not "all".
 
         Raises:
-            UserError: a location is unreachable; it is tried again the next time.
+            UserError: a file cannot be deleted; it is tried again the next time.
         """
         if state.definition.keep_policies == "all" or not self._disk_is_low():
             return
@@ -61,7 +62,7 @@ class Retention:
         """Apply `keep_policies`.
 
         Raises:
-            UserError: a location is unreachable; it is tried again when the sweep is run again.
+            UserError: a file cannot be deleted; it is tried again when the sweep is run again.
         """
         if state.definition.keep_policies != "all":
             self._delete(state, state.policies_kept(state.definition.keep_policies))
@@ -76,7 +77,10 @@ class Retention:
         for trial in state.trials:
             attempt = (trial.number, trial.attempts)
             if trial.state.ended and trial.number not in kept and attempt not in self._done:
-                _remove_here(trial, trial_folder(self._root, trial.number).resolve())
+                try:
+                    _remove_here(trial, trial_folder(self._root, trial.number).resolve())
+                except OSError as error:
+                    raise UserError(f"{error.filename}: {error.strerror}") from None
                 self._remove_shared(trial)
                 self._done.add(attempt)
 
@@ -130,8 +134,19 @@ def _is_below(uri: str, folder: str) -> bool:
 
 
 def artefact_path(uri: str) -> Path | None:
-    """The path of a file:// URI; None for any other URI."""
-    return shared_files.local_path(uri) if "://" in uri else None
+    """The path of a file:// URI; None for any other URI, and for one that cannot name a file."""
+    try:
+        path = shared_files.local_path(uri) if "://" in uri else None
+    except ValueError:  # not a URL
+        return None
+    return path if path is not None and _may_exist(path) else None
+
+
+def _may_exist(path: Path) -> bool:
+    """Whether a file may have this path; the operating system raises errors for others."""
+    return (
+        "\0" not in str(path) and len(os.fsencode(path)) < 4096 and all(len(os.fsencode(p)) < 256 for p in path.parts)
+    )
 
 
 def _remove_here(trial: Trial, folder: Path) -> None:

@@ -181,6 +181,37 @@ def test_a_sweep_whose_trials_were_deleted_starts_with_the_next_number(folder: P
         assert [trial.number for trial in run("edited", 2).trials] == [6, 7]
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file://VICTIM",
+        "file:///%00",
+        "file://[::1/x",
+        "file:///" + "a" * 5000,
+        "https://user:sesame@host/\x1b[2Jx",
+        "javascript:alert(1)",
+        "<script>alert(1)</script>",
+    ],
+)
+def test_a_hostile_uri_is_neither_read_nor_deleted_nor_run(folder: Path, tmp_path: Path, uri: str) -> None:
+    victim = tmp_path / "victim.gif"
+    victim.write_bytes(b"kept")
+    uri = uri.replace("VICTIM", str(victim))
+    edit(folder, [{"artefacts": json.dumps({"policy": uri, "episode": uri})}] * 6)
+    for words in (["show", "edited"], ["trial", "edited", "1"]):
+        status, said = quiet(*words)
+        assert status == 0
+        assert "sesame" not in said
+        assert "\x1b[2J" not in said
+    with contextlib.closing(open_store(f"sqlite:///{folder}/sweeps.db")) as store:
+        page = report_html(with_curves(store, read_state(store, "edited")))
+    assert "<script>alert" not in page
+    assert "a2VwdA==" not in page  # the content of the victim
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert len(run("edited", 7, keep_policies="best").trials) == 7
+    assert victim.exists()
+
+
 def test_very_long_and_very_many_values_are_shown_in_part(folder: Path) -> None:
     many = {"params": json.dumps({"lr": 0.1} | {f"p{number}": number for number in range(3000)})}
     edit(folder, [many, {"error": "x" * 2_000_000, "state": "failed"}, {"dropped": "y" * 2_000_000}])

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeGuard, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import urlopen
 
 from metta.common.errors import UserError
@@ -27,17 +27,28 @@ class TransferError(UserError):
 
 def suffix(place: str | Path) -> str:
     """The suffix of a path or URL, in lower case."""
-    path = urlsplit(place).path if is_url(place) else str(place)
+    path = _parts(place).path if is_url(place) else str(place)
     return Path(path).suffix.lower()
 
 
 def is_store(place: str) -> bool:
     """Whether a URL names a store, not a file."""
-    return is_url(place) and urlsplit(place).scheme.partition("+")[0] in SCHEMES
+    return is_url(place) and _parts(place).scheme.partition("+")[0] in SCHEMES
 
 
 def is_url(place: str | Path) -> TypeGuard[str]:
     return isinstance(place, str) and "://" in place
+
+
+def _parts(url: str) -> SplitResult:
+    """
+    Raises:
+        TransferError: it is not a URL.
+    """
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise refusal(url, f"not a URL: {error}") from None
 
 
 def refusal(place: str | Path, reason: str) -> TransferError:
@@ -78,6 +89,6 @@ def read_bytes(place: str | Path) -> bytes:
 def _opened(place: str | Path) -> AbstractContextManager[Any]:
     if not is_url(place):
         return Path(place).open("rb")
-    if urlsplit(place).scheme in ("http", "https", "file"):
+    if _parts(place).scheme in ("http", "https", "file"):
         return cast(AbstractContextManager[Any], urlopen(place, timeout=_ANSWER_SECONDS))
     return cast(AbstractContextManager[Any], importlib.import_module("fsspec").open(place))

@@ -188,6 +188,7 @@ class SqlStore:
                 row = connection.execute(insert(sweeps).values(**values, created_at=now()).returning(sweeps)).one()
             except IntegrityError:  # another process created it since we looked
                 raise self._sweep_exists(name) from None
+            _remove_leftovers(connection, row.id)
             return read_sweep_record(row)
 
         return self._database.write(operation)
@@ -708,6 +709,7 @@ class SqlStore:
                 sweep_id = connection.execute(created).scalar_one()
             except IntegrityError:  # another process created it since we looked
                 raise self._sweep_exists(record.name) from None
+            _remove_leftovers(connection, sweep_id)
             imported = _imported_rows(sweep_id, origin, kept)
             imported[decisions] = [_decision_row(sweep_id, decision) for decision in decided]
             for table, rows in imported.items():
@@ -723,7 +725,8 @@ class SqlStore:
             existing = connection.execute(select(sweeps).where(sweeps.c.name == record.name)).one_or_none()
             if existing is None:
                 values = {name: value for name, value in vars(record).items() if name != "damage"}
-                connection.execute(insert(sweeps).values(**values, origin=_new_id(), revision=0))
+                created = insert(sweeps).values(**values, origin=_new_id(), revision=0).returning(sweeps.c.id)
+                _remove_leftovers(connection, connection.execute(created).scalar_one())
             elif read_sweep_record(existing).created_at != record.created_at:
                 raise self._sweep_exists(record.name)
             sweep = self._touch(connection, record.name)
@@ -794,6 +797,15 @@ class SqlStore:
 
     def _sweep_removed(self, driver: Driver) -> SweepNotFoundError:
         return SweepNotFoundError(f"store {self.url}: the sweep of driver {driver.id} was removed")
+
+
+def _remove_leftovers(connection: Connection, sweep_id: int) -> None:
+    """Remove rows of a deleted sweep that had the id of a new one.
+
+    SQLite uses the last id again, and its command line, by which somebody may delete a sweep, keeps these rows.
+    """
+    for table in (decisions, mirrored, attempts, trials, drivers):
+        connection.execute(delete(table).where(table.c.sweep_id == sweep_id))
 
 
 def _new_id() -> str:

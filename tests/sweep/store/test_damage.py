@@ -220,6 +220,31 @@ def test_what_sqlite_leaves_of_a_deleted_trial_stops_nothing(tmp_path: Path) -> 
         assert store.start(driver, 2, {}).number == 2
 
 
+def test_a_new_sweep_has_no_rows_of_one_that_was_deleted(tmp_path: Path) -> None:
+    """SQLite's command line does not remove them, and uses the id again."""
+    path = tmp_path / "store.sqlite"
+    with closing(open_store(f"sqlite:///{path}")) as store:
+        exported = tmp_path / "arena.json"
+        store.create_sweep("arena", {})
+        ended(store, store.join("arena"))
+        store.record_decision("arena", StoredDecision(0, "stop", "3rd of 3"))
+        export_sweep(store, "arena", exported)
+        record, histories, _ = read_sweep(exported)
+        ways: list[Callable[[], object]] = [
+            lambda: store.create_sweep("arena", {}),
+            lambda: store.import_sweep(record, []),
+            lambda: store.bring_in(record, histories),
+        ]
+        for way in ways:
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("DELETE FROM metta_sweeps")
+                connection.commit()
+            way()
+            assert len(store.trials("arena")) == (way is ways[-1])
+            assert store.decisions("arena") == []
+            assert len(store.drivers("arena")) == 0
+
+
 # ---- anything in any column
 
 SOUND: dict[str, Any] = {

@@ -9,13 +9,12 @@ import json
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from metta.common.errors import UserError
 from metta.common.files import write_whole
 from metta.sweep.report import plots
 from metta.sweep.report.html import page
-from metta.sweep.retention import require_written_by
+from metta.sweep.retention import artefact_path, require_written_by
 from metta.sweep.state import SweepState
 from metta.sweep.trial import Trial
 
@@ -99,8 +98,8 @@ def _gif(sweep: SweepState) -> str:
     """The best trial's animation, where it made one and the file is on this machine."""
     for trial in [sweep.conclusions.best] if sweep.conclusions.best else []:
         for uri in trial.artefacts.values():
-            path = Path(unquote(urlsplit(uri).path))
-            if uri.startswith("file://") and path.suffix == ".gif" and path.is_file() and _is_own(sweep, trial, uri):
+            path = artefact_path(uri)
+            if path is not None and path.suffix == ".gif" and _is_own(sweep, trial, uri) and path.is_file():
                 if path.stat().st_size > LARGEST_GIF:
                     return ""
                 image = base64.b64encode(path.read_bytes()).decode()
