@@ -93,10 +93,13 @@ class Soak:
             connection.execute("ROLLBACK")
 
     def _move(self) -> None:
+        """Meanwhile a reader keeps the log open, so that a driver that starts does not make another file."""
         aside = self._folder / "aside"
-        self._path.rename(aside)
-        self._pause()
-        aside.rename(self._path)
+        with closing(sqlite3.connect(self._path)) as reader:
+            reader.execute("SELECT 1 FROM sqlite_master").fetchone()
+            self._path.rename(aside)
+            self._pause()
+            aside.rename(self._path)
 
     def _fill(self) -> None:
         with filled(self._folder):

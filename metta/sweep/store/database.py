@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import ArgumentError, DBAPIError, MultipleResultsFound, SQLAlchemyError, StatementError
 
 from metta.common.data_dir import STORE_VARIABLE
 from metta.common.distribution import install_command
@@ -210,6 +210,11 @@ class Database:
                 if _sqlite_error(error) in _SQLITE_BROKEN:  # what is open may be what is broken
                     self._engine.dispose()
                 self._wait(self._explain(error), kind, start, patience)
+            except MultipleResultsFound:
+                raise StoreError(
+                    f"store {self.url}: it has two rows where one is possible, so its tables were made again without "
+                    "their keys; restore it from a copy"
+                ) from None
             except StatementError as error:  # the values do not fit
                 raise (error.orig or error) from None
             except (OverflowError, UnicodeEncodeError) as error:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from metta.sweep.store import encoding, open_store
-from metta.sweep.store.protocol import Driver, Outcome, Store, StoredDecision, SweepNotFoundError
+from metta.sweep.store.protocol import Driver, Outcome, Store, StoredDecision, StoreError, SweepNotFoundError
 from metta.sweep.store.transfer import copy_sweep, export_sweep, import_trials, read_sweep
 from metta.sweep.trial import Progress, Trial, TrialState
 
@@ -243,6 +243,19 @@ def test_a_new_sweep_has_no_rows_of_one_that_was_deleted(tmp_path: Path) -> None
             assert len(store.trials("arena")) == (way is ways[-1])
             assert store.decisions("arena") == []
             assert len(store.drivers("arena")) == 0
+
+
+def test_tables_without_their_keys_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with closing(open_store(f"sqlite:///{path}")) as store:
+        store.create_sweep("arena", {})
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(
+                "CREATE TABLE again AS SELECT * FROM metta_sweeps; INSERT INTO again SELECT * FROM again; "
+                "DROP TABLE metta_sweeps; ALTER TABLE again RENAME TO metta_sweeps"
+            )
+        with pytest.raises(StoreError, match="its tables were made again without their keys"):
+            store.sweep("arena")
 
 
 # ---- anything in any column
