@@ -11,7 +11,10 @@ from metta.tools.gymnasium import GymnasiumSimTool, GymnasiumTool
 
 
 def trainer_for(env_id: str) -> TrainerConfig:
-    """Hyperparameters that work well in a known environment, or reasonable defaults for any other."""
+    """Hyperparameters that work well in a known environment, or reasonable defaults for any other.
+
+    docs/recipes.md says how those of Pendulum were found.
+    """
     if env_id == "CartPole-v1":
         return TrainerConfig(
             total_timesteps=50_000,
@@ -32,6 +35,17 @@ def trainer_for(env_id: str) -> TrainerConfig:
             anneal_learning_rate=True,
             optimizer=OptimizerConfig(learning_rate=1e-3),
             ppo=PPOConfig(gamma=0.999, gae_lambda=0.98, ent_coef=0.01, update_epochs=4),
+            policy=PolicyConfig(hidden_size=64),
+        )
+    if env_id.startswith("Pendulum-"):
+        return TrainerConfig(
+            total_timesteps=102_400,
+            batch_size=2_048,
+            minibatch_size=256,
+            num_environments=8,
+            anneal_learning_rate=True,
+            optimizer=OptimizerConfig(learning_rate=7.4e-4),
+            ppo=PPOConfig(clip_coef=0.277, gamma=0.9989, gae_lambda=0.918, ent_coef=5.2e-4, update_epochs=19),
             policy=PolicyConfig(hidden_size=64),
         )
     return TrainerConfig(
