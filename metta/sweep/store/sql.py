@@ -338,7 +338,8 @@ class SqlStore:
             sweep_id = select(drivers.c.sweep_id).where(drivers.c.id == driver.id).scalar_subquery()
             waiting = trials.c.sweep_id == sweep_id, trials.c.state == TrialState.QUEUED, trials.c.dropped.is_(None)
             query = select(func.min(trials.c.number)).where(*waiting, _HAS_NUMBER)
-            return connection.scalar(query if number is None else query.where(trials.c.number == number))
+            found: int | None = connection.scalar(query if number is None else query.where(trials.c.number == number))
+            return found
 
         def operation(connection: Connection, again: bool) -> Attempt | None:
             sweep = self._touch(connection, driver)
