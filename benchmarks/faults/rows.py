@@ -21,6 +21,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def edit(path: Path, table: str, column: str, value: Any) -> None:
 def faults(store: str) -> Iterator[str]:
     """What goes wrong with a store."""
     for command in _COMMANDS:
-        yield from _fault(" ".join(command[:3]), lambda command=command: metta_sweep([*command, "--store", store]))
+        yield from _fault(" ".join(command[:3]), partial(metta_sweep, [*command, "--store", store]))
     yield from _fault("dashboard", lambda: _visit(store))
     try:
         yield from _fault("run", lambda: run("edited", 14), (UserError,))
