@@ -51,7 +51,7 @@ def test_a_range_of_another_tool_is_refused_with_the_line_to_write(value: Any, l
 def test_a_file_of_ours_is_read_in_the_same_way(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text("command: prog ${args}\nmetric: loss\nnum_trials: 3\nparameters:\n  model: {lr: [1e-4, 0.1]}\n")
-    with pytest.raises(UserError, match=r"sweep\.yaml: parameters\.model\.lr: .*log_normal"):
+    with pytest.raises(UserError, match=r"sweep\.yaml, line 5: parameters\.model\.lr: .*log_normal"):
         from_file(str(path))
 
 

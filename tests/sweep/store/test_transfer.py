@@ -245,7 +245,7 @@ def test_json_of_a_version_without_decisions_is_read(sweep: Store, other: Store,
         ("t.xlsx", None, "must end in"),
         ("t.csv", None, "No such file"),
         ("t.parquet", None, "No such file"),
-        ("t.csv", b"\xff\xfe", "not a text file"),
+        ("t.csv", b"\xff\xfea", "not a text file"),
         ("t.parquet", b"number,state", "not a Parquet file"),
         (
             "t.csv",
