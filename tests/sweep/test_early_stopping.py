@@ -49,8 +49,9 @@ def test_what_is_expected_of_a_trial_is_what_is_believed_of_its_configuration() 
         assert interval[0] < belief.score < interval[1]
 
 
-@pytest.mark.parametrize("workers", [None, 2])
-@pytest.mark.parametrize("rule", ["protein", "asha", "median", "hyperband"])
+@pytest.mark.parametrize(
+    ("rule", "workers"), [("protein", None), ("asha", None), ("median", None), ("hyperband", None), ("protein", 2)]
+)
 def test_losers_are_stopped_and_winners_are_not(rule: str, workers: int | None) -> None:
     result = sweep(30, slowly_curved if workers else curved, early_stopping=rule, num_workers=workers)
     pruned = [trial for trial in result.trials if trial.state is TrialState.PRUNED]
