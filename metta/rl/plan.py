@@ -26,7 +26,8 @@ ENVIRONMENTS_PER_RANK = 2
 MINIBATCH_ON_GPU = 16_384
 ENVIRONMENTS_PER_CORE_ON_GPU = 32
 """Agent steps in a minibatch of each GPU, and environments for each core that feeds it: with fewer, a GPU mostly waits.
-Measured on an H100 with 16 cores, on which half as many steps in a minibatch take as long; see docs/benchmarks.md."""
+On an H100 half as many steps in a minibatch take as long. Where workers play by the kernel, half as many environments
+are as fast; more are for the policies that PyTorch plays, which was not measured. See docs/benchmarks.md."""
 
 
 @dataclass(frozen=True)

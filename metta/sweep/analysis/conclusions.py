@@ -17,6 +17,7 @@ from metta.sweep.analysis.confirmation import ConfirmationResult
 from metta.sweep.analysis.failures import FailureReason, failure_reasons
 from metta.sweep.analysis.ranges import WiderRange, wider_ranges
 from metta.sweep.protein.start import OWN_VALUES, SEARCH_CENTRE
+from metta.sweep.protein_config import same
 from metta.sweep.trial import Trial, TrialState
 
 if TYPE_CHECKING:
@@ -431,7 +432,11 @@ class Conclusions:
         if recommended is None:
             return None
         categorical = self.state.searched[path].choices is not None
-        here = values.index(recommended) if categorical else _nearest(values, recommended)
+        # Choices are compared as JSON is: NaN is a choice like any other, and 1 is not true.
+        at_choice = (index for index, value in enumerate(values) if same(value, recommended))
+        here = next(at_choice, None) if categorical else _nearest(values, recommended)
+        if here is None:
+            return None
         expected = predictions[here]
         good = [self.state.sign * (each.score - expected.score) >= -expected.noise_std for each in predictions]
         if sum(good) > NEARLY_ALL * len(good):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from metta.common.command_line import split_pairs
 from metta.common.entry_point import EntryPoint
+from metta.sweep import optimize
 from metta.sweep.analysis.failures import failure_reasons
 from metta.sweep.analysis.model import Slice
 from metta.sweep.analysis.ranges import End, wider_end, wider_ranges
@@ -277,6 +280,21 @@ def test_a_range_that_ends_where_sense_does_is_not_to_be_widened(snapshot: Take)
     definition = sweep.definition.model_copy(update={"protein": protein})
     at_its_end = replace(sweep.analysis, at_the_edge={"share": "min"})
     assert wider_ranges(replace(sweep, definition=definition, analysis=at_its_end)) == {}
+
+
+def test_good_values_of_choices_that_are_not_equal_to_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METTA_DATA_DIR", str(tmp_path))
+
+    def score(config: dict[str, Any], trial: RunningTrial) -> float:
+        return 3.0 if config["limit"] != config["limit"] else float(config["limit"])
+
+    space = {"limit": {"choices": [1, True, math.nan]}, "x": {"min": 0, "max": 1, "distribution": "uniform"}}
+    state = optimize(score, space, "score", 12, seed=0, write_report=False).state.analysed()
+    assert state.best is not None
+    assert state.best.score == 3.0
+    assert any("limit" in line for line in [findings(state)[2].answer, *findings(state)[2].details])
 
 
 def test_every_parameter_is_in_one_group(snapshot: Take) -> None:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from metta.common.counts import count_text
 from metta.sweep.protein.choosing import repeat_gains, whole_rows
 from metta.sweep.protein.evidence import Known
 from metta.sweep.protein.history import History
@@ -99,7 +100,7 @@ def _typical(known: Known) -> int:
 
 def _repeat(history: History, known: Known, row: int, why: str, why_now: str = "") -> Proposal:
     first, count = history[int(known.numbers[row])], int(known.wholes[row])
-    reason = f"{why_now}{count} whole run{'s' * (count > 1)} so far; {why}"
+    reason = f"{why_now}{count_text(count, 'whole run')} so far; {why}"
     info = {"source": "repeat", "repeat_of": first.number, "reason": reason}
     return Proposal(first.point, info, first.params, first.number, deliberate=True)
 
