@@ -87,7 +87,7 @@ class SyneTune(Base):
         self.trial = self.trial_type(self.running, self.params, datetime.now())
         self.scheduler.on_trial_add(self.trial)
 
-    def point(self, index: int, score: float) -> bool:
+    def point(self, index: int, score: float, cost: float) -> bool:
         self.curves[-1].append(score)
         decision = self.scheduler.on_trial_result(self.trial, {"score": score, "step": index + 1})
         return bool(decision == "CONTINUE")
@@ -139,7 +139,7 @@ class Promoting(Base):
         """The last trial of the sweep that ran a configuration."""
         return len(self.index_of) - 1 - self.index_of[::-1].index(curve)
 
-    def point(self, index: int, score: float) -> bool:
+    def point(self, index: int, score: float, cost: float) -> bool:
         self.curves[self.running].append(score)
         return index + 1 < self.wanted
 
@@ -259,7 +259,7 @@ class PufferRule(Base):
         self._fit()
         return Proposal(params={name: found.at(self.rng.random()) for name, found in self.space.items()})
 
-    def point(self, index: int, score: float) -> bool:
+    def point(self, index: int, score: float, cost: float) -> bool:
         self.curves[-1].append(score)
         share = (index + 1) / self.points
         if self.line is None or share < self.FIRST_SHARE:

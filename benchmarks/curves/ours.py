@@ -15,10 +15,11 @@ class Ours:
 
     Args:
         options: options of `Protein`, by name.
+        told: whether it is told the budget, and so weighs costs.
     """
 
     def __init__(
-        self, space: Space, seed: int, points: int, budget: float, options: Mapping[str, Any] | None = None
+        self, space: Space, seed: int, points: int, budget: float, options: Mapping[str, Any], told: bool = False
     ) -> None:
         self.points = points
         parameters = {
@@ -28,7 +29,7 @@ class Ours:
             for name, found in space.items()
         }
         config = ProteinConfig(metric="score", goal="maximize", parameters=parameters)
-        self.protein = Protein(config, seed=seed, **(options or {}))
+        self.protein = Protein(config, seed=seed, max_cost=budget if told else None, **options)
         self.trials: list[tuple[bool, float, float, int]] = []
 
     def propose(self) -> Proposal:
@@ -45,17 +46,14 @@ class Ours:
         self.params = dict(params)
         self.protein.suggested(number, self.params, self.info)
 
-    def point(self, index: int, score: float) -> bool:
-        self._show(index + 1, score)
+    def point(self, index: int, score: float, cost: float) -> bool:
+        self.curve.append((index + 1, cost, score))
         return self.protein.decide(self.info["number"], self.curve, self.points).go_on
-
-    def _show(self, step: int, score: float) -> None:
-        self.curve.append((step, step / self.points, score))
 
     def ended(self, score: float | None, cost: float, whole: bool) -> None:
         number = self.info["number"]
         if whole and score is not None:
-            self._show(self.points, score)
+            self.curve.append((self.points, cost, score))
         self.protein.observe(
             self.params,
             score,
@@ -76,10 +74,10 @@ class Ours:
             return -max(self.trials)[3] if self.trials else 0
 
 
-def protein(**options: Any) -> Maker:
-    """Protein with options."""
+def protein(told: bool = False, **options: Any) -> Maker:
+    """Protein with options, told the budget or not."""
 
     def make(space: Space, seed: int, points: int, budget: float) -> Ours:
-        return Ours(space, seed, points, budget, options)
+        return Ours(space, seed, points, budget, options, told)
 
     return make

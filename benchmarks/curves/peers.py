@@ -41,7 +41,7 @@ class Random:
     def started(self, params: Params) -> None:
         pass
 
-    def point(self, index: int, score: float) -> bool:
+    def point(self, index: int, score: float, cost: float) -> bool:
         return True
 
     def ended(self, score: float | None, cost: float, whole: bool) -> None:
@@ -65,7 +65,7 @@ class Asha(Random):
             rungs.append(rungs[-1] * ETA)
         self.rungs: dict[int, list[float]] = {rung: [] for rung in rungs}
 
-    def point(self, index: int, score: float) -> bool:
+    def point(self, index: int, score: float, cost: float) -> bool:
         scores = self.rungs.get(index + 1)
         if scores is None:
             return True
@@ -125,7 +125,7 @@ class Optuna(Random):
             self.study._storage.set_trial_param(identity, name, internal, distribution)
         self.trial = optuna.trial.Trial(self.study, identity)
 
-    def point(self, index: int, score: float) -> bool:
+    def point(self, index: int, score: float, cost: float) -> bool:
         self.trial.report(score, index + 1)
         return not self.trial.should_prune()
 
@@ -157,6 +157,8 @@ OPTIMIZERS: dict[str, Maker] = {
     "random": Random,
     "asha": Asha,
     "protein": protein(early_stopping="protein", repeats=True),
+    "protein-budget": protein(told=True, early_stopping="protein", repeats=True),
+    "protein-budget-off": protein(told=True),
     "protein-20-trials": protein(early_stopping="protein", repeats=True, num_trials=20),
     "protein-no-repeats": protein(early_stopping="protein"),
     "protein-no-stopping": protein(repeats=True),

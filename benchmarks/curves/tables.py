@@ -1,7 +1,8 @@
 """Recorded learning curves, and sweeps on them.
 
 A table holds the scores of configurations by seeds by points of a run. A trial takes the untried configuration that is
-nearest to what the optimiser proposes. It trains with one seed and pays for each point: a whole run costs 1.
+nearest to what the optimiser proposes. It trains with one seed and pays for each point: a whole run costs 1, or where
+the table has costs, 1 is the median of them.
 After each point the optimiser may stop it. The regret of a recommendation is that of the configuration's mean over all
 seeds at the end of a run, so luck with a seed is not rewarded: 0 is the best of the table, 1 its median.
 """
@@ -78,6 +79,7 @@ class Table:
 
     Attributes:
         scores: [configurations, seeds, points], higher is better, NaN where a run failed.
+        costs: [configurations, points], of a run until each point; the median of whole runs is 1.
         space: the hyperparameters that vary.
         rows: hyperparameters of each configuration.
         truth: [configurations], mean final score over seeds; a failed run counts as the worst score of the table.
@@ -87,6 +89,10 @@ class Table:
         with np.load(path) as stored:
             self.scores: Array = stored["scores"].astype(float)
             recorded: list[dict[str, Any]] = json.loads(str(stored["params"]))
+            configurations, _, points = self.scores.shape
+            shares = np.tile(np.arange(1, points + 1) / points, (configurations, 1))
+            costs: Array = stored["costs"].astype(float) if "costs" in stored else shares
+        self.costs = costs / np.median(costs[:, -1])
         self.name = path.stem
         ranges = {name: Range.of([row.get(name) for row in recorded]) for name in recorded[0]}
         self.space: dict[str, Range] = {name: found for name, found in ranges.items() if found is not None}
@@ -134,8 +140,11 @@ class Optimizer(Protocol):
     def started(self, params: Params) -> None:
         """Receive the hyperparameters that the last proposed trial trains with."""
 
-    def point(self, index: int, score: float) -> bool:
-        """Receive a running trial's score at a point, from 0, except the last. Returns whether to continue."""
+    def point(self, index: int, score: float, cost: float) -> bool:
+        """Receive a running trial's score at a point, from 0, except the last, and the cost of its run until there.
+
+        Returns whether to continue.
+        """
 
     def ended(self, score: float | None, cost: float, whole: bool) -> None:
         """The trial ended with this last score, None if it failed, and this cost; `whole` if it was not stopped."""
@@ -211,23 +220,25 @@ def sweep(make: Maker, table: Table, seed: int, budget: float, max_configuration
         with clock:
             optimizer.started(table.rows[taken])
         last: float | None = None
-        position, go_on = first, True
+        costs = table.costs[taken]
+        paid = float(costs[first - 1]) if first else 0.0
+        position, go_on, before = first, True, spent
         while position < points and go_on and spent < budget - 1e-9:
             value = float(table.scores[taken, run_seed, position])
-            position, spent = position + 1, spent + 1 / points
+            position, spent = position + 1, before + float(costs[position]) - paid
             last = value if math.isfinite(value) else None
             if last is None:
                 break
             if position < points:
                 with clock:
-                    go_on = bool(optimizer.point(position - 1, last))
+                    go_on = bool(optimizer.point(position - 1, last, float(costs[position - 1])))
         is_whole = position == points and last is not None
         stopped += position < points and last is not None
         if is_whole:
             whole.add(taken)
         trials.append((taken, run_seed, position))
         with clock:
-            optimizer.ended(last, (position - first) / points, is_whole)
+            optimizer.ended(last, spent - before, is_whole)
             recommended = trials[optimizer.recommend()][0]
         regrets = {i: table.regret(i) for i in used}
         best_whole = min((regrets[i] for i in whole), default=WORST_REGRET)

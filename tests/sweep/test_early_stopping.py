@@ -98,9 +98,13 @@ def test_a_function_that_goes_on_all_the_same_is_completed() -> None:
 
 
 def test_a_sweep_that_is_resumed_decides_as_one_that_was_not() -> None:
-    whole = sweep(24, seeds_per_trial="auto", name="whole")
+    def counted(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
+        return curved(config, trial) | {"steps": 25.0}  # seconds would differ
+
+    given: dict[str, Any] = {"seeds_per_trial": "auto", "cost_metric": "steps"}
+    whole = sweep(24, counted, name="whole", **given)
     for num_trials in (7, 15, 24):
-        parts = sweep(num_trials, seeds_per_trial="auto", name="parts")
+        parts = sweep(num_trials, counted, name="parts", **given)
     assert [trial.params for trial in parts.trials] == [trial.params for trial in whole.trials]
     assert [trial.stopped for trial in parts.trials] == [trial.stopped for trial in whole.trials]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from metta.sweep.protein.curves import Curve, Extrapolation, NormalScores, Rung, extrapolation, length_slope
 from metta.sweep.protein.gaussian_process import Groups
 from metta.sweep.protein.noise import NO_SEED_NOISE, SeedNoise, seed_noise
-from metta.sweep.protein.surrogate import Data
+from metta.sweep.protein.surrogate import Data, ScoreScale
 
 Array = NDArray[np.float64]
 
@@ -67,6 +67,8 @@ class Known:
 
     Attributes:
         data: scores are normal scores of the end of a whole run, and errors their standard errors.
+        measured: the same in the units of the metric, to be maximised. Scores of whole runs are as measured, and
+            differences between seeds are not among their errors.
         numbers: the first trial of each.
         wholes: how many whole runs each has.
         noise: of one whole run round its configuration's mean, in normal scores.
@@ -74,6 +76,7 @@ class Known:
     """
 
     data: Data
+    measured: Data
     numbers: NDArray[np.intp]
     wholes: NDArray[np.intp]
     noise: SeedNoise
@@ -232,10 +235,14 @@ class Evidence:
         early_scores, ends, shares = np.array(pairs).T
         return extrapolation(min(float(shares.mean()), 1.0), early_scores, ends, readings.firsts)
 
-    @property
+    @cached_property
     def scale(self) -> NormalScores | None:
-        """From scores to normal scores; None before the first whole run."""
-        return self._ends
+        """Between normal scores and scores as they are measured at the end of a run; None before the first whole run.
+
+        The last values of a run are averaged to judge it, but what training again gives is one of these.
+        """
+        lasts = [run.last for run in self.runs if run.last is not None]
+        return NormalScores(np.array(lasts)) if lasts else None
 
     @cached_property
     def known(self) -> Known | None:
@@ -270,14 +277,37 @@ class Evidence:
         )
         numbers = np.array([run.number for run, _ in found], dtype=np.intp)
         wholes = np.array([len(ends.get(run.number, [])) for run, _ in found], dtype=np.intp)
-        return Known(data, numbers, wholes, noise, self._last_noise)
+        return Known(data, self._measured(data, numbers), numbers, wholes, noise, self._last_noise)
+
+    def _measured(self, data: Data, numbers: NDArray[np.intp]) -> Data:
+        """Configurations with scores and errors in the units of the metric in place of normal scores."""
+        assert self.scale is not None
+        low, scores, high = (self.scale.inverse(data.scores + step * data.errors) for step in (-1.0, 0.0, 1.0))
+        errors = np.nan_to_num((high - low) / 2.0)
+        for row, number in enumerate(numbers.tolist()):
+            if own := self._wholes.get(number):
+                scores[row] = np.mean([run.last for run in own])
+                errors[row] = max(run.noise or 0.0 for run in own) / math.sqrt(len(own))
+        return replace(data, scores=scores, errors=errors)
+
+    @cached_property
+    def _wholes(self) -> dict[int, list[Run]]:
+        """The whole runs of each configuration that has any, by the number of its first trial."""
+        found: dict[int, list[Run]] = {}
+        for run in self.runs:
+            if run.end is not None:
+                found.setdefault(run.configuration, []).append(run)
+        return found
 
     def _noise(self, ends: Mapping[int, Sequence[float]]) -> SeedNoise:
         """The noise of whole runs, whose normal scores are `ends`, by the number of their configuration."""
         if self.noiseless:
             return NO_SEED_NOISE
         points = {run.configuration: run.point for run in self.runs}
-        return seed_noise(np.array([points[number] for number in ends]), list(ends.values()), self._groups)
+        means = np.array([np.mean([self._end(run) for run in self._wholes[number]]) for number in ends])
+        return seed_noise(
+            np.array([points[number] for number in ends]), list(ends.values()), ScoreScale(means)(means), self._groups
+        )
 
     @property
     def _last_noise(self) -> float:

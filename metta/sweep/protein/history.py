@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metta.sweep.protein.budget import Budget, spent
 from metta.sweep.protein.curves import Curve, Standardised
 from metta.sweep.protein.evidence import Evidence, Run
+from metta.sweep.protein.gaussian_process import GaussianProcess
 from metta.sweep.protein.grid import Grid
 from metta.sweep.protein.pareto import pareto_front
 from metta.sweep.protein.space import Space
@@ -23,6 +24,12 @@ from metta.sweep.protein.types import ETA, Observation, Rule
 from metta.sweep.protein_config import ProteinConfig, ProteinSettings
 
 Array = NDArray[np.float64]
+
+PREDICTS = 1.5
+"""`correlation_t` from which on the model of configurations is trusted. Measured on `benchmarks/curves`, see
+docs/benchmarks.md."""
+_LEAST_ERROR = 0.05
+"""The least variance that an observation counts with in `correlation_t`, so that no few exact ones decide alone."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,12 @@ class History:
         )
 
     @cached_property
+    def measured(self) -> Data:
+        """As `data`, with all scores in the units of the metric, to be maximised."""
+        known = self.evidence.known if self.search.learns_curves else None
+        return self.data if known is None else known.measured
+
+    @cached_property
     def pending(self) -> Array:
         """Points [n, columns] whose outcome is awaited; where the optimiser learns from curves, without repeats."""
         with_repeats = not (self.search.learns_curves and self.evidence.known is not None)
@@ -227,7 +240,21 @@ class History:
             return self.curve_surrogate({})
         if not self.has_score:
             raise LookupError("no trial has a score")
-        return Surrogate(self.search.space, self.data, self.kernels, {}, mixed=self.budget.limited)
+        return self.measured_surrogate
+
+    @cached_property
+    def model_predicts(self) -> bool:
+        """Whether the model of configurations has shown that it predicts what it has not seen; see `correlation_t`.
+
+        Until then it is not asked for the best of many points: it errs most where it promises most.
+        """
+        known = self.evidence.known
+        return known is not None and correlation_t(self.surrogate.score) > PREDICTS
+
+    @cached_property
+    def measured_surrogate(self) -> Surrogate:
+        """As `surrogate`, of scores in the units of the metric."""
+        return Surrogate(self.search.space, self.measured, self.kernels, {}, mixed=self.budget.limited)
 
     def curve_surrogate(self, steps: Mapping[str, int]) -> Surrogate:
         """The models of configurations.
@@ -244,6 +271,22 @@ class History:
         targets = Standardised(scale, known.data.scores)
         noise = known.noise.variance + known.last_noise
         return Surrogate(self.search.space, known.data, self.kernels, steps, scale=targets, noise=noise)
+
+
+def correlation_t(model: GaussianProcess) -> float:
+    """How surely a model predicts each of its observations from all others: the t statistic of the correlation.
+
+    It is r sqrt((n - 2) / (1 - r²)) with the correlation r of the leave-one-out predictions of n observations with the
+    observations, which count for more the smaller their errors are; 0 if there are too few.
+    """
+    if len(model.targets) <= 2:
+        return 0.0
+    predicted, _ = model.leave_one_out()
+    weights = 1.0 / (_LEAST_ERROR + model.errors)
+    x, y = (values - np.average(values, weights=weights) for values in (predicted, model.targets))
+    spread = math.sqrt(float(weights @ x**2) * float(weights @ y**2))
+    r = float(weights @ (x * y)) / spread if spread else 0.0
+    return r * math.sqrt((len(x) - 2) / max(1.0 - r**2, 1e-12))
 
 
 def point_key(point: Array) -> bytes:

@@ -7,7 +7,6 @@ explains the scores better as exact ones than as noisy ones, there is little noi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +32,8 @@ MAX_EVIDENCE = 4.0
 Chosen by hand."""
 MAX_POINTS, FIT_STEPS = 24, 5
 """Configurations that the model explains, and steps of its fit to either level. Set by the time of a suggestion."""
+CLEAR = 0.9
+"""The probability of either kind of noise from which on it counts as known. Chosen by hand."""
 _LEAST_VARIANCE = 1e-3
 """Of whole runs in normal scores, where all are equal."""
 
@@ -55,6 +56,16 @@ class SeedNoise:
     def variance(self) -> float:
         return float(self.weights @ self.scales)
 
+    @property
+    def clear(self) -> bool:
+        """Whether it is known which kind of task this is."""
+        return float(self.weights.max()) >= CLEAR
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it is known that runs hardly differ."""
+        return self.clear and bool(self.scales[self.weights.argmax()] == self.scales.min())
+
     @cached_property
     def half_width(self) -> float:
         """Deviations from the middle to the ends of an interval with 95 % of all runs: more than of a normal
@@ -72,12 +83,14 @@ class SeedNoise:
 NO_SEED_NOISE = SeedNoise(np.ones(1), np.zeros(1), np.ones(1))
 
 
-def seed_noise(points: Array, scores: Sequence[Sequence[float]], groups: Groups) -> SeedNoise:
+def seed_noise(points: Array, scores: Sequence[Sequence[float]], means: Array, groups: Groups) -> SeedNoise:
     """The noise of a sweep's whole runs.
 
     Args:
         points: [n, columns], configurations with a whole run.
         scores: [n], the normal scores of the whole runs of each.
+        means: [n], of the runs of each, on a scale that keeps distances. Ranks would not do: where a sweep has come
+            near to the best, they make large differences of small ones, which no model explains.
         groups: [columns], the parameter of each column.
     """
     variance = float(np.var([score for each in scores for score in each]))
@@ -88,26 +101,29 @@ def seed_noise(points: Array, scores: Sequence[Sequence[float]], groups: Groups)
     # The likelihood of the repeats for either level, with the variance integrated out
     logs = gammaln(0.5 * freedom) - gammaln(0.5 * before)
     logs += 0.5 * (before * np.log(before * levels) - freedom * np.log(squares))
-    explained = _explained(points, scores, groups, levels)
+    explained = _explained(points, means, np.array([len(each) for each in scores]), groups)
     logs += np.log(PRIOR) + np.clip(explained - explained.max(), -MAX_EVIDENCE, 0.0)
     weights = np.exp(logs - logs.max())
     return SeedNoise(weights / weights.sum(), squares / freedom, freedom)
 
 
-def _explained(points: Array, scores: Sequence[Sequence[float]], groups: Groups, levels: Array) -> Array:
+def _explained(points: Array, means: Array, runs: NDArray[np.intp], groups: Groups) -> Array:
     """How well a model of the score explains the differences between configurations, with either level of noise.
+
+    Args:
+        points, means, groups: as for `seed_noise`.
+        runs: [n], of each configuration.
 
     Returns:
         The logarithm of the highest posterior density of the kernel's parameters.
     """
     keep = spread(np.arange(len(points)), MAX_POINTS)
-    means, runs = (np.array([measure(scores[i]) for i in keep]) for measure in (np.mean, len))
-    variance = max(float(means.var()), _LEAST_VARIANCE)
-    targets, dimension = (means - means.mean()) / math.sqrt(variance), int(groups[-1]) + 1
+    means, runs = means[keep], runs[keep]
+    targets, dimension = (means - means.mean()) / (float(means.std()) or 1.0), int(groups[-1]) + 1
     prior = normal_score_prior(dimension)
     start, found = prior.mode(dimension), []
-    for level in levels:
-        observed = points[keep], targets, level / variance / runs, groups, prior
+    for level in LEVELS:
+        observed = points[keep], targets, level / runs, groups, prior
         start = fit(*observed, [start], FIT_STEPS)
         found.append(log_posterior(*observed, start))
     return np.array(found)

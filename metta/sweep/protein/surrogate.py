@@ -152,8 +152,8 @@ class Surrogate:
         space: the search space.
         data: observations; at least one has a score.
         start: logarithms of kernel parameters by model, as in `kernels`, of an earlier fit.
-        max_steps: steps of each model's fit by name ("score", "cost", "success"); a model that is not named keeps
-            the kernel of `start`, if there is one.
+        max_steps: steps of each model's fit by name ("score", or "normal score" where `scale` is given; "cost",
+            "success"); a model that is not named keeps the kernel of `start`, if there is one.
         rng: of the kernels that are drawn, or None where only the likeliest model is used.
         mixed: whether cheap trials are mixed with expensive ones, as within a budget. Cheap ones have hardly learnt,
             so the score bends between the two: less of it is linear, and length scales differ more.
@@ -181,7 +181,8 @@ class Surrogate:
         scale: Scale | None = None,
         noise: float | None = None,
     ) -> None:
-        self.space, self._mixed, self._normal = space, mixed, scale is not None
+        self.space, self._mixed = space, mixed
+        self._score_name = "score" if scale is None else "normal score"
         self.kernels: dict[str, list[float]] = {}
         self._start, self._max_steps = start, max_steps
         self._noise = noise
@@ -204,7 +205,8 @@ class Surrogate:
 
     def _score_model(self, data: Data, rows: Indices) -> GaussianProcess:
         scores, errors = data.scores[rows], data.errors[rows]
-        return self._model("score", data.points[rows], self._scale(scores), self._scale.errors(errors, scores))
+        targets, variances = self._scale(scores), self._scale.errors(errors, scores)
+        return self._model(self._score_name, data.points[rows], targets, variances)
 
     def _cost_model(self, data: Data) -> GaussianProcess | None:
         self._cost_mean, self._cost_scale = 0.0, 1.0
@@ -233,16 +235,14 @@ class Surrogate:
         return GaussianProcess(points, targets, errors, Kernel.of_vector(np.array(self.kernels[name]), space.group))
 
     def _prior(self, name: str) -> Prior:
-        if name == "score" and self._normal:
-            return normal_score_prior(self.space.dimension)
         if name == "score" and self._mixed:
             name = "mixed score"
         return Prior.of_dimension(self.space.dimension, *_PRIORS[name])
 
     def _draw(self, rng: np.random.Generator) -> list[GaussianProcess]:
         observed = self.score.points, self.score.targets, self.score.errors
-        start, group = np.array(self.kernels["score"]), self.space.group
-        vectors = draw(*observed, group, self._prior("score"), start, DRAWS, rng)
+        start, group = np.array(self.kernels[self._score_name]), self.space.group
+        vectors = draw(*observed, group, self._prior(self._score_name), start, DRAWS, rng)
         return [GaussianProcess(*observed, Kernel.of_vector(vector, group)) for vector in vectors]
 
     def predict_score(self, points: Array) -> tuple[Array, Array]:

@@ -18,9 +18,9 @@ REPEAT_SHARE, REPEATS_AFTER, ENOUGH_GAIN = 0.35, 6.0, 0.03
 """Repeats take at most this share of the cost, there are none before so many whole runs were spent, and one that is
 expected to raise the expectation of the best by so many standard deviations of the scores is always worth its cost.
 Tuned on `benchmarks/curves` (its tuned-on tables) as part of the whole policy."""
-CLEAR, LATE = 0.9, 0.75
-"""The probability of either kind of noise from which on it counts as known without a repeat, and the share of a
-budget from which on one repeat is made to know it. Chosen by hand."""
+LATE = 0.75
+"""The share of a budget from which on one repeat is made where nothing else has shown how much runs differ. Chosen by
+hand."""
 
 
 class Repeat:
@@ -66,7 +66,7 @@ class Repeat:
     def _noise_is_unclear(history: History, known: Known) -> bool:
         if history.budget.progress < LATE or history.evidence.repeat_runs or _running_repeats(history):
             return False
-        return float(known.noise.weights.max()) < CLEAR
+        return not known.noise.clear
 
     @staticmethod
     def _may_repeat(history: History, exhausted: bool) -> bool:

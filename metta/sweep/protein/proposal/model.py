@@ -65,7 +65,8 @@ class RandomShare:
 
 
 class FromCurves:
-    """Applies with curves: the best of a few random candidates, by a model that learns from stopped runs too.
+    """Applies with curves until the model has shown that it predicts: the best of a few random candidates, by a model
+    that learns from stopped runs too.
 
     Args:
         acquisition: what is maximised.
@@ -76,7 +77,7 @@ class FromCurves:
 
     def __call__(self, history: History) -> Proposal | None:
         search, data = history.search, history.data
-        if not search.learns_curves:
+        if not search.learns_curves or history.model_predicts:
             return None
         rng = np.random.default_rng([search.seed, history.next_number])
         surrogate = history.curve_surrogate(_fit_steps(history.next_number, len(data.scores)))
@@ -87,7 +88,7 @@ class FromCurves:
 
 
 class FromModel:
-    """Applies without curves: the best of many candidates, from everywhere and round the Pareto front, refined.
+    """Applies otherwise: the best of many candidates, from everywhere and round the Pareto front, refined.
 
     Args:
         acquisition: what is maximised.
@@ -97,7 +98,7 @@ class FromModel:
         self._acquisition = acquisition
 
     def __call__(self, history: History) -> Proposal | None:
-        search, data, number = history.search, history.data, history.next_number
+        search, data, number = history.search, history.measured, history.next_number
         space = search.space
         rng = np.random.default_rng([search.seed, number])
         steps = _fit_steps(number, len(data.scores))
@@ -114,6 +115,8 @@ class FromModel:
         candidates = np.vstack([refined[allowed], candidates])
         origins = np.concatenate([origins[starts][allowed], origins])
         values = np.concatenate([acquisition(refined)[allowed], values])
+        if search.learns_curves:  # what is believed of the trials comes from the model of normal scores
+            surrogate.kernels |= {"normal score": history.curve_surrogate(steps).kernels["normal score"]}
         return _best_of(history, surrogate, acquisition, candidates, values, origins)
 
 
@@ -122,9 +125,10 @@ def _fit_steps(number: int, observations: int) -> dict[str, int]:
     others = "success" if number % 4 == 3 else "cost" if number % 2 == 0 else ""
     if observations < 2 * MANY_POINTS:
         steps = 20 if observations <= MANY_POINTS else 5
-        return {"score": steps, others: steps}
+        return {"score": steps, "normal score": steps, others: steps}
     turn, rest = divmod(number, min(max(observations // MANY_POINTS, MIN_FIT_INTERVAL), MAX_FIT_INTERVAL))
-    return {("score", "cost", "score", "success")[turn % 4]: 5} if rest == 0 else {}
+    turns = (("score", "normal score"), ("cost",), ("score", "normal score"), ("success",))
+    return dict.fromkeys(turns[turn % 4], 5) if rest == 0 else {}
 
 
 def _candidates(history: History, observations: int, rng: np.random.Generator) -> tuple[Array, NDArray[np.intp]]:
