@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.faults import edges, scenarios
@@ -141,10 +142,33 @@ def faults(kills: int) -> list[Fault]:
             "PostgreSQL",
             lambda folder: scenarios.server_clock_jumps(folder, jumps, 100),
         ),
+        *_deaths(kills // 2),
         *_edges(),
         Fault("W&B away at the start", "SQLite", lambda folder: scenarios.wandb_away(folder, range(0, 50), 100)),
         Fault("W&B away in the middle", "SQLite", lambda folder: scenarios.wandb_away(folder, range(25, 75), 100)),
         Fault("W&B away at the end", "SQLite", lambda folder: scenarios.wandb_away(folder, range(50, 100), 100)),
+    ]
+
+
+def _deaths(kills: int) -> list[Fault]:
+    """kill -9 at the end of a trial, at each moment, on each database."""
+    moments = {
+        "before": "just before a trial's end is recorded",
+        "during": "within the 20 ms in which a trial's end is recorded",
+        "after": "just after a trial's end is recorded",
+    }
+
+    def on_file(moment: str, folder: Path) -> Outcome:
+        return edges.killed_at_the_end(f"sqlite:///{folder}/store.sqlite", folder, moment, kills)
+
+    def on_server(moment: str, folder: Path) -> Outcome:
+        with PostgresServer() as server:
+            return edges.killed_at_the_end(server.new_database(), folder, moment, kills)
+
+    return [
+        Fault(f"kill -9 {when}, {kills} times", database, partial(make, moment))
+        for moment, when in moments.items()
+        for database, make in (("SQLite", on_file), ("PostgreSQL", on_server))
     ]
 
 
@@ -159,21 +183,6 @@ def _edges() -> list[Fault]:
             "at most 2 GB of address space, trials in 2 x 2 worker processes",
             "SQLite",
             lambda folder: edges.limited(folder, ["--as=2000000000"], 100),
-        ),
-        Fault(
-            "kill -9 just before a trial's end is recorded, 10 times",
-            "SQLite",
-            lambda folder: edges.killed_at_the_end(folder, "before", 10, 120),
-        ),
-        Fault(
-            "kill -9 within the 20 ms in which a trial's end is recorded, 30 times",
-            "SQLite",
-            lambda folder: edges.killed_at_the_end(folder, "during", 30, 400),
-        ),
-        Fault(
-            "kill -9 just after a trial's end is recorded, 10 times",
-            "SQLite",
-            lambda folder: edges.killed_at_the_end(folder, "after", 10, 120),
         ),
         Fault(
             "kill -9 while the store is made, 100 times",

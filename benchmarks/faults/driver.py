@@ -52,13 +52,17 @@ class LedgerView:
         os.write(self._ledger, f"{trial.number} {trial.state} {trial.score!r}\n".encode())
 
 
+def unharmed(store: Store) -> None:
+    """Change nothing of the store."""
+
+
 def drive(
     url: str,
     ledger: Path,
     machine: str | None = None,
     project: str | None = None,
     num_workers: int | None = None,
-    harm: Callable[[Store], None] = lambda store: None,
+    harm: Callable[[Store], None] = unharmed,
 ) -> int:
     """Work on the sweep until it is complete; return the exit status.
 
@@ -98,42 +102,38 @@ def drive(
     return 0
 
 
-def dies_at_end(moment: str, deaths: Path) -> Callable[[Store], None]:
+def die_at_end(moment: str, deaths: Path, store: Store) -> None:
     """Make one trial in four kill this process, and log the death.
 
     It dies "before" the end of the trial is recorded, "after" it, or within the 20 ms "during" which it is recorded.
     """
+    end = store.end
 
-    def harm(store: Store) -> None:
-        end = store.end
+    def die(attempt: Attempt) -> None:
+        with deaths.open("a") as file:
+            file.write(f"{attempt.number} {attempt.attempt}\n")
+        os.kill(os.getpid(), signal.SIGKILL)
 
-        def die(attempt: Attempt) -> None:
-            with deaths.open("a") as file:
-                file.write(f"{attempt.number} {attempt.attempt}\n")
-            os.kill(os.getpid(), signal.SIGKILL)
+    def ends(attempt: Attempt, *arguments: Any, **options: Any) -> Any:
+        dies = random.random() < 0.25
+        if dies and moment == "before":
+            die(attempt)
+        if dies and moment == "during":
+            threading.Timer(random.uniform(0.0, _RECORDING_SECONDS), die, [attempt]).start()
+        answer = end(attempt, *arguments, **options)
+        if dies and moment == "after":
+            die(attempt)
+        return answer
 
-        def ends(attempt: Attempt, *arguments: Any, **options: Any) -> Any:
-            dies = random.random() < 0.25
-            if dies and moment == "before":
-                die(attempt)
-            if dies and moment == "during":
-                threading.Timer(random.uniform(0.0, _RECORDING_SECONDS), die, [attempt]).start()
-            answer = end(attempt, *arguments, **options)
-            if dies and moment == "after":
-                die(attempt)
-            return answer
-
-        store.end = ends  # type: ignore[method-assign]
-
-    return harm
+    store.end = ends  # type: ignore[method-assign]
 
 
-def drive_process(url: str, ledger: Path, log: Path) -> None:
+def drive_process(url: str, ledger: Path, log: Path, harm: Callable[[Store], None]) -> None:
     """`drive` as the target of a separate process, which writes the messages to a user into `log`."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    sys.exit(drive(url, ledger))
+    sys.exit(drive(url, ledger, harm=harm))
 
 
 if __name__ == "__main__":
@@ -143,8 +143,5 @@ if __name__ == "__main__":
     parser.add_argument("--machine")
     parser.add_argument("--project")
     parser.add_argument("--workers", type=int)
-    parser.add_argument("--die", choices=["before", "during", "after"])
-    parser.add_argument("--deaths", type=Path)
     options = parser.parse_args()
-    harms = {"harm": dies_at_end(options.die, options.deaths)} if options.die else {}
-    sys.exit(drive(options.url, options.ledger, options.machine, options.project, options.workers, **harms))
+    sys.exit(drive(options.url, options.ledger, options.machine, options.project, options.workers))

@@ -16,12 +16,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from benchmarks.faults.driver import SWEEP
+from benchmarks.faults.driver import SWEEP, die_at_end, unharmed
 from benchmarks.faults.harness import FaultySweep, Verdict
 from benchmarks.faults.scenarios import refusal
 from metta.sweep.definition import open_sweep
@@ -72,26 +73,30 @@ def _held(pid: int) -> tuple[int, int]:
 # ---- deaths at exact moments
 
 
-def killed_at_the_end(folder: Path, moment: str, kills: int, num_trials: int) -> Verdict:
+def killed_at_the_end(url: str, folder: Path, moment: str, kills: int) -> tuple[Verdict, str]:
     """Drivers that kill themselves just before the end of a trial is recorded, while it is recorded, or just after.
 
     In the verdict, a trial that was recorded before its driver died and was run again was run twice.
     """
     deaths = folder / "deaths"
     deaths.touch()
-    with FaultySweep(f"sqlite:///{folder}/store.sqlite", folder, num_trials, seconds=0.1) as sweep:
-        while (done := len(deaths.read_text().splitlines())) < kills and not sweep.complete():
-            for slot in sweep.idle():
-                sweep.start_command(slot, {}, "--die", moment, "--deaths", str(deaths))
+    with FaultySweep(url, folder, num_trials=40, seconds=0.1) as sweep:
+        sweep.harm = partial(die_at_end, moment, deaths)
+        while len(deaths.read_text().splitlines()) < kills:
+            if sweep.ended() > sweep.num_trials - 20:
+                sweep.extend(40)
+            sweep.start()
             time.sleep(0.05)
-        if done < kills:
-            raise AssertionError(f"the trials ended after {done} of {kills} deaths")
+        sweep.harm = unharmed
         sweep.finish()
-        return sweep.verdict(recorded=_recorded(deaths) if moment == "after" else {})
+        verdict = sweep.verdict(recorded=_died(deaths) if moment == "after" else {})
+        attempts = {trial.number: trial.attempts for trial in sweep.trials()}
+        kept = sum(attempts[number] == attempt for number, attempt in _died(deaths).items())
+        return verdict, f"{next(iter(verdict.messages), '')} (the store had {kept} of {len(_died(deaths))} results)"
 
 
-def _recorded(deaths: Path) -> dict[int, int]:
-    """The attempt of each trial that was recorded just before its driver died."""
+def _died(deaths: Path) -> dict[int, int]:
+    """The trials at whose end their driver died, each with the last such attempt."""
     pairs = (line.split() for line in deaths.read_text().splitlines())
     return {int(number): int(attempt) for number, attempt in pairs}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from benchmarks.faults.driver import SWEEP, drive_process
+from benchmarks.faults.driver import SWEEP, drive_process, unharmed
 from metta.sweep.definition import open_sweep
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import Store
@@ -98,6 +98,9 @@ class FaultySweep:
         drivers: the number of drivers.
         seconds: the duration of a trial.
         drivers_url: the store's URL for the drivers (through a proxy).
+
+    Attributes:
+        harm: what `start` does to the store of the drivers that it starts.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class FaultySweep:
         self.url = url
         self._drivers_url = drivers_url or url
         self.num_trials = num_trials
+        self.harm: Callable[[Store], None] = unharmed
         self._ledger, self._log = folder / "ledger", folder / "log"
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([drive_process.__module__])
@@ -145,7 +149,8 @@ class FaultySweep:
                 self._drivers[slot] = self._start_driver()
 
     def _start_driver(self) -> DriverProcess:
-        driver = self._context.Process(target=drive_process, args=(self._drivers_url, self._ledger, self._log))
+        arguments = (self._drivers_url, self._ledger, self._log, self.harm)
+        driver = self._context.Process(target=drive_process, args=arguments)
         driver.start()
         return driver
 
