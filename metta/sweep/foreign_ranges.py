@@ -7,7 +7,8 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from metta.common.errors import UserError
@@ -46,6 +47,8 @@ _DISTRIBUTIONS = {
 """Our distributions, with the names of other tools for them, in lower case and without punctuation."""
 
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+
+_CLOSE = 0.75  # of a typing error to the name that was meant: mx to max, but not mix
 
 _OPTUNA = "hyperparameters are declared in `parameters`, not in the function"
 
@@ -112,6 +115,8 @@ def _foreign_list(values: Sequence[Any]) -> str | None:
 def _foreign_mapping(value: Mapping[str, Any]) -> str | None:
     said = {ours: value[key] for ours, keys in _KEYS.items() for key in keys if key in value}
     known = {*_OF_OTHERS, "mean", "scale", "default", *(key for keys in _KEYS.values() for key in keys)}
+    if typo := _misspelt_bound(value, known):
+        return typo
     if value.keys() in ({"value"}, {"value", "distribution"}):
         return f"'value' is W&B's; a fixed value is written as it is: {shown(value['value'], 60)}"
     if not said or not {str(key) for key in value} <= known:
@@ -130,6 +135,18 @@ def _foreign_mapping(value: Mapping[str, Any]) -> str | None:
     if not isinstance(name, str):
         name = said["distribution"] = ""
     return _foreign_range(said["min"], said["max"], name, bool(said.get("log")), value)
+
+
+def _misspelt_bound(value: Mapping[str, Any], known: Collection[str]) -> str | None:
+    """A range with one wrong name, which would be read as two fixed values, such as ``{min: 1, mx: 2}``."""
+    missing = {"min", "max"} - value.keys()
+    unknown = [key for key in value if key not in known]
+    if len(missing) != 1 or len(unknown) != 1:
+        return None
+    (right,), (wrong,) = missing, unknown
+    bounds = [value[key] for key in value if key in ("min", "max", wrong)]
+    is_close = get_close_matches(str(wrong), [right], cutoff=_CLOSE)
+    return f"{wrong!r} is unknown; did you mean {right!r}?" if is_close and _are_numbers(bounds) else None
 
 
 def _foreign_range(low: float, high: float, name: str, log: bool, value: Mapping[str, Any]) -> str | None:

@@ -36,6 +36,8 @@ FOREIGN = [
     ({"grid_search": [16, 32]}, '{"choices": [16, 32]}'),
     (["adam", "sgd"], '{"choices": ["adam", "sgd"]}'),
     ({"value": 3}, "3"),
+    ({"min": 1, "mx": 2}, "'mx' is unknown; did you mean 'max'?"),
+    ({"minn": 1, "max": 2, "step": 1}, "'minn' is unknown; did you mean 'min'?"),
 ]
 
 
@@ -83,6 +85,9 @@ def test_distributions_of_other_libraries_are_refused_with_the_line_to_write() -
         [1],
         {"a": 1},
         {"lr": [1, 9]},
+        {"min": 1},
+        {"min": 1, "mix": 2},
+        {"min_x": 0, "max_x": 1},
     ],
 )
 def test_fixed_values_stay_fixed(value: Any) -> None:
