@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-
-class UserError(Exception):
-    """A request that cannot be carried out as given: shown in one or two lines, without a traceback; exit status 2."""
-
+from metta.common.text import shortened
 
 _LONGEST = 200  # characters of a name
+_LONGEST_MESSAGE = 10_000
+
+
+class UserError(Exception):
+    """A request that cannot be carried out as given: shown in one or two lines, without a traceback; exit status 2.
+
+    Of a message that contains a very long text, the beginning and the end are kept.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message, _LONGEST_MESSAGE))
 
 
 def nearest(name: str, valid: Iterable[str], limit: int = 12) -> str:

@@ -34,7 +34,7 @@ from metta.sweep.state import SweepState
 from metta.sweep.store.protocol import Attempt
 from metta.sweep.sweep import TooManyFailuresError
 from metta.sweep.sweep_config import SweepConfig
-from metta.sweep.sweep_name import name_problem, normalised
+from metta.sweep.sweep_name import name_problem, normalised, shown_name
 from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import TrialSpec, TrialState
 from metta.sweep.wandb.config import WandbConfig
@@ -198,7 +198,7 @@ class AbstractSweep(Tool):
     def check_name(self) -> None:
         """Raise UserError unless the sweep's name is a valid folder name."""
         if problem := name_problem(self.sweep_name):
-            raise UserError(f"sweep_name {self.sweep_name!r}: {problem}")
+            raise UserError(f"sweep_name {shown_name(self.sweep_name)}: {problem}")
 
     def define(self, tool_class: str, tool: dict[str, Any], **more: Any) -> SweepDefinition:
         """The definition of this sweep.

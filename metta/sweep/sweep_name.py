@@ -6,6 +6,8 @@ import hashlib
 import re
 import unicodedata
 
+from metta.common.plain import shown
+
 MOST_CHARACTERS = 100
 MOST_BYTES = 200
 """The limit in UTF-8. File systems allow 255 bytes, and the sweep that confirms another one has a longer name."""
@@ -33,6 +35,11 @@ def name_problem(name: str) -> str | None:
     if (size := len(name.encode("utf-8"))) > MOST_BYTES:
         return f"it has {size} bytes in UTF-8; at most {MOST_BYTES} are allowed"
     return None
+
+
+def shown_name(name: str) -> str:
+    """A name in quotes, cut if it is far too long."""
+    return shown(name, MOST_CHARACTERS + 20)
 
 
 def slug(text: str) -> str:

@@ -6,6 +6,8 @@ import unicodedata
 
 import pytest
 
+from metta.common.errors import UserError
+from metta.sweep import optimize
 from metta.sweep.sweep_name import name_problem, normalised, shortened, slug
 
 
@@ -33,6 +35,13 @@ def test_a_good_name(name: str) -> None:
 def test_one_name_however_it_is_typed() -> None:
     composed = "größe"
     assert normalised(unicodedata.normalize("NFD", composed)) == composed
+
+
+def test_a_name_that_is_far_too_long_is_shown_in_part() -> None:
+    search = {"x": {"min": 0, "max": 1, "distribution": "uniform"}}
+    with pytest.raises(UserError, match="2000000 characters") as caught:
+        optimize(lambda config, trial: 0.0, search, "score", 1, name="a" * 2_000_000)
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(

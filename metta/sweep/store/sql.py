@@ -72,6 +72,7 @@ from metta.sweep.store.rows import (
     readable_number,
 )
 from metta.sweep.store.schema import attempts, curve_points, decisions, drivers, mirrored, now, sweeps, trials, up_since
+from metta.sweep.sweep_name import shown_name
 from metta.sweep.trial import Progress, Trial, TrialState
 
 if TYPE_CHECKING:
@@ -781,7 +782,9 @@ class SqlStore:
 
     def _no_sweep(self, connection: Connection, name: str) -> SweepNotFoundError:
         names = connection.scalars(select(sweeps.c.name).order_by(sweeps.c.name)).all()
-        return SweepNotFoundError(f"store {self.url}: no sweep is named {name!r}; {nearest(name, map(str, names))}")
+        return SweepNotFoundError(
+            f"store {self.url}: no sweep is named {shown_name(name)}; {nearest(name, map(str, names))}"
+        )
 
     def _sweep_exists(self, name: str) -> SweepExistsError:
         return SweepExistsError(f"store {self.url}: a sweep named {name!r} already exists")

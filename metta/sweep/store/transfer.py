@@ -17,7 +17,7 @@ from metta.sweep.store import encoding, exported
 from metta.sweep.store.files import TransferError, is_store, is_url, refusal, suffix
 from metta.sweep.store.protocol import Outcome, Store, StoredDecision, SweepRecord, TrialHistory
 from metta.sweep.store.tables import TableRow, read_table, rows, write_csv, write_parquet
-from metta.sweep.sweep_name import name_problem, normalised
+from metta.sweep.sweep_name import name_problem, normalised, shown_name
 
 __all__ = [
     "Check",
@@ -123,7 +123,7 @@ def _renamed(record: SweepRecord, new_name: str | None) -> SweepRecord:
     """
     name = normalised(record.name if new_name is None else new_name)
     if problem := name_problem(name):
-        raise TransferError(f"{name!r} is not a valid name for a sweep: {problem}; choose another one")
+        raise TransferError(f"{shown_name(name)} is not a valid name for a sweep: {problem}; choose another one")
     return replace(record, name=name)
 
 
