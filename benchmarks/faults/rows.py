@@ -125,6 +125,8 @@ def faults(store: str) -> Iterator[str]:
     """What goes wrong with a store."""
     for command in _COMMANDS:
         yield from _fault(" ".join(command[:3]), partial(metta_sweep, [*command, "--store", store]))
+    copy = ["copy", "edited", "--from", store, "--to", f"{store}.copy"]
+    yield from _fault("copy", lambda: metta_sweep(copy))
     yield from _fault("dashboard", lambda: _visit(store))
     try:
         yield from _fault("run", lambda: run("edited", 14), (UserError,))

@@ -22,6 +22,7 @@ from metta.sweep.store.protocol import (
     StoreError,
     StoreMissingError,
     StoreReplacedError,
+    StoreWithoutKeysError,
     SweepRecord,
     TrialHistory,
 )
@@ -61,7 +62,8 @@ class Recorder:
 
         Raises:
             StaleAttemptError: the attempt was recorded as lost.
-            StoreMissingError, StoreReplacedError: the store was removed or replaced; the end is in the journal.
+            StoreMissingError, StoreReplacedError, StoreWithoutKeysError: the store was removed, replaced or made again
+                by hand; the end is in the journal.
         """
         ended = replace(
             trial,
@@ -165,7 +167,7 @@ class Recorder:
             except StoreError as error:
                 self._keep_end(attempt, history)
                 gone = isinstance(error, StoreMissingError) and patience > FIRST_PATIENCE_SECONDS
-                if gone or isinstance(error, StoreReplacedError):
+                if gone or isinstance(error, StoreReplacedError | StoreWithoutKeysError):
                     raise
                 if patience > FIRST_PATIENCE_SECONDS and not said:
                     self._notice(f"trial {attempt.number} ended but cannot be recorded yet; still trying: {error}")

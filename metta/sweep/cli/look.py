@@ -217,7 +217,7 @@ def list_sweeps(options: argparse.Namespace) -> None:
     for row in rows:
         table.add_row(
             escape(row["sweep"]),
-            f"{row['ended']}/{'?' if row['num_trials'] is None else row['num_trials']}",
+            "/".join("?" if row[name] is None else str(row[name]) for name in ("ended", "num_trials")),
             escape(row["metric"] or "unreadable"),
             "" if row["top"] is None else f"{row['top']:.4g}",
             "yes" if row["running"] else "",
@@ -247,21 +247,24 @@ def _sweep_row(store: Store, record: SweepRecord) -> dict[str, Any]:
     """A sweep as a row of the list, with the reason if it cannot be read."""
     from metta.sweep.definition import DefinitionError, read_definition
     from metta.sweep.state import SweepState
+    from metta.sweep.store.protocol import StoreWithoutKeysError
 
-    trials = store.trials(record.name)
     row: dict[str, Any] = {
         "sweep": record.name,
-        "ended": sum(trial.counted for trial in trials),
+        "ended": None,
         "num_trials": None,
         "metric": None,
         "top": None,
-        "running": any(driver.alive for driver in store.drivers(record.name)),
+        "running": None,
         "created_at": record.created_at.isoformat(timespec="seconds"),
         "problem": None,
     }
     try:
+        trials = store.trials(record.name)
+        row["ended"] = sum(trial.counted for trial in trials)
+        row["running"] = any(driver.alive for driver in store.drivers(record.name))
         state = SweepState.of(record, read_definition(record), trials)
-    except DefinitionError as error:
+    except (DefinitionError, StoreWithoutKeysError) as error:
         return row | {"problem": str(error)}
     found = {"num_trials": state.definition.num_trials, "metric": state.metric}
     return row | found | {"top": state.top.score if state.top else None}

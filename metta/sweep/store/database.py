@@ -33,7 +33,7 @@ from metta.common.files import flush_to_disk
 from metta.common.urls import public_text, public_url
 from metta.sweep.store import encoding, place
 from metta.sweep.store.place import Moved, Place
-from metta.sweep.store.protocol import StoreError, StoreMissingError, StoreReplacedError
+from metta.sweep.store.protocol import StoreError, StoreMissingError, StoreReplacedError, StoreWithoutKeysError
 from metta.sweep.store.schema import SCHEMA_VERSION, VERSION_TABLE, metadata
 
 T = TypeVar("T")
@@ -205,16 +205,15 @@ class Database:
                 self._wait(str(error), StoreMissingError, start, patience)
             except DBAPIError as error:
                 kind = self._kind(error)
+                if kind is None and "foreign key mismatch" in str(error.orig):
+                    raise self._without_keys("its tables do not refer to each other") from None
                 if kind is None:
                     raise StoreError(f"store {self.url}: {self._explain(error)}") from None
                 if _sqlite_error(error) in _SQLITE_BROKEN:  # what is open may be what is broken
                     self._engine.dispose()
                 self._wait(self._explain(error), kind, start, patience)
             except MultipleResultsFound:
-                raise StoreError(
-                    f"store {self.url}: it has two rows where one is possible, so its tables were made again without "
-                    "their keys; restore it from a copy"
-                ) from None
+                raise self._without_keys("it has two rows where one is possible") from None
             except StatementError as error:  # the values do not fit
                 raise (error.orig or error) from None
             except (OverflowError, UnicodeEncodeError) as error:
@@ -239,6 +238,11 @@ class Database:
             _log.warning("store %s: %s; trying again for %.0f s", self.url, reason, longest)
         if waited >= min(longest, patience):
             raise kind(f"store {self.url}: {reason}; gave up after {waited:.0f} s") from None
+
+    def _without_keys(self, what: str) -> StoreWithoutKeysError:
+        return StoreWithoutKeysError(
+            f"store {self.url}: {what}, so its tables were made again without their keys; restore it from a copy"
+        )
 
     def _explain(self, error: DBAPIError) -> str:
         message = public_text(" ".join(str(error.orig).split()), self._given)

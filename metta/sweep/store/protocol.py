@@ -29,6 +29,10 @@ class StoreMissingError(StoreError):
     """An open store was removed and did not come back: its file was removed or moved, or its database dropped."""
 
 
+class StoreWithoutKeysError(StoreError):
+    """There are two rows where one is possible: the tables were made again by hand, without their keys."""
+
+
 class StoreReplacedError(StoreError):
     """Another database has replaced the store of a running driver."""
 

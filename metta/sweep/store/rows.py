@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Text, case, literal, null, type_coerce
+from sqlalchemy.exc import MultipleResultsFound
 
 from metta.sweep.store import encoding
 from metta.sweep.store.encoding import Unreadable
@@ -80,8 +81,14 @@ def read_trials(result: CursorResult[Any], metrics: Collection[str] | None = Non
 
     Args:
         metrics: only these are kept; all if None.
+
+    Raises:
+        MultipleResultsFound: two rows have the same number.
     """
-    return [trial for batch in result.partitions(_BATCH) for trial in _read_batch(batch, metrics)]
+    read = [trial for batch in result.partitions(_BATCH) for trial in _read_batch(batch, metrics)]
+    if len({trial.number for trial in read}) < len(read):
+        raise MultipleResultsFound
+    return read
 
 
 def _only(metrics: Any, names: Collection[str]) -> Any:

@@ -16,8 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
+from metta.sweep import optimize
+from metta.sweep.cli import main as metta_sweep
 from metta.sweep.store import encoding, open_store
-from metta.sweep.store.protocol import Driver, Outcome, Store, StoredDecision, StoreError, SweepNotFoundError
+from metta.sweep.store.protocol import (
+    Driver,
+    Outcome,
+    Store,
+    StoredDecision,
+    StoreWithoutKeysError,
+    SweepNotFoundError,
+)
 from metta.sweep.store.transfer import copy_sweep, export_sweep, import_trials, read_sweep
 from metta.sweep.trial import Progress, Trial, TrialState
 
@@ -245,17 +254,45 @@ def test_a_new_sweep_has_no_rows_of_one_that_was_deleted(tmp_path: Path) -> None
             assert len(store.drivers("arena")) == 0
 
 
-def test_tables_without_their_keys_are_named(tmp_path: Path) -> None:
+def make_again(path: Path, table: str, twice: str) -> None:
+    """Make a table again without its keys, with the rows that meet a condition twice."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            f"CREATE TABLE again AS SELECT * FROM {table}; INSERT INTO again SELECT * FROM again WHERE {twice}; "
+            f"DROP TABLE {table}; ALTER TABLE again RENAME TO {table}"
+        )
+
+
+def test_a_driver_ends_when_a_table_loses_its_keys(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+
+    def train(config: dict[str, Any], trial: Any) -> float:
+        make_again(path, "metta_attempts", "0")
+        trial.report(1, {"score": 1.0})
+        return 1.0
+
+    search = {"x": {"min": 0, "max": 1, "distribution": "uniform"}}
+    with pytest.raises(StoreWithoutKeysError, match="its tables were made again without their keys"):
+        optimize(train, search, "score", 2, store=f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize("table", ["metta_sweeps", "metta_trials"])
+def test_tables_without_their_keys_are_named(tmp_path: Path, table: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "store.sqlite"
     with closing(open_store(f"sqlite:///{path}")) as store:
-        store.create_sweep("arena", {})
-        with closing(sqlite3.connect(path)) as connection:
-            connection.executescript(
-                "CREATE TABLE again AS SELECT * FROM metta_sweeps; INSERT INTO again SELECT * FROM again; "
-                "DROP TABLE metta_sweeps; ALTER TABLE again RENAME TO metta_sweeps"
-            )
-        with pytest.raises(StoreError, match="its tables were made again without their keys"):
-            store.sweep("arena")
+        for name in ("arena", "whole"):
+            store.create_sweep(name, {})
+        store.enqueue("arena", {"x": 0.5})
+        driver = store.join("whole")
+        make_again(path, table, "name = 'arena'" if table == "metta_sweeps" else "1")
+        with pytest.raises(StoreWithoutKeysError, match="its tables were made again without their keys"):
+            store.trials("arena")
+        with closing(open_store(f"sqlite:///{tmp_path}/copy.sqlite")) as copy, pytest.raises(StoreWithoutKeysError):
+            copy_sweep(store, copy, "arena")
+        with pytest.raises(StoreWithoutKeysError, match="its tables were made again without their keys"):
+            store.start(driver, 0, {})
+    assert metta_sweep(["list", "--store", f"sqlite:///{path}"]) == 0
+    assert "whole" in capsys.readouterr().out
 
 
 # ---- anything in any column
