@@ -48,19 +48,34 @@ def limited(folder: Path, limits: list[str], num_trials: int) -> Verdict:
 
 
 def leaks(folder: Path, num_trials: int, workers: int | None) -> tuple[Verdict, str]:
-    """One driver runs many trials; compares its resources after a fifth of them and just before the end."""
+    """One driver runs many trials; compares its resources, and those of its workers, as the trials end."""
     arguments = [] if workers is None else ["--workers", str(workers)]
     with FaultySweep(f"sqlite:///{folder}/store.sqlite", folder, num_trials, drivers=1, seconds=0.0) as sweep:
         sweep.start_command(0, {}, *arguments)
         (pid,) = sweep.pids()
         held = []
-        for ended in (num_trials // 5, num_trials - num_trials // 20):
+        for ended in (num_trials // 4, num_trials // 2, num_trials - num_trials // 20):
             sweep.wait_for(ended)
-            held.append(_held(pid))
+            held.append(f"after {ended:,} trials {_resources(pid)}")
         sweep.finish()
-        (memory, files), (memory_later, files_later) = held
-        said = f"it held {memory} MB and {files} open files, and later {memory_later} MB and {files_later}"
-        return sweep.verdict(), said
+        return sweep.verdict(), f"nothing: the driver held {'; '.join(held)}"
+
+
+def _resources(pid: int) -> str:
+    """What a process and its children hold."""
+    memory, files = _held(pid)
+    threads = len(os.listdir(f"/proc/{pid}/task"))
+    children = _children(pid)
+    inside = sum(_held(child)[0] for child in children)
+    return f"{memory} MB, {files} open files, {threads} threads, {len(children)} children with {inside} MB"
+
+
+def _children(pid: int) -> list[int]:
+    """The descendants of a process."""
+    direct = [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+    return [each for child in direct for each in (child, *_children(child))]
 
 
 def _held(pid: int) -> tuple[int, int]:

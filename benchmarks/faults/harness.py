@@ -206,9 +206,11 @@ class FaultySweep:
 
     def wait_for(self, ended: int) -> None:
         """Wait until that many trials have ended."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while self.ended() < ended:
-            if time.monotonic() > deadline or not self.running():
+        before, since = -1, time.monotonic()
+        while (now := self.ended()) < ended:
+            if now > before:
+                before, since = now, time.monotonic()
+            if time.monotonic() > since + _PATIENCE_SECONDS or not self.running():
                 raise TimeoutError(f"the sweep makes no progress: {self.messages()}")
             time.sleep(0.05)
 
