@@ -52,7 +52,8 @@ _SETTINGS = {
 _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Settings for a cluster of one machine, so that Ray listens on loopback only."""
 
-_NOT_SHIPPED = [".venv", ".git", ".*_cache", ".hypothesis", "__pycache__", "train_dir", "wandb", "build", "dist"]
+_NOT_SHIPPED = [".venv", ".git", ".*_cache", ".hypothesis", "__pycache__", "/train_dir", "/wandb", "/build", "/dist"]
+"""As in a .gitignore: with a slash at the top only, because a package may have the same name, as metta.sweep.wandb."""
 _SMALL_OBJECT_STORE = 80 * 2**20  # bytes; Ray's minimum is 75 MiB, and a trial sends kilobytes
 
 

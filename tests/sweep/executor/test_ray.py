@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from ray._private.runtime_env.packaging import create_package
 
 from metta.common.errors import UserError
 from metta.sweep.executor import RayOptions, open_executor
-from metta.sweep.executor.ray import RayExecutor
+from metta.sweep.executor.ray import RayExecutor, _code_for_nodes
 from tests.support.processes import descendants
 from tests.sweep.executor.trials import alive, pids, until
 
@@ -33,7 +35,7 @@ def test_a_node_that_dies_loses_its_trial_alone_and_it_is_tried_again_elsewhere(
 DRIVER = """
 import subprocess, sys
 from pathlib import Path
-from metta.sweep.executor.ray import RayExecutor
+from metta.sweep.executor.ray import RayExecutor, _code_for_nodes
 from tests.sweep.executor.trials import go_on, probe
 executor = RayExecutor(num_workers=1)
 executor.submit(probe(0, Path(sys.argv[1]), wait_for="never"), go_on)
@@ -58,6 +60,25 @@ def test_a_local_ray_listens_on_loopback_and_ends_with_a_driver_that_is_killed(t
 def test_a_cluster_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match=r"ray\.address=127\.0\.0\.1:1"):
         _ = RayExecutor(address="127.0.0.1:1").slots
+
+
+def test_a_cluster_gets_the_whole_package_and_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wandb").mkdir()
+    for name in ("wandb/run", "train.py"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    code = _code_for_nodes()
+    assert _packed(code["working_dir"], code["excludes"], tmp_path / "work.zip") == {"train.py"}
+    package = Path(code["py_modules"][0])
+    modules = {str(path.relative_to(package)) for path in package.rglob("*.py")}
+    assert modules <= _packed(str(package), code["excludes"], tmp_path / "package.zip")
+
+
+def _packed(folder: str, excludes: list[str], path: Path) -> set[str]:
+    """What Ray sends of a folder."""
+    create_package(folder, path, include_gitignore=True, excludes=excludes)
+    with zipfile.ZipFile(path) as package:
+        return {name for name in package.namelist() if not name.endswith("/")} - {path.name}
 
 
 def test_ray_is_chosen_by_its_address() -> None:
