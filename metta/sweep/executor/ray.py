@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,10 @@ _ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _NOT_SHIPPED = [".venv", ".git", ".*_cache", ".hypothesis", "__pycache__", "/train_dir", "/wandb", "/build", "/dist"]
 """As in a .gitignore: with a slash at the top only, because a package may have the same name, as metta.sweep.wandb."""
 _SMALL_OBJECT_STORE = 80 * 2**20  # bytes; Ray's minimum is 75 MiB, and a trial sends kilobytes
+
+
+class ClusterLostError(UserError):
+    """The cluster, on which trials ran, no longer answers."""
 
 
 @dataclass(frozen=True)
@@ -117,29 +121,31 @@ class RayExecutor:
             return self._num_workers
         if time.monotonic() - self._counted_at >= COUNT_SECONDS:
             self._counted_at = time.monotonic()
-            self._room = self._connect().room()
+            with self._cluster() as cluster:
+                self._room = cluster.room()
         return self._room
 
     @property
     def resources(self) -> str:
-        where = "Ray on this machine" if self._address is None else f"Ray at {self._address}"
         many = "as many trials as fit" if self._num_workers is None else count_text(self._num_workers, "trial")
         gpus = f" and {self._gpus:g} GPUs" if self._gpus else ""
         ranks = f", on {self._ranks} ranks" if self._ranks > 1 else ""
-        return f"{where}, {many} at once, {self._cpus} CPU{gpus} each{ranks}"
+        return f"{self._where}, {many} at once, {self._cpus} CPU{gpus} each{ranks}"
 
     def submit(self, spec: TrialSpec, report: Report) -> None:
         running = _Running(str(next(self._keys)), spec, report)
-        self._running[self._connect().start(running)] = running
+        with self._cluster() as cluster:
+            self._running[cluster.start(running)] = running
 
     def wait(self, timeout: float | None = None) -> Finished | None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while self._running and not self._finished:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            done, news = self._connect().wait(list(self._running), left)
-            self._deliver(news)
-            for task in done:
-                self._finished.append(self._connect().result(task, self._running.pop(task).spec))
+            with self._cluster() as cluster:
+                done, news = cluster.wait(list(self._running), left)
+                self._deliver(news)
+                for task in done:
+                    self._finished.append(cluster.result(task, self._running.pop(task).spec))
             if deadline is not None and time.monotonic() >= deadline:
                 break
         return self._finished.popleft() if self._finished else None
@@ -147,7 +153,8 @@ class RayExecutor:
     def cancel(self, number: int) -> None:
         for task in [task for task, running in self._running.items() if running.spec.number == number]:
             del self._running[task]
-            self._connect().kill(task)
+            with suppress(ClusterLostError), self._cluster() as cluster:
+                cluster.kill(task)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -157,6 +164,27 @@ class RayExecutor:
             self._connection = None
         self._running.clear()
         self._finished.clear()
+
+    @property
+    def _where(self) -> str:
+        return "Ray on this machine" if self._address is None else f"Ray at {self._address}"
+
+    @contextmanager
+    def _cluster(self) -> Iterator[_Connection]:
+        """The connection.
+
+        Raises:
+            ClusterLostError: the cluster no longer answers, as when its head node has died.
+        """
+        connection = self._connect()
+        try:
+            yield connection
+        except connection.errors as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise ClusterLostError(
+                f"{self._where} no longer answers, so the sweep stops; once Ray runs again, the same command continues "
+                f"it ({reason})"
+            ) from None
 
     def _connect(self) -> _Connection:
         if self._connection is None:
@@ -181,6 +209,7 @@ class _Connection:
         import ray
 
         self._ray: Any = ray
+        self.errors: tuple[type[Exception], ...] = (ray.exceptions.RayError, ConnectionError)
         self._ray._private.worker._worker_logs_enabled = False  # log_to_driver keeps messages about dead workers
         variables = thread_variables(cpus // ranks) | ({"CUDA_VISIBLE_DEVICES": ""} if gpus == 0 else {})
         inherited: dict[str, str] = {}

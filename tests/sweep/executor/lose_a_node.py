@@ -1,4 +1,4 @@
-"""Run a sweep on a Ray cluster of two nodes, kill one of them in its middle, and print how each trial went.
+"""Run a sweep on a Ray cluster of two nodes and kill one of them in its middle; then kill the head. Print what happens.
 
 python -m tests.sweep.executor.lose_a_node FOLDER
 """
@@ -17,10 +17,20 @@ os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 
 from ray.cluster_utils import Cluster
 
-from metta.sweep.executor.ray import RayExecutor
+from metta.sweep.executor.ray import ClusterLostError, RayExecutor
 from metta.sweep.store import open_store
 from tests.sweep.executor.probe import write
-from tests.sweep.executor.trials import PATIENCE_SECONDS, alive, drive, pids, probe_definition, until
+from tests.sweep.executor.trials import (
+    PATIENCE_SECONDS,
+    alive,
+    drive,
+    go_on,
+    next_finished,
+    pids,
+    probe,
+    probe_definition,
+    until,
+)
 
 
 def main(folder: Path) -> None:
@@ -44,6 +54,12 @@ def main(folder: Path) -> None:
             print(trial.state, trial.attempts)
         until(lambda: executor.slots == 1)
         print(executor.slots, "at once")
+        cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        try:
+            executor.submit(probe(4, folder), go_on)
+            next_finished(executor)
+        except ClusterLostError as error:
+            print(error)
     cluster.shutdown()
 
 

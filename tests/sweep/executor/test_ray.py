@@ -22,14 +22,15 @@ LISTEN, LOOPBACK = "0A", "0100007F"
 """A TCP state, and 127.0.0.1, as /proc/net writes them."""
 
 
-def test_a_node_that_dies_loses_its_trial_alone_and_it_is_tried_again_elsewhere(tmp_path: Path) -> None:
+def test_a_node_that_dies_loses_its_trial_alone_and_a_head_that_dies_stops_the_sweep(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.sweep.executor.lose_a_node", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
 
-    before, *trials, after = [line for line in done.stdout.splitlines() if line]
+    before, *trials, after, lost = [line for line in done.stdout.splitlines() if line]
     assert (before, after) == ("2 at once", "1 at once")
     assert sorted(trials) == ["completed 1", "completed 1", "completed 1", "completed 2"]
+    assert "no longer answers, so the sweep stops; once Ray runs again, the same command continues it" in lost
 
 
 DRIVER = """
