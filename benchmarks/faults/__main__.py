@@ -8,6 +8,7 @@ The disks and the immutable file, and therefore the whole table, need root on Li
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import re
 import signal
@@ -196,6 +197,16 @@ def _edges() -> list[Fault]:
         ),
         Fault(
             "a backup put back beside the log of killed drivers", "SQLite", lambda folder: edges.old_log(folder, 100)
+        ),
+        Fault(
+            "a folder whose files cannot be locked, as on some network file systems",
+            "SQLite",
+            lambda folder: edges.network_folder(folder, "FAULTY_LOCKS", errno.ENOLCK),
+        ),
+        Fault(
+            "a folder whose files cannot be mapped into memory, as on some network file systems",
+            "SQLite",
+            lambda folder: edges.network_folder(folder, "FAULTY_MAPS", errno.ENODEV),
         ),
         Fault("a store of a newer version", "SQLite", edges.newer_version),
         Fault("200 MB of output of each program", "SQLite", lambda folder: edges.loud(folder, 200)),

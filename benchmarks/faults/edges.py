@@ -192,6 +192,27 @@ def _make_old(path: Path, version: str) -> None:
     engine.dispose()
 
 
+# ---- network file systems
+
+
+def network_folder(folder: Path, variable: str, error: int) -> str:
+    """A folder whose files cannot be locked (FAULTY_LOCKS), or mapped into memory (FAULTY_MAPS). Needs a C compiler."""
+    library = folder / "network_folder.so"
+    source = str(Path(__file__).with_name("network_folder.c"))
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), source, "-ldl"], check=True)
+    store = folder / "store" / "store.sqlite"
+    faulty = {"LD_PRELOAD": str(library), "FAULTY_FOLDER": str(store.parent), variable: str(error)}
+    messages = []
+    for _ in ("a new store", "one that was made elsewhere"):
+        code = f"from benchmarks.faults.scenarios import refusal; print(refusal('sqlite:///{store}'))"
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env={**os.environ, **faulty}, capture_output=True, text=True, check=True)
+        messages.append(done.stdout.strip().replace("it cannot be created: ", ""))
+        open_store(f"sqlite:///{store}").close()
+    (message,) = set(messages)
+    return message
+
+
 # ---- leftover files
 
 

@@ -223,6 +223,8 @@ class Database:
 
     def _kind(self, error: DBAPIError) -> type[StoreError] | None:
         """The error to raise if the fault persists; None if waiting does not help."""
+        if not self._opened and self._refusal(error):
+            return None
         gone = self._path is not None and not self._path.exists()
         if self._opened and (gone or getattr(error.orig, "sqlstate", None) == _NO_SUCH_DATABASE):
             return StoreMissingError
@@ -247,7 +249,21 @@ class Database:
     def _explain(self, error: DBAPIError) -> str:
         message = public_text(" ".join(str(error.orig).split()), self._given)
         code = _sqlite_error(error)
+        if refusal := self._refusal(error):
+            return refusal
         return _SQLITE_REASONS.get(code, message) + (_limit_text() if code == "SQLITE_IOERR" else "")
+
+    def _refusal(self, error: DBAPIError) -> str | None:
+        """What the file system refuses, if SQLite failed because of it."""
+        if self._path is None or _sqlite_error(error) not in _SQLITE_LOCKS:
+            return None
+        reason = place.unusable(self._path.parent)
+        if reason is None:
+            return None
+        return (
+            f"SQLite cannot be used in this folder, because {reason}, as on some network file systems; put the store "
+            "into a folder on a local disk, or use PostgreSQL (postgresql+psycopg://user@host/database)"
+        )
 
     # ---- opening
 
@@ -493,7 +509,9 @@ _SQLITE_REASONS = {
     "SQLITE_READONLY": "the file is read-only",
 }
 _SQLITE_BROKEN = {"SQLITE_IOERR", "SQLITE_PROTOCOL"}
-_SQLITE_MAY_PASS = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", *_SQLITE_BROKEN}
+_SQLITE_LOCKS = {"SQLITE_BUSY", "SQLITE_LOCKED", *_SQLITE_BROKEN}
+"""The errors of a file system that cannot lock or share files."""
+_SQLITE_MAY_PASS = {"SQLITE_FULL", *_SQLITE_LOCKS}
 _NO_SUCH_DATABASE = "3D000"
 _POSTGRESQL_MAY_PASS = re.compile("08...|57P..|53...|40001|40P01|55P03|25P03")
 """Connections, shutdown and start, resources, serialization, deadlocks, locks: see PostgreSQL's appendix A."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
+import tempfile
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -85,6 +87,26 @@ def put_orphan_aside(path: Path) -> Path | None:
     log.rename(aside)
     Path(f"{path}-shm").unlink(missing_ok=True)
     return aside
+
+
+def unusable(folder: Path) -> str | None:
+    """What SQLite needs and the file system of a folder refuses, as some network file systems do; None if nothing.
+
+    Example:
+        >>> unusable(Path.cwd()) is None
+        True
+    """
+    with suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:  # if none can be made, that is another fault
+        file.truncate(mmap.PAGESIZE)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return f"its files cannot be locked ({error.strerror})"
+        try:
+            mmap.mmap(file.fileno(), mmap.PAGESIZE).close()
+        except OSError as error:
+            return f"its files cannot be shared in memory ({error.strerror})"
+    return None
 
 
 def _is_held(path: Path) -> bool:

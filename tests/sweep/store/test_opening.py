@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import errno
+import fcntl
 import importlib.util
+import mmap
 import multiprocessing
 import os
 import resource
@@ -16,11 +19,12 @@ from contextlib import closing
 from datetime import UTC, datetime
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from sqlalchemy import create_engine, text
 
-from metta.sweep.store import open_store
+from metta.sweep.store import database, open_store
 from metta.sweep.store.protocol import Store, StoreError, SweepRecord, TrialHistory
 from metta.sweep.trial import Trial, TrialState
 from tests.support.postgresql import PostgresServer
@@ -296,3 +300,26 @@ def test_a_log_that_a_killed_driver_left_is_read(path: Path) -> None:
     store.close()
     with closing(open_store(f"sqlite:///{copy}")) as opened:
         assert len(opened.trials("arena")) == 500
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "reason"),
+    [(fcntl, "lockf", "its files cannot be locked"), (mmap, "mmap", "its files cannot be shared in memory")],
+)
+def test_a_folder_that_refuses_what_sqlite_needs_is_named(
+    module: ModuleType, name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network file systems. The benchmarks of faults make SQLite's own calls fail."""
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    path = tmp_path / "store.sqlite"
+    open_store(f"sqlite:///{path}").close()
+    monkeypatch.setattr(module, name, refuse)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.01)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("DELETE FROM metta_trials")
+        with pytest.raises(StoreError, match=f"{reason} .No locks available., as on some network file systems; put"):
+            open_store(f"sqlite:///{path}")
