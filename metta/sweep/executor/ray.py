@@ -231,7 +231,9 @@ class _Connection:
                 ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises many types, including plain Exception
             where = "on this machine" if address is None else f"at ray.address={address}"
-            raise UserError(f"Ray {where} cannot be used: {error}") from error
+            asks = address is not None and "RAY_AUTH_MODE" not in os.environ
+            hint = " (if the cluster asks for a token, set RAY_AUTH_MODE=token)" if asks else ""
+            raise UserError(f"Ray {where} cannot be used: {error}{hint}") from error
         if gpus is None:
             gpus = float(ranks) if any(node["Resources"].get("GPU") for node in self._nodes()) else 0.0
         self._ranks = RankResources(ranks, cpus // ranks, int(gpus) // ranks)
