@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, PlainSerializer
 from metta.common.config import unflatten
 from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError, nearest
-from metta.common.plain import copied, plain, plain_float
+from metta.common.plain import copied, plain, plain_float, plain_number
 from metta.sweep.abstract_sweep import AbstractSweep, assemble
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.ending import may_be_extended
@@ -204,6 +204,10 @@ class FunctionSweep(AbstractSweep):
         return {"extend the sweep, in Python": f"optimize({self.function.__name__}, ..., {more})"}
 
 
+class NotANumberError(TypeError):
+    """The function returned or reported what is no number, which does not depend on the hyperparameters."""
+
+
 class FunctionTrial:
     """Runs a trial of a function that was imported by its path."""
 
@@ -217,7 +221,8 @@ def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
     """Call a swept function for one attempt, and return the result.
 
     Raises:
-        TypeError: it returned something other than metrics.
+        NotANumberError: it returned something other than metrics.
+        TypeError: a metric is too large.
     """
     run_dir = Path(spec.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -226,6 +231,8 @@ def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
     metric = spec.tool["metric"]
     if returned is None and trial._last:
         metrics = trial._last
+    elif returned is None:
+        raise NotANumberError("the function returned None; return a number, or nan where the training has failed")
     else:
         metrics = numbers(returned if isinstance(returned, Mapping) else {metric: returned})
     stopped = trial.stopped and not trial._ignored  # a function that ignored the stop has completed
@@ -240,7 +247,8 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     A boolean counts as 1 or 0.
 
     Raises:
-        TypeError: one is not a number, or is too large for one.
+        NotANumberError: one is not a number.
+        TypeError: one is too large.
     """
     return {str(name): _metric(name, value) for name, value in metrics.items()}
 
@@ -248,7 +256,11 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 def _metric(name: str, value: Any) -> float:
     try:
         truth = plain(value) if hasattr(value, "tolist") or isinstance(value, bool) else None
-        return float(truth) if isinstance(truth, bool) else plain_float(value)
+        number = float(truth) if isinstance(truth, bool) else plain_number(value)
+    except TypeError as error:
+        raise NotANumberError(f"the metric {name!r}: {error}") from None
+    try:
+        return plain_float(number)
     except TypeError as error:
         raise TypeError(f"the metric {name!r}: {error}") from None
 

@@ -2,9 +2,9 @@
 
 NaN, out of memory and a crash while training may be caused by the hyperparameters, so the optimiser learns from them. A
 mishap does not depend on them: there is no GPU, no such program or file, a module cannot be imported, the program
-refuses its arguments, or the metric was never printed. A mishap is neither learnt from nor counted, and the trial is
-run again once the cause is fixed. Trouble is a mishap that may pass without action: a full disk, an unreachable network
-folder, too many open files. The sweep waits until it has passed.
+refuses its arguments, or the metric was never printed or is no number. A mishap is neither learnt from nor counted, and
+the trial is run again once the cause is fixed. Trouble is a mishap that may pass without action: a full disk, an
+unreachable network folder, too many open files. The sweep waits until it has passed.
 
 All are recognised by the stored error text of a trial, so that trials of any store can be classified.
 """
@@ -22,8 +22,8 @@ MISHAP = "mishap: "
 
 _LINES = 60
 _EXCEPTION = re.compile(r"^(?:[\w.]*\.)?(\w+)(?::\s|$)")
-_OWN = frozenset({"ProgramNotFoundError", "ArgumentsRefusedError", "MetricMissingError"})
-"""Our own errors, raised by `metta.sweep.program`. The program output that they quote is not classified."""
+_OWN = frozenset({"ProgramNotFoundError", "ArgumentsRefusedError", "MetricMissingError", "NotANumberError"})
+"""Our own errors, of `metta.sweep.program` and `metta.sweep.function`. The output that they quote is not classified."""
 _MISHAPS = frozenset(
     {
         "ModuleNotFoundError",

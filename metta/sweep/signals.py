@@ -13,7 +13,7 @@ from typing import Any
 Handler = Callable[[int, FrameType | None], None]
 
 _before: dict[signal.Signals, Any] = {}
-"""The previous handlers of the signals that a driver handles now."""
+"""The handlers, from before the driver started, of the signals that it handles now."""
 
 
 @contextmanager
@@ -50,11 +50,14 @@ def _handler(number: signal.Signals, handler: Handler) -> Iterator[None]:
         yield
         return
     previous = signal.signal(number, handler)
-    _before[number] = previous
+    is_outermost = number not in _before  # a trial in this process may run a sweep
+    if is_outermost:
+        _before[number] = previous
     try:
         yield
     finally:
-        del _before[number]
+        if is_outermost:
+            del _before[number]
         signal.signal(number, previous)
 
 

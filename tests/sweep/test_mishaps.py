@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from metta.sweep import load_sweep, optimize
+from metta.sweep.analysis.failures import last_line
 from metta.sweep.mishaps import is_mishap, trouble
 from metta.sweep.sweep import MishapError, TooManyFailuresError
 from metta.sweep.trial import TrialState
@@ -33,6 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "ArgumentsRefusedError: exit status 2\nt.py: error: unrecognized arguments: --lr=0.1",
         "mishap: the run did not measure 'loss'",
         "Traceback (most recent call last):\n  ...\nmetta.sweep.program.errors.MetricMissingError: no number",
+        "Traceback (most recent call last):\n  ...\nmetta.sweep.function.NotANumberError: the function returned None",
         "MetricMissingError: no number 'loss'; the end of its output:\nValueError: quoted",
         "Traceback (most recent call last):\n  ...\nOSError: [Errno 28] No space left on device",
     ],
@@ -131,3 +134,10 @@ def test_a_full_disk_is_waited_for_and_fails_no_trial(folder: Path) -> None:
     result = optimize(train, SPACE, "score", 3, name="s")
     assert [trial.state for trial in result.trials] == [TrialState.COMPLETED] * 3
     assert result.trials[1].attempts == 3
+
+
+def test_the_last_line_of_a_group_of_exceptions_is_that_of_its_last_one() -> None:
+    try:
+        raise ExceptionGroup("two", [ValueError("first"), KeyError("second")])
+    except ExceptionGroup:
+        assert last_line(traceback.format_exc()) == "KeyError: 'second'"

@@ -66,6 +66,12 @@ def _end(log: Path) -> list[str]:
 
 
 def last_line(error: str | None) -> str:
-    """The last line of a traceback, which says what went wrong."""
+    """The last line of a traceback with words in it, which says what went wrong.
+
+    Example:
+        >>> last_line("  | ExceptionGroup: two (1 sub-exception)\\n    | KeyError: 'lr'\\n    +-----------")
+        "KeyError: 'lr'"
+    """
     lines = (error or "").strip().splitlines()
-    return lines[-1].strip() if lines else "no reason was recorded"
+    said = next((line for line in reversed(lines) if re.search(r"\w", line)), "no reason was recorded")
+    return said.lstrip(" \t|").rstrip()
