@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any, cast
 
 import rich.console
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from metta.common.terminal import UNSAFE, safe
+from metta.common.terminal import UNSAFE, Output, safe
 from metta.common.urls import public_text
 
 
 class Console(rich.console.Console):
-    """Makes all printed text safe, as `metta.common.terminal.say` does. Styles are kept."""
+    """Prints text as `metta.common.terminal.say` does: safe, and to a stream that does not fail. Styles are kept."""
+
+    @property
+    def file(self) -> IO[str]:
+        return cast(IO[str], Output(super().file))
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(safe(public_text(text)), **options)  # before the layout, which measures the text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib.util
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from metta.common.distribution import extra_with, install_command, runner, versi
 from metta.common.entry_point import EXAMPLE, EntryPoint, load_target, origin, parameters
 from metta.common.errors import UserError
 from metta.common.logging import quiet_terminal
-from metta.common.terminal import say
+from metta.common.terminal import discard_output, say
 
 
 def usage() -> str:
@@ -120,7 +119,7 @@ def _print(text: str) -> int:
         say(text.rstrip())
         sys.stdout.flush()
     except BrokenPipeError:  # The reader, such as `head`, has ended; Python's own flush at exit must not fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 import pytest
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from metta.common.command_line import read_value
 from metta.common.console import Console
-from metta.common.terminal import UNSAFE, safe, say
+from metta.common.terminal import UNSAFE, Output, safe, say
 from metta.sweep.report.format import value_text
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\u202e\x9b1m\ud800\r"
@@ -50,3 +51,34 @@ def test_a_console_prints_no_escape_sequence_that_it_was_given(kind: type) -> No
 def test_plain_output_is_safe_and_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     say(f"café {HOSTILE} postgresql://me:open@host/d")
     assert capsys.readouterr().out == f"café {safe(HOSTILE)} postgresql://me:***@host/d\n"
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_cannot_be_written_ends_no_program() -> None:
+    say("a line", Full())
+    Console(file=Full()).print("a line")
+    assert Output.lost is not None
+    with pytest.raises(BrokenPipeError):
+        say("a line", Ended())
+
+
+class Ended(io.StringIO):
+    """A pipe without a reader."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_letters_that_a_stream_lacks_are_escaped() -> None:
+    bytes_ = io.BytesIO()
+    stream = io.TextIOWrapper(bytes_, encoding="ascii", newline="")
+    say("gr\u00f6\u00dfe", stream)
+    Console(file=stream).print("\u4e2d")
+    stream.flush()
+    assert bytes_.getvalue() == b"gr\\xf6\\xdfe\n\\u4e2d\n"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from metta.common.distribution import version
 from metta.common.errors import UserError
 from metta.common.logging import quiet_terminal
-from metta.common.terminal import say
+from metta.common.terminal import Output, discard_output, lasting_output, say
 from metta.sweep.cli import browse, completion, control, init, look, move, run
 from metta.sweep.cli.command import SWEEPS, Commands
 from metta.sweep.cli.parser import Parser
@@ -39,14 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             setattr(options, argument, normalised(name))
     gc.set_threshold(50_000)  # what is read is kept until the end, so garbage collection would be useless
     try:
-        return int(options.command(options) or 0)
+        with lasting_output():
+            status = options.command(options)
+        return int(status or 0) if Output.lost is None or status is not None else 2  # a sweep has its own status
     except UserError as error:
         say(f"error: {error}", sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader, such as head, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
 
 

@@ -89,8 +89,12 @@ class Database:
         self.url = public_url(url)
         self._given = url  # includes secrets, which no message may show
         if self._url.get_backend_name() == "sqlite":
-            self._path = _sqlite_path(self._url)
-            _check_sqlite_file(self._path, self.url, create)
+            try:
+                self._path = _sqlite_path(self._url)
+                _check_sqlite_file(self._path, self.url, create)
+            except (OSError, RuntimeError) as error:  # such as a loop of links, or a name that is too long
+                reason = getattr(error, "strerror", None) or error
+                raise StoreError(f"store {self.url}: its path cannot be used: {reason}") from None
             if not self._path.exists():
                 self._create_sqlite_file(self._path)
             self._url = self._url.set(database=str(self._path))
@@ -416,6 +420,8 @@ def _check_sqlite_file(path: Path, shown: str, create: bool) -> None:
     """Refuse files that SQLite would refuse late or accept silently."""
     if path.is_dir():
         raise StoreError(f"store {shown}: this is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise StoreError(f"store {shown}: this is a device or a pipe, not a file")
     if not path.exists():
         if not create:
             raise StoreError(

@@ -129,6 +129,11 @@ def test_creation_leaves_nothing_but_the_file(path: Path) -> None:
 
 def test_a_folder(tmp_path: Path) -> None:
     assert "this is a folder" in refused(f"sqlite:///{tmp_path}")
+    os.mkfifo(tmp_path / "pipe")
+    assert "this is a device or a pipe" in refused(f"sqlite:///{tmp_path / 'pipe'}")
+    (tmp_path / "loop").symlink_to("loop")
+    assert "its path cannot be used: " in refused(f"sqlite:///{tmp_path / 'loop'}")
+    assert "its path cannot be used: File name too long" in refused(f"sqlite:///{tmp_path / ('a' * 300)}")
 
 
 def test_a_file_in_place_of_its_folder(path: Path) -> None:
