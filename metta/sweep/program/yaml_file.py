@@ -1,4 +1,4 @@
-"""Sweep files in YAML as W&B reads it, but ``1e-4`` is a number, and duplicate keys are errors."""
+"""Sweep files in YAML as W&B reads it, but ``1e-4`` is a number, a key is text, and duplicate keys are errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from metta.common.text import decoded
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that reads ``1e-4`` as a number (YAML 1.1 requires a dot) and refuses duplicate keys."""
+    """PyYAML's safe loader that reads ``1e-4`` as a number (YAML 1.1 requires a dot) and refuses duplicate keys.
+
+    A key is the text that the file has, although YAML 1.1 reads ``on`` as true and ``1`` as a number.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -23,6 +26,7 @@ class _Loader(yaml.SafeLoader):
                 if key.value in seen:
                     raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
                 seen.add(key.value)
+                key.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep)
 
 

@@ -442,3 +442,12 @@ def test_the_page_does_what_it_says() -> None:
     assert done.returncode == 0, done.stderr
     assert "sweep: 10 completed of 10" in done.stdout
     assert "best trial: " in done.stdout
+
+
+def test_the_name_of_a_parameter_is_the_text_in_the_file(tmp_path: Path) -> None:
+    """YAML 1.1 reads some of these as true, a number, a date and null."""
+    names = ["on", "no", "1", "010", "2024-01-01", "null", "1e-4"]
+    path = tmp_path / "sweep.yaml"
+    lines = [f"  {name}: {{min: 0, max: 1, distribution: uniform}}\n" for name in names]
+    path.write_text("command: prog ${args}\nmetric: loss\nnum_trials: 3\nparameters:\n" + "".join(lines))
+    assert list(from_file(str(path)).sweep.protein.parameters) == names
