@@ -17,6 +17,7 @@ from metta.common.command_line import read_value
 from metta.common.entry_point import override_by_text
 from metta.common.errors import UserError, nearest
 from metta.common.files import write_whole
+from metta.common.plain import shown
 from metta.sweep.definition import differences, nothing_learnt
 from metta.sweep.program.command_sweep import from_fields
 from metta.sweep.program.existence import check_exists
@@ -117,7 +118,7 @@ def write_sweep_file(
     Raises:
         UserError: there is another file of that name, or the sweep cannot run.
     """
-    script = next((Path(word).stem for word in shlex.split(program) if Path(word).suffix in _INTERPRETERS), "program")
+    script = next((Path(word).stem for word in _words(program) if Path(word).suffix in _INTERPRETERS), "program")
     name = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", script)
     path = Path(f"{name}.sweep.yaml")
     fields = {"name": name, **fields}
@@ -169,8 +170,15 @@ def _has_learnt(store_url: str, name: str) -> bool:
         return False
 
 
+def _words(program: str) -> list[str]:
+    try:
+        return shlex.split(program)
+    except ValueError as error:
+        raise UserError(f"the command {shown(program)} cannot be read: {error}") from None
+
+
 def _command(program: str) -> str:
-    words = shlex.split(program)
+    words = _words(program)
     if not words:
         raise UserError("which program? give a script or a command")
     interpreter = _INTERPRETERS.get(Path(words[0]).suffix)

@@ -47,6 +47,14 @@ def test_what_is_no_range_is_refused(text: str) -> None:
         parse_search(text)
 
 
+@pytest.mark.parametrize(("program", "reason"), [("train 'x", "No closing quotation"), ("", "which program?")])
+def test_a_command_that_cannot_be_read_is_refused(
+    program: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert metta_sweep(["run", program, "--search", "x=0..1", "--metric", "loss:min", "--trials", "2"]) == 2
+    assert reason in capsys.readouterr().err
+
+
 def test_no_file_is_needed_and_one_is_written(capsys: pytest.CaptureFixture[str]) -> None:
     Path("train.sh").write_text('echo "{\\"loss\\": ${1#--x=}}"')
     words = ["run", "train.sh", "--search", "x=0.5..2.5", "--metric", "loss:min", "--overrides", "write_report=false"]
