@@ -105,8 +105,8 @@ def killed_at_the_end(url: str, folder: Path, moment: str, kills: int) -> tuple[
         sweep.harm = unharmed
         sweep.finish()
         verdict = sweep.verdict(recorded=_died(deaths) if moment == "after" else {})
-        attempts = {trial.number: trial.attempts for trial in sweep.trials()}
-        kept = sum(attempts[number] == attempt for number, attempt in _died(deaths).items())
+        recorded = {(trial.number, trial.attempts) for trial in sweep.trials() if trial.state is TrialState.COMPLETED}
+        kept = len(recorded & set(_died(deaths).items()))
         return verdict, f"{next(iter(verdict.messages), '')} (the store had {kept} of {len(_died(deaths))} results)"
 
 

@@ -55,6 +55,7 @@ _POSTGRESQL_ARGUMENTS = {
     "keepalives_count": "4",
     "tcp_user_timeout": "30000",
     "application_name": "metta-sweep",
+    "client_encoding": "utf8",
 }
 
 _log = logging.getLogger(__name__)
@@ -342,6 +343,7 @@ class Database:
         if version is None:
             if not create:
                 raise StoreError(f"store {self.url}: there are no sweeps in this database yet")
+            self._check_encoding(connection)
             _create_schema(connection)
         elif version > SCHEMA_VERSION:
             raise StoreError(
@@ -352,6 +354,14 @@ class Database:
             from metta.sweep.store.migrations import upgrade
 
             upgrade(connection)
+
+    def _check_encoding(self, connection: Connection) -> None:
+        """Refuse a database that cannot hold every text: a trial's error may have any letter in it."""
+        if connection.dialect.name != "postgresql":
+            return
+        encoding = connection.scalar(text("SHOW server_encoding"))
+        if encoding not in ("UTF8", "SQL_ASCII"):
+            raise StoreError(f"store {self.url}: the database has the encoding {encoding}; create one with UTF8")
 
     def _create_sqlite_file(self, path: Path) -> None:
         """Create a complete file under a temporary name and link it to `path`, so that `path` is never half written."""

@@ -224,6 +224,22 @@ def test_a_role_without_rights(postgres_server: PostgresServer) -> None:
     assert "permission denied" in refused(f"postgresql://visitor:sesame@127.0.0.1:{postgres_server.port}/{database}")
 
 
+def test_a_database_that_cannot_hold_every_letter(postgres_server: PostgresServer) -> None:
+    with postgres_server.connect("postgres") as connection:
+        for encoding in ("LATIN1", "SQL_ASCII"):
+            connection.execute(
+                f"CREATE DATABASE encoded_{encoding} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' "
+                "TEMPLATE template0".encode()
+            )
+    assert "the database has the encoding LATIN1; create one with UTF8" in refused(
+        postgres_server.url("encoded_latin1")
+    )
+    with closing(open_store(postgres_server.url("encoded_sql_ascii"))) as store:
+        filled(store)
+        store.enqueue("arena", {"größe": "中"})
+        assert [trial.params for trial in store.trials("arena")][-1] == {"größe": "中"}
+
+
 def test_tables_of_others_do_not_matter(postgres_server: PostgresServer) -> None:
     url = postgres_server.new_database()
     with postgres_server.connect(url.rpartition("/")[2]) as connection:
