@@ -107,7 +107,10 @@ def killed_at_the_end(url: str, folder: Path, moment: str, kills: int) -> tuple[
         verdict = sweep.verdict(recorded=_died(deaths) if moment == "after" else {})
         recorded = {(trial.number, trial.attempts) for trial in sweep.trials() if trial.state is TrialState.COMPLETED}
         kept = len(recorded & set(_died(deaths).items()))
-        return verdict, f"{next(iter(verdict.messages), '')} (the store had {kept} of {len(_died(deaths))} results)"
+        return (
+            verdict,
+            f"{next(iter(verdict.messages), 'nothing')} (the store had {kept} of {len(_died(deaths))} results)",
+        )
 
 
 def _died(deaths: Path) -> dict[int, int]:

@@ -127,6 +127,8 @@ def _foreign_mapping(value: Mapping[str, Any]) -> str | None:
             if "choices" in value
             else f"{_first(value, 'choices')!r} is called choices here; write " + _choices(choices)
         )
+    if "choices" in value and "distribution" not in value and not hasattr(value["choices"], "tolist"):
+        return f"choices: expected a list, not {shown(value['choices'], 60)}"
     if not _are_numbers([said.get("min"), said.get("max")]):
         return None
     name = said.get("distribution")

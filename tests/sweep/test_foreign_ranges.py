@@ -36,6 +36,8 @@ FOREIGN = [
     ({"grid_search": [16, 32]}, '{"choices": [16, 32]}'),
     (["adam", "sgd"], '{"choices": ["adam", "sgd"]}'),
     ({"value": 3}, "3"),
+    ({"choices": range(3)}, "choices: expected a list, not range(0, 3)"),
+    ({"choices": "relu"}, "choices: expected a list, not 'relu'"),
     ({"min": 1, "mx": 2}, "'mx' is unknown; did you mean 'max'?"),
     ({"minn": 1, "max": 2, "step": 1}, "'minn' is unknown; did you mean 'min'?"),
 ]
