@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, data: str | bytes) -> None:
     """Write a file atomically, so that readers never see a part of it. Text is UTF-8."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with replacing(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 

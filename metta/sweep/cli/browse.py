@@ -11,7 +11,7 @@ from pathlib import Path
 from metta.common.distribution import install_command
 from metta.common.errors import UserError
 from metta.common.terminal import safe
-from metta.sweep.cli.command import Commands, opened, say
+from metta.sweep.cli.command import Commands, opened, port, say
 
 TITLE = "show sweeps in the browser"
 PORT = 8765
@@ -20,7 +20,7 @@ PORT = 8765
 def register(commands: Commands) -> None:
     served = commands.add(dashboard, "dashboard", "name", latest=True)
     served.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    served.add_argument("--port", type=int, default=PORT, help="port to listen on, 0 for any (default: %(default)s)")
+    served.add_argument("--port", type=port, default=PORT, help="port to listen on, 0 for any (default: %(default)s)")
     served.add_argument("--no-browser", action="store_true", help="only print the address")
     written = commands.add(report, "report", "name", latest=True)
     written.add_argument("--to", type=Path, metavar="FILE", help="default: NAME.html")

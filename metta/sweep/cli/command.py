@@ -25,6 +25,8 @@ Run = Callable[[argparse.Namespace], int | None]
 
 NO_SWEEP = "run a sweep first, or name your store: --store URL, or METTA_DATA_DIR, the folder that contains sweeps.db"
 
+_LAST_PORT = 65535
+
 SWEEPS = ("name", "a", "b")
 """Positional arguments that are names of sweeps."""
 
@@ -124,6 +126,14 @@ def _latest(store: Store) -> str:
     if not own:
         raise UserError(f"store {store.url} has no sweep yet; {NO_SWEEP}")
     return max(own, key=lambda record: record.created_at).name
+
+
+def port(text: str) -> int:
+    """Read the number of a port, or 0 for any that is free."""
+    number = int(text)
+    if not 0 <= number <= _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{number} is not in 0 to {_LAST_PORT}")
+    return number
 
 
 def positive(text: str) -> int:

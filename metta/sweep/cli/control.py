@@ -106,7 +106,7 @@ def retry(options: argparse.Namespace) -> None:
     if bool(options.numbers) is options.failed:
         raise UserError("which trials? give their numbers, or --failed for every failed one")
     with opened(options) as store:
-        numbers = _failed(store, options.name) if options.failed else options.numbers
+        numbers = _failed(store, options.name) if options.failed else sorted(set(options.numbers))
         for number in numbers:
             store.retry(options.name, number)
         drivers = _alive(store, options.name)
@@ -209,15 +209,16 @@ def drop(options: argparse.Namespace) -> None:
 
     They are kept, and shown as dropped; their cost still counts. --undo restores them.
     """
+    numbers = sorted(set(options.numbers))
     with opened(options) as store:
         if options.undo:
-            store.restore(options.name, options.numbers)
+            store.restore(options.name, numbers)
         else:
-            store.drop(options.name, options.numbers, options.reason)
-    several = len(options.numbers) > 1
-    trials = f"trial{'s' * several} {', '.join(map(str, options.numbers))} {'are' if several else 'is'}"
+            store.drop(options.name, numbers, options.reason)
+    several = len(numbers) > 1
+    trials = f"trial{'s' * several} {', '.join(map(str, numbers))} {'are' if several else 'is'}"
     state = "no longer dropped" if options.undo else "dropped; --undo restores"
-    say(options, f"{trials} {state}", numbers=options.numbers, dropped=not options.undo)
+    say(options, f"{trials} {state}", numbers=numbers, dropped=not options.undo)
 
 
 def _append(store: Store, options: argparse.Namespace, outcome: Outcome | None) -> list[int]:

@@ -103,6 +103,19 @@ def test_a_report_of_the_latest_sweep(data: Path, tmp_path: Path, monkeypatch: p
     assert (tmp_path / "second.html").exists()
 
 
+def test_a_report_is_no_folder_and_a_port_is_a_number_of_one(data: Path, refused: Refused) -> None:
+    store = f"sqlite:///{data}/sweeps.db"
+    assert "Is a directory" in refused("report", "first", "--to", "/", "--store", store)
+    assert "99999 is not in 0 to 65535" in refused("dashboard", "first", "--port", "99999", "--store", store)
+
+
+def test_trials_that_are_named_twice_are_dropped_once(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = ["--store", f"sqlite:///{data}/sweeps.db"]
+    assert metta_sweep(["drop", "first", "1", "1", *store]) == 0
+    assert "trial 1 is dropped" in capsys.readouterr().out
+    assert metta_sweep(["drop", "first", "1", "--undo", *store]) == 0
+
+
 def test_an_unknown_sweep_gets_the_nearest_one(data: Path, refused: Refused) -> None:
     assert "did you mean 'first'" in refused("show", "frist", "--store", f"sqlite:///{data}/sweeps.db")
 
