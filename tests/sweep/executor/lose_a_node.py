@@ -14,6 +14,7 @@ from typing import Any
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on loopback only
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+os.environ |= {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "2"}  # else 15 s
 
 from ray.cluster_utils import Cluster
 
@@ -35,13 +36,13 @@ from tests.sweep.executor.trials import (
 
 def main(folder: Path) -> None:
     small: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 80 * 2**20}
-    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "wait": False, **small})
-    nodes = [cluster.add_node(num_cpus=1, wait=False, **small) for _ in range(2)]
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "wait": False, **small})
+    node = cluster.add_node(num_cpus=1, wait=False, **small)
     cluster.wait_for_nodes(PATIENCE_SECONDS)
 
     def kill_a_node() -> None:
         until(lambda: len(pids(folder)) == 2)
-        nodes[0].kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
         until(lambda: sum(alive(pid) for pid in pids(folder)) == 1)
         write(folder / "end")
 

@@ -21,7 +21,8 @@ class Probe(Config):
 
     Attributes:
         x: the score; a negative one raises.
-        wait_for: a path; progress is reported until it exists, or until the answer is to stop.
+        wait_for: a path, below the run's folder if it is relative; progress is reported until it exists, or until the
+            answer is to stop.
         kill_by: a signal to end the process by, in each of the first `kills` attempts.
         children: processes to start, which sleep; every other one in a session of its own, as torchrun's are.
     """
@@ -42,7 +43,7 @@ class Probe(Config):
         children = [subprocess.Popen(sleep, start_new_session=index % 2 == 0) for index in range(self.children)]
         write(folder / f"pids.{attempt}", " ".join(str(pid) for pid in [os.getpid(), *(c.pid for c in children)]))
         step, go_on = 0, True
-        while step < 3 or (go_on and self.wait_for and not Path(self.wait_for).exists()):
+        while step < 3 or (go_on and self.wait_for and not (folder / self.wait_for).exists()):
             step += 1
             go_on = report(Progress(step, None, step * 0.01, {"score": self.x}))
             time.sleep(0.01)

@@ -18,7 +18,7 @@ from tests.sweep.executor.probe import write
 from tests.sweep.executor.trials import PATIENCE_SECONDS, alive, pids, until
 
 ROOT = Path(__file__).parents[3]
-COMPLETED, QUEUED = TrialState.COMPLETED, TrialState.QUEUED
+COMPLETED, QUEUED, RUNNING = TrialState.COMPLETED, TrialState.QUEUED, TrialState.RUNNING
 
 
 @pytest.fixture(autouse=True)
@@ -40,38 +40,31 @@ def await_line(process: subprocess.Popen[str], text: str) -> None:
 @pytest.mark.parametrize("executor", ["local", "ray"])
 def test_ctrl_c_once_finishes_what_runs_and_twice_cancels_it(executor: str, tmp_path: Path) -> None:
     command = [sys.executable, "tools/run.py", "tests.sweep.executor.trials.probe_sweep"]
-    command += ["--args", "sweep_name=s", f"wait_for={tmp_path / 'end'}"]
-    command += ["--overrides", f"executor={executor}", "num_workers=2"]
+    command += ["--args", "sweep_name=s", "wait_for=end", "--overrides", f"executor={executor}", "num_workers=2"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
-
-    def interrupt(process: subprocess.Popen[str]) -> None:
+    def interrupt() -> None:
         """Send what a terminal sends: SIGINT to every process of the foreground group."""
         os.killpg(process.pid, signal.SIGINT)
 
-    process = start()
+    def states() -> list[tuple[TrialState, int]]:
+        return [(trial.state, trial.attempts) for trial in stored(tmp_path)]
+
     until(lambda: len(pids(tmp_path)) == 2)
-    interrupt(process)
+    interrupt()
     await_line(process, "finishing 2 running trials")
     assert all(alive(pid) for pid in pids(tmp_path))
-    write(tmp_path / "end")
+    (first,) = tmp_path.glob("**/trial_0000/pids.1")
+    write(first.with_name("end"))
+    until(lambda: states() == [(COMPLETED, 1), (RUNNING, 1)])
+
+    interrupt()
     rest, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert "run the same command again" in rest
-    assert [(trial.state, trial.attempts) for trial in stored(tmp_path)] == [(COMPLETED, 1)] * 2
-
-    (tmp_path / "end").unlink()
-    process = start()
-    until(lambda: len(pids(tmp_path)) == 4)
-    interrupt(process)
-    await_line(process, "finishing 2 running trials")
-    interrupt(process)
-    rest, _ = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 130
     assert "Traceback" not in rest
     until(lambda: not any(alive(pid) for pid in pids(tmp_path)))
-    assert [(trial.state, trial.attempts) for trial in stored(tmp_path)] == [(COMPLETED, 1)] * 2 + [(QUEUED, 1)] * 2
+    assert states() == [(COMPLETED, 1), (QUEUED, 1)], "no trial is started after the first"
 
 
 def test_workers_train_for_real(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,7 @@ def drive(store: Store, definition: SweepDefinition, executor: Executor, folder:
 
 
 def probe_sweep(sweep_name: str, wait_for: str, num_trials: int = 9) -> SweepTool:
-    """A sweep whose trials run until the file `wait_for` exists."""
+    """A sweep whose trials run until `wait_for` exists, as a Probe's do."""
     clip_coef = ParameterConfig(min=0.1, max=0.3, distribution="uniform")
     protein = ProteinConfig(metric="reward", parameters={"trainer": {"ppo": {"clip_coef": clip_coef}}})
     return SweepTool(
