@@ -112,35 +112,39 @@ def test_a_trial_can_be_retrained(capsys: pytest.CaptureFixture[str]) -> None:
         retrain("s", trial=3)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_resumes_from_the_checkpoint_of_its_trial(tmp_path: Path, ending: signal.Signals) -> None:
+def test_an_interrupted_sweep_resumes_from_the_checkpoint_of_its_trial(tmp_path: Path) -> None:
     command = [sys.executable, "tools/run.py", "tests.support.small_sweep.small_sweep"]
-    command += ["--args", "sweep_name=k", "num_trials=2", "total_timesteps=24000"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command += ["--args", "sweep_name=k", "num_trials=1", "total_timesteps=24000"]
     runs = tmp_path / "data" / "sweeps" / "k"
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not list(runs.glob("*/trial_0000/checkpoints/0*")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "no checkpoint came"
-        time.sleep(0.02)
-    process.send_signal(ending)
-    said, errors = process.communicate()
 
-    if ending is not signal.SIGKILL:
-        assert process.returncode == 130
-        assert "Traceback" not in said + errors
-        assert said.splitlines()[-1].strip() == "uv run ./tools/run.py " + " ".join(command[2:])
+    def checkpoints() -> set[Path]:
+        return set(runs.glob("*/trial_0000/checkpoints/0*"))
+
+    def outcomes() -> list[tuple[TrialState, int]]:
         with closing(open_store(f"sqlite:///{tmp_path}/data/sweeps.db")) as store:
-            assert [(trial.state, trial.attempts) for trial in store.trials("k")] == [(TrialState.QUEUED, 1)]
+            return [(trial.state, trial.attempts) for trial in store.trials("k")]
+
+    for attempt, ending in enumerate([signal.SIGINT, signal.SIGTERM, signal.SIGKILL], start=1):
+        before = checkpoints()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while checkpoints() <= before:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "no checkpoint came"
+            time.sleep(0.02)
+        process.send_signal(ending)
+        said, errors = process.communicate()
+        if ending is not signal.SIGKILL:
+            assert process.returncode == 130
+            assert "Traceback" not in said + errors
+            assert said.splitlines()[-1].strip() == "uv run ./tools/run.py " + " ".join(command[2:])
+            assert outcomes() == [(TrialState.QUEUED, attempt)]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
-    with closing(open_store(f"sqlite:///{tmp_path}/data/sweeps.db")) as store:
-        first, second = store.trials("k")
-    assert (first.state, first.attempts) == (TrialState.COMPLETED, 2)
-    assert (second.state, second.attempts) == (TrialState.COMPLETED, 1)
+    assert outcomes() == [(TrialState.COMPLETED, 4)]
     (log,) = runs.glob("*/trial_0000/train.log")
-    assert "resumed from" in log.read_text()
+    assert log.read_text().count("resumed from") == 3
 
 
 def test_the_sweep_config_of_a_users_experiment(tmp_path: Path) -> None:
