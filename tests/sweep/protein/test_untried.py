@@ -27,7 +27,7 @@ def named(parameters: list[ParameterConfig]) -> dict[str, Any]:
     return {f"x{i}": parameter for i, parameter in enumerate(parameters)}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     space=SPACES,
     seed=st.integers(0, 5),
