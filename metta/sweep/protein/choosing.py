@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from metta.sweep.protein.curves import Standardised
 from metta.sweep.protein.history import History
@@ -62,26 +62,10 @@ def beliefs(history: History) -> list[Belief]:
     again = (known.noise.variance + known.last_noise) * targets.slope(mean) ** 2
     reach = known.noise.half_width * np.sqrt(variance + again)
     middle, bottom, top = targets.inverse(mean), targets.inverse(mean - reach), targets.inverse(mean + reach)
-    if history.model_predicts:
-        ends = _measured_interval(history, known.data.points[whole])
-        wider = np.minimum(bottom, ends[0]), np.maximum(top, ends[1])
-        bottom, top = ends if known.noise.quiet else wider
     low, high = (bottom, top) if sign > 0 else (-top, -bottom)
     deviation = (targets.inverse(mean + np.sqrt(variance)) - targets.inverse(mean - np.sqrt(variance))) / 2.0
     columns = (known.numbers[whole], known.wholes[whole], probabilities, sign * middle, deviation, low, high)
     return [Belief(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-
-
-def _measured_interval(history: History, points: Array) -> tuple[Array, Array]:
-    """Ends [n] of the interval with 95 % of further runs at points [n, columns], in units of the metric.
-
-    Where a sweep has come near to the best, normal scores make large differences of small ones, so noise of one size in
-    the metric has another size there. This model does not know that problem.
-    """
-    surrogate = history.measured_surrogate
-    middle, deviation = surrogate.predict_score(points)
-    reach = float(ndtri(0.975)) * np.hypot(deviation, surrogate.score_noise(points))
-    return middle - reach, middle + reach
 
 
 def whole_rows(history: History) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

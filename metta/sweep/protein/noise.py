@@ -61,11 +61,6 @@ class SeedNoise:
         """Whether it is known which kind of task this is."""
         return float(self.weights.max()) >= CLEAR
 
-    @property
-    def quiet(self) -> bool:
-        """Whether it is known that runs hardly differ."""
-        return self.clear and bool(self.scales[self.weights.argmax()] == self.scales.min())
-
     @cached_property
     def half_width(self) -> float:
         """Deviations from the middle to the ends of an interval with 95 % of all runs: more than of a normal
