@@ -63,7 +63,7 @@ def beliefs(history: History) -> list[Belief]:
     reach = known.noise.half_width * np.sqrt(variance + again)
     middle, bottom, top = targets.inverse(mean), targets.inverse(mean - reach), targets.inverse(mean + reach)
     low, high = (bottom, top) if sign > 0 else (-top, -bottom)
-    deviation = (targets.inverse(mean + np.sqrt(variance)) - targets.inverse(mean - np.sqrt(variance))) / 2.0
+    deviation = targets.inverse(mean + np.sqrt(variance)) / 2.0 - targets.inverse(mean - np.sqrt(variance)) / 2.0
     columns = (known.numbers[whole], known.wholes[whole], probabilities, sign * middle, deviation, low, high)
     return [Belief(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 

@@ -7,6 +7,7 @@ enter the model of the score with the end that their curves predict, and with th
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -26,6 +27,7 @@ END_SHARE = 0.25
 last one alone. Measured on `benchmarks/curves`, see docs/benchmarks.md."""
 _TOLERANCE = 1e-9
 """Differences of shares that are rounding errors."""
+_LARGEST = sys.float_info.max
 _MIN_SPREAD = 0.1
 """Normal quantiles nearer to 0 than this do not set the slope beyond the known values: it would be too steep."""
 
@@ -155,14 +157,19 @@ class NormalScores:
         return np.interp(values, self._values, self._quantiles)
 
     def inverse(self, quantiles: Array) -> Array:
-        """Values at normal quantiles; beyond the known ones on the line from their middle to the last of them."""
+        """Values at normal quantiles; beyond the known ones on the line from their middle to the last of them.
+
+        Never infinite, even where differences of values are.
+        """
         known, values = self._quantiles, self._values
         inside = np.interp(quantiles, known, values)
         beyond = quantiles - np.clip(quantiles, known[0], known[-1])
         middle = np.interp(0.0, known, values)
-        below = (values[0] - middle) / min(known[0], -_MIN_SPREAD)
-        above = (values[-1] - middle) / max(known[-1], _MIN_SPREAD)
-        return np.asarray(inside + beyond * np.where(beyond < 0, below, above))
+        with np.errstate(over="ignore"):
+            below = (values[0] - middle) / min(known[0], -_MIN_SPREAD)
+            above = (values[-1] - middle) / max(known[-1], _MIN_SPREAD)
+            slopes = np.clip(np.where(beyond < 0, below, above), -_LARGEST, _LARGEST)
+            return np.clip(inside + beyond * slopes, -_LARGEST, _LARGEST)
 
 
 class Standardised:

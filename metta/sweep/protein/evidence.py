@@ -283,10 +283,10 @@ class Evidence:
         """Configurations with scores and errors in the units of the metric in place of normal scores."""
         assert self.scale is not None
         low, scores, high = (self.scale.inverse(data.scores + step * data.errors) for step in (-1.0, 0.0, 1.0))
-        errors = np.nan_to_num((high - low) / 2.0)
+        errors = np.nan_to_num(high / 2.0 - low / 2.0)
         for row, number in enumerate(numbers.tolist()):
             if own := self._wholes.get(number):
-                scores[row] = np.mean([run.last for run in own])
+                scores[row] = _mean([run.last for run in own])
                 errors[row] = max(run.noise or 0.0 for run in own) / math.sqrt(len(own))
         return replace(data, scores=scores, errors=errors)
 
@@ -304,7 +304,7 @@ class Evidence:
         if self.noiseless:
             return NO_SEED_NOISE
         points = {run.configuration: run.point for run in self.runs}
-        means = np.array([np.mean([self._end(run) for run in self._wholes[number]]) for number in ends])
+        means = np.array([_mean([self._end(run) for run in self._wholes[number]]) for number in ends])
         return seed_noise(
             np.array([points[number] for number in ends]), list(ends.values()), ScoreScale(means)(means), self._groups
         )
@@ -327,3 +327,8 @@ class Evidence:
             if found is not None and early is not None:
                 return float(found(early)) + self._length_effect(run.curve.total), found.variance
         return None
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """The mean of values that are all known; finite where they are."""
+    return float(np.sum(np.array(values, dtype=float) / len(values)))

@@ -240,7 +240,7 @@ class History:
             return self.curve_surrogate({})
         if not self.has_score:
             raise LookupError("no trial has a score")
-        return self.measured_surrogate
+        return Surrogate(self.search.space, self.data, self.kernels, {}, mixed=self.budget.limited)
 
     @cached_property
     def model_predicts(self) -> bool:
@@ -250,11 +250,6 @@ class History:
         """
         known = self.evidence.known
         return known is not None and correlation_t(self.surrogate.score) > PREDICTS
-
-    @cached_property
-    def measured_surrogate(self) -> Surrogate:
-        """As `surrogate`, of scores in the units of the metric."""
-        return Surrogate(self.search.space, self.measured, self.kernels, {}, mixed=self.budget.limited)
 
     def curve_surrogate(self, steps: Mapping[str, int]) -> Surrogate:
         """The models of configurations.

@@ -264,6 +264,19 @@ def test_what_is_believed_is_in_the_units_of_the_last_value_and_not_of_their_ave
     assert abs(np.mean(errors)) < 0.05
 
 
+@pytest.mark.parametrize("ends", [(1e308, -1e308), (1.0, 1e300), (1e-308, 2e-308), (0.0, 0.0)])
+@pytest.mark.filterwarnings("error")
+def test_any_finite_score_is_learnt_from_and_believed(ends: tuple[float, float]) -> None:
+    protein = make(early_stopping="off", max_cost=100.0)
+    for trial in range(12):
+        params, info = protein.suggest()
+        score = ends[trial % 2] * (0.5 + 0.5 * params["share"])
+        curve = [(step, 0.25 * step, score * step / 4) for step in (1, 2, 4)]
+        protein.observe(params, score, 1.0, number=info["number"], curve=curve, total_steps=4)
+    assert "model" in {trial.info["source"] for trial in protein._history.trials}
+    assert all(np.isfinite([s.score, s.score_std, s.low, s.high]).all() for s in protein.beliefs())
+
+
 def test_a_model_that_predicts_is_asked_for_the_best_of_the_space() -> None:
     sweeps = [Sweep(make(seed=seed, early_stopping="off", max_cost=500.0)).run(25) for seed in range(3)]
     found = [max(quality(dict(o.params)) for o in each.protein.observations) for each in sweeps]

@@ -115,8 +115,8 @@ class FromModel:
         candidates = np.vstack([refined[allowed], candidates])
         origins = np.concatenate([origins[starts][allowed], origins])
         values = np.concatenate([acquisition(refined)[allowed], values])
-        if search.learns_curves:  # what is believed of the trials comes from the model of normal scores
-            surrogate.kernels |= {"normal score": history.curve_surrogate(steps).kernels["normal score"]}
+        if search.learns_curves:  # what is believed of trials, and whether that predicts, needs this kernel too
+            surrogate.kernels |= history.curve_surrogate(steps).kernels
         return _best_of(history, surrogate, acquisition, candidates, values, origins)
 
 
