@@ -246,10 +246,12 @@ class History:
     def model_predicts(self) -> bool:
         """Whether the model of configurations has shown that it predicts what it has not seen; see `correlation_t`.
 
-        Until then it is not asked for the best of many points: it errs most where it promises most.
+        Until then it is not asked for the best of many points: it errs most where it promises most. Within a budget it
+        never is: there it soon predicts what the length of runs does, and searches the ends of all other ranges.
         """
-        known = self.evidence.known
-        return known is not None and correlation_t(self.surrogate.score) > PREDICTS
+        if self.budget.limited or self.evidence.known is None:
+            return False
+        return correlation_t(self.surrogate.score) > PREDICTS
 
     def curve_surrogate(self, steps: Mapping[str, int]) -> Surrogate:
         """The models of configurations.

@@ -267,7 +267,7 @@ def test_what_is_believed_is_in_the_units_of_the_last_value_and_not_of_their_ave
 @pytest.mark.parametrize("ends", [(1e308, -1e308), (1.0, 1e300), (1e-308, 2e-308), (0.0, 0.0)])
 @pytest.mark.filterwarnings("error")
 def test_any_finite_score_is_learnt_from_and_believed(ends: tuple[float, float]) -> None:
-    protein = make(early_stopping="off", max_cost=100.0)
+    protein = make(early_stopping="off")
     for trial in range(12):
         params, info = protein.suggest()
         score = ends[trial % 2] * (0.5 + 0.5 * params["share"])
@@ -278,7 +278,7 @@ def test_any_finite_score_is_learnt_from_and_believed(ends: tuple[float, float])
 
 
 def test_a_model_that_predicts_is_asked_for_the_best_of_the_space() -> None:
-    sweeps = [Sweep(make(seed=seed, early_stopping="off", max_cost=500.0)).run(25) for seed in range(3)]
+    sweeps = [Sweep(make(seed=seed, early_stopping="off")).run(25) for seed in range(3)]
     found = [max(quality(dict(o.params)) for o in each.protein.observations) for each in sweeps]
     assert np.mean(found) > 0.95  # of at most 1; the best of few random candidates has about 0.8
 
