@@ -169,7 +169,7 @@ class NormalScores:
             below = (values[0] - middle) / min(known[0], -_MIN_SPREAD)
             above = (values[-1] - middle) / max(known[-1], _MIN_SPREAD)
             slopes = np.clip(np.where(beyond < 0, below, above), -_LARGEST, _LARGEST)
-            return np.clip(inside + beyond * slopes, -_LARGEST, _LARGEST)
+            return np.asarray(np.clip(inside + beyond * slopes, -_LARGEST, _LARGEST))
 
 
 class Standardised:
