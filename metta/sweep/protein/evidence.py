@@ -67,8 +67,6 @@ class Known:
 
     Attributes:
         data: scores are normal scores of the end of a whole run, and errors their standard errors.
-        measured: the same in the units of the metric, to be maximised. Scores of whole runs are as measured, and
-            differences between seeds are not among their errors.
         numbers: the first trial of each.
         wholes: how many whole runs each has.
         noise: of one whole run round its configuration's mean, in normal scores.
@@ -76,7 +74,6 @@ class Known:
     """
 
     data: Data
-    measured: Data
     numbers: NDArray[np.intp]
     wholes: NDArray[np.intp]
     noise: SeedNoise
@@ -277,11 +274,18 @@ class Evidence:
         )
         numbers = np.array([run.number for run, _ in found], dtype=np.intp)
         wholes = np.array([len(ends.get(run.number, [])) for run, _ in found], dtype=np.intp)
-        return Known(data, self._measured(data, numbers), numbers, wholes, noise, self._last_noise)
+        return Known(data, numbers, wholes, noise, self._last_noise)
 
-    def _measured(self, data: Data, numbers: NDArray[np.intp]) -> Data:
-        """Configurations with scores and errors in the units of the metric in place of normal scores."""
-        assert self.scale is not None
+    @cached_property
+    def measured(self) -> Data | None:
+        """The configurations of `known` with scores in the units of the metric, to be maximised.
+
+        Scores of whole runs are as measured, and differences between seeds are not among their errors. None before the
+        first whole run.
+        """
+        if self.known is None or self.scale is None:
+            return None
+        data, numbers = self.known.data, self.known.numbers
         low, scores, high = (self.scale.inverse(data.scores + step * data.errors) for step in (-1.0, 0.0, 1.0))
         errors = np.nan_to_num(high / 2.0 - low / 2.0)
         for row, number in enumerate(numbers.tolist()):

@@ -191,8 +191,8 @@ class History:
     @cached_property
     def measured(self) -> Data:
         """As `data`, with all scores in the units of the metric, to be maximised."""
-        known = self.evidence.known if self.search.learns_curves else None
-        return self.data if known is None else known.measured
+        measured = self.evidence.measured if self.search.learns_curves else None
+        return self.data if measured is None else measured
 
     @cached_property
     def pending(self) -> Array:
