@@ -19,7 +19,7 @@ from metta.sweep.protein.grid import Grid
 from metta.sweep.protein.pareto import pareto_front
 from metta.sweep.protein.space import Space
 from metta.sweep.protein.stopping import rungs
-from metta.sweep.protein.surrogate import Data, Surrogate
+from metta.sweep.protein.surrogate import Data, Surrogate, log_costs
 from metta.sweep.protein.types import ETA, Observation, Rule
 from metta.sweep.protein_config import ProteinConfig, ProteinSettings
 
@@ -246,12 +246,15 @@ class History:
     def model_predicts(self) -> bool:
         """Whether the model of configurations has shown that it predicts what it has not seen; see `correlation_t`.
 
-        Until then it is not asked for the best of many points: it errs most where it promises most. Within a budget it
-        never is: there it soon predicts what the length of runs does, and searches the ends of all other ranges.
+        Until then it is not asked for the best of many points: it errs most where it promises most. What costs tell of
+        scores is no such skill. Where trials differ in length, a model soon knows that longer ones score higher, and
+        nothing else: asked for the best, it would search the ends of all other ranges.
         """
-        if self.budget.limited or self.evidence.known is None:
+        known = self.evidence.known
+        if known is None:
             return False
-        return correlation_t(self.surrogate.score) > PREDICTS
+        surrogate = self.surrogate
+        return correlation_t(surrogate.score, known.data.costs[surrogate.rows]) > PREDICTS
 
     def curve_surrogate(self, steps: Mapping[str, int]) -> Surrogate:
         """The models of configurations.
@@ -270,20 +273,31 @@ class History:
         return Surrogate(self.search.space, known.data, self.kernels, steps, scale=targets, noise=noise)
 
 
-def correlation_t(model: GaussianProcess) -> float:
-    """How surely a model predicts each of its observations from all others: the t statistic of the correlation.
+def correlation_t(model: GaussianProcess, costs: Array) -> float:
+    """How surely a model predicts each of its observations from all others, apart from what costs [n] tell of them.
 
-    It is r sqrt((n - 2) / (1 - r²)) with the correlation r of the leave-one-out predictions of n observations with the
-    observations, which count for more the smaller their errors are; 0 if there are too few.
+    It is the t statistic r sqrt((n - 1 - k) / (1 - r²)) of the partial correlation r of the leave-one-out predictions
+    of n observations with the observations, given the logarithms of the costs: of what is left after a regression on
+    them, of rank k. Observations count for more the smaller their errors are. It is 0 if there are too few.
+
+    Args:
+        model: of the observations.
+        costs: of each; NaN where it is not known, which counts as the median.
     """
-    if len(model.targets) <= 2:
-        return 0.0
+    known = ~np.isnan(costs)
+    logarithms = log_costs(np.where(known, costs, np.median(costs[known]) if known.any() else 1.0))
     predicted, _ = model.leave_one_out()
-    weights = 1.0 / (_LEAST_ERROR + model.errors)
-    x, y = (values - np.average(values, weights=weights) for values in (predicted, model.targets))
-    spread = math.sqrt(float(weights @ x**2) * float(weights @ y**2))
-    r = float(weights @ (x * y)) / spread if spread else 0.0
-    return r * math.sqrt((len(x) - 2) / max(1.0 - r**2, 1e-12))
+    weights = 1.0 / np.sqrt(_LEAST_ERROR + model.errors)[:, None]
+    values = weights * np.column_stack([predicted, model.targets])
+    told = weights * np.column_stack([np.ones_like(logarithms), logarithms])
+    coefficients, _, rank, _ = np.linalg.lstsq(told, values)
+    free = len(values) - 1 - rank
+    if free <= 0:
+        return 0.0
+    x, y = (values - told @ coefficients).T
+    spread = float(np.linalg.norm(x) * np.linalg.norm(y))
+    r = float(x @ y) / spread if spread else 0.0
+    return r * math.sqrt(free / max(1.0 - r**2, 1e-12))
 
 
 def point_key(point: Array) -> bytes:

@@ -244,16 +244,33 @@ def test_how_surely_a_model_predicts_what_it_has_not_seen() -> None:
     half_random = np.concatenate([rng.standard_normal(15), targets[15:]])
     kernel = Kernel.of_vector(np.log(np.array([0.5, 0.5, 1.0, 0.1, 0.01])), np.arange(2))
 
-    exact = np.full(30, 0.01)
+    exact, same = np.full(30, 0.01), np.ones(30)
 
-    def t(values: Any, errors: Any = exact, rows: int = 30) -> float:
-        return correlation_t(GaussianProcess(points[:rows], values[:rows], errors[:rows], kernel))
+    def t(values: Any, errors: Any = exact, rows: int = 30, costs: Any = same) -> float:
+        return correlation_t(GaussianProcess(points[:rows], values[:rows], errors[:rows], kernel), costs[:rows])
 
     assert t(targets) > 15.0
     assert abs(t(rng.permutation(targets))) < 2.0
     assert t(-targets) == pytest.approx(t(targets))
     assert t(half_random) < 3.0 < t(half_random, np.repeat([10.0, 0.01], 15))  # by how sure each observation is
     assert t(targets, rows=2) == 0.0
+    assert t(targets, costs=np.full(30, np.nan)) == t(targets)
+
+
+def test_that_longer_runs_score_higher_does_not_make_a_model_trusted() -> None:
+    rng = np.random.default_rng(1)
+    points = rng.random((30, 3))
+    length, share, noise = points[:, 0], points[:, 1], 0.1 * rng.standard_normal(30)
+    costs = 100.0**length
+    kernel = Kernel.of_vector(np.log(np.array([0.7, 0.7, 0.7, 1.0, 0.1, 0.05])), np.arange(3))
+
+    def t(scores: Any, costs: Any) -> float:
+        targets = (scores - scores.mean()) / scores.std()
+        return correlation_t(GaussianProcess(points, targets, np.full(30, 0.05), kernel), costs)
+
+    assert t(length + noise, np.ones(30)) > 5.0
+    assert abs(t(length + noise, costs)) < 1.5
+    assert t(length + share + noise, costs) > 5.0
 
 
 def test_what_is_believed_is_in_the_units_of_the_last_value_and_not_of_their_average() -> None:
