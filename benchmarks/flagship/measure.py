@@ -22,8 +22,7 @@ Game = Literal["basic", "combat"]
 Method = Literal["protein", "random"]
 
 RANDOM = {
-    "sweep.protein.settings.num_random_samples": 1_000_000,
-    "sweep.protein.settings.seed_with_search_center": "false",
+    "sweep.protein.method": "random",
     "sweep.early_stopping": "off",
     "sweep.seeds_per_trial": 1,
 }

@@ -9,8 +9,8 @@ Sweeps resume automatically. Give the same ``--results`` to all three; ``--games
 a part.
 
 `sweeps` runs the sweep of README and random search over the same space with the same budget of training seconds.
-`train` takes each sweep's recommendation within about 15, 45 and 90 s of training, and trains it on fresh seeds; for
-each of these trainings, the defaults of commit 7005977 train for as many seconds with the same seed.
+`train` takes each sweep's recommendation within each of ``--costs``, seconds of training, and trains it on fresh seeds;
+for each of these trainings, the defaults of commit 7005977 train for as many seconds with the same seed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def run_sweeps(results: Results, options: argparse.Namespace) -> None:
 
 
 def run_trainings(results: Results, options: argparse.Namespace) -> None:
-    for (game, number, method), cost in itertools.product(_sweeps(options), COSTS):
+    for (game, number, method), cost in itertools.product(_sweeps(options), options.costs):
         if results.get(kind="sweep", game=game, sweep=number, method=method) is None:
             continue
         chosen = recommended(_name(game, number, method), options.results, cost)
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("train_dir/flagship"), help="folder of sweeps and results")
     parser.add_argument("--games", nargs="+", choices=["basic", "combat"], default=["basic", "combat"])
     parser.add_argument("--sweeps", type=int, default=5, help="sweeps of each method in each game")
+    parser.add_argument("--costs", nargs="+", type=float, default=COSTS, help="seconds that a recommendation may take")
     parser.add_argument("--seeds", type=int, default=5, help="fresh seeds for each recommended setting")
     parser.add_argument("--trials", type=int, default=20, help="trials of each sweep")
     parser.add_argument("--budget", type=float, default=480.0, help="training seconds of each sweep")

@@ -45,24 +45,27 @@ def sweep_progress(
     """
     shares = [share_done(progress) for progress in running.values()]
     at_once = max(1, len(shares))
-    left = max(0, state.definition.num_trials - state.counted)
-    each = state.recent_seconds
+    definition = state.definition
+    left = max(0, definition.num_trials - state.counted)
+    each, each_costs = state.recent_seconds, state.recent_cost
     if each is None:
         paces = [p.seconds / share for p, share in zip(running.values(), shares, strict=True) if p and share > 0]
         each = fmean(paces) if paces else None
+    if each_costs is None and definition.cost_metric == "seconds":
+        each_costs = each
     if each and seconds_allowed is not None:
         left = min(left, math.ceil(max(0.0, seconds_allowed) / each) * at_once)
-    cost, max_cost = None, state.definition.max_cost
-    if state.recent_cost is not None:
-        cost = state.spent + left * state.recent_cost
+    cost, max_cost = None, definition.max_cost
+    if each_costs is not None:
+        cost = state.spent + left * each_costs
         if max_cost is not None and cost > max_cost:
             cost = max(state.spent, max_cost)
-            left = min(left, math.ceil((cost - state.spent) / max(state.recent_cost, 1e-12)))
+            left = min(left, math.ceil((cost - state.spent) / max(each_costs, 1e-12)))
     seconds = None
-    if each is not None:
+    if each is not None and (max_cost is None or each_costs is not None):
         work = max(0, left - len(shares)) + sum(1 - share for share in shares)
         seconds = work * each / at_once
-    return SweepProgress(state.counted, state.definition.num_trials, seconds, cost)
+    return SweepProgress(state.counted, definition.num_trials, seconds, cost)
 
 
 def share_done(progress: Progress | None) -> float:

@@ -25,9 +25,10 @@ STEPS_GRID = 4
 END_SHARE = 0.25
 """The last values of a whole run within this share of it are averaged: they say more about its configuration than the
 last one alone. Measured on `benchmarks/curves`, see docs/benchmarks.md."""
+LARGEST = sys.float_info.max
+"""The largest number that a float can hold."""
 _TOLERANCE = 1e-9
 """Differences of shares that are rounding errors."""
-_LARGEST = sys.float_info.max
 _MIN_SPREAD = 0.1
 """Normal quantiles nearer to 0 than this do not set the slope beyond the known values: it would be too steep."""
 
@@ -168,8 +169,8 @@ class NormalScores:
         with np.errstate(over="ignore"):
             below = (values[0] - middle) / min(known[0], -_MIN_SPREAD)
             above = (values[-1] - middle) / max(known[-1], _MIN_SPREAD)
-            slopes = np.clip(np.where(beyond < 0, below, above), -_LARGEST, _LARGEST)
-            return np.asarray(np.clip(inside + beyond * slopes, -_LARGEST, _LARGEST))
+            slopes = np.clip(np.where(beyond < 0, below, above), -LARGEST, LARGEST)
+            return np.asarray(np.clip(inside + beyond * slopes, -LARGEST, LARGEST))
 
 
 class Standardised:

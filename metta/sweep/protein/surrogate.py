@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
-from metta.sweep.protein.curves import Scale
+from metta.sweep.protein.curves import LARGEST, Scale
 from metta.sweep.protein.gaussian_process import GaussianProcess, Kernel, Prior, draw, fit
 from metta.sweep.protein.space import Space
 from metta.sweep.protein.types import Prediction
@@ -34,8 +33,8 @@ KNEE = 3.0
 """Median absolute deviations below the median from which on scores are squeezed. The score scale was chosen on
 `benchmarks/optimizers`, see docs/benchmarks.md."""
 
-LARGEST, SMALLEST = sys.float_info.max, 5e-324
-"""The largest and the smallest positive number that a float can hold."""
+SMALLEST = math.ulp(0.0)
+"""The smallest positive number that a float can hold."""
 _LOG_LARGEST = math.log(LARGEST)
 _MOST_Z = 1e100
 """Scores farther from the median, in units, count as this far: their squares can be held."""

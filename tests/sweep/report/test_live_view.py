@@ -53,9 +53,9 @@ def failed(number: int, error: str) -> Trial:
     return replace(completed(number, 0.0, 1.0), state=TrialState.FAILED, score=None, error=error)
 
 
-def state(trials: list[Trial], max_cost: float | None = None) -> SweepState:
-    definition = parabola_definition(10, max_cost=max_cost)
-    return state_of(definition.model_copy(update={"traits": ToolTraits(progress="reward")}), trials)
+def state(trials: list[Trial], **settings: object) -> SweepState:
+    settings |= {"traits": ToolTraits(progress="reward")}
+    return state_of(parabola_definition(10).model_copy(update=settings), trials)
 
 
 # ---- what is left
@@ -101,7 +101,14 @@ def test_before_any_trial_ended_its_own_pace_says_what_is_left() -> None:
     assert sweep_progress(state([]), {0: None}).seconds_left is None
     expected = sweep_progress(state([]), {0: Progress(20, 100, 4.0)})
     assert expected.seconds_left == pytest.approx(16.0 + 9 * 20.0)
-    assert expected.expected_cost is None
+    assert expected.expected_cost == pytest.approx(10 * 20.0)
+
+
+def test_a_budget_counts_before_any_trial_ended() -> None:
+    running = {0: Progress(20, 100, 4.0)}
+    assert sweep_progress(state([], max_cost=50.0), running).seconds_left == pytest.approx(16.0 + 2 * 20.0)
+    of_money = sweep_progress(state([], max_cost=50.0, cost_metric="dollars"), running)
+    assert (of_money.seconds_left, of_money.expected_cost) == (None, None), "nobody knows what a trial costs"
 
 
 @pytest.mark.parametrize(
