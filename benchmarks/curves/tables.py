@@ -192,10 +192,9 @@ class Sweep:
 def sweep(make: Maker, table: Table, seed: int, budget: float, max_configurations: int | None = None) -> Sweep:
     """Run an optimiser on a table until it has spent `budget` whole runs, or tried `max_configurations`."""
     configurations, seeds, points = table.scores.shape
-    rng = np.random.default_rng([seed, 7])
     clock = Clock()
     optimizer = make(table.space, seed, points, budget)
-    order = [rng.permutation(seeds) for _ in range(configurations)]
+    order = seed_orders(table, seed)
     most = min(configurations, max_configurations or configurations)
     trials: list[tuple[int, int, int]] = []  # configuration, seed and points of each
     used: dict[int, int] = {}  # configuration to the number of its runs
@@ -244,6 +243,13 @@ def sweep(make: Maker, table: Table, seed: int, budget: float, max_configuration
         best_whole = min((regrets[i] for i in whole), default=WORST_REGRET)
         marks.append(Mark(spent, regrets[recommended], min(regrets.values()), best_whole))
     return Sweep(marks, len(used), len(trials), stopped, clock.seconds)
+
+
+def seed_orders(table: Table, seed: int) -> list[NDArray[np.int64]]:
+    """The order in which a sweep trains each configuration with the seeds of a table."""
+    configurations, seeds, _ = table.scores.shape
+    rng = np.random.default_rng([seed, 7])
+    return [rng.permutation(seeds) for _ in range(configurations)]
 
 
 class Clock:
