@@ -18,12 +18,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.flagship.measure import DEFAULTS, recommended, spent, sweep, train, with_params
+from benchmarks.flagship.measure import DEFAULTS, Training, recommended, spent, sweep, train, with_params
 from benchmarks.flagship.report import table
 
 COSTS = (15.0, 45.0, 90.0)
@@ -42,6 +43,25 @@ class Results:
     def get(self, **key: Any) -> dict[str, Any] | None:
         """The row of a measurement, or None if it was not made."""
         return self._rows.get(self._key({"key": key}))
+
+    def measured(self, measure: Callable[[], Training], of_trial: dict[str, Any], **key: Any) -> dict[str, Any]:
+        """The row of a training; made now if there is none. A trial that is recommended for two costs is trained once.
+
+        Args:
+            measure: trains.
+            of_trial: of the recommended trial; kept in the row.
+        """
+        if (row := self.get(**key)) is not None:
+            return row
+        trial_key = {**key, "cost": None, "trial": of_trial["trial"]}
+        twins = (row for row in self.rows if {**row["key"], "cost": None, "trial": row.get("trial")} == trial_key)
+        twin = next(twins, None)
+        if twin is None:
+            row = self.add(of_trial | asdict(measure()), **key)
+        else:
+            row = self.add({name: value for name, value in twin.items() if name != "key"}, **key)
+        print(row, flush=True)
+        return row
 
     def add(self, values: dict[str, Any], **key: Any) -> dict[str, Any]:
         """Record a measurement, and return its row."""
@@ -71,24 +91,19 @@ def run_sweeps(results: Results, options: argparse.Namespace) -> None:
 
 
 def run_trainings(results: Results, options: argparse.Namespace) -> None:
-    for (game, number, method), cost in itertools.product(_sweeps(options), options.costs):
+    for index, (game, number, method), cost in itertools.product(range(options.seeds), _sweeps(options), options.costs):
         if results.get(kind="sweep", game=game, sweep=number, method=method) is None:
             continue
         chosen = recommended(_name(game, number, method), options.results, cost)
         if chosen is None:
             print(f"{_name(game, number, method)}: no trial cost {cost:g} s or less")
             continue
-        for seed in range(FRESH + 100 * number, FRESH + 100 * number + options.seeds):
-            key = {"kind": method, "game": game, "sweep": number, "cost": cost, "seed": seed}
-            row = results.get(**key)
-            if row is None:
-                training = train(game, with_params(chosen.params), seed)
-                row = results.add({"trial": chosen.trial, "params": chosen.params, **asdict(training)}, **key)
-                print(row, flush=True)
-            of_defaults = {**key, "kind": "defaults"}
-            if method == "protein" and results.get(**of_defaults) is None:
-                training = train(game, DEFAULTS, seed, max_seconds=row["seconds"])
-                print(results.add(asdict(training), **of_defaults), flush=True)
+        seed = FRESH + 100 * number + index
+        key = {"game": game, "sweep": number, "cost": cost, "seed": seed}
+        of_trial = {"trial": chosen.trial, "params": chosen.params}
+        row = results.measured(partial(train, game, with_params(chosen.params), seed), of_trial, kind=method, **key)
+        if method == "protein":
+            results.measured(partial(train, game, DEFAULTS, seed, row["seconds"]), of_trial, kind="defaults", **key)
 
 
 def _sweeps(options: argparse.Namespace) -> Iterator[tuple[Any, int, Any]]:
