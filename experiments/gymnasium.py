@@ -26,7 +26,7 @@ def trainer_for(env_id: str) -> TrainerConfig:
             ppo=PPOConfig(gamma=0.98, gae_lambda=0.8, ent_coef=0.0, update_epochs=10),
             policy=PolicyConfig(hidden_size=64),
         )
-    if env_id.startswith("LunarLander-"):
+    if env_id.startswith(("LunarLander-", "LunarLanderContinuous-")):
         return TrainerConfig(
             total_timesteps=1_000_000,
             batch_size=8_192,
