@@ -9,7 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, RootModel, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    RootModel,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from metta.common.errors import UserError, nearest
@@ -64,6 +72,16 @@ class Config(BaseModel, metaclass=_ConfigType):
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_yes_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes True for 1, so that ``num_trials: yes`` in YAML would be one trial."""
+        if isinstance(value, bool) and info.field_name in cls.model_fields:
+            accepted = _alternatives(cls.model_fields[info.field_name].annotation)
+            if accepted & {int, float} and not accepted & {bool, Any, object}:
+                raise ValueError(f"a number is expected, not {str(value).lower()}")
+        return value
 
     if not TYPE_CHECKING:  # a type checker would accept unknown fields
 
@@ -321,6 +339,16 @@ def _fields_at(model: Any, place: Sequence[int | str]) -> list[str]:
 
 def _is_model(value: Any) -> bool:
     return inspect.isclass(value) and issubclass(value, BaseModel)
+
+
+def _alternatives(annotation: Any) -> set[Any]:
+    """The types of which a value may be, without their constraints."""
+    kind, inner = get_origin(annotation), get_args(annotation)
+    if kind is Annotated:
+        return _alternatives(inner[0])
+    if kind in (Union, UnionType):
+        return set().union(*map(_alternatives, inner))
+    return {annotation}
 
 
 def _described(value: Any) -> str:

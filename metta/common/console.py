@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import IO, Any, cast
 
@@ -16,6 +17,11 @@ from metta.common.urls import public_text
 
 class Console(rich.console.Console):
     """Prints text as `metta.common.terminal.say` does: safe, and to a stream that does not fail. Styles are kept."""
+
+    def __init__(self, **options: Any) -> None:
+        # A size of 0 means that it is not known; rich would print nothing into it
+        sizes = {name for name in ("COLUMNS", "LINES") if os.environ.get(name, "").strip("0") == ""}
+        super().__init__(**options, _environ={name: value for name, value in os.environ.items() if name not in sizes})
 
     @property
     def file(self) -> IO[str]:

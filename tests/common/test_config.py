@@ -196,6 +196,12 @@ def test_private_attributes_below_stay() -> None:
         ("name.first", 1, "name.first: name is of type str, which has no fields"),
         ("seed", "abc", "seed: 'abc' (str) does not fit int | None: must be a valid integer"),
         ("seed", -3, "seed: -3 (int) does not fit int | None: must be at least 0"),
+        ("seed", True, "seed: True (bool) does not fit int | None: a number is expected, not true"),
+        (
+            "range.scale",
+            False,
+            "range.scale: False (bool) does not fit float | Literal['auto']: a number is expected, ",
+        ),
         ("range.scale", "a", "range.scale: 'a' (str) does not fit float | Literal['auto']: "),
         ("ranges.0.low", 5, "ranges.0.low=5: low (5) must be below high (1)"),
         ("names", ["a", 2], "names.1: 2 (int) does not fit: must be a valid string"),

@@ -82,3 +82,11 @@ def test_letters_that_a_stream_lacks_are_escaped() -> None:
     Console(file=stream).print("\u4e2d")
     stream.flush()
     assert bytes_.getvalue() == b"gr\\xf6\\xdfe\n\\u4e2d\n"
+
+
+@pytest.mark.parametrize("columns", ["0", "00", ""])
+def test_a_width_of_zero_is_one_that_is_not_known(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    file = io.StringIO()
+    Console(file=file).print("a line")
+    assert file.getvalue() == "a line\n"

@@ -100,7 +100,7 @@ def best_reason(sweep: SweepState) -> str:
             return "It is the only setting that was run again on fresh seeds."
         return f"It did best of the {len(found.confirmation.settings)} settings that were run again on fresh seeds."
     if found.reason is BestReason.MODEL:
-        more = "more" if sweep.sign > 0 else "less"
+        more = "as much" if top.score == best.score else "more" if sweep.sign > 0 else "less"
         return (
             f"It measured {score_text(best)}. The top trial, {top.number}, measured {more} ({score_text(top)}), but "
             f"the model (fitted to all trials) expects a worse score if it is trained again{_hedge(found)}."

@@ -152,6 +152,11 @@ def test_luck_is_called_luck(snapshot: Take) -> None:
     doubted = replace(sweep, analysis=replace(sweep.analysis, recommended=second.number, twins=[second.number]))
     assert findings(doubted)[0].answer.startswith(f"Trial {second.number}: ")
     assert f"The top trial, {first.number}, measured more ({first.score:.4g})" in _text(doubted)
+    equal = [replace(trial, score=first.score) if trial.number == second.number else trial for trial in sweep.trials]
+    tied = replace(sweep, trials=equal)
+    _, other = tied.ranked[:2]
+    tied = replace(tied, analysis=replace(sweep.analysis, recommended=other.number, twins=[other.number]))
+    assert f"measured as much ({first.score:.4g})" in _text(tied)
     trusted = replace(sweep, analysis=replace(sweep.analysis, recommended=first.number, twins=[first.number]))
     assert "the top score of the 75 trials" in _text(trusted)
 
