@@ -77,6 +77,13 @@ class Budget:
         return self.num_trials is not None and self.pace < 1.0
 
     @property
+    def each_left(self) -> float:
+        """What each trial that has not finished may cost, if all cost the same; 0 without both limits."""
+        if self.max_cost is None or self.num_trials is None:
+            return 0.0
+        return max(self.max_cost - self.spent, 0.0) / max(self.num_trials - self.finished, 1)
+
+    @property
     def cost_weight(self) -> float:
         """How much cost counts: from 1 to 0 as budget or trials end, whichever is sooner; 0 without a budget.
 

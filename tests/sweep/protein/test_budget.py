@@ -31,6 +31,12 @@ def test_an_unknown_cost_counts_as_the_median_unless_the_trial_failed(
     assert spent(np.array(costs, dtype=float), np.array(failed, dtype=bool)) == total
 
 
+def test_what_is_left_is_for_all_trials_that_have_not_finished() -> None:
+    assert Budget(100.0, 20, 40.0, 10, 8).each_left == 5.0
+    assert Budget(100.0, 20, 120.0, 10, 8).each_left == 0.0
+    assert Budget(100.0, None, 40.0, 10, 8).each_left == Budget(None, 20, 40.0, 10, 8).each_left == 0.0
+
+
 def test_trials_are_scarce_where_they_end_before_the_budget() -> None:
     assert not Budget(None, None, 5.0, 5, 5).trials_are_scarce
     assert Budget(None, 20, 5.0, 5, 5).trials_are_scarce

@@ -93,6 +93,15 @@ def test_it_stops_trials_that_look_bad_and_finds_a_good_one() -> None:
     )
 
 
+def test_no_run_is_stopped_that_the_budget_can_pay_for_to_the_last_trial() -> None:
+    """A whole run costs 20."""
+    ample, tight = (Sweep(make(num_trials=20, max_cost=cost)).run(20) for cost in (401.0, 200.0))
+    assert stopped(ample.protein) == []
+    assert any("the budget has 20.1 for each trial to the last" in str(answer) for answer in ample.answers)
+    assert len(stopped(tight.protein)) > 5
+    assert stopped(Sweep(make(max_cost=1e6)).run(20).protein), "without `num_trials` more trials can spend it"
+
+
 def test_a_minimised_metric_gives_the_same_sweep() -> None:
     up, down = Sweep(make()).run(20).protein, Sweep(make("minimize"), sign=-1.0).run(20).protein
     assert stopped(up) == stopped(down)
