@@ -102,6 +102,25 @@ def test_no_run_is_stopped_that_the_budget_can_pay_for_to_the_last_trial() -> No
     assert stopped(Sweep(make(max_cost=1e6)).run(20).protein), "without `num_trials` more trials can spend it"
 
 
+def test_suggestions_use_a_budget_that_the_number_of_trials_would_leave() -> None:
+    """A trial costs 0.1 to 10; the first twelve cost 13 in all."""
+
+    def costs(max_cost: float | None) -> list[float]:
+        protein = make(num_trials=20, max_cost=max_cost, early_stopping="off")
+        rng = np.random.default_rng(0)
+        for number in range(12):
+            params = {"rate": 10.0 ** rng.uniform(-5, -1), "share": rng.random() ** 2, "kind": "a"}
+            protein.observe(params, rng.standard_normal(), 0.1 * 100.0 ** params["share"], number=number)
+        infos = [protein.suggest()[1] for _ in range(8)]
+        return [info["cost"] for info in infos if info["source"] == "model"]
+
+    used = costs(29.0)
+    assert len(used) > 3
+    assert min(used) >= 0.99, "the budget has 2 for each trial that is left"
+    assert 1.5 < min(costs(500.0)) < 5.0, "however much it has, candidates are not only the dearest of all"
+    assert min(costs(None)) < 0.9, "without a budget there is nothing to use"
+
+
 def test_a_minimised_metric_gives_the_same_sweep() -> None:
     up, down = Sweep(make()).run(20).protein, Sweep(make("minimize"), sign=-1.0).run(20).protein
     assert stopped(up) == stopped(down)

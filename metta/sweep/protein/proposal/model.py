@@ -15,7 +15,7 @@ from metta.sweep.protein.proposal.first import random_proposal
 from metta.sweep.protein.proposal.rule import Proposal
 from metta.sweep.protein.proposal.untried import untried
 from metta.sweep.protein.search import ascend, local_candidates
-from metta.sweep.protein.surrogate import MANY_POINTS, Surrogate, exp
+from metta.sweep.protein.surrogate import MANY_POINTS, SMALLEST, Surrogate, exp
 
 Array = NDArray[np.float64]
 
@@ -37,6 +37,10 @@ CANDIDATES_PER_CONFIGURATION, MIN_CURVE_CANDIDATES, MAX_CURVE_CANDIDATES = 0.4, 
 whole runs a model of a reinforcement learning task ranks configurations hardly better than chance, and the best of many
 candidates is where it errs most. So there are few, and their number grows with what is known. Tuned on
 `benchmarks/curves` (its tuned-on tables) as part of the whole policy."""
+LEAST_OF_EACH_LEFT, DEAREST, DRAWN_FOR_COST = 0.5, 0.75, 256
+"""Where `num_trials` would end the sweep before its budget: the least expected cost of a candidate, as a share of what
+the budget has for each trial that is left, but never above this quantile of so many random points. Measured on
+`benchmarks/optimizers`, see docs/benchmarks.md; the numbers are round."""
 _DRAW_RANDOM = 13
 
 
@@ -83,8 +87,20 @@ class FromCurves:
         surrogate = history.curve_surrogate(_fit_steps(history.next_number, len(data.scores)))
         acquisition = self._acquisition(history, surrogate, [surrogate.score.with_fantasies(history.pending)])
         wanted = int(CANDIDATES_PER_CONFIGURATION * len(data.scores))
-        candidates = search.space.random(min(max(wanted, MIN_CURVE_CANDIDATES), MAX_CURVE_CANDIDATES), rng)
+        wanted = min(max(wanted, MIN_CURVE_CANDIDATES), MAX_CURVE_CANDIDATES)
+        candidates = _few_candidates(history, surrogate, wanted, rng)
         return _best_of(history, surrogate, acquisition, candidates, acquisition(candidates))
+
+
+def _few_candidates(history: History, surrogate: Surrogate, wanted: int, rng: np.random.Generator) -> Array:
+    """Random points; where `num_trials` would end the sweep before its budget, of those that use the budget."""
+    space, budget = history.search.space, history.budget
+    if not (budget.limited and budget.trials_are_scarce):
+        return space.random(wanted, rng)
+    points = space.random(DRAWN_FOR_COST, rng)
+    costs = surrogate.log_cost(points)
+    enough = math.log(max(LEAST_OF_EACH_LEFT * budget.each_left, SMALLEST))
+    return points[costs >= min(enough, float(np.quantile(costs, DEAREST)))][:wanted]
 
 
 class FromModel:
