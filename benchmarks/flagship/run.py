@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.flagship.measure import DEFAULTS, Training, recommended, spent, sweep, train, with_params
 from benchmarks.flagship.report import table
 
-COSTS = (15.0, 45.0, 90.0)
+COSTS = (20.0, 45.0, 100.0)
 FRESH = 10_000
 """Seeds of trainings begin here; no sweep trains with them."""
 
