@@ -21,6 +21,9 @@ until they have taken this share of it. Measured on `benchmarks/optimizers`, see
 TRIAL_SHARE_LEFT, TRIAL_SHARE = 0.25, 0.1
 """A trial should cost no more than this share of what is left of the budget, or of all of it, whichever is more.
 Measured on `benchmarks/optimizers` ("what a trial may really cost" in docs/benchmarks.md); the numbers are round."""
+TIMES_EACH_LEFT = 2.0
+"""With both limits, a trial may cost so many times what the budget has for each that is left. Otherwise the last ones
+could not use it. Measured on `benchmarks/curves`, see docs/benchmarks.md, "Runs of other lengths"."""
 _LEAST_LEFT = 1e-6
 """The share of a budget that counts as left when all of it was spent, so that its logarithm is finite."""
 
@@ -118,8 +121,8 @@ class Budget:
             limits.append(math.log(settings.max_suggestion_cost))
         if self.max_cost is not None:
             left = math.exp(self.log_left)
-            share = max(TRIAL_SHARE_LEFT * left, min(left, TRIAL_SHARE * self.max_cost), SMALLEST)
-            limits.append(math.log(share))
+            share = max(TRIAL_SHARE * self.max_cost, TIMES_EACH_LEFT * self.each_left)
+            limits.append(math.log(max(TRIAL_SHARE_LEFT * left, min(left, share), SMALLEST)))
         return min(limits)
 
     def first_trials(self, wanted: int | None) -> int:

@@ -37,7 +37,7 @@ def recommended(history: History, allowed: Collection[int]) -> Observation:
     whole, rows = whole_rows(history)
     may = np.isin(known.numbers[whole], list(allowed))
     if may.any():
-        chosen = int(whole[may][cautious_best(mean[rows[may]], variance[rows[may]])])
+        chosen = int(whole[may][cautious_order(mean[rows[may]], variance[rows[may]])[0]])
     else:  # none is among the best of a large sweep, which the model was made of
         scores = np.where(np.isin(known.numbers, list(allowed)) & (known.wholes > 0), known.data.scores, -np.inf)
         chosen = int(np.argmax(scores))
@@ -79,13 +79,13 @@ def whole_rows(history: History) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return modelled[rows], rows
 
 
-def cautious_best(mean: Array, variance: Array) -> int:
-    """Index of the configuration whose expectation, less some deviations, is the highest.
+def cautious_order(mean: Array, variance: Array) -> NDArray[np.intp]:
+    """Indices [n] of configurations, from the one whose expectation, less some deviations, is the highest.
 
     Args:
         mean, variance: [n], of the true mean score of each.
     """
-    return int(np.argmax(mean - CAUTION * np.sqrt(variance)))
+    return np.argsort(-(mean - CAUTION * np.sqrt(variance)), kind="stable")
 
 
 def best_probabilities(mean: Array, variance: Array, rng: np.random.Generator) -> Array:

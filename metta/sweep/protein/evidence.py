@@ -14,12 +14,21 @@ from numpy.typing import NDArray
 from metta.sweep.protein.curves import Curve, Extrapolation, NormalScores, Rung, extrapolation, length_slope
 from metta.sweep.protein.gaussian_process import Groups
 from metta.sweep.protein.noise import NO_SEED_NOISE, SeedNoise, seed_noise
-from metta.sweep.protein.surrogate import Data, ScoreScale
+from metta.sweep.protein.run_length import RunLength
+from metta.sweep.protein.surrogate import Data, ScoreScale, spread
 
 Array = NDArray[np.float64]
 
 ONE_LENGTH = 0.01
 """Runs whose steps in all differ by no more than this share are equally long."""
+SHORTER_SHARES, SHORTER_ERROR = (0.5, 0.2), 0.05
+"""Where the length of a run is searched: the shares of each run that count as shorter runs, and the variance in normal
+scores with which they tell of real ones, beside the noise of seeds. Chosen by hand; that they help was measured, see
+docs/benchmarks.md, "Runs of other lengths"."""
+MIN_WHOLE_RUNS = 3
+"""Whole runs that must show how a curve's values compare with scores. Chosen by hand."""
+MAX_SHORTER = 32
+"""Shorter runs in a model at most. Set by the time of a suggestion."""
 NO_NOISE = 1e-9
 """Repeats whose scores differ by no more than this share have no noise: they differ by rounding errors."""
 
@@ -81,6 +90,19 @@ class Known:
 
 
 @dataclass(frozen=True)
+class ShorterRuns:
+    """What curves show of runs that would have been shorter, as if those had been made.
+
+    Attributes:
+        data: as in `Known`.
+        numbers: [n], of the trials.
+    """
+
+    data: Data
+    numbers: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
 class Readings:
     """What trials showed at a rung.
 
@@ -111,10 +133,13 @@ class Evidence:
         runs: in the order of their numbers.
         shares: the shares of a run at which runs may be stopped; at least one.
         groups: [columns], the parameter of each column of a point.
+        length: the hyperparameter that is the length of a run, if there is one.
     """
 
-    def __init__(self, runs: Sequence[Run], shares: Sequence[float], groups: Groups) -> None:
-        self.runs, self._shares, self._groups = runs, shares, groups
+    def __init__(
+        self, runs: Sequence[Run], shares: Sequence[float], groups: Groups, length: RunLength | None = None
+    ) -> None:
+        self.runs, self._shares, self._groups, self._length = runs, shares, groups, length
         self._said: dict[Rung, Extrapolation | None] = {}
         self._readings: dict[Rung, Readings] = {}
 
@@ -283,16 +308,56 @@ class Evidence:
         Scores of whole runs are as measured, and differences between seeds are not among their errors. None before the
         first whole run.
         """
-        if self.known is None or self.scale is None:
+        if self.known is None:
             return None
-        data, numbers = self.known.data, self.known.numbers
-        low, scores, high = (self.scale.inverse(data.scores + step * data.errors) for step in (-1.0, 0.0, 1.0))
-        errors = np.nan_to_num(high / 2.0 - low / 2.0)
-        for row, number in enumerate(numbers.tolist()):
+        data = self._measured(self.known.data)
+        for row, number in enumerate(self.known.numbers.tolist()):
             if own := self._wholes.get(number):
-                scores[row] = _mean([run.last for run in own])
-                errors[row] = max(run.noise or 0.0 for run in own) / math.sqrt(len(own))
-        return replace(data, scores=scores, errors=errors)
+                data.scores[row] = _mean([run.last for run in own])
+                data.errors[row] = max(run.noise or 0.0 for run in own) / math.sqrt(len(own))
+        return data
+
+    def _measured(self, data: Data) -> Data:
+        """The same observations with scores in the units of the metric."""
+        assert self.scale is not None
+        low, scores, high = (self.scale.inverse(data.scores + step * data.errors) for step in (-1.0, 0.0, 1.0))
+        return replace(data, scores=scores, errors=np.nan_to_num(high / 2.0 - low / 2.0))
+
+    @cached_property
+    def shorter(self) -> ShorterRuns | None:
+        """What curves show of shorter runs, where the length of a run is searched; None where they show nothing.
+
+        A value on the way counts as the score of a run that ends there. That is exact where training does not know its
+        end, and close where it does, as with a learning rate that falls to zero.
+        """
+        lasts = [float(run.curve.values[-1]) for run in self.runs if run.end is not None and len(run.curve.values)]
+        if self._length is None or self.known is None or len(lasts) < MIN_WHOLE_RUNS:
+            return None
+        ends, found = NormalScores(np.array(lasts)), []
+        for run in (run for run in self.runs if run.ended and not run.repeat and not run.failed):
+            for share in SHORTER_SHARES:
+                value, point = run.curve.at(share), self._length.shortened(run.point, share)
+                if value is not None and point is not None:
+                    cost = np.nan if run.cost is None else run.cost * share / max(run.share, 1e-3)
+                    found.append((run.number, point, value, cost))
+        if not found:
+            return None
+        numbers, points, values, costs = (list(column) for column in zip(*found, strict=True))
+        error = math.sqrt(self.known.noise.variance + SHORTER_ERROR)
+        data = Data(
+            np.array(points),
+            ends(np.array(values)),
+            np.full(len(found), error),
+            np.array(costs, dtype=float),
+            np.zeros(len(found), dtype=bool),
+        )
+        keep = spread(np.arange(len(found)), MAX_SHORTER)
+        return ShorterRuns(data.only(keep), np.array(numbers, dtype=np.intp)[keep])
+
+    @cached_property
+    def shorter_measured(self) -> Data | None:
+        """As `shorter`, with scores in the units of the metric."""
+        return None if self.shorter is None else self._measured(self.shorter.data)
 
     @cached_property
     def _wholes(self) -> dict[int, list[Run]]:

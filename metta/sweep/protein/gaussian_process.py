@@ -225,16 +225,31 @@ class GaussianProcess:
         variance = self.errors - self.errors**2 * self._precision
         return np.asarray(self.targets - self.errors * self.weights), np.maximum(variance, 1e-12)
 
-    def leave_one_out(self) -> tuple[Array, Array]:
-        """Means and variances [n] of each observation, predicted from all others (eq. 5.12)."""
-        precision = self._precision
-        return np.asarray(self.targets - self.weights / precision), 1.0 / precision
+    def leave_group_out(self, groups: NDArray[np.intp]) -> Array:
+        """Means [n] of each observation, predicted from all that are not of its group (eq. 5.12, with blocks).
+
+        Args:
+            groups: [n], of each observation.
+        """
+        inverse = self._inverse()
+        means = self.targets - self.weights / np.diag(inverse)
+        names, counts = np.unique(groups, return_counts=True)
+        for name in names[counts > 1]:
+            rows = np.flatnonzero(groups == name)
+            block = np.tril(inverse[np.ix_(rows, rows)])
+            block += np.tril(block, -1).T
+            means[rows] = self.targets[rows] - np.linalg.solve(block, self.weights[rows])
+        return np.asarray(means)
 
     @property
     def _precision(self) -> Array:
         """The diagonal [n] of the inverse of the covariance."""
+        return np.diag(self._inverse()).copy()
+
+    def _inverse(self) -> Array:
+        """The inverse [n, n] of the covariance, of which the lower triangle counts."""
         inverse, _ = dpotri(self._factor, lower=1)
-        return np.diag(inverse).copy()
+        return np.asarray(inverse)
 
     def predict_with_gradients(self, points: Array) -> tuple[Array, Array, Array, Array]:
         """Means [n], variances [n] and their gradients [n, columns] each."""

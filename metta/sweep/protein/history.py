@@ -17,6 +17,7 @@ from metta.sweep.protein.evidence import Evidence, Run
 from metta.sweep.protein.gaussian_process import GaussianProcess
 from metta.sweep.protein.grid import Grid
 from metta.sweep.protein.pareto import pareto_front
+from metta.sweep.protein.run_length import RunLength, run_length
 from metta.sweep.protein.space import Space
 from metta.sweep.protein.stopping import rungs
 from metta.sweep.protein.surrogate import Data, Surrogate, log_costs
@@ -168,7 +169,12 @@ class History:
         search = self.search
         longest = max((trial.curve.total for trial in self.trials if trial.curve), default=1.0)
         shares = search.shares(0, longest) or [search.min_share]
-        return Evidence([trial.run for trial in self.trials], shares, search.space.group)
+        return Evidence([trial.run for trial in self.trials], shares, search.space.group, self.run_length)
+
+    @cached_property
+    def run_length(self) -> RunLength | None:
+        """The hyperparameter that is the length of a run, if one of them is."""
+        return run_length(self.search.space, [(trial.point, trial.curve) for trial in self.trials if trial.curve])
 
     @cached_property
     def data(self) -> Data:
@@ -187,6 +193,13 @@ class History:
             np.array([nan if o.cost is None else o.cost for o in seen]),
             np.array([o.is_failure for o in seen], dtype=bool),
         )
+
+    @property
+    def numbers(self) -> NDArray[np.intp]:
+        """The trial of each row of `data`: the first one of a configuration."""
+        if self.search.learns_curves and self.evidence.known is not None:
+            return self.evidence.known.numbers
+        return np.array([trial.number for trial, _ in self.finished], dtype=np.intp)
 
     @cached_property
     def measured(self) -> Data:
@@ -253,8 +266,9 @@ class History:
         known = self.evidence.known
         if known is None:
             return False
-        surrogate = self.surrogate
-        return correlation_t(surrogate.score, known.data.costs[surrogate.rows]) > PREDICTS
+        rows, shorter = self.surrogate.rows, self.evidence.shorter
+        trials = known.numbers[rows] if shorter is None else np.concatenate([known.numbers[rows], shorter.numbers])
+        return correlation_t(self.surrogate.score, known.data.costs[rows], trials) > PREDICTS
 
     def curve_surrogate(self, steps: Mapping[str, int]) -> Surrogate:
         """The models of configurations.
@@ -269,12 +283,13 @@ class History:
         if known is None or scale is None:
             raise LookupError("no trial has a score")
         targets = Standardised(scale, known.data.scores)
-        noise = known.noise.variance + known.last_noise
-        return Surrogate(self.search.space, known.data, self.kernels, steps, scale=targets, noise=noise)
+        noise, shorter = known.noise.variance + known.last_noise, self.evidence.shorter
+        more = None if shorter is None else shorter.data
+        return Surrogate(self.search.space, known.data, self.kernels, steps, scale=targets, noise=noise, shorter=more)
 
 
-def correlation_t(model: GaussianProcess, costs: Array) -> float:
-    """How surely a model predicts each of its observations from all others, apart from what costs [n] tell of them.
+def correlation_t(model: GaussianProcess, costs: Array, trials: NDArray[np.intp]) -> float:
+    """How surely a model predicts each of its first n observations from all others, apart from what costs tell of them.
 
     It is the t statistic r sqrt((n - 1 - k) / (1 - r²)) of the partial correlation r of the leave-one-out predictions
     of n observations with the observations, given the logarithms of the costs: of what is left after a regression on
@@ -282,13 +297,14 @@ def correlation_t(model: GaussianProcess, costs: Array) -> float:
 
     Args:
         model: of the observations.
-        costs: of each; NaN where it is not known, which counts as the median.
+        costs: of each [n]; NaN where it is not known, which counts as the median.
+        trials: [n or more], numbers of all its observations. No observation is predicted from another of its trial.
     """
     known = ~np.isnan(costs)
     logarithms = log_costs(np.where(known, costs, np.median(costs[known]) if known.any() else 1.0))
-    predicted, _ = model.leave_one_out()
-    weights = 1.0 / np.sqrt(_LEAST_ERROR + model.errors)[:, None]
-    values = weights * np.column_stack([predicted, model.targets])
+    n = len(costs)
+    weights = 1.0 / np.sqrt(_LEAST_ERROR + model.errors[:n])[:, None]
+    values = weights * np.column_stack([model.leave_group_out(trials), model.targets])[:n]
     told = weights * np.column_stack([np.ones_like(logarithms), logarithms])
     coefficients, _, rank, _ = np.linalg.lstsq(told, values)
     free = len(values) - 1 - rank

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -81,7 +81,7 @@ class Data:
         """At most `size` observations: half are failures, which are rarer and teach more; the others as in `scored`."""
         failures, others = np.flatnonzero(self.failed), np.flatnonzero(~self.failed)
         failures = spread(failures, max(size // 2, size - len(others)))
-        return self._only(np.sort(np.concatenate([failures, self._representative(others, size - len(failures))])))
+        return self.only(np.sort(np.concatenate([failures, self._representative(others, size - len(failures))])))
 
     def _representative(self, indices: Indices, size: int) -> Indices:
         if len(indices) <= size:
@@ -90,8 +90,16 @@ class Data:
         best, rest = order[: size // 2], np.sort(order[size // 2 :])
         return np.sort(np.concatenate([best, spread(rest, size - len(best))]))
 
-    def _only(self, keep: Indices) -> Data:
+    def only(self, keep: Indices) -> Data:
+        """These rows."""
         return Data(self.points[keep], self.scores[keep], self.errors[keep], self.costs[keep], self.failed[keep])
+
+    def joined(self, more: Data | None) -> Data:
+        """These rows, then those of another."""
+        if more is None:
+            return self
+        pairs = [(getattr(self, field.name), getattr(more, field.name)) for field in fields(self)]
+        return Data(*(np.concatenate(pair) for pair in pairs))
 
 
 class ScoreScale:
@@ -160,9 +168,10 @@ class Surrogate:
             the differences between runs of the same hyperparameters, and the kernel's noise is the roughness of the
             landscape itself.
         noise: the variance of single runs in the units of `data.scores`, where `scale` is given.
+        shorter: what `data`'s runs showed before their end, as further observations of score and cost, or None.
 
     Attributes:
-        score: the likeliest model of the score.
+        score: the likeliest model of the score; its observations are those of `rows`, then those of `shorter`.
         rows: of `data` that it was made of: all that have a score, unless there are very many.
         draws: models of the score with kernels drawn from their posterior density; after many observations only the
             likeliest. A few trials say little about length scales, and a single estimate would be taken as certain.
@@ -179,6 +188,7 @@ class Surrogate:
         mixed: bool = False,
         scale: Scale | None = None,
         noise: float | None = None,
+        shorter: Data | None = None,
     ) -> None:
         self.space, self._mixed = space, mixed
         self._score_name = "score" if scale is None else "normal score"
@@ -187,25 +197,24 @@ class Surrogate:
         self._noise = noise
         self._scale: Scale = scale or ScoreScale(data.scores[~np.isnan(data.scores)])
         self.rows = data.scored(MAX_MODEL_POINTS)
-        self.score = self._score_model(data, self.rows)
-        few = len(self.score.points) <= MANY_POINTS
+        self.score = self._score_model(data.only(self.rows).joined(shorter))
+        few = len(self.rows) <= MANY_POINTS
         self.draws = [self.score] if rng is None or not few else self._draw(rng)
-        self._data = data
+        self._data, self._shorter = data, shorter
 
     @cached_property
     def cost(self) -> GaussianProcess | None:
         """The model of the log cost, standardised; None while no cost is known. Made when it is first asked for."""
-        return self._cost_model(self._data)
+        return self._cost_model(self._data.joined(self._shorter))
 
     @cached_property
     def success(self) -> GaussianProcess | None:
         """The model of success; None until a trial fails. Made when it is first asked for."""
         return self._success_model(self._data.balanced(MAX_MODEL_POINTS)) if self._data.failed.any() else None
 
-    def _score_model(self, data: Data, rows: Indices) -> GaussianProcess:
-        scores, errors = data.scores[rows], data.errors[rows]
-        targets, variances = self._scale(scores), self._scale.errors(errors, scores)
-        return self._model(self._score_name, data.points[rows], targets, variances)
+    def _score_model(self, data: Data) -> GaussianProcess:
+        targets, variances = self._scale(data.scores), self._scale.errors(data.errors, data.scores)
+        return self._model(self._score_name, data.points, targets, variances)
 
     def _cost_model(self, data: Data) -> GaussianProcess | None:
         self._cost_mean, self._cost_scale = 0.0, 1.0

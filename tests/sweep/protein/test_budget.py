@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from metta.sweep.protein.budget import Budget, spent
+from metta.sweep.protein_config import ProteinSettings
 
 NAN = math.nan
 
@@ -43,3 +44,13 @@ def test_trials_are_scarce_where_they_end_before_the_budget() -> None:
     assert not Budget(100.0, None, 5.0, 5, 5).trials_are_scarce
     assert Budget(100.0, 20, 5.0, 5, 5).trials_are_scarce, "1 for each so far, and 6.3 for each that is left"
     assert not Budget(100.0, 20, 50.0, 5, 5).trials_are_scarce, "10 for each so far, and 3.3 for each that is left"
+
+
+def test_the_last_trials_may_use_what_both_limits_leave_them() -> None:
+    def limit(num_trials: int | None, spent: float, finished: int) -> float:
+        budget = Budget(100.0, num_trials, spent, finished, finished)
+        return math.exp(budget.log_cost_limit(np.array([1.0]), ProteinSettings()))
+
+    assert limit(20, 20.0, 10) == pytest.approx(20.0), "a quarter of what is left"
+    assert limit(20, 76.0, 18) == pytest.approx(24.0), "twice 12 for each, which is all that is left"
+    assert limit(None, 76.0, 18) == pytest.approx(10.0), "a tenth of the budget"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from metta.sweep.protein import Decision, Protein
-from metta.sweep.protein.choosing import cautious_best, recommended, repeat_gains
+from metta.sweep.protein.choosing import cautious_order, recommended, repeat_gains
 from metta.sweep.protein.gaussian_process import GaussianProcess, Kernel
 from metta.sweep.protein.history import correlation_t
 from metta.sweep.protein.proposal.again import gain_of_new
@@ -245,7 +245,7 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
 
 
 def test_caution_prefers_what_is_known() -> None:
-    assert cautious_best(np.array([1.0, 1.1]), np.array([0.01, 1.0])) == 0
+    assert cautious_order(np.array([1.0, 1.1]), np.array([0.01, 1.0])).tolist() == [0, 1]
 
 
 def test_repeats_are_worth_most_for_rivals_of_the_best() -> None:
@@ -275,7 +275,8 @@ def test_how_surely_a_model_predicts_what_it_has_not_seen() -> None:
     exact, same = np.full(30, 0.01), np.ones(30)
 
     def t(values: Any, errors: Any = exact, rows: int = 30, costs: Any = same) -> float:
-        return correlation_t(GaussianProcess(points[:rows], values[:rows], errors[:rows], kernel), costs[:rows])
+        model = GaussianProcess(points[:rows], values[:rows], errors[:rows], kernel)
+        return correlation_t(model, costs[:rows], np.arange(rows))
 
     assert t(targets) > 15.0
     assert abs(t(rng.permutation(targets))) < 2.0
@@ -294,7 +295,7 @@ def test_that_longer_runs_score_higher_does_not_make_a_model_trusted() -> None:
 
     def t(scores: Any, costs: Any) -> float:
         targets = (scores - scores.mean()) / scores.std()
-        return correlation_t(GaussianProcess(points, targets, np.full(30, 0.05), kernel), costs)
+        return correlation_t(GaussianProcess(points, targets, np.full(30, 0.05), kernel), costs, np.arange(30))
 
     assert t(length + noise, np.ones(30)) > 5.0
     assert abs(t(length + noise, costs)) < 1.5

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from metta.sweep.protein.choosing import cautious_order
 from metta.sweep.protein.gaussian_process import GaussianProcess
 from metta.sweep.protein.history import History, point_key
 from metta.sweep.protein.proposal.first import random_proposal
@@ -41,6 +42,9 @@ LEAST_OF_EACH_LEFT, DEAREST, DRAWN_FOR_COST = 0.5, 0.75, 256
 """Where `num_trials` would end the sweep before its budget: the least expected cost of a candidate, as a share of what
 the budget has for each trial that is left, but never above this quantile of so many random points. Measured on
 `benchmarks/optimizers`, see docs/benchmarks.md; the numbers are round."""
+LONGER_BEST, LONGER_EACH = 2, 2
+"""Where the length of a run is searched: so many of the best configurations are candidates with so many longer runs
+each. Chosen by hand; that they help was measured, see docs/benchmarks.md, "Runs of other lengths"."""
 _DRAW_RANDOM = 13
 
 
@@ -88,11 +92,36 @@ class FromCurves:
         acquisition = self._acquisition(history, surrogate, [surrogate.score.with_fantasies(history.pending)])
         wanted = int(CANDIDATES_PER_CONFIGURATION * len(data.scores))
         wanted = min(max(wanted, MIN_CURVE_CANDIDATES), MAX_CURVE_CANDIDATES)
-        candidates = _few_candidates(history, surrogate, wanted, rng)
-        return _best_of(history, surrogate, acquisition, candidates, acquisition(candidates))
+        candidates, origins = _few_candidates(history, surrogate, wanted, rng)
+        return _best_of(history, surrogate, acquisition, candidates, acquisition(candidates), origins)
 
 
-def _few_candidates(history: History, surrogate: Surrogate, wanted: int, rng: np.random.Generator) -> Array:
+def _few_candidates(
+    history: History, surrogate: Surrogate, wanted: int, rng: np.random.Generator
+) -> tuple[Array, NDArray[np.intp]]:
+    """Random points, and longer runs of the best; with the row of `data` that each grew from, or -1."""
+    points, (longer, origins) = _random(history, surrogate, wanted, rng), _longer(history, surrogate, rng)
+    return np.vstack([points, longer]), np.concatenate([np.full(len(points), -1), origins])
+
+
+def _longer(history: History, surrogate: Surrogate, rng: np.random.Generator) -> tuple[Array, NDArray[np.intp]]:
+    """The best configurations with longer runs, where the length of a run is searched; and the row of each in `data`.
+
+    Good hyperparameters are often good for longer runs too, and random points hardly ever have them again.
+    """
+    space, length, known = history.search.space, history.run_length, history.evidence.known
+    if length is None or known is None:
+        return np.empty((0, space.columns)), np.empty(0, dtype=np.intp)
+    rows = np.flatnonzero(known.wholes[surrogate.rows])
+    mean, variance = (column[rows] for column in surrogate.score.at_observations())
+    best = surrogate.rows[rows[cautious_order(mean, variance)[:LONGER_BEST]]]
+    origins = np.repeat(best, LONGER_EACH)
+    points = space.snap(length.lengthened(known.data.points[origins], rng.random(len(origins))))
+    allowed = space.allows(points)
+    return points[allowed], origins[allowed]
+
+
+def _random(history: History, surrogate: Surrogate, wanted: int, rng: np.random.Generator) -> Array:
     """Random points; where `num_trials` would end the sweep before its budget, of those that use the budget."""
     space, budget = history.search.space, history.budget
     if not (budget.limited and budget.trials_are_scarce):
@@ -118,11 +147,15 @@ class FromModel:
         space = search.space
         rng = np.random.default_rng([search.seed, number])
         steps = _fit_steps(number, len(data.scores))
-        surrogate = Surrogate(space, data, history.kernels, steps, rng, history.budget.limited)
+        shorter = history.evidence.shorter_measured if search.learns_curves else None
+        surrogate = Surrogate(space, data, history.kernels, steps, rng, history.budget.limited, shorter=shorter)
         # What outstanding trials are expected to reach is to be improved on; otherwise all would crowd round the first
         scores = [model.with_fantasies(history.pending) for model in surrogate.draws]
         acquisition = self._acquisition(history, surrogate, scores)
         candidates, origins = _candidates(history, len(surrogate.score.points), rng)
+        if search.learns_curves:
+            longer, grown = _longer(history, history.surrogate, rng)
+            candidates, origins = np.vstack([candidates, longer]), np.concatenate([origins, grown])
         values = acquisition(candidates)
         starts = np.argsort(-values, kind="stable")[:ASCENTS]
         lengths = surrogate.score.kernel.lengths
@@ -181,7 +214,7 @@ def _best_of(
     origin = -1 if origins is None else int(origins[chosen])
     info = _expectations(surrogate, candidates[chosen], history.search.sign) | {
         "acquisition": float(values[chosen]),
-        "pareto_point": None if origin < 0 else history.finished[origin][0].number,
+        "pareto_point": None if origin < 0 else int(history.numbers[origin]),
         "model": surrogate.kernels,
     }
     return Proposal(candidates[chosen], info)

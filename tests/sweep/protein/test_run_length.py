@@ -1,0 +1,128 @@
+"""Where the length of a run is searched: it is recognised, curves show shorter runs, the best are tried longer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metta.sweep.protein import Protein
+from metta.sweep.protein.curves import Curve
+from metta.sweep.protein.evidence import Evidence, Run
+from metta.sweep.protein.run_length import RunLength, run_length
+from metta.sweep.protein.space import Space
+from metta.sweep.protein_config import ParameterConfig, ProteinConfig
+
+PARAMETERS = {
+    "optimizer": ParameterConfig(choices=["adam", "sgd"], distribution="categorical"),
+    "learning_rate": ParameterConfig(min=1e-5, max=1e-1, distribution="log_normal"),
+    "steps": ParameterConfig(min=100, max=10_000, distribution="int_log_normal"),
+}
+SPACE = Space(PARAMETERS)
+
+
+def placed(steps: int, learning_rate: float = 1e-3) -> Any:
+    return SPACE.encode({"optimizer": "adam", "learning_rate": learning_rate, "steps": steps})
+
+
+def reported(total: float) -> Curve:
+    return Curve.of([(total / 2, 1.0, 0.5)], total)
+
+
+def test_the_hyperparameter_in_proportion_to_the_steps_is_the_length() -> None:
+    lengths = (100, 4_000, 700)
+    exact = run_length(SPACE, [(placed(n), reported(32 * n)) for n in lengths])
+    assert exact is not None
+    assert exact.parameter.path == "steps"
+    whole_batches = run_length(SPACE, [(placed(n), reported(64 * math.ceil(n / 64))) for n in (400, 4_000, 700)])
+    assert whole_batches == exact
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [],
+        [(placed(500), Curve.of([], 500))],
+        [(placed(500), reported(500)), (placed(600), reported(600))],
+        [(placed(n), reported(1_000)) for n in (100, 4_000, 700)],
+        [(placed(n), reported(n**2)) for n in (100, 4_000, 700)],
+        [(placed(100), reported(100)), (placed(20_000), reported(20_000))],
+    ],
+    ids=["no runs", "no reports", "about as long", "fixed steps", "not in proportion", "outside the range"],
+)
+def test_no_hyperparameter_is_the_length_where_runs_do_not_show_it(runs: Any) -> None:
+    assert run_length(SPACE, runs) is None
+
+
+@given(st.integers(100, 10_000), st.floats(0.01, 1.0), st.floats(0.0, 1.0))
+def test_other_lengths_change_nothing_else_and_stay_in_the_range(steps: int, share: float, uniform: float) -> None:
+    length, point = found_length(), placed(steps)
+    shorter = length.shortened(point, share)
+    if shorter is None:
+        assert share * steps < 100
+    else:
+        assert SPACE.decode(shorter)["steps"] == pytest.approx(share * steps, abs=1)
+        assert np.delete(shorter, length.column).tolist() == np.delete(point, length.column).tolist()
+    (longer,) = SPACE.snap(length.lengthened(point[None], np.array([uniform])))
+    assert steps <= SPACE.decode(longer)["steps"] <= 10_000
+    assert np.delete(longer, length.column) == pytest.approx(np.delete(point, length.column))
+
+
+def found_length() -> RunLength:
+    length = run_length(SPACE, [(placed(n), reported(n)) for n in (100, 400)])
+    assert length is not None
+    return length
+
+
+def whole(number: int, steps: int, height: float) -> Run:
+    """A run whose values rise from 0 to this height, in proportion to its steps."""
+    values = [(steps * i / 10, float(i), height * i / 10) for i in range(1, 11)]
+    end = height
+    curve = Curve.of(values, steps)
+    return Run(number, number, placed(steps), curve, end, end, None, 10.0, False, True)
+
+
+def test_values_on_the_way_are_scores_of_shorter_runs() -> None:
+    runs = [whole(0, 10_000, 1.0), whole(1, 5_000, 0.5), whole(2, 2_000, 0.2), whole(3, 150, 0.1)]
+    shorter = Evidence(runs, [0.1], SPACE.group, found_length()).shorter
+    assert shorter is not None
+    assert shorter.numbers.tolist() == [0, 0, 1, 1, 2, 2]  # the last one can be no shorter
+    assert [SPACE.decode(point)["steps"] for point in shorter.data.points] == [5_000, 2_000, 2_500, 1_000, 1_000, 400]
+    assert shorter.data.costs.tolist() == [5.0, 2.0] * 3
+    assert (np.diff(shorter.data.scores[:4:2]) < 0).all()
+    assert (np.diff(shorter.data.scores[::2]) < 0).all()
+
+
+def test_nothing_is_said_of_shorter_runs_before_enough_whole_ones_or_without_a_length() -> None:
+    runs = [whole(0, 10_000, 1.0), whole(1, 5_000, 0.5), whole(2, 2_000, 0.2)]
+    assert Evidence(runs[:2], [0.1], SPACE.group, found_length()).shorter is None
+    assert Evidence(runs, [0.1], SPACE.group).shorter is None
+
+
+def test_the_best_hyperparameters_are_tried_with_longer_runs() -> None:
+    """Where the score is a product of how good the learning rate is and how long a run is."""
+    lengthened = 0
+    for seed in range(3):
+        protein = Protein(
+            ProteinConfig(metric="score", parameters=PARAMETERS),
+            seed=seed,
+            num_trials=16,
+            max_cost=30_000,
+            early_stopping="protein",
+            repeats=True,
+        )
+        tried: list[dict[str, Any]] = []
+        for _ in range(16):
+            params, info = protein.suggest()
+            height = math.exp(-((math.log10(params["learning_rate"]) + 3) ** 2)) * math.log10(params["steps"])
+            curve = [(params["steps"] * i / 5, params["steps"] * i / 5, height * (0.6 + 0.08 * i)) for i in range(1, 6)]
+            protein.observe(params, height, params["steps"], number=info["number"], info=info, curve=curve)
+            for before in tried:
+                same = all(params[name] == before[name] for name in ("optimizer", "learning_rate"))
+                lengthened += same and params["steps"] > before["steps"]
+            tried.append(params)
+    assert lengthened >= 3
