@@ -320,8 +320,8 @@ class Conclusions:
 
     @cached_property
     def repeats(self) -> list[Trial]:
-        """The scored trials with exactly the best setting."""
-        return self._numbered(self.state.analysis.twins if self.state.analysis else [])
+        """The scored trials with exactly the best setting, each with its own score."""
+        return [self.state.by_number[number] for number in self.state.analysis.twins] if self.state.analysis else []
 
     @cached_property
     def neighbours(self) -> list[Trial]:

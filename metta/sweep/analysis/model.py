@@ -214,10 +214,18 @@ def _beliefs(
 def _believed(
     state: SweepState, expected: Mapping[int, Prediction], beliefs: Mapping[int, Belief]
 ) -> dict[int, Prediction]:
-    """What is expected of the trials with a belief: a smooth model lacks their own departures from it."""
+    """What is expected of the trials with a belief: a smooth model lacks their own departures from it.
+
+    The noise of one run is that of the interval in which the belief expects another one.
+    """
     believed = {number: beliefs.get(state.repeats.get(number, number)) for number in expected}
     return {
-        number: replace(expected[number], score=belief.score, score_std=belief.score_std)
+        number: replace(
+            expected[number],
+            score=belief.score,
+            score_std=belief.score_std,
+            noise_std=math.sqrt(max(((belief.high - belief.low) / (2 * 1.96)) ** 2 - belief.score_std**2, 0.0)),
+        )
         for number, belief in believed.items()
         if belief is not None
     }

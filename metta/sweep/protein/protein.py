@@ -64,8 +64,8 @@ class Protein:
 
     With `early_stopping` or `repeats` the optimiser learns from curves: the model of the score is one of normal scores
     of configurations, in which whole runs, repeats and stopped runs count for as much as they tell. Where a
-    hyperparameter is the length of a run, curves also tell of shorter runs, and the best configurations may be tried with
-    longer ones; see `metta.sweep.protein.run_length`.
+    hyperparameter is the length of a run, curves also tell of shorter runs, and the best configurations may be tried
+    with longer ones; see `metta.sweep.protein.run_length`.
 
     Example:
         >>> from metta.sweep.protein_config import ParameterConfig

@@ -188,6 +188,25 @@ def test_repeats_are_told(snapshot: Take) -> None:
     assert f"run 2 times and scored {winner.score:.4g}, {winner.score:.4g}" in _text(changed)
 
 
+def test_another_seed_is_told_with_its_own_score_and_noise_that_fits_the_interval(snapshot: Take) -> None:
+    sweep = snapshot("made")
+    assert sweep.analysis
+    winner = sweep.trials[sweep.analysis.recommended]
+    assert winner.score is not None
+    score, repeat = winner.score - 0.01, {"source": "repeat", "repeat_of": winner.number}
+    metrics = {**winner.metrics, sweep.definition.protein.metric: score}
+    again = replace(winner, number=80, score=score, metrics=metrics, suggestion=repeat)
+    definition = sweep.definition.model_copy(update={"seeds_per_trial": "auto"})
+    changed = replace(sweep, definition=definition, trials=[*sweep.trials, again], analysis=None).analysed()
+    assert changed.analysis
+    assert changed.analysis.recommended == winner.number
+    assert f"run 2 times and scored {winner.score:.4g}, {score:.4g}" in _text(changed)
+    belief, expected = changed.analysis.beliefs[winner.number], changed.analysis.expected[winner.number]
+    width = math.hypot(expected.score_std, expected.noise_std)
+    assert expected.noise_std > 0
+    assert (belief.high - belief.low) / 3.92 == pytest.approx(width)
+
+
 def test_settings_that_may_be_as_good_are_told(snapshot: Take) -> None:
     sweep = snapshot("made")
     assert sweep.analysis
