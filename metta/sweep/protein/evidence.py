@@ -95,10 +95,12 @@ class ShorterRuns:
 
     Attributes:
         data: as in `Known`.
+        measured: the same with scores in the units of the metric, to be maximised.
         numbers: [n], of the trials.
     """
 
     data: Data
+    measured: Data
     numbers: NDArray[np.intp]
 
 
@@ -133,13 +135,10 @@ class Evidence:
         runs: in the order of their numbers.
         shares: the shares of a run at which runs may be stopped; at least one.
         groups: [columns], the parameter of each column of a point.
-        length: the hyperparameter that is the length of a run, if there is one.
     """
 
-    def __init__(
-        self, runs: Sequence[Run], shares: Sequence[float], groups: Groups, length: RunLength | None = None
-    ) -> None:
-        self.runs, self._shares, self._groups, self._length = runs, shares, groups, length
+    def __init__(self, runs: Sequence[Run], shares: Sequence[float], groups: Groups) -> None:
+        self.runs, self._shares, self._groups = runs, shares, groups
         self._said: dict[Rung, Extrapolation | None] = {}
         self._readings: dict[Rung, Readings] = {}
 
@@ -323,20 +322,19 @@ class Evidence:
         low, scores, high = (self.scale.inverse(data.scores + step * data.errors) for step in (-1.0, 0.0, 1.0))
         return replace(data, scores=scores, errors=np.nan_to_num(high / 2.0 - low / 2.0))
 
-    @cached_property
-    def shorter(self) -> ShorterRuns | None:
+    def shorter(self, length: RunLength) -> ShorterRuns | None:
         """What curves show of shorter runs, where the length of a run is searched; None where they show nothing.
 
         A value on the way counts as the score of a run that ends there. That is exact where training does not know its
         end, and close where it does, as with a learning rate that falls to zero.
         """
         lasts = [float(run.curve.values[-1]) for run in self.runs if run.end is not None and len(run.curve.values)]
-        if self._length is None or self.known is None or len(lasts) < MIN_WHOLE_RUNS:
+        if self.known is None or len(lasts) < MIN_WHOLE_RUNS:
             return None
         ends, found = NormalScores(np.array(lasts)), []
         for run in (run for run in self.runs if run.ended and not run.repeat and not run.failed):
             for share in SHORTER_SHARES:
-                value, point = run.curve.at(share), self._length.shortened(run.point, share)
+                value, point = run.curve.at(share), length.shortened(run.point, share)
                 if value is not None and point is not None:
                     cost = np.nan if run.cost is None else run.cost * share / max(run.share, 1e-3)
                     found.append((run.number, point, value, cost))
@@ -352,12 +350,8 @@ class Evidence:
             np.zeros(len(found), dtype=bool),
         )
         keep = spread(np.arange(len(found)), MAX_SHORTER)
-        return ShorterRuns(data.only(keep), np.array(numbers, dtype=np.intp)[keep])
-
-    @cached_property
-    def shorter_measured(self) -> Data | None:
-        """As `shorter`, with scores in the units of the metric."""
-        return None if self.shorter is None else self._measured(self.shorter.data)
+        data = data.only(keep)
+        return ShorterRuns(data, self._measured(data), np.array(numbers, dtype=np.intp)[keep])
 
     @cached_property
     def _wholes(self) -> dict[int, list[Run]]:

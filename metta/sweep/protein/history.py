@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metta.sweep.protein.budget import Budget, spent
 from metta.sweep.protein.curves import Curve, Standardised
-from metta.sweep.protein.evidence import Evidence, Run
+from metta.sweep.protein.evidence import Evidence, Run, ShorterRuns
 from metta.sweep.protein.gaussian_process import GaussianProcess
 from metta.sweep.protein.grid import Grid
 from metta.sweep.protein.pareto import pareto_front
@@ -169,12 +169,18 @@ class History:
         search = self.search
         longest = max((trial.curve.total for trial in self.trials if trial.curve), default=1.0)
         shares = search.shares(0, longest) or [search.min_share]
-        return Evidence([trial.run for trial in self.trials], shares, search.space.group, self.run_length)
+        return Evidence([trial.run for trial in self.trials], shares, search.space.group)
 
     @cached_property
     def run_length(self) -> RunLength | None:
         """The hyperparameter that is the length of a run, if one of them is."""
-        return run_length(self.search.space, [(trial.point, trial.curve) for trial in self.trials if trial.curve])
+        ended = [trial for trial, seen in self.finished if trial.curve and not seen.is_failure]
+        return run_length(self.search.space, [(trial.point, trial.curve) for trial in ended if trial.curve])
+
+    @cached_property
+    def shorter(self) -> ShorterRuns | None:
+        """What curves show of shorter runs, where the length of a run is searched."""
+        return None if self.run_length is None else self.evidence.shorter(self.run_length)
 
     @cached_property
     def data(self) -> Data:
@@ -266,7 +272,7 @@ class History:
         known = self.evidence.known
         if known is None:
             return False
-        rows, shorter = self.surrogate.rows, self.evidence.shorter
+        rows, shorter = self.surrogate.rows, self.shorter
         trials = known.numbers[rows] if shorter is None else np.concatenate([known.numbers[rows], shorter.numbers])
         return correlation_t(self.surrogate.score, known.data.costs[rows], trials) > PREDICTS
 
@@ -283,8 +289,7 @@ class History:
         if known is None or scale is None:
             raise LookupError("no trial has a score")
         targets = Standardised(scale, known.data.scores)
-        noise, shorter = known.noise.variance + known.last_noise, self.evidence.shorter
-        more = None if shorter is None else shorter.data
+        noise, more = known.noise.variance + known.last_noise, None if self.shorter is None else self.shorter.data
         return Surrogate(self.search.space, known.data, self.kernels, steps, scale=targets, noise=noise, shorter=more)
 
 

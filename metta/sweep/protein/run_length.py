@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metta.sweep.protein.curves import Curve
+from metta.sweep.protein.curves import LARGEST, Curve
 from metta.sweep.protein.space import Numeric, Space
 
 Array = NDArray[np.float64]
@@ -59,23 +60,15 @@ def run_length(space: Space, runs: Iterable[tuple[Array, Curve]]) -> RunLength |
     Returns:
         None where no hyperparameter is the length, or the runs differ too little to tell.
     """
-    seen = [(point, curve.total) for point, curve in runs if len(curve.steps)]
-    if not seen:
-        return None
-    points, totals = np.array([point for point, _ in seen]), np.array([total for _, total in seen])
+    seen = [(point, math.log(curve.total)) for point, curve in runs if len(curve.steps)]
     for parameter, columns in zip(space.parameters, space.slices, strict=True):
-        if not isinstance(parameter, Numeric) or parameter.low <= 0:
+        if not isinstance(parameter, Numeric) or not 0 < parameter.low < parameter.high < LARGEST:
             continue
-        place = points[:, columns.start]
-        inside = (place >= 0.0) & (place <= 1.0)
-        lengths = np.array([parameter.decode(point[columns]) for point in points[inside]], dtype=float)
-        if _in_proportion(totals[inside], lengths):
+        inside = [(point[columns], total) for point, total in seen if 0.0 <= point[columns.start] <= 1.0]
+        totals = np.array([total for _, total in inside])
+        if len(totals) < 2 or np.ptp(totals) < math.log(LEAST_SPREAD):
+            continue
+        lengths = np.array([math.log(parameter.decode(column)) for column, _ in inside])
+        if np.ptp(totals - lengths) <= math.log(1.0 + ROUNDING):
             return RunLength(parameter, columns.start)
     return None
-
-
-def _in_proportion(totals: Array, lengths: Array) -> bool:
-    if len(totals) < 2 or totals.max() < LEAST_SPREAD * totals.min():
-        return False
-    ratios = totals / lengths
-    return bool(ratios.max() <= (1.0 + ROUNDING) * ratios.min())

@@ -88,7 +88,7 @@ def whole(number: int, steps: int, height: float) -> Run:
 
 def test_values_on_the_way_are_scores_of_shorter_runs() -> None:
     runs = [whole(0, 10_000, 1.0), whole(1, 5_000, 0.5), whole(2, 2_000, 0.2), whole(3, 150, 0.1)]
-    shorter = Evidence(runs, [0.1], SPACE.group, found_length()).shorter
+    shorter = Evidence(runs, [0.1], SPACE.group).shorter(found_length())
     assert shorter is not None
     assert shorter.numbers.tolist() == [0, 0, 1, 1, 2, 2]  # the last one can be no shorter
     assert [SPACE.decode(point)["steps"] for point in shorter.data.points] == [5_000, 2_000, 2_500, 1_000, 1_000, 400]
@@ -97,10 +97,8 @@ def test_values_on_the_way_are_scores_of_shorter_runs() -> None:
     assert (np.diff(shorter.data.scores[::2]) < 0).all()
 
 
-def test_nothing_is_said_of_shorter_runs_before_enough_whole_ones_or_without_a_length() -> None:
-    runs = [whole(0, 10_000, 1.0), whole(1, 5_000, 0.5), whole(2, 2_000, 0.2)]
-    assert Evidence(runs[:2], [0.1], SPACE.group, found_length()).shorter is None
-    assert Evidence(runs, [0.1], SPACE.group).shorter is None
+def test_nothing_is_said_of_shorter_runs_before_enough_whole_ones() -> None:
+    assert Evidence([whole(0, 10_000, 1.0), whole(1, 5_000, 0.5)], [0.1], SPACE.group).shorter(found_length()) is None
 
 
 def test_the_best_hyperparameters_are_tried_with_longer_runs() -> None:

@@ -147,7 +147,7 @@ class FromModel:
         space = search.space
         rng = np.random.default_rng([search.seed, number])
         steps = _fit_steps(number, len(data.scores))
-        shorter = history.evidence.shorter_measured if search.learns_curves else None
+        shorter = history.shorter.measured if search.learns_curves and history.shorter else None
         surrogate = Surrogate(space, data, history.kernels, steps, rng, history.budget.limited, shorter=shorter)
         # What outstanding trials are expected to reach is to be improved on; otherwise all would crowd round the first
         scores = [model.with_fantasies(history.pending) for model in surrogate.draws]
