@@ -19,14 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.optimizers.problems import Problem, problem, yardstick
 from metta.sweep.protein import Protein
 from metta.sweep.protein.space import Space
 from metta.sweep.protein_config import ProteinConfig
-
-Array = NDArray[np.float64]
 
 YARDSTICKS = Path(__file__).parents[1] / "optimizers" / "results" / "yardsticks"
 LENGTHS = {"arena": "total_timesteps"}

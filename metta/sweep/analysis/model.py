@@ -25,6 +25,9 @@ NEIGHBOURS = 5
 FEW_FORECASTS = 5
 """With fewer forecasts than this the quality of a model is unknown."""
 
+DEVIATIONS_95 = 1.96
+"""Deviations from the mean of a normal distribution to the ends of its 95% interval."""
+
 AT_THE_EDGE = 0.03
 """A value this close to an end of its range, as a share of the range, counts as being at that end."""
 
@@ -150,7 +153,7 @@ class Analysis:
 
     def interval(self, prediction: Prediction) -> tuple[float, float]:
         """The 95% interval of the true score."""
-        half = 1.96 * self.widening * prediction.score_std
+        half = DEVIATIONS_95 * self.widening * prediction.score_std
         return prediction.score - half, prediction.score + half
 
 
@@ -204,7 +207,7 @@ def _beliefs(
     mean = np.array([each.score for each in chosen])
     variance = np.array([each.score_std**2 for each in chosen])
     probabilities = best_probabilities(state.sign * mean, variance, np.random.default_rng(protein.seed))
-    reach = 1.96 * forecasts.widening * np.sqrt(variance + np.array([each.noise_std**2 for each in chosen]))
+    reach = DEVIATIONS_95 * forecasts.widening * np.sqrt(variance + np.array([each.noise_std**2 for each in chosen]))
     columns = (counts, probabilities, mean, np.sqrt(variance), mean - reach, mean + reach)
     numbers = [scored[i].number for i in firsts]
     rows = zip(*(column.tolist() for column in columns), strict=True)
@@ -214,21 +217,24 @@ def _beliefs(
 def _believed(
     state: SweepState, expected: Mapping[int, Prediction], beliefs: Mapping[int, Belief]
 ) -> dict[int, Prediction]:
-    """What is expected of the trials with a belief: a smooth model lacks their own departures from it.
-
-    The noise of one run is that of the interval in which the belief expects another one.
-    """
+    """What is expected of the trials with a belief: a smooth model lacks their own departures from it."""
     believed = {number: beliefs.get(state.repeats.get(number, number)) for number in expected}
     return {
         number: replace(
             expected[number],
             score=belief.score,
             score_std=belief.score_std,
-            noise_std=math.sqrt(max(((belief.high - belief.low) / (2 * 1.96)) ** 2 - belief.score_std**2, 0.0)),
+            noise_std=_noise_of_one_run(belief),
         )
         for number, belief in believed.items()
         if belief is not None
     }
+
+
+def _noise_of_one_run(belief: Belief) -> float:
+    """The standard deviation of single runs, by the interval in which the belief expects another one."""
+    deviation = (belief.high - belief.low) / (2 * DEVIATIONS_95)
+    return math.sqrt(max(deviation**2 - belief.score_std**2, 0.0))
 
 
 def _ranks(values: Array) -> Array:

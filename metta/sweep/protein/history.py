@@ -174,8 +174,8 @@ class History:
     @cached_property
     def run_length(self) -> RunLength | None:
         """The hyperparameter that is the length of a run, if one of them is."""
-        ended = [trial for trial, seen in self.finished if trial.curve and not seen.is_failure]
-        return run_length(self.search.space, [(trial.point, trial.curve) for trial in ended if trial.curve])
+        runs = [(trial.point, trial.curve) for trial, seen in self.finished if trial.curve and not seen.is_failure]
+        return run_length(self.search.space, runs)
 
     @cached_property
     def shorter(self) -> ShorterRuns | None:

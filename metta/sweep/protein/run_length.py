@@ -52,7 +52,7 @@ class RunLength:
 
 
 def run_length(space: Space, runs: Iterable[tuple[Array, Curve]]) -> RunLength | None:
-    """The hyperparameter that runs show to be their length: all have steps in proportion to it.
+    """The hyperparameter that runs show to be their length: all have steps in proportion to it, and to no other more.
 
     Args:
         runs: points [columns] and curves. Those that reported nothing, or lie outside the space, are left out.
@@ -60,6 +60,7 @@ def run_length(space: Space, runs: Iterable[tuple[Array, Curve]]) -> RunLength |
     Returns:
         None where no hyperparameter is the length, or the runs differ too little to tell.
     """
+    found: list[tuple[float, RunLength]] = []
     seen = [(point, math.log(curve.total)) for point, curve in runs if len(curve.steps)]
     for parameter, columns in zip(space.parameters, space.slices, strict=True):
         if not isinstance(parameter, Numeric) or not 0 < parameter.low < parameter.high < LARGEST:
@@ -69,6 +70,6 @@ def run_length(space: Space, runs: Iterable[tuple[Array, Curve]]) -> RunLength |
         if len(totals) < 2 or np.ptp(totals) < math.log(LEAST_SPREAD):
             continue
         lengths = np.array([math.log(parameter.decode(column)) for column, _ in inside])
-        if np.ptp(totals - lengths) <= math.log(1.0 + ROUNDING):
-            return RunLength(parameter, columns.start)
-    return None
+        found.append((float(np.ptp(totals - lengths)), RunLength(parameter, columns.start)))
+    spread, closest = min(found, key=lambda pair: pair[0], default=(math.inf, None))
+    return closest if spread <= math.log(1.0 + ROUNDING) else None

@@ -42,6 +42,16 @@ def test_the_hyperparameter_in_proportion_to_the_steps_is_the_length() -> None:
     assert whole_batches == exact
 
 
+def test_of_two_that_might_be_the_length_it_is_the_one_in_closer_proportion() -> None:
+    batch = ParameterConfig(min=16, max=512, distribution="int_log_normal")
+    space = Space({"batch": batch, **PARAMETERS})
+    params = {"optimizer": "adam", "learning_rate": 1e-3}
+    runs = [(space.encode(params | {"steps": n, "batch": b}), reported(n)) for n, b in ((1_000, 100), (2_000, 220))]
+    found = run_length(space, runs)
+    assert found is not None
+    assert found.parameter.path == "steps"
+
+
 @pytest.mark.parametrize(
     "runs",
     [
