@@ -24,6 +24,10 @@ Measured on `benchmarks/optimizers` ("what a trial may really cost" in docs/benc
 TIMES_EACH_LEFT = 2.0
 """With both limits, a trial may cost so many times what the budget has for each that is left. Otherwise the last ones
 could not use it. Measured on `benchmarks/curves`, see docs/benchmarks.md, "Runs of other lengths"."""
+PLANNED_TRIALS, PLANNED_AHEAD = 30, 4
+"""Where trials report curves of different lengths and a budget alone ends the sweep, it is divided as if there were so
+many trials, or so many more than have finished if that is more. Otherwise the shortest runs look best for their cost
+and take most of the budget. Measured on `benchmarks/curves`, see docs/benchmarks.md, "Runs of other lengths"."""
 _LEAST_LEFT = 1e-6
 """The share of a budget that counts as left when all of it was spent, so that its logarithm is finite."""
 
@@ -34,7 +38,7 @@ class Budget:
 
     Attributes:
         max_cost: what all trials together may cost; None without a budget.
-        num_trials: how many trials there will be at most, or None.
+        num_trials: how many trials there will be, or are planned; None if nothing says so.
         spent: what all finished trials cost.
         started: how many trials there are, finished or not.
         finished: how many have finished.
@@ -138,6 +142,11 @@ class Budget:
         if self.num_trials is None:
             return FIRST_CHEAP_TRIALS
         return min(FIRST_CHEAP_TRIALS, max(FIRST_TRIALS, self.num_trials // 4))
+
+
+def planned_trials(finished: int) -> int:
+    """How many trials a budget is divided by if nothing else says how many there will be."""
+    return max(PLANNED_TRIALS, finished + PLANNED_AHEAD)
 
 
 def spent(costs: Array, failed: NDArray[np.bool_]) -> float:

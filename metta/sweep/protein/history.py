@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metta.sweep.protein.budget import Budget, spent
+from metta.sweep.protein.budget import Budget, planned_trials, spent
 from metta.sweep.protein.curves import Curve, Standardised
 from metta.sweep.protein.evidence import Evidence, Run, ShorterRuns
 from metta.sweep.protein.gaussian_process import GaussianProcess
@@ -237,7 +237,14 @@ class History:
         seen = [observation for _, observation in self.finished]
         costs = np.array([math.nan if o.cost is None else o.cost for o in seen])
         total = spent(costs, np.array([not o.is_whole for o in seen], dtype=bool))
-        return Budget(self.search.max_cost, self.search.num_trials, total, len(self.trials), len(seen))
+        num_trials = self.search.num_trials
+        if num_trials is None and self.search.max_cost is not None and self._lengths_differ:
+            num_trials = planned_trials(len(seen))
+        return Budget(self.search.max_cost, num_trials, total, len(self.trials), len(seen))
+
+    @property
+    def _lengths_differ(self) -> bool:
+        return self.search.learns_curves and not self.evidence.one_length
 
     @cached_property
     def kernels(self) -> dict[str, list[float]]:

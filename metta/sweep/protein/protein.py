@@ -53,7 +53,8 @@ class Protein:
         max_cost: what all trials together may cost. With it, the first trials are cheap ones, the next look for
             the best score for its cost, and the last for the best score that the rest of the budget can pay for.
             Where `num_trials` would end the sweep before the budget, cost counts less, candidates cost more, and runs
-            that the budget can pay for are not stopped, so that it is used.
+            that the budget can pay for are not stopped, so that it is used. Without `num_trials`, where trials report
+            and differ in length, it is divided as if there were `metta.sweep.protein.budget.PLANNED_TRIALS`.
         early_stopping: the rule by which `decide` stops trials; see `metta.sweep.protein.stopping`.
         min_share: no trial is stopped before this share of a whole run, nor before its first report.
         rungs: the steps at which "asha" and "median" may stop a trial, in place of shares of a whole run.

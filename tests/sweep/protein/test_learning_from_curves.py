@@ -102,6 +102,24 @@ def test_no_run_is_stopped_that_the_budget_can_pay_for_to_the_last_trial() -> No
     assert stopped(Sweep(make(max_cost=1e6)).run(20).protein), "without `num_trials` more trials can spend it"
 
 
+def test_a_budget_alone_is_divided_where_runs_differ_in_length() -> None:
+    """Fifteen runs cost 20 each, then a bad one would cost 12."""
+
+    def bad_one(max_cost: float, shortest: int) -> Decision:
+        protein = make(max_cost=max_cost)
+        for number in range(15):
+            params = {"rate": 10.0 ** (-5 + 0.2 * number), "share": 0.05 * number, "kind": "a"}
+            steps = shortest if number % 2 else STEPS
+            curve = [(step, 20.0 * step / steps, number * step / steps) for step in range(1, steps + 1)]
+            protein.observe(params, float(number), 20.0, number=number, curve=curve, total_steps=steps)
+        return protein.decide(protein.suggest()[1]["number"], [(1, 1.2, -1.0)], STEPS)
+
+    tight, ample = 300.0 + 15 * 11.9, 300.0 + 15 * 12.1
+    assert not bad_one(tight, shortest=8).go_on
+    assert bad_one(ample, shortest=8).go_on, "it has enough for each of 15 more trials"
+    assert not bad_one(ample, shortest=STEPS).go_on, "with runs of one length it goes on to as many as it can pay for"
+
+
 def test_suggestions_use_a_budget_that_the_number_of_trials_would_leave() -> None:
     """A trial costs 0.1 to 10; the first twelve cost 13 in all."""
 
