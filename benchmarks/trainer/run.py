@@ -25,7 +25,6 @@ from pathlib import Path
 import numpy as np
 from mettagrid.config.mettagrid_config import MettaGridConfig
 
-from experiments.arena import make_env
 from metta.rl.environment import Buffers, Environment, EnvironmentSpec
 from metta.rl.processes import usable_cores
 from metta.rl.trainer_config import TrainerConfig
@@ -67,7 +66,8 @@ def trained_steps_per_second(config: TrainerConfig, env: MettaGridConfig) -> flo
 
 
 def main() -> None:
-    from benchmarks.trainer.dense import train_dense  # workers import this file, and do not need torch
+    from benchmarks.trainer.dense import train_dense  # here, because workers import this file and do not need these
+    from experiments.arena import make_env
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)

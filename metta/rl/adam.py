@@ -20,18 +20,22 @@ class Adam:
     step for each parameter.
 
     Attributes:
+        config: as given.
         learning_rate: the learning rate of the next step.
+        weights: all parameters, which are views of this vector.
+        mean, square: decaying means of the gradients and of their squares, in the order of the weights.
+        steps: how many were made, as a float32 tensor.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> None:
         """Turn the parameters into views of one vector, which this optimizer changes."""
         self.learning_rate = config.learning_rate
-        self._config = config
+        self.config = config
         self._parameters = list(parameters)
-        self._weights = parameters_to_vector(self._parameters).detach().clone()
-        vector_to_parameters(self._weights, self._parameters)
-        self._steps = torch.zeros((), device=self._weights.device)
-        self._moments = {name: torch.zeros_like(self._weights) for name in ("exp_avg", "exp_avg_sq")}
+        self.weights = parameters_to_vector(self._parameters).detach().clone()
+        vector_to_parameters(self.weights, self._parameters)
+        self.steps = torch.zeros((), device=self.weights.device)
+        self.mean, self.square = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
 
     @torch.no_grad()
     def step(self, gradient: Tensor, skip: Tensor | None = None) -> None:
@@ -41,30 +45,30 @@ class Adam:
             skip: if it is 1, nothing changes. A GPU can thus decide whether to step without a wait.
         """
         adam(
-            [self._weights],
+            [self.weights],
             [gradient],
-            [self._moments["exp_avg"]],
-            [self._moments["exp_avg_sq"]],
+            [self.mean],
+            [self.square],
             [],
-            [self._steps],
+            [self.steps],
             fused=True,
             found_inf=skip,
-            decoupled_weight_decay=self._config.type == "adamw",
+            decoupled_weight_decay=self.config.type == "adamw",
             amsgrad=False,
-            beta1=self._config.beta1,
-            beta2=self._config.beta2,
+            beta1=self.config.beta1,
+            beta2=self.config.beta2,
             lr=self.learning_rate,
-            weight_decay=self._config.weight_decay,
-            eps=self._config.eps,
+            weight_decay=self.config.weight_decay,
+            eps=self.config.eps,
             maximize=False,
         )
 
     def state_dict(self) -> dict[str, Tensor]:
         """Its moments, by ``<index of the parameter>.<moment>``, and ``step``."""
         sizes = [parameter.numel() for parameter in self._parameters]
-        return {"step": self._steps} | {
+        return {"step": self.steps} | {
             f"{index}.{name}": part.view_as(parameter)
-            for name, moments in self._moments.items()
+            for name, moments in (("exp_avg", self.mean), ("exp_avg_sq", self.square))
             for index, (parameter, part) in enumerate(zip(self._parameters, torch.split(moments, sizes), strict=True))
         }
 

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import math
 from abc import ABC, abstractmethod
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -193,18 +193,12 @@ def sample(log_probs: Tensor, uniforms: Tensor) -> Tensor:
 @torch.no_grad()
 def actor_of(policy: Policy) -> Actor | KernelNetwork:
     """The fastest way to play with a policy here."""
-    return kernel_network_of(policy) or Actor(policy)
+    return KernelNetwork(policy) if is_compiled(policy) else Actor(policy)
 
 
-def kernel_network_of(policy: ActorCritic, threads: int = 1) -> KernelNetwork | None:
-    """The compiled version of a policy, or None if it has none, is not on the CPU, or the kernel is unavailable.
-
-    Args:
-        threads: the maximum number of threads that compute a gradient.
-    """
-    if not isinstance(policy, Policy) or policy.device.type != "cpu" or why_plain(policy):
-        return None
-    return KernelNetwork(policy, threads)
+def is_compiled(policy: ActorCritic) -> TypeGuard[Policy]:
+    """Whether the compiled kernel computes a policy where it is: on the CPU."""
+    return policy.device.type == "cpu" and why_plain(policy) is None
 
 
 def why_plain(policy: ActorCritic) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -188,9 +189,25 @@ def ppo_loss(
     return [policy_slope, entropy_slope, value_slope], torch.stack([measures[name] for name in MEASURES])
 
 
-class Learner(Protocol):
-    """Computes gradients of the loss."""
+@dataclass(frozen=True)
+class Minibatch:
+    """Which samples of a batch are learnt from together.
 
+    Attributes:
+        indices: int64 [minibatch], in the batch.
+        advantages: [minibatch], normalised.
+        size: the divisor of sums over the minibatch.
+    """
+
+    indices: Tensor
+    advantages: Tensor
+    size: float
+
+
+class Learner(ABC):
+    """Changes a policy so that the loss decreases."""
+
+    @abstractmethod
     def loss_gradient(
         self, batch: Batch, indices: Tensor, advantages: Tensor, size: float, config: PPOConfig
     ) -> Tensor:
@@ -198,17 +215,43 @@ class Learner(Protocol):
 
         Args:
             batch: the experience.
-            indices: int64 [minibatch], which samples of the batch are in the minibatch.
-            advantages: [minibatch], normalised.
-            size: the divisor of sums over the minibatch.
+            indices, advantages, size: see `Minibatch`.
 
         Returns:
             the gradients of all parameters, flattened and concatenated, followed by the measures that `MEASURES` names.
         """
-        ...
+
+    def learn(
+        self,
+        optimizer: Optimizer,
+        batch: Batch,
+        minibatches: Sequence[Minibatch],
+        config: PPOConfig,
+        ranks: Ranks,
+        diverged: Tensor,
+    ) -> Tensor:
+        """One pass: a step by the clipped gradient of each minibatch in turn.
+
+        Args:
+            ranks: each has its part of every minibatch.
+            diverged: becomes 1 where something is not finite; from then on the policy does not change.
+
+        Returns:
+            [minibatches, measures], those that `MEASURES` names and the norm of the gradient before it is clipped.
+        """
+        measured = []
+        for part in minibatches:
+            averaged = ranks.average(self.loss_gradient(batch, part.indices, part.advantages, part.size, config))
+            gradient, measures = averaged[: -len(MEASURES)], averaged[-len(MEASURES) :]
+            grad_norm = gradient.norm()
+            gradient *= (config.max_grad_norm / (grad_norm + 1e-6)).clamp(max=1)
+            measured.append(torch.cat([measures, grad_norm[None]]))
+            diverged.copy_(torch.maximum(diverged, (~measured[-1].isfinite().all()).float()))
+            optimizer.step(gradient, skip=diverged)
+        return torch.stack(measured)
 
 
-class AutogradLearner:
+class AutogradLearner(Learner):
     """Computes gradients of any policy by PyTorch."""
 
     def __init__(self, policy: ActorCritic) -> None:
@@ -255,34 +298,27 @@ def update(
         TrainingDiverged: a loss or gradient is not finite. The policy stays as it was before that minibatch.
     """
     first, total = ranks.position(len(batch))
-    measured: list[Tensor] = []
+    passes: list[Tensor] = []
     diverged = torch.zeros((), device=batch.returns.device)
-    epochs = 0
-    while epochs < config.update_epochs and not _moved_too_far(measured[-num_minibatches:], config):
-        epochs += 1
-        minibatches = _shuffled(total, batch.segment, generator, num_minibatches)
-        sizes = [len(minibatch) / ranks.size for minibatch in minibatches]
-        parts = [_within(minibatch, first, len(batch)) for minibatch in minibatches] if ranks.size > 1 else minibatches
+    while len(passes) < config.update_epochs and not _moved_too_far(passes, config):
+        shuffled = _shuffled(total, batch.segment, generator, num_minibatches)
+        sizes = [len(indices) / ranks.size for indices in shuffled]
+        parts = [_within(indices, first, len(batch)) for indices in shuffled] if ranks.size > 1 else shuffled
         advantages = normalized_advantages(_at(batch.advantages, parts), sizes, ranks)
-        for part, normalized, size in zip(parts, advantages, sizes, strict=True):
-            averaged = ranks.average(learner.loss_gradient(batch, part, normalized, size, config))
-            gradient, measures = averaged[: -len(MEASURES)], averaged[-len(MEASURES) :]
-            grad_norm = gradient.norm()
-            gradient *= (config.max_grad_norm / (grad_norm + 1e-6)).clamp(max=1)
-            measured.append(torch.cat([measures, grad_norm[None]]))
-            diverged = torch.maximum(diverged, (~measured[-1].isfinite().all()).float())
-            optimizer.step(gradient, skip=diverged)
-    values = torch.stack(measured).cpu()  # the first time that this waits for a GPU
+        minibatches = [Minibatch(*each) for each in zip(parts, advantages, sizes, strict=True)]
+        passes.append(learner.learn(optimizer, batch, minibatches, config, ranks, diverged))
+    values = torch.cat(passes).cpu()  # the first time that this waits for a GPU
     _require_finite(values)
     means = dict(zip((*MEASURES, "grad_norm"), values.mean(dim=0).tolist(), strict=True))
-    return means | {"explained_variance": _explained_variance(batch, total / ranks.size, ranks), "epochs": epochs}
+    explained_variance = _explained_variance(batch, total / ranks.size, ranks)
+    return means | {"explained_variance": explained_variance, "epochs": len(passes)}
 
 
-def _moved_too_far(measured: list[Tensor], config: PPOConfig) -> bool:
-    """Whether the mean KL divergence of a pass exceeds the target. `measured` has the measures of its minibatches."""
-    if config.target_kl is None or not measured:
+def _moved_too_far(passes: Sequence[Tensor], config: PPOConfig) -> bool:
+    """Whether the mean KL divergence of the last pass exceeds the target."""
+    if config.target_kl is None or not passes:
         return False
-    return bool(torch.stack(measured)[:, MEASURES.index("approx_kl")].mean() > config.target_kl)
+    return bool(passes[-1][:, MEASURES.index("approx_kl")].mean() > config.target_kl)
 
 
 def _shuffled(total: int, segment: int, generator: torch.Generator, parts: int) -> list[Tensor]:

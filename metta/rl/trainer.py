@@ -19,10 +19,11 @@ from metta.rl.adam import Adam
 from metta.rl.checkpoint import RunCheckpoints, TrainingState
 from metta.rl.game import Game, game_of
 from metta.rl.gymnasium.config import GymnasiumConfig
+from metta.rl.kernel.learner import KernelLearner
 from metta.rl.launch import is_launched, launched_ranks, started_ranks
 from metta.rl.memory_use import naming_sizes
 from metta.rl.plan import Plan, computes_on_gpu, device_of, worthwhile_ranks
-from metta.rl.policy import ActorCritic, kernel_network_of, why_plain
+from metta.rl.policy import ActorCritic, is_compiled, why_plain
 from metta.rl.progress import ProgressReporter, TrainingProgress
 from metta.rl.ranks import Ranks
 from metta.rl.stopwatch import Stopwatch
@@ -119,7 +120,8 @@ def train_as_rank(
     checkpoints = RunCheckpoints(run_dir, config, env, game.spec, ranks)
     checkpoints.restore_latest(state)
     _equalise_weights(state, ranks)
-    learner, is_compiled = _fastest_learner(state.policy, ranks)
+    learner = _fastest_learner(state.policy, ranks)
+    learn_threads = 1 if isinstance(learner, KernelLearner) else plan.update_threads(ranks)  # the kernel has its own
     seconds_before = state.seconds
     stopwatch = Stopwatch()
     stopped = False
@@ -136,7 +138,7 @@ def train_as_rank(
                 # Play with the current policy, then learn from the experience.
                 with torch_threads(plan.collect_threads(ranks)), stopwatch.measure("acting"):
                     batch, episodes = collector.collect(state.policy, config.ppo)
-                with torch_threads(1 if is_compiled else plan.update_threads(ranks)), stopwatch.measure("learning"):
+                with torch_threads(learn_threads), stopwatch.measure("learning"):
                     generator = _generator(config, state)
                     losses = ppo.update(learner, state.optimizer, batch, config.ppo, plan.minibatches, generator, ranks)
 
@@ -170,13 +172,12 @@ def _initial_state(config: TrainerConfig, game: Game, ranks: Ranks) -> TrainingS
     return TrainingState(policy, Adam(policy.parameters(), config.optimizer))
 
 
-def _fastest_learner(policy: ActorCritic, ranks: Ranks) -> tuple[ppo.Learner, bool]:
-    """The learner that computes gradients here, and whether it is the compiled kernel, which has its own threads."""
-    compiled = kernel_network_of(policy, threads=ranks.cores)
+def _fastest_learner(policy: ActorCritic, ranks: Ranks) -> ppo.Learner:
+    learner = KernelLearner(policy, ranks.cores) if is_compiled(policy) else ppo.AutogradLearner(policy)
     if ranks.leads:
-        how = "the compiled kernel" if compiled else f"PyTorch: {why_plain(policy) or f'on {policy.device}'}"
-        logger.info("computes with %s", how)
-    return compiled or ppo.AutogradLearner(policy), compiled is not None
+        how = f"PyTorch: {why_plain(policy) or f'on {policy.device}'}"
+        logger.info("computes with %s", "the compiled kernel" if isinstance(learner, KernelLearner) else how)
+    return learner
 
 
 @torch.no_grad()

@@ -11,16 +11,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metta.rl.adam import Adam
 from metta.rl.environment import EnvironmentSpec
 from metta.rl.kernel import build
 from metta.rl.kernel.build import Unavailable
 from metta.rl.kernel.functions import kernel
+from metta.rl.kernel.learner import KernelLearner
 from metta.rl.kernel.network import KernelNetwork
 from metta.rl.policy import Actor, Policy, actor_of
-from metta.rl.ppo import AutogradLearner, Batch, Learner
+from metta.rl.ppo import AutogradLearner, Batch, Learner, TrainingDiverged, update
 from metta.rl.tokens import TokenBatch, Vocabulary
 from metta.rl.trainer import train
-from metta.rl.trainer_config import PPOConfig
+from metta.rl.trainer_config import OptimizerConfig, PPOConfig
 from tests.rl.small import small_env
 from tests.rl.test_tokens import SPEC, observations, pack
 from tests.rl.test_trainer import config, weights
@@ -121,7 +123,7 @@ def test_losses_and_gradients_are_those_of_autograd(
     def compute(learner: Learner) -> torch.Tensor:
         return learner.loss_gradient(batch, indices, advantages, size + 0.5, settings)
 
-    expected, actual = compute(AutogradLearner(policy)), compute(KernelNetwork(policy, threads))
+    expected, actual = compute(AutogradLearner(policy)), compute(KernelLearner(policy, threads))
     scale = float(expected.abs().max())
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6 * max(1.0, scale))
 
@@ -131,14 +133,51 @@ def test_what_is_not_finite_is_measured_as_such() -> None:
     batch = experience(policy, 60)
     advantages = torch.zeros(60)
     advantages[50] = torch.nan
-    measured = KernelNetwork(policy).loss_gradient(batch, torch.arange(60), advantages, 60, PPOConfig())[-6:]
+    measured = KernelLearner(policy).loss_gradient(batch, torch.arange(60), advantages, 60, PPOConfig())[-6:]
     assert torch.isnan(measured[:2]).all()
     assert torch.isfinite(measured[2:]).all()
     with torch.no_grad():
         policy.hidden.bias[3] = torch.nan
     assert torch.isnan(
-        KernelNetwork(policy).loss_gradient(batch, torch.arange(60), torch.ones(60), 60, PPOConfig())
+        KernelLearner(policy).loss_gradient(batch, torch.arange(60), torch.ones(60), 60, PPOConfig())
     ).any()
+
+
+@pytest.mark.parametrize(("hidden_size", "num_actions"), [(7, 2), (128, 5), (150, 33)])
+@pytest.mark.parametrize("optimizer", [OptimizerConfig(), OptimizerConfig(type="adamw", weight_decay=0.3, beta2=0.9)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_update_a_policy_together_as_pytorch_does(
+    hidden_size: int, num_actions: int, optimizer: OptimizerConfig, threads: int
+) -> None:
+    settings = PPOConfig(vf_clip_coef=0.05, ent_coef=0.3, max_grad_norm=0.1, update_epochs=2)
+    policies = [policy_of(hidden_size, num_actions) for _ in range(2)]
+    batch = experience(policies[0], 2500)
+
+    def learnt(learner: Learner, policy: Policy) -> tuple[dict[str, float], torch.Tensor]:
+        adam = Adam(policy.parameters(), optimizer)
+        generator = torch.Generator().manual_seed(0)
+        measured = [update(learner, adam, batch, settings, 3, generator) for _ in range(2)][-1]
+        return measured, torch.cat([adam.weights, adam.mean, adam.square, adam.steps[None]])
+
+    expected, plain = learnt(AutogradLearner(policies[0]), policies[0])
+    actual, compiled = learnt(KernelLearner(policies[1], threads), policies[1])
+    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=2e-5)
+    assert actual == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert compiled[-1] == 12
+
+
+def test_a_policy_that_diverges_stays_as_it_was_before() -> None:
+    policy = policy_of(16, 5)
+    batch = experience(policy, 1200)
+    batch.returns[7] = torch.inf
+    adam = Adam(policy.parameters(), OptimizerConfig())
+    shuffled = torch.randperm(1200, generator=torch.Generator().manual_seed(0)).tensor_split(4)
+    (bad,) = (number for number, indices in enumerate(shuffled) if 7 in indices)
+    assert bad > 0, "a step comes before"
+    with pytest.raises(TrainingDiverged, match="loss is inf"):
+        update(KernelLearner(policy, 2), adam, batch, PPOConfig(update_epochs=2), 4, torch.Generator().manual_seed(0))
+    assert adam.steps == bad
+    assert adam.weights.isfinite().all()
 
 
 def test_a_run_is_the_same_with_and_without_it(

@@ -15,7 +15,7 @@ from metta.rl.kernel.build import Unavailable, library
 
 _ALIGNMENT = 64
 _RETURNS_COUNT = ("packed_floats", "act_floats", "gradient_floats")
-_RETURNS_NOTHING = ("encode", "select_tokens", "pack", "act", "choose", "loss_gradient")
+_RETURNS_NOTHING = ("encode", "select_tokens", "pack", "act", "choose", "loss_gradient", "learn")
 
 
 class Shape(ctypes.Structure):

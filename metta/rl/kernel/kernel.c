@@ -8,6 +8,7 @@ the padded number of logits and, after them, the value. All matrices are row-maj
 
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -216,13 +217,14 @@ static void add_to_rows(const Tokens *tokens, int64_t sample, const float *slope
 
 /* ---- Parameters as padded weights, and the gradient back ---- */
 
-static void copy_padded(int64_t height, int64_t width, const float *from, int64_t to_width, float *to) {
-    for (int64_t i = 0; i < height; i++) memcpy(to + i * to_width, from + i * width, sizeof(float) * width);
-}
+/* The columns of the padded matrices that a thread works on, so that threads share no vector: [first, stop). */
+typedef struct {
+    int64_t first, stop;
+} Columns;
 
-static void transpose(int64_t height, int64_t width, const float *from, float *to) {
-    for (int64_t i = 0; i < height; i++)
-        for (int64_t j = 0; j < width; j++) to[j * height + i] = from[i * width + j];
+static Columns columns_of(const Shape *shape, int64_t thread, int64_t threads) {
+    int64_t vectors = padded(shape->hidden) / LANES;
+    return (Columns){thread * vectors / threads * LANES, (thread + 1) * vectors / threads * LANES};
 }
 
 /* Floats of memory for `pack`. Zeroed before its first use. */
@@ -231,56 +233,49 @@ int64_t packed_floats(const Shape *shape) {
     return weights_floats(shape) + width * width + width * outputs;
 }
 
-/* Write the network's padded weights, and after them the transposed ones of its two dense layers. */
-void pack(const Shape *shape, const Parameters *from, float *memory) {
+static void copy_columns(int64_t height, Columns columns, int64_t width, const float *from, int64_t to_width, float *to) {
+    int64_t stop = columns.stop < width ? columns.stop : width;
+    if (columns.first >= stop) return;
+    for (int64_t i = 0; i < height; i++)
+        memcpy(to + i * to_width + columns.first, from + i * width + columns.first, sizeof(float) * (stop - columns.first));
+}
+
+static void transpose_columns(int64_t height, Columns columns, int64_t width, const float *from, float *to) {
+    for (int64_t j = columns.first; j < columns.stop; j++)
+        for (int64_t i = 0; i < height; i++) to[j * height + i] = from[i * width + j];
+}
+
+/* Write some columns of the network's padded weights, and of the transposed ones of its two dense layers after them. */
+static void pack_columns(const Shape *shape, const Parameters *from, float *memory, Columns columns) {
     int64_t hidden = shape->hidden, width = padded(hidden), outputs = padded(shape->actions + 1);
+    int64_t stop = columns.stop < hidden ? columns.stop : hidden;
     Weights to = weights_in(shape, memory);
-    copy_padded(shape->placeless, hidden, from->placeless, width, to.table);
+    copy_columns(shape->placeless, columns, hidden, from->placeless, width, to.table);
     float *row = to.table + shape->placeless * width;
     for (int64_t place = 0; place < shape->places; place++) {
         const float *here = from->place + place * shape->channels * hidden;
         const float *there = from->direction + shape->direction_of[place] * shape->channels * hidden;
         for (int64_t channel = 0; channel < shape->channels; channel++, row += width)
-            for (int64_t j = 0; j < hidden; j++)
+            for (int64_t j = columns.first; j < stop; j++)
                 row[j] = here[channel * hidden + j] + there[channel * hidden + j];
     }
-    memcpy(to.bias, from->bias, sizeof(float) * hidden);
-    copy_padded(hidden, hidden, from->hidden_weight, width, to.hidden);
-    memcpy(to.hidden_bias, from->hidden_bias, sizeof(float) * hidden);
-    copy_padded(shape->actions, hidden, from->actor_weight, width, to.head);
-    memcpy(to.head + shape->actions * width, from->critic_weight, sizeof(float) * hidden);
-    memcpy(to.head_bias, from->actor_bias, sizeof(float) * shape->actions);
-    to.head_bias[shape->actions] = from->critic_bias[0];
+    copy_columns(1, columns, hidden, from->bias, width, to.bias);
+    copy_columns(hidden, columns, hidden, from->hidden_weight, width, to.hidden);
+    copy_columns(1, columns, hidden, from->hidden_bias, width, to.hidden_bias);
+    copy_columns(shape->actions, columns, hidden, from->actor_weight, width, to.head);
+    copy_columns(1, columns, hidden, from->critic_weight, width, to.head + shape->actions * width);
+    if (columns.first == 0 && stop > 0) {
+        memcpy(to.head_bias, from->actor_bias, sizeof(float) * shape->actions);
+        to.head_bias[shape->actions] = from->critic_bias[0];
+    }
     float *transposed = memory + weights_floats(shape);
-    transpose(width, width, to.hidden, transposed);
-    transpose(outputs, width, to.head, transposed + width * width);
+    transpose_columns(width, columns, width, to.hidden, transposed);
+    transpose_columns(outputs, columns, width, to.head, transposed + width * width);
 }
 
-/* Write the gradient of the parameters, given that of the padded weights. */
-static void unpack_gradient(const Shape *shape, const Weights *from, const Parameters *to) {
-    int64_t hidden = shape->hidden, width = padded(hidden), channels = shape->channels;
-    const float *row = from->table;
-    for (int64_t i = 0; i < shape->placeless; i++, row += width)
-        memcpy(to->placeless + i * hidden, row, sizeof(float) * hidden);
-    memset(to->direction, 0, sizeof(float) * shape->directions * channels * hidden);
-    for (int64_t place = 0; place < shape->places; place++) {
-        float *here = to->place + place * channels * hidden;
-        float *there = to->direction + shape->direction_of[place] * channels * hidden;
-        for (int64_t channel = 0; channel < channels; channel++, row += width)
-            for (int64_t j = 0; j < hidden; j++) {
-                here[channel * hidden + j] = row[j];
-                there[channel * hidden + j] += row[j];
-            }
-    }
-    memcpy(to->bias, from->bias, sizeof(float) * hidden);
-    for (int64_t i = 0; i < hidden; i++)
-        memcpy(to->hidden_weight + i * hidden, from->hidden + i * width, sizeof(float) * hidden);
-    memcpy(to->hidden_bias, from->hidden_bias, sizeof(float) * hidden);
-    for (int64_t i = 0; i < shape->actions; i++)
-        memcpy(to->actor_weight + i * hidden, from->head + i * width, sizeof(float) * hidden);
-    memcpy(to->critic_weight, from->head + shape->actions * width, sizeof(float) * hidden);
-    memcpy(to->actor_bias, from->head_bias, sizeof(float) * shape->actions);
-    to->critic_bias[0] = from->head_bias[shape->actions];
+/* Write the network's padded weights, and after them the transposed ones of its two dense layers. */
+void pack(const Shape *shape, const Parameters *from, float *memory) {
+    pack_columns(shape, from, memory, columns_of(shape, 0, 1));
 }
 
 /* ---- The network ---- */
@@ -480,67 +475,261 @@ static void loss_of_sample(
     measures[5] += fabsf(ratio - 1) > loss->clip;
 }
 
+/* ---- Learning ---- */
+
+/* The minibatches of one pass, one after the other. */
+typedef struct {
+    int64_t number;
+    const int64_t *samples; /* of all, and their advantages */
+    const float *advantages;
+    const int64_t *bounds; /* [number + 1], where each begins and ends */
+    const double *sizes;   /* [number], by which sums over each are divided */
+} Minibatches;
+
+/* Adam and its state. */
+typedef struct {
+    double learning_rate, beta1, beta2, eps, weight_decay, max_grad_norm;
+    int64_t decoupled; /* whether weights decay apart from the gradient */
+    int64_t floats;
+    float *weights, *mean, *square; /* [floats]: all parameters, decaying means of their gradient and of its square */
+    float *steps, *diverged; /* how many were made; and whether something was not finite, after which none is made */
+} Adam;
+
+/* Threads that learn together. */
 typedef struct {
     const Shape *shape;
+    Parameters parameters, gradient; /* the gradient lies in one piece, from `placeless` on */
     float *packed;
     const Batch *batch;
-    const int64_t *samples; /* [number] of this thread's part of the minibatch, and their advantages */
-    const float *advantages;
-    int64_t number;
     const Loss *loss;
-    float *memory; /* the gradient of the padded weights; and a tile */
-    double measures[MEASURES];
-} Part;
+    const Minibatches *minibatches;
+    const Adam *adam; /* NULL only computes gradients */
+    float *memory;    /* of each thread, `part_floats` */
+    float *measured;  /* [minibatches, MEASURES + 1], and the norm of the gradient */
+    double measures[MAX_THREADS][MEASURES], squares[MAX_THREADS];
+    int64_t threads; /* 0 until it is known how many started */
+    int64_t arrived, round;
+} Team;
 
 static int64_t part_floats(const Shape *shape) { return weights_floats(shape) + tile_floats(shape); }
 
-static void *gradient_of_part(void *argument) {
-    Part *part = argument;
-    const Shape *shape = part->shape;
+#define SPINS 4000 /* looks before a thread lets others run: some ten microseconds */
+
+static inline void wait_until_changed(const int64_t *number, int64_t from) {
+    for (int64_t i = 0; __atomic_load_n(number, __ATOMIC_ACQUIRE) == from; i++) {
+        if (i > SPINS) sched_yield();
+#ifdef __x86_64__
+        else __builtin_ia32_pause();
+#endif
+    }
+}
+
+/* Wait until all threads have come here. */
+static void meet(Team *team) {
+    int64_t round = __atomic_load_n(&team->round, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == team->threads) {
+        __atomic_store_n(&team->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&team->round, round + 1, __ATOMIC_RELEASE);
+    } else wait_until_changed(&team->round, round);
+}
+
+/* Compute the gradient of a thread's part of a minibatch, of the padded weights, into the thread's memory. */
+static void gradient_of_part(Team *team, int64_t thread, int64_t minibatch) {
+    const Shape *shape = team->shape;
+    const Minibatches *all = team->minibatches;
+    int64_t begin = all->bounds[minibatch], size = all->bounds[minibatch + 1] - begin;
+    int64_t stop = begin + (thread + 1) * size / team->threads;
     int64_t outputs = padded(shape->actions + 1);
-    Weights gradient = weights_in(shape, part->memory);
-    Tile tile = tile_in(shape, part->memory + weights_floats(shape));
-    memset(part->memory, 0, sizeof(float) * weights_floats(shape));
-    for (int64_t first = 0; first < part->number; first += TILE) {
-        int64_t count = part->number - first < TILE ? part->number - first : TILE;
-        const int64_t *samples = part->samples + first;
-        forward(shape, part->packed, &part->batch->tokens, samples, count, TILE, &tile);
+    float *memory = team->memory + thread * part_floats(shape);
+    double *measures = team->measures[thread];
+    Loss loss = *team->loss;
+    loss.size = all->sizes[minibatch];
+    Weights gradient = weights_in(shape, memory);
+    Tile tile = tile_in(shape, memory + weights_floats(shape));
+    memset(memory, 0, sizeof(float) * weights_floats(shape));
+    memset(measures, 0, sizeof(double) * MEASURES);
+    for (int64_t first = begin + thread * size / team->threads; first < stop; first += TILE) {
+        int64_t count = stop - first < TILE ? stop - first : TILE;
+        const int64_t *samples = all->samples + first;
+        forward(shape, team->packed, &team->batch->tokens, samples, count, TILE, &tile);
         memset(tile.output_slopes, 0, sizeof(float) * TILE * outputs);
         for (int64_t i = 0; i < count; i++)
             loss_of_sample(
-                shape, part->loss, part->batch, samples[i], part->advantages[first + i], tile.outputs + i * outputs,
-                tile.output_slopes + i * outputs, part->measures);
-        backward(shape, part->packed, &part->batch->tokens, samples, count, &tile, &gradient);
+                shape, &loss, team->batch, samples[i], all->advantages[first + i], tile.outputs + i * outputs,
+                tile.output_slopes + i * outputs, measures);
+        backward(shape, team->packed, &team->batch->tokens, samples, count, &tile, &gradient);
     }
+}
+
+/* to[columns] = the sum over threads of a row of the gradient of the padded weights. */
+static void add_parts(const Team *team, const float *row, int64_t first, int64_t stop, float *to) {
+    int64_t stride = part_floats(team->shape);
+    for (int64_t j = first; j < stop; j++) to[j] = row[j];
+    for (int64_t thread = 1; thread < team->threads; thread++)
+        for (int64_t j = first; j < stop; j++) to[j] += row[thread * stride + j];
+}
+
+static void add_matrix(
+    const Team *team, const float *rows, int64_t height, int64_t first, int64_t stop, float *to) {
+    int64_t hidden = team->shape->hidden, width = padded(hidden);
+    for (int64_t i = 0; i < height; i++) add_parts(team, rows + i * width, first, stop, to + i * hidden);
+}
+
+/* Write some columns of the gradient of the parameters, given those of the padded weights in the threads' memory. */
+static void add_columns_of_parts(const Team *team, Columns columns) {
+    const Shape *shape = team->shape;
+    const Parameters *to = &team->gradient;
+    int64_t hidden = shape->hidden, width = padded(hidden), channels = shape->channels;
+    int64_t first = columns.first, stop = columns.stop < hidden ? columns.stop : hidden;
+    Weights from = weights_in(shape, team->memory);
+    add_matrix(team, from.table, shape->placeless, first, stop, to->placeless);
+    for (int64_t i = 0; i < shape->directions * channels; i++)
+        for (int64_t j = first; j < stop; j++) to->direction[i * hidden + j] = 0;
+    const float *rows = from.table + shape->placeless * width;
+    for (int64_t place = 0; place < shape->places; place++, rows += channels * width) {
+        float *here = to->place + place * channels * hidden;
+        float *there = to->direction + shape->direction_of[place] * channels * hidden;
+        add_matrix(team, rows, channels, first, stop, here);
+        for (int64_t i = 0; i < channels; i++)
+            for (int64_t j = first; j < stop; j++) there[i * hidden + j] += here[i * hidden + j];
+    }
+    add_matrix(team, from.bias, 1, first, stop, to->bias);
+    add_matrix(team, from.hidden, hidden, first, stop, to->hidden_weight);
+    add_matrix(team, from.hidden_bias, 1, first, stop, to->hidden_bias);
+    add_matrix(team, from.head, shape->actions, first, stop, to->actor_weight);
+    add_matrix(team, from.head + shape->actions * width, 1, first, stop, to->critic_weight);
+    if (first > 0 || stop == 0) return;
+    add_parts(team, from.head_bias, 0, shape->actions, to->actor_bias);
+    add_parts(team, from.head_bias + shape->actions, 0, 1, to->critic_bias);
+}
+
+static double sum_of_squares(const float *numbers, int64_t first, int64_t stop) {
+    vec sums = {0};
+    double sum = 0;
+    for (; first + LANES <= stop; first += LANES) {
+        vec part = *(const vec *)(numbers + first);
+        sums += part * part;
+    }
+    for (; first < stop; first++) sum += numbers[first] * numbers[first];
+    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
+    return sum;
+}
+
+/* Write the measures of a minibatch and the norm of its gradient, which is returned. All threads compute the same. */
+static double measure(Team *team, int64_t thread, int64_t minibatch) {
+    double sums[MEASURES] = {0}, square = 0;
+    int finite = 1;
+    for (int64_t i = 0; i < team->threads; i++) {
+        for (int j = 0; j < MEASURES; j++) sums[j] += team->measures[i][j];
+        square += team->squares[i];
+    }
+    if (thread > 0) return sqrt(square);
+    float *measured = team->measured + minibatch * (MEASURES + 1);
+    for (int j = 0; j < MEASURES; j++) measured[j] = (float)(sums[j] / team->minibatches->sizes[minibatch]);
+    measured[MEASURES] = (float)sqrt(square);
+    for (int j = 0; j <= MEASURES; j++) finite &= isfinite(measured[j]) != 0;
+    if (!finite) *team->adam->diverged = 1;
+    return sqrt(square);
+}
+
+/* Change some of the parameters by the clipped gradient (arXiv 1412.6980, algorithm 1; arXiv 1711.05101, algorithm 2). */
+static void step_parameters(const Team *team, double norm, int64_t first, int64_t stop) {
+    const Adam *adam = team->adam;
+    double steps = *adam->steps + 1;
+    double clip = fmin(1, adam->max_grad_norm / (norm + 1e-6));
+    float scale = (float)clip, decay = (float)adam->weight_decay, beta1 = (float)adam->beta1, beta2 = (float)adam->beta2;
+    float rest1 = (float)(1 - adam->beta1), rest2 = (float)(1 - adam->beta2), eps = (float)adam->eps;
+    float kept = adam->decoupled ? (float)(1 - adam->learning_rate * adam->weight_decay) : 1;
+    float step = (float)(adam->learning_rate / (1 - pow(adam->beta1, steps)));
+    float correction = (float)sqrt(1 - pow(adam->beta2, steps));
+    if (adam->decoupled) decay = 0;
+    float *restrict weights = adam->weights, *restrict mean = adam->mean, *restrict square = adam->square;
+    const float *restrict gradient = team->gradient.placeless;
+    for (int64_t i = first; i < stop; i++) {
+        float slope = gradient[i] * scale + decay * weights[i];
+        mean[i] = beta1 * mean[i] + rest1 * slope;
+        square[i] = beta2 * square[i] + rest2 * slope * slope;
+        weights[i] = weights[i] * kept - step * mean[i] / (sqrtf(square[i]) / correction + eps);
+    }
+}
+
+/* What one thread does in a pass. */
+static void learn_in_team(Team *team, int64_t thread) {
+    const Shape *shape = team->shape;
+    Columns columns = columns_of(shape, thread, team->threads);
+    int64_t floats = team->adam ? team->adam->floats : 0;
+    int64_t first = thread * floats / team->threads, stop = (thread + 1) * floats / team->threads;
+    for (int64_t minibatch = 0; minibatch < team->minibatches->number; minibatch++) {
+        pack_columns(shape, &team->parameters, team->packed, columns);
+        meet(team);
+        gradient_of_part(team, thread, minibatch);
+        meet(team);
+        add_columns_of_parts(team, columns);
+        if (!team->adam) continue;
+        meet(team);
+        team->squares[thread] = sum_of_squares(team->gradient.placeless, first, stop);
+        meet(team);
+        double norm = measure(team, thread, minibatch);
+        meet(team);
+        if (!*team->adam->diverged) step_parameters(team, norm, first, stop);
+        meet(team);
+        if (thread == 0 && !*team->adam->diverged) *team->adam->steps += 1;
+    }
+}
+
+typedef struct {
+    Team *team;
+    int64_t thread;
+} Member;
+
+static void *join_team(void *argument) {
+    Member *member = argument;
+    wait_until_changed(&member->team->threads, 0);
+    learn_in_team(member->team, member->thread);
     return 0;
 }
 
-/* Floats of memory for `loss_gradient`. */
+/* Let as many threads as can be started, and at most `threads`, do a pass together. */
+static void learn_together(Team *team, int64_t threads) {
+    Member members[MAX_THREADS];
+    pthread_t handles[MAX_THREADS];
+    int64_t started = 1;
+    if (threads > MAX_THREADS) threads = MAX_THREADS;
+    for (; started < threads; started++) {
+        members[started] = (Member){team, started};
+        if (pthread_create(&handles[started], 0, join_team, &members[started])) break;
+    }
+    __atomic_store_n(&team->threads, started, __ATOMIC_RELEASE);
+    learn_in_team(team, 0);
+    for (int64_t i = 1; i < started; i++) pthread_join(handles[i], 0);
+}
+
+/* Floats of memory for `loss_gradient` and `learn`. */
 int64_t gradient_floats(const Shape *shape, int64_t threads) { return threads * part_floats(shape); }
 
-/* Write the gradient of the loss of a minibatch, and the means of the `ppo.MEASURES`. Each thread computes a
- * part of the minibatch. */
+/* Write the gradient of the loss of a minibatch, and the means of the `ppo.MEASURES`. */
 void loss_gradient(
     const Shape *shape, float *packed, const Batch *batch, const int64_t *samples, const float *advantages,
-    int64_t number, const Loss *loss, int64_t threads, float *memory, const Parameters *gradient, float *measures) {
-    Part parts[MAX_THREADS];
-    pthread_t handles[MAX_THREADS];
-    int started[MAX_THREADS] = {0};
-    if (threads > MAX_THREADS) threads = MAX_THREADS;
-    for (int64_t i = 0; i < threads; i++) {
-        int64_t first = i * number / threads, stop = (i + 1) * number / threads;
-        parts[i] = (Part){shape, packed, batch, samples + first, advantages + first, stop - first, loss,
-                          memory + i * part_floats(shape), {0}};
-        started[i] = i > 0 && pthread_create(&handles[i], 0, gradient_of_part, &parts[i]) == 0;
+    int64_t number, const Loss *loss, int64_t threads, float *memory, const Parameters *parameters,
+    const Parameters *gradient, float *measures) {
+    int64_t bounds[2] = {0, number};
+    Minibatches one = {1, samples, advantages, bounds, &loss->size};
+    Team team = {.shape = shape, .parameters = *parameters, .gradient = *gradient, .packed = packed, .batch = batch,
+                 .loss = loss, .minibatches = &one, .memory = memory};
+    learn_together(&team, threads);
+    for (int j = 0; j < MEASURES; j++) {
+        double sum = 0;
+        for (int64_t i = 0; i < team.threads; i++) sum += team.measures[i][j];
+        measures[j] = (float)(sum / loss->size);
     }
-    for (int64_t i = 0; i < threads; i++)
-        if (!started[i]) gradient_of_part(&parts[i]);
-    for (int64_t i = 1; i < threads; i++) {
-        if (started[i]) pthread_join(handles[i], 0);
-        for (int64_t j = 0; j < weights_floats(shape); j++) parts[0].memory[j] += parts[i].memory[j];
-        for (int j = 0; j < MEASURES; j++) parts[0].measures[j] += parts[i].measures[j];
-    }
-    Weights sums = weights_in(shape, parts[0].memory);
-    unpack_gradient(shape, &sums, gradient);
-    for (int j = 0; j < MEASURES; j++) measures[j] = (float)(parts[0].measures[j] / loss->size);
+}
+
+/* Change the parameters by the gradient of each minibatch in turn. See `ppo.Learner.learn`. */
+void learn(
+    const Shape *shape, float *packed, const Batch *batch, const Minibatches *minibatches, const Loss *loss,
+    const Adam *adam, int64_t threads, float *memory, const Parameters *parameters, const Parameters *gradient,
+    float *measured) {
+    Team team = {.shape = shape, .parameters = *parameters, .gradient = *gradient, .packed = packed, .batch = batch,
+                 .loss = loss, .minibatches = minibatches, .adam = adam, .memory = memory, .measured = measured};
+    learn_together(&team, threads);
 }
