@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from metta.rl.policy import ActorCritic
 from metta.rl.ranks import Ranks
@@ -125,16 +126,12 @@ def normalized_advantages(parts: Sequence[Tensor], sizes: Sequence[float], ranks
         parts: the advantages of this rank's part of each minibatch.
         sizes: of each minibatch, as the mean over ranks.
     """
-    moments = [
-        torch.stack([part.sum(), part.square().sum()]) / size
-        for part, size in zip((each.double() for each in parts), sizes, strict=True)
-    ]
-    means, squares = ranks.average(torch.stack(moments)).unbind(dim=1)
-    deviations = (squares - means.square()).clamp(min=0).sqrt()
-    return [
-        ((advantages - mean) / (deviation + 1e-8)).float()
-        for advantages, mean, deviation in zip(parts, means, deviations, strict=True)
-    ]
+    padded = pad_sequence(list(parts), batch_first=True).double()  # [minibatches, longest]
+    moments = torch.stack([padded.sum(dim=1), padded.square().sum(dim=1)]) / padded.new_tensor(sizes)
+    mean, square = ranks.average(moments)[:, :, None]
+    deviation = (square - mean.square()).clamp(min=0).sqrt()
+    normalized = ((padded - mean) / (deviation + 1e-8)).float()
+    return [row[: len(part)] for row, part in zip(normalized, parts, strict=True)]
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ the network in tiles that stay in the caches: tokens -> features -> hidden -> ou
 Widths are padded with zeros to a multiple of the vector length: `width` is the padded number of hidden units, `outputs`
 the padded number of logits and, after them, the value. All matrices are row-major. */
 
+#define _GNU_SOURCE /* for the affinity of threads */
+
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
@@ -509,6 +511,7 @@ typedef struct {
     double measures[MAX_THREADS][MEASURES], squares[MAX_THREADS];
     int64_t threads; /* 0 until it is known how many started */
     int64_t arrived, round;
+    int core; /* of the first thread when it started the others; -1 if unknown */
 } Team;
 
 static int64_t part_floats(const Shape *shape) { return weights_floats(shape) + tile_floats(shape); }
@@ -682,8 +685,23 @@ typedef struct {
     int64_t thread;
 } Member;
 
+/* Leave a core for another one that this thread may use, if there is one. A thread may start on the core of the one that
+ * started it, because another core was busy until just before; both would then wait for each other in turn. */
+static void leave_core(int core) {
+#ifdef __linux__
+    cpu_set_t allowed, others;
+    if (core < 0 || sched_getcpu() != core || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    others = allowed;
+    CPU_CLR(core, &others);
+    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof allowed, &allowed);
+#else
+    (void)core;
+#endif
+}
+
 static void *join_team(void *argument) {
     Member *member = argument;
+    leave_core(member->team->core);
     wait_until_changed(&member->team->threads, 0);
     learn_in_team(member->team, member->thread);
     return 0;
@@ -695,6 +713,11 @@ static void learn_together(Team *team, int64_t threads) {
     pthread_t handles[MAX_THREADS];
     int64_t started = 1;
     if (threads > MAX_THREADS) threads = MAX_THREADS;
+#ifdef __linux__
+    team->core = sched_getcpu();
+#else
+    team->core = -1;
+#endif
     for (; started < threads; started++) {
         members[started] = (Member){team, started};
         if (pthread_create(&handles[started], 0, join_team, &members[started])) break;
