@@ -511,20 +511,33 @@ typedef struct {
     double measures[MAX_THREADS][MEASURES], squares[MAX_THREADS];
     int64_t threads; /* 0 until it is known how many started */
     int64_t arrived, round;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
     int core; /* of the first thread when it started the others; -1 if unknown */
 } Team;
 
 static int64_t part_floats(const Shape *shape) { return weights_floats(shape) + tile_floats(shape); }
 
-#define SPINS 4000 /* looks before a thread lets others run: some ten microseconds */
+#define SPINS 4000 /* looks before a thread sleeps: some ten microseconds, less than to sleep and wake */
 
-static inline void wait_until_changed(const int64_t *number, int64_t from) {
-    for (int64_t i = 0; __atomic_load_n(number, __ATOMIC_ACQUIRE) == from; i++) {
-        if (i > SPINS) sched_yield();
+/* Wait until a number is no longer `from`. Its thread changes it by `change`. */
+static void wait_for_change(Team *team, const int64_t *number, int64_t from) {
+    for (int64_t i = 0; i < SPINS; i++) {
+        if (__atomic_load_n(number, __ATOMIC_ACQUIRE) != from) return;
 #ifdef __x86_64__
-        else __builtin_ia32_pause();
+        __builtin_ia32_pause();
 #endif
     }
+    pthread_mutex_lock(&team->mutex); /* other programs need this core, perhaps one for the thread that is awaited */
+    while (__atomic_load_n(number, __ATOMIC_ACQUIRE) == from) pthread_cond_wait(&team->changed, &team->mutex);
+    pthread_mutex_unlock(&team->mutex);
+}
+
+static void change(Team *team, int64_t *number, int64_t to) {
+    pthread_mutex_lock(&team->mutex);
+    __atomic_store_n(number, to, __ATOMIC_RELEASE);
+    pthread_cond_broadcast(&team->changed);
+    pthread_mutex_unlock(&team->mutex);
 }
 
 /* Wait until all threads have come here. */
@@ -532,8 +545,8 @@ static void meet(Team *team) {
     int64_t round = __atomic_load_n(&team->round, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == team->threads) {
         __atomic_store_n(&team->arrived, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&team->round, round + 1, __ATOMIC_RELEASE);
-    } else wait_until_changed(&team->round, round);
+        change(team, &team->round, round + 1);
+    } else wait_for_change(team, &team->round, round);
 }
 
 /* Compute the gradient of a thread's part of a minibatch, of the padded weights, into the thread's memory. */
@@ -702,7 +715,7 @@ static void leave_core(int core) {
 static void *join_team(void *argument) {
     Member *member = argument;
     leave_core(member->team->core);
-    wait_until_changed(&member->team->threads, 0);
+    wait_for_change(member->team, &member->team->threads, 0);
     learn_in_team(member->team, member->thread);
     return 0;
 }
@@ -713,6 +726,8 @@ static void learn_together(Team *team, int64_t threads) {
     pthread_t handles[MAX_THREADS];
     int64_t started = 1;
     if (threads > MAX_THREADS) threads = MAX_THREADS;
+    pthread_mutex_init(&team->mutex, 0);
+    pthread_cond_init(&team->changed, 0);
 #ifdef __linux__
     team->core = sched_getcpu();
 #else
@@ -722,9 +737,11 @@ static void learn_together(Team *team, int64_t threads) {
         members[started] = (Member){team, started};
         if (pthread_create(&handles[started], 0, join_team, &members[started])) break;
     }
-    __atomic_store_n(&team->threads, started, __ATOMIC_RELEASE);
+    change(team, &team->threads, started);
     learn_in_team(team, 0);
     for (int64_t i = 1; i < started; i++) pthread_join(handles[i], 0);
+    pthread_mutex_destroy(&team->mutex);
+    pthread_cond_destroy(&team->changed);
 }
 
 /* Floats of memory for `loss_gradient` and `learn`. */
