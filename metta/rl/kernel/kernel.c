@@ -585,8 +585,7 @@ static void add_parts(const Team *team, const float *row, int64_t first, int64_t
         for (int64_t j = first; j < stop; j++) to[j] += row[thread * stride + j];
 }
 
-static void add_matrix(
-    const Team *team, const float *rows, int64_t height, int64_t first, int64_t stop, float *to) {
+static void add_matrix(const Team *team, const float *rows, int64_t height, int64_t first, int64_t stop, float *to) {
     int64_t hidden = team->shape->hidden, width = padded(hidden);
     for (int64_t i = 0; i < height; i++) add_parts(team, rows + i * width, first, stop, to + i * hidden);
 }
