@@ -26,8 +26,9 @@ TIMES_EACH_LEFT = 2.0
 could not use it. Measured on `benchmarks/curves`, see docs/benchmarks.md, "Runs of other lengths"."""
 PLANNED_TRIALS, PLANNED_AHEAD = 30, 4
 """Where trials report curves of different lengths and a budget alone ends the sweep, it is divided as if there were so
-many trials, or so many more than have finished if that is more. Otherwise the shortest runs look best for their cost
-and take most of the budget. Measured on `benchmarks/curves`, see docs/benchmarks.md, "Runs of other lengths"."""
+many trials, or so many more than have finished, or half as many for all that is left, whichever is most. Otherwise the
+shortest runs look best for their cost and take most of the budget. Measured on `benchmarks/curves`, see
+docs/benchmarks.md, "Runs of other lengths"."""
 _LEAST_LEFT = 1e-6
 """The share of a budget that counts as left when all of it was spent, so that its logarithm is finite."""
 
@@ -144,9 +145,13 @@ class Budget:
         return min(FIRST_CHEAP_TRIALS, max(FIRST_TRIALS, self.num_trials // 4))
 
 
-def planned_trials(finished: int) -> int:
-    """How many trials a budget is divided by if nothing else says how many there will be."""
-    return max(PLANNED_TRIALS, finished + PLANNED_AHEAD)
+def planned_trials(finished: int, share_left: float) -> int:
+    """How many trials a budget is divided among if nothing else says how many there will be.
+
+    Args:
+        share_left: of the budget. Much is left of one that was raised after the sweep had ended.
+    """
+    return max(PLANNED_TRIALS, finished + max(PLANNED_AHEAD, round(PLANNED_TRIALS * share_left / 2)))
 
 
 def spent(costs: Array, failed: NDArray[np.bool_]) -> float:

@@ -237,10 +237,10 @@ class History:
         seen = [observation for _, observation in self.finished]
         costs = np.array([math.nan if o.cost is None else o.cost for o in seen])
         total = spent(costs, np.array([not o.is_whole for o in seen], dtype=bool))
-        num_trials = self.search.num_trials
-        if num_trials is None and self.search.max_cost is not None and self._lengths_differ:
-            num_trials = planned_trials(len(seen))
-        return Budget(self.search.max_cost, num_trials, total, len(self.trials), len(seen))
+        max_cost, num_trials = self.search.max_cost, self.search.num_trials
+        if num_trials is None and max_cost is not None and self._lengths_differ:
+            num_trials = planned_trials(len(seen), max(0.0, 1.0 - total / max_cost))
+        return Budget(max_cost, num_trials, total, len(self.trials), len(seen))
 
     @property
     def _lengths_differ(self) -> bool:

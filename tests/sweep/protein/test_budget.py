@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from metta.sweep.protein.budget import Budget, spent
+from metta.sweep.protein.budget import Budget, planned_trials, spent
 from metta.sweep.protein_config import ProteinSettings
 
 NAN = math.nan
@@ -54,3 +54,9 @@ def test_the_last_trials_may_use_what_both_limits_leave_them() -> None:
     assert limit(20, 20.0, 10) == pytest.approx(20.0), "a quarter of what is left"
     assert limit(20, 76.0, 18) == pytest.approx(24.0), "twice 12 for each, which is all that is left"
     assert limit(None, 76.0, 18) == pytest.approx(10.0), "a tenth of the budget"
+
+
+def test_a_budget_is_divided_among_as_many_trials_as_it_is_expected_to_pay_for() -> None:
+    assert planned_trials(0, 1.0) == planned_trials(20, 0.5) == 30
+    assert planned_trials(29, 0.1) == 33, "the end is spent on a few"
+    assert planned_trials(45, 0.5) == 53, "it was doubled after 45 trials: eight more, not four"
