@@ -64,7 +64,7 @@ class KernelLearner(Learner):
         self._threads = threads
         self._parameters = list(policy.parameters())
         self._sizes = [parameter.numel() for parameter in self._parameters]
-        self._network = sizes_of(policy)
+        self._network = sizes_of(policy)  # kept, because the shape refers to its array
         self._shape = self._network.shape
         self._packed = aligned_zeros(self._network.packed_floats)
         self._memory = aligned_zeros(0)

@@ -262,7 +262,8 @@ class Protein:
             return Decision(True, "drawn to go on regardless, to learn how early values predict the end", share)
         whole, each_left = float(shown.costs[-1]) / shown.share, self._history.budget.each_left
         if self.early_stopping == "protein" and whole < each_left:  # what it saved, no other trial could spend
-            why = f"a whole run costs about {whole:.3g}, and the budget has {each_left:.3g} for each trial to the last"
+            trials = "each trial to the last" if self.num_trials else "each trial that it is planned for"
+            why = f"a whole run costs about {whole:.3g}, and the budget has {each_left:.3g} for {trials}"
             return Decision(True, why, share)
         draw = self._search.random_draw(_DRAW_TIE, number, round(share * 1e6))
         evidence, earlier = self._history.evidence, passed(shares, 0.0, before)

@@ -116,7 +116,9 @@ def test_a_budget_alone_is_divided_where_runs_differ_in_length() -> None:
 
     tight, ample = 300.0 + 15 * 11.9, 300.0 + 15 * 12.1
     assert not bad_one(tight, shortest=8).go_on
-    assert bad_one(ample, shortest=8).go_on, "it has enough for each of 15 more trials"
+    spared = bad_one(ample, shortest=8)
+    assert spared.go_on, "it has enough for each of 15 more trials"
+    assert "the budget has 12.1 for each trial that it is planned for" in spared.reason
     assert not bad_one(ample, shortest=STEPS).go_on, "with runs of one length it goes on to as many as it can pay for"
 
 
