@@ -245,16 +245,26 @@ class Evidence:
 
     def _extrapolate(self, rung: Rung) -> Extrapolation | None:
         readings = self.readings(rung)
-        pairs: list[tuple[float, float, float]] = []
-        for run in self.runs:
-            end, early = self._end(run), readings.by_number.get(run.number)
-            if end is not None and early is not None and self._ends is not None:
-                beyond_length = float(self._ends(np.array([end]))[0]) - self._length_effect(run.curve.total)
-                pairs.append((early, beyond_length, rung.of(run.curve.total)))
-        if len(pairs) < 2:
+        early, both = readings.by_number, [number for number in self._beyond_length if number in readings.by_number]
+        if len(both) < 2:
             return None
-        early_scores, ends, shares = np.array(pairs).T
-        return extrapolation(min(float(shares.mean()), 1.0), early_scores, ends, readings.firsts)
+        share = float(np.mean([rung.of(self._by_number[number].curve.total) for number in both]))
+        scores = np.array([(early[number], self._beyond_length[number]) for number in both])
+        return extrapolation(min(share, 1.0), scores[:, 0], scores[:, 1], readings.firsts)
+
+    @cached_property
+    def _beyond_length(self) -> dict[int, float]:
+        """The normal score of the end of each whole run, length of the run apart, by its number."""
+        runs = [run for run in self.runs if self._end(run) is not None]
+        if self._ends is None:
+            return {}
+        scores = self._ends(np.array([self._end(run) for run in runs], dtype=float)).tolist()
+        lengths = [self._length_effect(run.curve.total) for run in runs]
+        return {run.number: score - by for run, score, by in zip(runs, scores, lengths, strict=True)}
+
+    @cached_property
+    def _by_number(self) -> dict[int, Run]:
+        return {run.number: run for run in self.runs}
 
     @cached_property
     def scale(self) -> NormalScores | None:

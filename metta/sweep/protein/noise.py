@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,29 +96,35 @@ def seed_noise(points: Array, scores: Sequence[Sequence[float]], means: Array, g
     # The likelihood of the repeats for either level, with the variance integrated out
     logs = gammaln(0.5 * freedom) - gammaln(0.5 * before)
     logs += 0.5 * (before * np.log(before * levels) - freedom * np.log(squares))
-    explained = _explained(points, means, np.array([len(each) for each in scores]), groups)
+    keep = spread(np.arange(len(points)), MAX_POINTS)
+    rows, runs = tuple(map(tuple, points[keep].tolist())), tuple(len(scores[row]) for row in keep)
+    explained = np.array(_explained(rows, tuple(means[keep].tolist()), runs, tuple(groups.tolist())))
     logs += np.log(PRIOR) + np.clip(explained - explained.max(), -MAX_EVIDENCE, 0.0)
     weights = np.exp(logs - logs.max())
     return SeedNoise(weights / weights.sum(), squares / freedom, freedom)
 
 
-def _explained(points: Array, means: Array, runs: NDArray[np.intp], groups: Groups) -> Array:
+@lru_cache(maxsize=8)
+def _explained(
+    points: tuple[tuple[float, ...], ...], means: tuple[float, ...], runs: tuple[int, ...], groups: tuple[int, ...]
+) -> list[float]:
     """How well a model of the score explains the differences between configurations, with either level of noise.
+
+    It is remembered, because most trials are stopped early and change none of this.
 
     Args:
         points, means, groups: as for `seed_noise`.
         runs: [n], of each configuration.
 
     Returns:
-        The logarithm of the highest posterior density of the kernel's parameters.
+        The logarithm of the highest posterior density of the kernel's parameters, for each of `LEVELS`.
     """
-    keep = spread(np.arange(len(points)), MAX_POINTS)
-    means, runs = means[keep], runs[keep]
-    targets, dimension = (means - means.mean()) / (float(means.std()) or 1.0), int(groups[-1]) + 1
+    scores, dimension = np.array(means), groups[-1] + 1
+    targets = (scores - scores.mean()) / (float(scores.std()) or 1.0)
     prior = normal_score_prior(dimension)
     start, found = prior.mode(dimension), []
     for level in LEVELS:
-        observed = points[keep], targets, level / runs, groups, prior
+        observed = np.array(points), targets, level / np.array(runs), np.array(groups, dtype=np.intp), prior
         start = fit(*observed, [start], FIT_STEPS)
         found.append(log_posterior(*observed, start))
-    return np.array(found)
+    return found
