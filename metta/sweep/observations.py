@@ -17,7 +17,7 @@ from metta.sweep.constraints import ConstraintError
 from metta.sweep.curve import Point, learning_curve
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein.space import Space, SpaceError
-from metta.sweep.protein.types import Observation
+from metta.sweep.protein.types import Observation, OtherLength
 from metta.sweep.protein_config import ParameterConfig, ProteinConfig
 from metta.sweep.ranking import judged, sign
 from metta.sweep.store.protocol import Outcome
@@ -230,6 +230,10 @@ class Learner:
             return self.protein.best(max_cost).number
         except LookupError:
             return None
+
+    def other_length(self, max_cost: float) -> OtherLength | None:
+        """See `Protein.other_length`."""
+        return self.protein.other_length(max_cost)
 
 
 def _fits(share: float, state: TrialState) -> bool:

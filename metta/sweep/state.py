@@ -18,6 +18,7 @@ from metta.sweep.analysis.confirmation import SUFFIX, ConfirmationResult, confir
 from metta.sweep.curve import whole_curve
 from metta.sweep.definition import SweepDefinition, read_definition
 from metta.sweep.observations import Learner, ObservationReader, numbers_text, problems_text
+from metta.sweep.protein.types import OtherLength
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.ranking import Goal, KeepPolicies, is_scored, judged, pareto_front, ranked, sign
 from metta.sweep.store.protocol import CurvePoint, Store, SweepNotFoundError, SweepRecord
@@ -348,6 +349,10 @@ class SweepState:
         params = self.by_number[chosen].params if chosen in self.by_number else affordable[0].params
         # The first of equal ones in the ranking.
         return next((trial for trial in affordable if trial.params == params), affordable[0])
+
+    def other_length_within(self, max_cost: float) -> OtherLength | None:
+        """A configuration with an untried length, where the model expects more of it than of `best_within`."""
+        return None if self.asking else self.learner.other_length(max_cost)
 
     @cached_property
     def contenders(self) -> list[Trial]:

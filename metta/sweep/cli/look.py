@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from metta.common.counts import count_text
@@ -13,6 +14,7 @@ from metta.sweep.cli.command import NO_SWEEP, Commands, notice, opened, positive
 
 if TYPE_CHECKING:
     from metta.common.console import Console
+    from metta.sweep.protein.types import OtherLength
     from metta.sweep.state import SweepState
     from metta.sweep.store.protocol import Store, SweepRecord
 
@@ -139,17 +141,17 @@ def best(options: argparse.Namespace) -> None:
     """Print the best hyperparameters, as overrides for a command line, YAML or JSON.
 
     These are the recommended trial's: the one that did best on fresh seeds, or else the model's choice, because the
-    highest of many scores may be luck. With --measured, those of the trial with the top score.
+    highest of many scores may be luck. With --measured, those of the trial with the top score. Within a cost, also
+    hyperparameters with another length of training, if the model expects more of them.
     """
     import dataclasses
-    import shlex
 
     import yaml
 
-    from metta.common.config import unflatten
+    from metta.common.config import flatten, unflatten
     from metta.common.plain import strict
-    from metta.sweep.report.findings import best_reason, standing_sentences
-    from metta.sweep.report.format import cost_text, score_text, value_text
+    from metta.sweep.report.findings import best_reason, other_length_sentence, standing_sentences
+    from metta.sweep.report.format import cost_text, score_text
     from metta.sweep.state import read_state
 
     with opened(options) as store:
@@ -161,14 +163,16 @@ def best(options: argparse.Namespace) -> None:
         raise UserError(f"no trial of {options.name!r} has a score{within}")
     top, best_one = order[0], state.conclusions.best if limit is None else state.best_within(limit)
     chosen = top if options.measured or best_one is None else best_one
+    other = None if limit is None or options.measured else state.other_length_within(limit)
     params = state.params_of(chosen)
-    overrides = shlex.join(f"{path}={value_text(value)}" for path, value in params.items())
+    overrides = _as_overrides(params)
     nested = unflatten(params)
     if options.json:
         facts: dict[str, Any] = {"trial": chosen.number, "score": chosen.score, "cost": chosen.cost}
         facts |= {"metric": state.metric, "best": best_one.number if best_one else None, "top": top.number}
         belief = state.analysed().conclusions.belief(chosen)
         facts["belief"] = None if belief is None else dataclasses.asdict(belief)
+        facts["other_length"] = None if other is None else _other_length_facts(other)
         print(json.dumps(facts | {"params": strict(nested), "overrides": overrides}, indent=2, allow_nan=False))
     elif options.overrides:
         print(safe(overrides))
@@ -184,6 +188,29 @@ def best(options: argparse.Namespace) -> None:
             say(f"top measured score: {score_text(top)}, by trial {top.number} (--measured shows it)")
         say(f"\nas overrides:\n  {overrides}\n\nas YAML:")
         print(yaml.safe_dump(nested, sort_keys=False), end="")
+        if other is not None:
+            say(f"\n{other_length_sentence(other, state)}\n\nas overrides:\n  {_as_overrides(flatten(other.params))}")
+
+
+def _as_overrides(params: Mapping[str, Any]) -> str:
+    """Hyperparameters as words of a command line."""
+    import shlex
+
+    from metta.sweep.report.format import value_text
+
+    return shlex.join(f"{path}={value_text(value)}" for path, value in params.items())
+
+
+def _other_length_facts(other: OtherLength) -> dict[str, Any]:
+    """A configuration with a length that was not tried, as JSON."""
+    import dataclasses
+
+    from metta.common.config import flatten
+    from metta.common.plain import strict
+
+    facts = dataclasses.asdict(other)
+    trial, params = facts.pop("number"), strict(facts.pop("params"))
+    return {"trial": trial, **facts, "params": params, "overrides": _as_overrides(flatten(other.params))}
 
 
 def compare(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from metta.sweep.protein.space import SpaceError
-from metta.sweep.protein.types import Belief, Decision, Importance, Observation, Prediction, Rule
+from metta.sweep.protein.types import Belief, Decision, Importance, Observation, OtherLength, Prediction, Rule
 
 if TYPE_CHECKING:
     from metta.sweep.protein.protein import Protein, Suggestion
@@ -15,6 +15,7 @@ __all__ = [
     "Decision",
     "Importance",
     "Observation",
+    "OtherLength",
     "Prediction",
     "Protein",
     "Rule",

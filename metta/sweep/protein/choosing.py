@@ -1,4 +1,5 @@
-"""Which configuration is recommended, what is believed of the others, and what a repeat of each is worth."""
+"""Which configuration is recommended, with which length of its runs, what is believed of the others, and what a repeat
+of each is worth."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from metta.sweep.protein.curves import Standardised
-from metta.sweep.protein.history import History
-from metta.sweep.protein.types import Belief, Observation
+from metta.sweep.protein.history import History, point_key
+from metta.sweep.protein.surrogate import exp
+from metta.sweep.protein.types import Belief, Observation, OtherLength
 
 Array = NDArray[np.float64]
 
@@ -20,6 +22,9 @@ BEST_DRAWS = 4096
 CAUTION = 0.5
 """Deviations below its expectation at which a configuration counts when one is recommended. Measured on
 `benchmarks/curves` (its tuned-on tables) as part of the whole policy."""
+LEADING, LENGTHS = 3, 200
+"""So many of the best configurations may be recommended with another length, and so many lengths are compared. Chosen
+by hand: of many configurations, the model would choose one of which it expects too much."""
 _DRAW_BEST = 14
 _MOST_NUMBERS = 1_000_000
 """The most numbers that are drawn at once, to bound the memory with very many configurations."""
@@ -46,26 +51,76 @@ def recommended(history: History, allowed: Collection[int]) -> Observation:
     return found
 
 
+def with_other_length(history: History, allowed: Collection[int], max_cost: float) -> OtherLength | None:
+    """One of the best configurations with a length that was not tried, where that promises more within a cost.
+
+    Args:
+        allowed: numbers of the first trials of the configurations that cost at most `max_cost`.
+
+    Returns:
+        None where no length is searched, no cost is known, or what was tried within the cost is as good.
+    """
+    known, length = history.evidence.known, history.run_length
+    if known is None or length is None or np.isnan(known.data.costs).all():
+        return None
+    surrogate, space = history.surrogate, history.search.space
+    whole, rows = whole_rows(history)
+    mean, variance = (column[rows] for column in surrogate.score.at_observations())
+    leading = whole[cautious_order(mean, variance)[:LEADING]]
+    points = space.snap(length.of_all_lengths(known.data.points[leading], LENGTHS))
+    costs = exp(surrogate.log_cost(points))
+    expected, spread = surrogate.score.predict(points)
+    spread = spread + surrogate.score.kernel.noise
+    untried = [point_key(point) not in history.tried for point in points]
+    promised = np.where(untried & space.allows(points) & (costs <= max_cost), _cautious(expected, spread), -np.inf)
+    chosen = int(np.argmax(promised))
+    tried = _cautious(mean, variance)[np.isin(known.numbers[whole], list(allowed))]
+    if not promised[chosen] > tried.max(initial=-np.inf):
+        return None
+    score, deviation, low, high = (float(each[0]) for each in _told(history, expected[[chosen]], spread[[chosen]]))
+    return OtherLength(
+        number=int(known.numbers[leading[chosen // LENGTHS]]),
+        params=space.decode(points[chosen]),
+        changed=length.parameter.path,
+        value=length.parameter.decode(points[chosen, [length.column]]),
+        score=score,
+        score_std=deviation,
+        low=low,
+        high=high,
+        cost=float(costs[chosen]),
+    )
+
+
 def beliefs(history: History) -> list[Belief]:
     """What is believed of each configuration with a whole run, in the order of their numbers.
 
     Raises:
         LookupError: there is no whole run yet.
     """
-    surrogate, known, scale = history.surrogate, history.evidence.known, history.evidence.scale
+    known, (whole, rows) = history.evidence.known, whole_rows(history)
+    assert known is not None
+    mean, variance = (column[rows] for column in history.surrogate.score.at_observations())
+    probabilities = best_probabilities(mean, variance, np.random.default_rng([history.search.seed, _DRAW_BEST]))
+    columns = (known.numbers[whole], known.wholes[whole], probabilities, *_told(history, mean, variance))
+    return [Belief(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _told(history: History, mean: Array, variance: Array) -> tuple[Array, Array, Array, Array]:
+    """Expected scores and their deviations, and the ends of the intervals of another run, in the units of the metric.
+
+    Args:
+        mean, variance: [n], of the true mean scores, as the model gives them.
+    """
+    known, scale, sign = history.evidence.known, history.evidence.scale, history.search.sign
     assert known is not None
     assert scale is not None
-    sign, (whole, rows) = history.search.sign, whole_rows(history)
-    mean, variance = (column[rows] for column in surrogate.score.at_observations())
-    probabilities = best_probabilities(mean, variance, np.random.default_rng([history.search.seed, _DRAW_BEST]))
     targets = Standardised(scale, known.data.scores)
     again = (known.noise.variance + known.last_noise) * targets.slope(mean) ** 2
     reach = known.noise.half_width * np.sqrt(variance + again)
     middle, bottom, top = targets.inverse(mean), targets.inverse(mean - reach), targets.inverse(mean + reach)
     low, high = (bottom, top) if sign > 0 else (-top, -bottom)
     deviation = targets.inverse(mean + np.sqrt(variance)) / 2.0 - targets.inverse(mean - np.sqrt(variance)) / 2.0
-    columns = (known.numbers[whole], known.wholes[whole], probabilities, sign * middle, deviation, low, high)
-    return [Belief(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    return sign * middle, deviation, low, high
 
 
 def whole_rows(history: History) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -85,7 +140,11 @@ def cautious_order(mean: Array, variance: Array) -> NDArray[np.intp]:
     Args:
         mean, variance: [n], of the true mean score of each.
     """
-    return np.argsort(-(mean - CAUTION * np.sqrt(variance)), kind="stable")
+    return np.argsort(-_cautious(mean, variance), kind="stable")
+
+
+def _cautious(mean: Array, variance: Array) -> Array:
+    return np.asarray(mean - CAUTION * np.sqrt(variance))
 
 
 def best_probabilities(mean: Array, variance: Array, rng: np.random.Generator) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metta.common.plain import copied, plain_float
-from metta.sweep.protein.choosing import beliefs, recommended
+from metta.sweep.protein.choosing import beliefs, recommended, with_other_length
 from metta.sweep.protein.curves import Curve, CurvePoint, Rung
 from metta.sweep.protein.history import History, KnownTrial, Search
 from metta.sweep.protein.importance import importances
@@ -23,7 +23,7 @@ from metta.sweep.protein.space import Space
 from metta.sweep.protein.stopping import Asked, decide, passed
 from metta.sweep.protein.surrogate import MAX_MODEL_POINTS
 from metta.sweep.protein.threads import on_one_thread
-from metta.sweep.protein.types import ETA, Belief, Decision, Importance, Observation, Prediction, Rule
+from metta.sweep.protein.types import ETA, Belief, Decision, Importance, Observation, OtherLength, Prediction, Rule
 from metta.sweep.protein_config import ProteinConfig
 
 Array = NDArray[np.float64]
@@ -401,19 +401,35 @@ class Protein:
         Raises:
             LookupError: no observation has a score at such a cost.
         """
-        scored = [
-            o
-            for o in self.observations
-            if o.is_whole and (max_cost is None or (o.cost is not None and o.cost <= max_cost))
-        ]
+        scored = self._whole_within(max_cost)
         if not scored:
             raise LookupError("no trial has a score" + ("" if max_cost is None else f" at a cost up to {max_cost:g}"))
         if self._search.learns_curves:
-            return recommended(self._history, {o.number if o.repeat_of is None else o.repeat_of for o in scored})
+            return recommended(self._history, _configurations(scored))
         if len(scored) > MAX_MODEL_POINTS:  # far more than may be the best
             scored = sorted(scored, key=lambda o: -self._sign * (o.score or 0.0))[:MAX_MODEL_POINTS]
         means = self._history.surrogate.score.mean(np.array([self._trials[o.number].point for o in scored]))
         return scored[int(np.argmax(means))]
+
+    def _whole_within(self, max_cost: float | None) -> list[Observation]:
+        """Observations of whole runs, where `max_cost` is given of those that cost no more."""
+        whole = [o for o in self.observations if o.is_whole]
+        return [o for o in whole if max_cost is None or (o.cost is not None and o.cost <= max_cost)]
+
+    @on_one_thread
+    def other_length(self, max_cost: float) -> OtherLength | None:
+        """One of the best configurations with a length of its runs that was not tried, for at most `max_cost`.
+
+        It is what the model expects more of than of all that was tried within that cost. Where the length of runs is
+        searched, sweeps try few configurations with lengths for any cost that may be asked for, but know well what
+        length does.
+
+        Returns:
+            None where there is none, no hyperparameter is the length, or the optimiser does not learn from curves.
+        """
+        if not self._search.learns_curves:
+            return None
+        return with_other_length(self._history, _configurations(self._whole_within(max_cost)), max_cost)
 
     @on_one_thread
     def beliefs(self) -> list[Belief]:
@@ -470,6 +486,11 @@ class Protein:
             LookupError: no observation has a score.
         """
         return importances(self._history.surrogate, self._space, self.seed)
+
+
+def _configurations(observations: Sequence[Observation]) -> set[int]:
+    """Numbers of the first trials of their configurations."""
+    return {o.number if o.repeat_of is None else o.repeat_of for o in observations}
 
 
 def _number(name: str, value: Any) -> float | None:

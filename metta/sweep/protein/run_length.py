@@ -50,6 +50,12 @@ class RunLength:
         longer[:, self.column] = now + uniform * (1.0 - now)
         return longer
 
+    def of_all_lengths(self, points: Array, count: int) -> Array:
+        """Each of the points [n, columns] with so many lengths, evenly over their range: [n * count, columns]."""
+        others = np.repeat(points, count, axis=0)
+        others[:, self.column] = np.tile(np.linspace(0.0, 1.0, count), len(points))
+        return others
+
 
 def run_length(space: Space, runs: Iterable[tuple[Array, Curve]]) -> RunLength | None:
     """The hyperparameter that runs show to be their length: all have steps in proportion to it, and to no other more.

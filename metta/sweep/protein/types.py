@@ -86,6 +86,31 @@ class Belief:
 
 
 @dataclass(frozen=True)
+class OtherLength:
+    """A configuration that was tried, with a length of its runs that was not.
+
+    Attributes:
+        number: the configuration's first trial.
+        params: its hyperparameters with that length, nested.
+        changed, value: the dotted path of the length, and the length.
+        score, score_std: expected mean score, in the units of the metric, and the standard deviation of that
+            expectation.
+        low, high: the interval that training once will fall into with a probability of 95 %.
+        cost: expected.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    changed: str
+    value: Any
+    score: float
+    score_std: float
+    low: float
+    high: float
+    cost: float
+
+
+@dataclass(frozen=True)
 class Importance:
     """Shares, 0..1, of the variation of the score and of the log cost that a parameter takes part in."""
 

@@ -10,6 +10,7 @@ from metta.common.counts import count_text, plural
 from metta.common.entry_point import metta_sweep_command
 from metta.sweep.analysis.conclusions import BestReason, Certainty, Conclusions, Evidence, NextStep, Quality
 from metta.sweep.definition import SweepDefinition
+from metta.sweep.protein.types import OtherLength
 from metta.sweep.report.commands import SEE_ALL, confirm_command, next_commands, widen_command
 from metta.sweep.report.confirmation import sentences, setting_sentence
 from metta.sweep.report.format import (
@@ -116,6 +117,16 @@ def best_reason(sweep: SweepState) -> str:
     agrees = ", and the model agrees" if found.reason is BestReason.TOP else ""
     doubt = "; a few trials say little, so confirm it" if found.evidence is Evidence.ALMOST_NONE else ""
     return f"{measured}{agrees}{doubt}."
+
+
+def other_length_sentence(other: OtherLength, sweep: SweepState) -> str:
+    """What the model expects of a configuration with a length that was not tried."""
+    low, middle, high = (short_text(float(f"{score:.4g}")) for score in (other.low, other.score, other.high))
+    length = f"{other.changed}={short_text(other.value)}"
+    return (
+        f"Not tried, but the model expects more of it: trial {other.number} with {length}, {sweep.metric} {middle} "
+        f"({low} to {high}) for about {one_cost_text(other.cost, sweep.definition)}."
+    )
 
 
 def _hedge(found: Conclusions) -> str:

@@ -6,12 +6,14 @@ import json
 import math
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from metta.common.config import unflatten
+from metta.sweep import RunningTrial, optimize
 from metta.sweep.cli import main as metta_sweep
 from metta.sweep.ranking import pareto_front, ranked
 from metta.sweep.store import open_store
@@ -157,6 +159,45 @@ def test_best_within_a_cost(say: Say, store: Store, trials: list[Trial], capsys:
     assert modelled["trial"] in [trial.number for trial in affordable]
     assert metta_sweep(["best", "one", "--max-cost", "1", "--store", store.url]) == 2
     assert "no trial of 'one' has a score at a cost up to 1" in capsys.readouterr().err
+
+
+def test_best_within_a_cost_also_names_hyperparameters_with_a_length_that_was_not_tried(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where one more step is worth the same for all, so that the best ones are known for any length."""
+
+    def train(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
+        for step in range(1, 11):
+            share = step / 10
+            score = math.log(config["steps"] * share) - 20.0 * (config["rate"] - 0.4) ** 2
+            metrics = {"score": score, "steps_done": config["steps"] * share}
+            trial.report(round(config["steps"] * share), metrics)
+        return metrics
+
+    url = f"sqlite:///{tmp_path / 'sweeps.db'}"
+    parameters = {
+        "rate": {"min": 0, "max": 1, "distribution": "uniform"},
+        "steps": {"min": 100, "max": 10_000, "distribution": "int_log_normal"},
+    }
+    fields: dict[str, Any] = {"cost_metric": "steps_done", "early_stopping": "protein", "store": url}
+    optimize(train, parameters, "score", 12, name="lengths", seed=0, write_report=False, **fields)
+    capsys.readouterr()
+
+    def best(*words: str) -> str:
+        assert metta_sweep(["best", "lengths", *words, "--store", url]) == 0
+        return capsys.readouterr().out
+
+    other, tried = strictly(best("--max-cost", "3000", "--json"))["other_length"], open_store(url).trials("lengths")
+    assert other["params"]["rate"] == pytest.approx(tried[other["trial"]].params["rate"])
+    assert other["params"]["steps"] == other["value"]
+    assert other["value"] not in [trial.params["steps"] for trial in tried]
+    assert other["cost"] <= 3000
+    assert other["low"] < other["score"] < other["high"]
+    said = best("--max-cost", "3000")
+    assert f"trial {other['trial']} with steps={other['value']}" in " ".join(said.split())
+    assert other["overrides"] in said
+    assert strictly(best("--json"))["other_length"] is None
+    assert strictly(best("--max-cost", "3000", "--measured", "--json"))["other_length"] is None
 
 
 def test_two_sweeps_are_compared_by_their_regret(say: Say, store: Store, trials: list[Trial]) -> None:

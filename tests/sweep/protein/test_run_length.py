@@ -134,3 +134,46 @@ def test_the_best_hyperparameters_are_tried_with_longer_runs() -> None:
                 lengthened += same and params["steps"] > before["steps"]
             tried.append(params)
     assert lengthened >= 3
+
+
+def height(learning_rate: float, steps: float) -> float:
+    return math.exp(-((math.log10(learning_rate) + 3) ** 2)) * math.log10(steps)
+
+
+def with_trials(*tried: tuple[float, int], early_stopping: Any = "protein") -> Protein:
+    """An optimiser that has seen whole runs with these learning rates and steps, whose cost is the steps."""
+    config = ProteinConfig(metric="score", parameters=PARAMETERS)
+    protein = Protein(config, early_stopping=early_stopping)
+    for learning_rate, steps in tried:
+        params = {"optimizer": "adam", "learning_rate": learning_rate, "steps": steps}
+        ends = [steps * i // 10 for i in range(1, 11)]
+        curve = [(end, end, height(learning_rate, max(end, 2))) for end in ends]
+        protein.observe(params, height(learning_rate, steps), steps, curve=curve, total_steps=steps)
+    return protein
+
+
+TRIED = ((1e-3, 9_000), (1e-5, 2_000), (1e-1, 5_000), (3e-5, 400), (2e-2, 800), (4e-2, 2_900), (3e-4, 7_000))
+
+
+def test_within_a_cost_the_best_hyperparameters_are_known_with_a_length_that_was_not_tried() -> None:
+    found = with_trials(*TRIED).other_length(3_000)
+    assert found is not None
+    assert (found.number, found.changed) == (0, "steps")
+    assert found.params == {"optimizer": "adam", "learning_rate": pytest.approx(1e-3), "steps": found.value}
+    assert 1_500 <= found.value <= 3_500
+    assert found.cost <= 3_000
+    assert found.low < height(1e-3, found.value) < found.high
+    assert found.score > max(height(*each) for each in TRIED if each[1] <= 3_000)
+
+
+def test_no_other_length_is_recommended_where_what_was_tried_is_as_good() -> None:
+    assert with_trials(*TRIED).other_length(9_500) is None
+
+
+@pytest.mark.parametrize("tried", [(), TRIED[:1], tuple((rate, 1_000) for rate, _ in TRIED)])
+def test_no_other_length_is_known_before_runs_show_which_hyperparameter_it_is(tried: Any) -> None:
+    assert with_trials(*tried).other_length(3_000) is None
+
+
+def test_without_curves_no_length_is_known() -> None:
+    assert with_trials(*TRIED, early_stopping="off").other_length(3_000) is None
