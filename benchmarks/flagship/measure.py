@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments import arena
+from metta.common.config import flatten
 from metta.rl.trainer_config import OptimizerConfig, PolicyConfig, PPOConfig, TrainerConfig
 from metta.sweep.state import read_state
 from metta.sweep.store import open_store
@@ -52,13 +53,15 @@ class Recommended:
 
     Attributes:
         trial: the number of the trial.
-        params: its hyperparameters.
-        seconds: its cost in the sweep.
-        score: its score in the sweep.
+        params: its hyperparameters, or these with another length.
+        tried: whether a trial had that length.
+        seconds: its cost in the sweep, or that which is expected.
+        score: its score in the sweep, or that which is expected.
     """
 
     trial: int
     params: dict[str, Any]
+    tried: bool
     seconds: float
     score: float
 
@@ -98,13 +101,15 @@ def sweep(name: str, game: Game, method: Method, seed: int, folder: Path, num_tr
 
 
 def recommended(name: str, folder: Path, max_seconds: float) -> Recommended | None:
-    """The recommendation of a sweep within a cost, or None if all its trials cost more."""
+    """The recommendation of a sweep within a cost, as `metta-sweep best --max-cost` gives it; None if all cost more."""
     with closing(open_store(f"sqlite:///{folder.absolute() / 'sweeps.db'}")) as store:
         state = read_state(store, name)
         best = state.best_within(max_seconds)
         if best is None or best.score is None or best.cost is None:
             return None
-        return Recommended(best.number, dict(state.params_of(best)), best.cost, best.score)
+        if (other := state.other_length_within(max_seconds)) is not None:
+            return Recommended(other.number, flatten(other.params), False, other.cost, other.score)
+        return Recommended(best.number, dict(state.params_of(best)), True, best.cost, best.score)
 
 
 def spent(name: str, folder: Path) -> float:

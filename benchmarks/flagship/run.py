@@ -45,17 +45,18 @@ class Results:
         return self._rows.get(self._key({"key": key}))
 
     def measured(self, measure: Callable[[], Training], of_trial: dict[str, Any], **key: Any) -> dict[str, Any]:
-        """The row of a training; made now if there is none. A trial that is recommended for two costs is trained once.
+        """The row of a training; made now if there is none. What is recommended for two costs is trained once.
 
         Args:
             measure: trains.
-            of_trial: of the recommended trial; kept in the row.
+            of_trial: the recommended trial, its hyperparameters, and whether it was tried; kept in the row.
         """
         if (row := self.get(**key)) is not None:
             return row
-        trial_key = {**key, "cost": None, "trial": of_trial["trial"]}
-        twins = (row for row in self.rows if {**row["key"], "cost": None, "trial": row.get("trial")} == trial_key)
-        twin = next(twins, None)
+        same = {**key, "cost": None, "params": of_trial["params"]}
+        twin = next(
+            (row for row in self.rows if {**row["key"], "cost": None, "params": row.get("params")} == same), None
+        )
         if twin is None:
             row = self.add(of_trial | asdict(measure()), **key)
         else:
@@ -100,7 +101,7 @@ def run_trainings(results: Results, options: argparse.Namespace) -> None:
             continue
         seed = FRESH + 100 * number + index
         key = {"game": game, "sweep": number, "cost": cost, "seed": seed}
-        of_trial = {"trial": chosen.trial, "params": chosen.params}
+        of_trial = {"trial": chosen.trial, "params": chosen.params, "tried": chosen.tried}
         row = results.measured(partial(train, game, with_params(chosen.params), seed), of_trial, kind=method, **key)
         if method == "protein":
             results.measured(partial(train, game, DEFAULTS, seed, row["seconds"]), of_trial, kind="defaults", **key)
