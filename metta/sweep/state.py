@@ -351,7 +351,7 @@ class SweepState:
         return next((trial for trial in affordable if trial.params == params), affordable[0])
 
     def other_length_within(self, max_cost: float) -> OtherLength | None:
-        """A configuration with an untried length, where the model expects more of it than of `best_within`."""
+        """A configuration with an untried length, where that is probably better than `best_within`."""
         return None if self.asking else self.learner.other_length(max_cost)
 
     @cached_property

@@ -142,7 +142,7 @@ def best(options: argparse.Namespace) -> None:
 
     These are the recommended trial's: the one that did best on fresh seeds, or else the model's choice, because the
     highest of many scores may be luck. With --measured, those of the trial with the top score. Within a cost, also
-    hyperparameters with another length of training, if the model expects more of them.
+    hyperparameters with another length of training, if the model is fairly sure that they are better.
     """
     import dataclasses
 

@@ -420,7 +420,7 @@ class Protein:
     def other_length(self, max_cost: float) -> OtherLength | None:
         """One of the best configurations with a length of its runs that was not tried, for at most `max_cost`.
 
-        It is what the model expects more of than of all that was tried within that cost. Where the length of runs is
+        The model is fairly sure that it is better than all that was tried within that cost. Where the length of runs is
         searched, sweeps try few configurations with lengths for any cost that may be asked for, but know well what
         length does.
 

@@ -124,8 +124,8 @@ def other_length_sentence(other: OtherLength, sweep: SweepState) -> str:
     low, middle, high = (short_text(float(f"{score:.4g}")) for score in (other.low, other.score, other.high))
     length = f"{other.changed}={short_text(other.value)}"
     return (
-        f"Not tried, but the model expects more of it: trial {other.number} with {length}, {sweep.metric} {middle} "
-        f"({low} to {high}) for about {one_cost_text(other.cost, sweep.definition)}."
+        f"Not tried, but probably better: trial {other.number} with {length}, for which the model expects "
+        f"{sweep.metric} {middle} ({low} to {high}) for about {one_cost_text(other.cost, sweep.definition)}."
     )
 
 
