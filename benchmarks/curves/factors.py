@@ -14,6 +14,7 @@ from bisect import bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,15 @@ from metta.sweep.protein.curves import END_SHARE
 
 Array = NDArray[np.float64]
 Factors = Sequence[float]
+Known = Literal["all", "best"]
 
 RUNGS = (0.1, 0.3, 0.5)
 """Shares of a run."""
 GRID = ((1.0, 1.5, 2.0, 3.0, 5.0, 9.0), (1.0, 1.5, 2.0, 3.0, 5.0), (1.0, 1.5, 2.0, 3.0))
 """Factors at each rung that are tried."""
-FIRST_SLOPE, LATER_SLOPE, MAX_SIGNAL = 3.0, 2.0, 2.5
-"""How a factor grows with the ratio of signal to noise; the best of those tried for both kinds of knowledge."""
+FIRST_SLOPES: dict[Known, float] = {"all": 2.0, "best": 3.0}
+LATER_SLOPE, MAX_SIGNAL = 2.0, 2.5
+"""How a factor grows with the ratio of signal to noise; at the first rung the best of 1, 2, 3, 4 for what is known."""
 BEST_SHARE = 0.05
 FAILED_SHARE = 0.5
 """The share of a run that a failed one is taken to cost."""
@@ -66,11 +69,11 @@ class Runs:
             np.asarray(np.isnan(table.scores).any(axis=2)),
         )
 
-    def signals(self, of_the_best: bool) -> list[float]:
+    def signals(self, of: Known) -> list[float]:
         """What values at each rung tell of the end, as a share of its variance, in normal scores of all runs."""
         ended = ~self.failed
         end, early = _normal_scores(self.ends[ended]), [_normal_scores(values[ended]) for values in self.early]
-        if not of_the_best:
+        if of == "all":
             return [float(np.corrcoef(each, end)[0, 1] ** 2) for each in early]
         best = end >= np.quantile(end, 1.0 - BEST_SHARE)
         return [max(0.0, float(each[best].mean() / end[best].mean())) ** 2 for each in early]
@@ -80,12 +83,12 @@ def _normal_scores(values: Array) -> Array:
     return np.asarray(ndtri((rankdata(values) - 0.5) / len(values)))
 
 
-def factors_of(signals: Sequence[float]) -> list[float]:
-    """The rule of `metta.sweep.protein.stopping`, given what values at each rung tell."""
+def factors_of(runs: Runs, of: Known) -> list[float]:
+    """The rule of `metta.sweep.protein.stopping`, given what values at each rung tell of all runs or of the best."""
     factors, before = [], 0.0
-    for rung, told in enumerate(signals):
+    for rung, told in enumerate(runs.signals(of)):
         partial = min(max(0.0, (told - before) / (1.0 - before)), 0.99)
-        slope = LATER_SLOPE if rung else FIRST_SLOPE
+        slope = LATER_SLOPE if rung else FIRST_SLOPES[of]
         factors.append(1.0 + slope * min(math.sqrt(partial / (1.0 - partial)), MAX_SIGNAL))
         before = max(before, told)
     return factors
@@ -134,7 +137,7 @@ def main() -> None:
     rows = np.zeros((len(names), len(grid) + 2))
     for row, name in enumerate(names):
         runs = Runs.of(Table(arguments.data / f"{name}.npz"))
-        rules = [*grid, *(factors_of(runs.signals(of_the_best)) for of_the_best in (False, True))]
+        rules = [*grid, factors_of(runs, "all"), factors_of(runs, "best")]
         for column, factors in enumerate(rules):
             rows[row, column] = np.mean([regret(runs, factors, arguments.budget, s) for s in range(arguments.seeds)])
         fixed = rows[row, : len(grid)]

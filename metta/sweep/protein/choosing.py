@@ -81,7 +81,8 @@ def with_other_length(history: History, allowed: Collection[int], max_cost: floa
     chosen, within = int(np.argmax(promised)), np.isin(known.numbers[whole], list(allowed))
     best = np.flatnonzero(within)[cautious_order(mean[within], variance[within])[:1]]
     surely = expected[chosen] - SURE * np.sqrt(spread[chosen] + variance[best]) > mean[best]
-    if promised[chosen] == -np.inf or not surely.all():
+    unknown = bool(allowed) and not within.any()  # none of them is among the best of a large sweep, as above
+    if promised[chosen] == -np.inf or unknown or not surely.all():
         return None
     score, deviation, low, high = (float(each[0]) for each in _told(history, expected[[chosen]], spread[[chosen]]))
     return OtherLength(

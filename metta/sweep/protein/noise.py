@@ -107,7 +107,7 @@ def seed_noise(points: Array, scores: Sequence[Sequence[float]], means: Array, g
 @lru_cache(maxsize=8)
 def _explained(
     points: tuple[tuple[float, ...], ...], means: tuple[float, ...], runs: tuple[int, ...], groups: tuple[int, ...]
-) -> list[float]:
+) -> tuple[float, ...]:
     """How well a model of the score explains the differences between configurations, with either level of noise.
 
     It is remembered, because most trials are stopped early and change none of this.
@@ -127,4 +127,4 @@ def _explained(
         observed = np.array(points), targets, level / np.array(runs), np.array(groups, dtype=np.intp), prior
         start = fit(*observed, [start], FIT_STEPS)
         found.append(log_posterior(*observed, start))
-    return found
+    return tuple(found)
