@@ -142,19 +142,25 @@ def _kill_descendants() -> None:
 
 
 def _descendants(root: int) -> list[int]:
-    """The processes below `root` that have not ended, as /proc shows them."""
+    """The processes below `root` that have not ended, as /proc shows them.
+
+    Also those below a zombie: a process whose first thread has ended is one while its other threads end, and until then
+    it keeps its children.
+    """
     children: dict[int, list[int]] = {}
+    zombies: set[int] = set()
     for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
         with suppress(OSError, ValueError):
             with open(f"/proc/{int(name)}/stat", "rb") as file:
                 state, parent = file.read().rpartition(b")")[2].split()[:2]  # a name may contain spaces and brackets
-            if state != b"Z":
-                children.setdefault(int(parent), []).append(int(name))
+            children.setdefault(int(parent), []).append(int(name))
+            if state == b"Z":
+                zombies.add(int(name))
     below: list[int] = []
     left = [root]
     while left:
         found = children.get(left.pop(), [])
-        below += found
+        below += [pid for pid in found if pid not in zombies]
         left += found
     return below
 
