@@ -91,7 +91,9 @@ AWAKE, STUNNED = "default", "junction"
 
 
 TRAINER = TrainerConfig(
-    anneal_learning_rate=True, ppo=PPOConfig(gamma=0.95, gae_lambda=0.8, ent_coef=0.01, update_epochs=3)
+    total_timesteps=1_500_000,
+    anneal_learning_rate=True,
+    ppo=PPOConfig(gamma=0.95, gae_lambda=0.8, ent_coef=0.01, update_epochs=3),
 )
 """How the arena is trained; docs/recipes.md compares it with the trainer's defaults."""
 

@@ -33,7 +33,7 @@ class Sizes:
     seconds: float
 
 
-CPU = Sizes((4_096, 32_768), (512, 4_096), (100_000, 7_000_000), {}, seconds=24.0)
+CPU = Sizes((4_096, 32_768), (512, 4_096), (100_000, 10_000_000), {}, seconds=24.0)
 """On two CPU cores 20 trials take about ten minutes, with their evaluations."""
 
 GPU = Sizes(

@@ -43,6 +43,9 @@ DEFAULTS = TrainerConfig(
 )
 """The trainer's defaults of commit 7005977, copied here because the current ones may change."""
 
+METRICS: dict[Game, str] = {"basic": "arena", "combat": "arena/combat"}
+"""What the sweep of a game maximises. Trained without combat, it is README's sweep: the mean of both simulations."""
+
 FOREVER = 1_000_000_000
 """Agent steps of a training that a limit of seconds ends."""
 
@@ -92,7 +95,7 @@ def sweep(name: str, game: Game, method: Method, seed: int, folder: Path, num_tr
     overrides: dict[str, Any] = {"seed": seed, "sweep.max_cost": max_cost, "write_report": "false"}
     overrides |= RANDOM if method == "random" else {}
     command = [sys.executable, "tools/run.py", "experiments.sweep_arena.sweep_optimizer"]
-    command += ["--args", f"sweep_name={name}", f"num_trials={trials}", f"metric=arena/{game}", "device=cpu"]
+    command += ["--args", f"sweep_name={name}", f"num_trials={trials}", f"metric={METRICS[game]}", "device=cpu"]
     command += [f"combat={str(game == 'combat').lower()}", "--overrides"]
     command += [f"{path}={value}" for path, value in overrides.items()]
     started = time.perf_counter()

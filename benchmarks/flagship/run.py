@@ -5,8 +5,8 @@
     uv run python -m benchmarks.flagship.run report
 
 Each part can be stopped and started again: results are lines of a file, and existing ones are not measured again.
-Sweeps resume automatically. Give the same ``--results`` to all three; ``--games``, ``--sweeps`` and ``--seeds`` select
-a part.
+Sweeps resume automatically. Give the same ``--results`` to all three; ``--games``, ``--sweeps``, ``--methods`` and
+``--seeds`` select a part.
 
 `sweeps` runs the sweep of README and random search over the same space with the same budget of training seconds.
 `train` takes each sweep's recommendation within each of ``--costs``, seconds of training, and trains it on fresh seeds;
@@ -109,7 +109,7 @@ def run_trainings(results: Results, options: argparse.Namespace) -> None:
 
 def _sweeps(options: argparse.Namespace) -> Iterator[tuple[Any, int, Any]]:
     """Game, number and method of each sweep; the methods of a number one after the other."""
-    return itertools.product(options.games, range(options.sweeps), ("protein", "random"))
+    return itertools.product(options.games, options.sweeps, options.methods)
 
 
 def _name(game: str, number: int, method: str) -> str:
@@ -121,7 +121,8 @@ def main() -> None:
     parser.add_argument("part", choices=["sweeps", "train", "report"])
     parser.add_argument("--results", type=Path, default=Path("train_dir/flagship"), help="folder of sweeps and results")
     parser.add_argument("--games", nargs="+", choices=["basic", "combat"], default=["basic", "combat"])
-    parser.add_argument("--sweeps", type=int, default=5, help="sweeps of each method in each game")
+    parser.add_argument("--sweeps", nargs="+", type=int, default=range(5), help="seeds of the sweeps")
+    parser.add_argument("--methods", nargs="+", choices=["protein", "random"], default=["protein", "random"])
     parser.add_argument("--costs", nargs="+", type=float, default=COSTS, help="seconds that a recommendation may take")
     parser.add_argument("--seeds", type=int, default=5, help="fresh seeds for each recommended setting")
     parser.add_argument("--trials", type=int, default=20, help="trials of each sweep")

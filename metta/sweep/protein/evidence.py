@@ -29,6 +29,10 @@ MIN_WHOLE_RUNS = 3
 """Whole runs that must show how a curve's values compare with scores. Chosen by hand."""
 MAX_SHORTER = 32
 """Shorter runs in a model at most. Set by the time of a suggestion."""
+OWN_SCORE, OWN_VARIANCE = 1.5, 0.5
+"""What is believed of the Tool's own values before they were run, as a normal score: somebody has chosen them because
+they are good. Chosen among a few on `benchmarks/curves` (its tuned-on tables); see docs/benchmarks.md, "Sweeps that
+begin with good values"."""
 NO_NOISE = 1e-9
 """Repeats whose scores differ by no more than this share have no noise: they differ by rounding errors."""
 
@@ -135,10 +139,11 @@ class Evidence:
         runs: in the order of their numbers.
         shares: the shares of a run at which runs may be stopped; at least one.
         groups: [columns], the parameter of each column of a point.
+        own: number of the trial with the Tool's own values, or None.
     """
 
-    def __init__(self, runs: Sequence[Run], shares: Sequence[float], groups: Groups) -> None:
-        self.runs, self._shares, self._groups = runs, shares, groups
+    def __init__(self, runs: Sequence[Run], shares: Sequence[float], groups: Groups, own: int | None = None) -> None:
+        self.runs, self._shares, self._groups, self._own = runs, shares, groups, own
         self._said: dict[Rung, Extrapolation | None] = {}
         self._readings: dict[Rung, Readings] = {}
 
@@ -157,6 +162,11 @@ class Evidence:
         """Whether a whole run has the same steps in all trials."""
         totals = [run.curve.total for run in self.runs if len(run.curve.steps)]
         return not totals or max(totals) <= min(totals) * (1.0 + ONE_LENGTH)
+
+    @property
+    def _shows_one_length(self) -> bool:
+        """Whether runs reported, and all are equally long. The Tool's own length need not be the best one."""
+        return self.one_length and any(len(run.curve.steps) for run in self.runs)
 
     def rung(self, share: float, total: float) -> Rung:
         """Where a run is compared that has come to a share of its steps in all.
@@ -295,6 +305,8 @@ class Evidence:
             if run.number in ends:
                 scores = ends[run.number]
                 row = float(np.mean(scores)), max(noise.variance, measured[run.number]) / len(scores)
+                if run.number == self._own and self._shows_one_length:
+                    row = _with_prior(*row)
             elif run.ended and not run.repeat:
                 row = (np.nan, 0.0) if run.failed else self._promised(run)
             if row is not None:
@@ -400,6 +412,12 @@ class Evidence:
             if found is not None and early is not None:
                 return float(found(early)) + self._length_effect(run.curve.total), found.variance
         return None
+
+
+def _with_prior(score: float, variance: float) -> tuple[float, float]:
+    """Mean and variance of the score of the Tool's own values, by what is believed of them and what they measured."""
+    measured = OWN_VARIANCE / (OWN_VARIANCE + variance)  # the weight of the measurement: 1 where it is exact
+    return measured * score + (1.0 - measured) * OWN_SCORE, measured * variance
 
 
 def _mean(values: Sequence[float | None]) -> float:

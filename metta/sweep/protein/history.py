@@ -19,6 +19,7 @@ from metta.sweep.protein.grid import Grid
 from metta.sweep.protein.pareto import pareto_front
 from metta.sweep.protein.run_length import RunLength, run_length
 from metta.sweep.protein.space import Space
+from metta.sweep.protein.start import OWN_VALUES
 from metta.sweep.protein.stopping import rungs
 from metta.sweep.protein.surrogate import Data, Surrogate, log_costs
 from metta.sweep.protein.types import ETA, Observation, Rule
@@ -169,7 +170,13 @@ class History:
         search = self.search
         longest = max((trial.curve.total for trial in self.trials if trial.curve), default=1.0)
         shares = search.shares(0, longest) or [search.min_share]
-        return Evidence([trial.run for trial in self.trials], shares, search.space.group)
+        return Evidence([trial.run for trial in self.trials], shares, search.space.group, self.own)
+
+    @property
+    def own(self) -> int | None:
+        """Number of the trial with the Tool's own values, all of them; None if there is none."""
+        own = (t.number for t in self.trials if t.info.get("source") == OWN_VALUES and "fallback" not in t.info)
+        return next(own, None)
 
     @cached_property
     def run_length(self) -> RunLength | None:

@@ -20,6 +20,7 @@ from metta.sweep.protein.importance import importances
 from metta.sweep.protein.pareto import pareto_front
 from metta.sweep.protein.proposal import propose
 from metta.sweep.protein.space import Space
+from metta.sweep.protein.start import LONGER_OWN_VALUES
 from metta.sweep.protein.stopping import Asked, decide, passed
 from metta.sweep.protein.surrogate import MAX_MODEL_POINTS
 from metta.sweep.protein.threads import on_one_thread
@@ -65,8 +66,9 @@ class Protein:
 
     With `early_stopping` or `repeats` the optimiser learns from curves: the model of the score is one of normal scores
     of configurations, in which whole runs, repeats and stopped runs count for as much as they tell. Where a
-    hyperparameter is the length of a run, curves also tell of shorter runs, and the best configurations may be tried
-    with longer ones; see `metta.sweep.protein.run_length`.
+    hyperparameter is the length of a run, curves also tell of shorter runs, the best configurations may be tried with
+    longer ones, and the Tool's own values are; see `metta.sweep.protein.run_length`. Where all runs are equally long,
+    the Tool's own values are believed to be good before they are run; see `metta.sweep.protein.evidence`.
 
     Example:
         >>> from metta.sweep.protein_config import ParameterConfig
@@ -258,6 +260,10 @@ class Protein:
             return Decision(True, "no rung passed")
         if trial.repeat_of is not None:
             return Decision(True, f"it repeats trial {trial.repeat_of}, so it is not stopped", share)
+        if trial.info.get("source") == LONGER_OWN_VALUES:
+            return Decision(
+                True, "it shows what the Tool's own values give in a longer run, so it is not stopped", share
+            )
         if self.early_stopping == "protein" and self._search.random_draw(_DRAW_EXEMPT, number) < EXEMPT_SHARE:
             return Decision(True, "drawn to go on regardless, to learn how early values predict the end", share)
         whole, each_left = float(shown.costs[-1]) / shown.share, self._history.budget.each_left
@@ -351,11 +357,11 @@ class Protein:
 
         Returns:
             The hyperparameters in the nested shape of `config.parameters`, and what is said of them:
-            `number` (the trial's), `source` ("own values", "search centre", "random", "grid" or "model"), and for a
-            model's suggestion `score` and `score_std` (predicted), `cost` (predicted), `success` (probability),
-            `acquisition` (its value), `pareto_point` (number of the trial it grew from, or None) and `model`
-            (where the next fit starts). A repeat has `source` "repeat", `repeat_of` (the number of the trial whose
-            hyperparameters it has, to be run with another seed) and `reason`.
+            `number` (the trial's), `source` ("own values", "own values, longer run", "search centre", "random", "grid"
+            or "model"), and for a model's suggestion `score` and `score_std` (predicted), `cost` (predicted), `success`
+            (probability), `acquisition` (its value), `pareto_point` (number of the trial it grew from, or None) and
+            `model` (where the next fit starts). A repeat has `source` "repeat", `repeat_of` (the number of the trial
+            whose hyperparameters it has, to be run with another seed) and `reason`.
 
         Raises:
             GridDone: `config.method` is "grid", and every point of the grid was suggested.

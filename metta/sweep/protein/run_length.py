@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 LEAST_SPREAD = 2.0
 """The longest run over the shortest one from which on a hyperparameter can be told to be their length. Chosen by
 hand."""
+SAME = 1e-6
+"""Columns that differ by less are equal."""
 ROUNDING = 0.2
 """Runs may be longer than the hyperparameter says by up to this share, because they end with a whole batch."""
 
@@ -33,15 +35,25 @@ class RunLength:
     parameter: Numeric
     column: int
 
+    def of(self, point: Array) -> float:
+        """The length of the runs at a point [columns]."""
+        return float(self.parameter.decode(point[self.column : self.column + 1]))
+
+    def with_length(self, point: Array, length: float) -> Array:
+        """The point [columns] with this length of runs, which the range must have."""
+        other = point.copy()
+        other[self.column] = self.parameter.encode(length)[0]
+        return other
+
+    def is_apart(self, point: Array, other: Array) -> bool:
+        """Whether two points [columns] differ in more than their length."""
+        return bool(np.any(np.delete(np.abs(point - other), self.column) > SAME))
+
     def shortened(self, point: Array, share: float) -> Array | None:
         """The point [columns] of a run of this share of the length; None where the range has no such length."""
-        length = self.parameter.decode(point[self.column : self.column + 1])
-        column = self.parameter.encode(share * length)[0] if share * length >= self.parameter.low else -1.0
-        if column < 0.0:
-            return None
-        shorter = point.copy()
-        shorter[self.column] = column
-        return shorter
+        length = share * self.of(point)
+        shorter = self.with_length(point, length) if length >= self.parameter.low else None
+        return shorter if shorter is not None and shorter[self.column] >= 0.0 else None
 
     def lengthened(self, points: Array, uniform: Array) -> Array:
         """Points [n, columns] of longer runs: shares [n] of the way to the longest one, on the parameter's scale."""

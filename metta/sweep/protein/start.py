@@ -14,6 +14,8 @@ from metta.sweep.protein.space import Numeric, Parameter, Space
 
 OWN_VALUES, SEARCH_CENTRE = "own values", "search centre"
 """What a suggestion names as the source of trial 0."""
+LONGER_OWN_VALUES = "own values, longer run"
+"""The source of a later trial with the Tool's own values and a longer run."""
 _MOST_REASONS = 3
 
 

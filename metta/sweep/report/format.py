@@ -16,6 +16,7 @@ from metta.sweep.trial import Progress, Trial
 
 _SOURCES = {
     "own values": "the Tool's own values",
+    "own values, longer run": "the Tool's own values, with longer training",
     "search centre": "the middle of the search space",
     "random": "drawn from the whole space",
     "resample": "a repeat of the setting on the Pareto front that was run least",

@@ -14,8 +14,8 @@ from metta.sweep.protein.evidence import Evidence, Known, Run
 SHARES = [0.1, 0.3]
 
 
-def evidence_of(runs: list[Run]) -> Evidence:
-    return Evidence(runs, SHARES, np.arange(2))
+def evidence_of(runs: list[Run], own: int | None = None) -> Evidence:
+    return Evidence(runs, SHARES, np.arange(2), own)
 
 
 def run(number: int, values: list[float], total: int = 10, configuration: int | None = None) -> Run:
@@ -124,6 +124,36 @@ def test_intervals_narrow_as_repeats_show_the_noise() -> None:
     few = known(evidence_of(runs))
     many = known(evidence_of([*runs, *(whole(6 + i, 4.0 + i, configuration=5) for i in range(5))]))
     assert few.noise.half_width > many.noise.half_width > 1.96
+
+
+def test_the_tools_own_values_are_believed_to_be_good_until_runs_show_otherwise() -> None:
+    runs = [whole(i, float(i)) for i in range(8)]
+    plain, trusted = known(evidence_of(runs)).data, known(evidence_of(runs, own=1)).data
+    assert plain.scores[1] < trusted.scores[1] < plain.scores[7]
+    assert trusted.errors[1] < plain.errors[1]
+    assert np.delete(trusted.scores, 1).tolist() == np.delete(plain.scores, 1).tolist()
+    again = [*runs, *(whole(8 + i, 1.0 + 0.1 * i, configuration=1) for i in range(6))]
+    assert known(evidence_of(again, own=1)).data.scores[1] < trusted.scores[1]
+
+
+def test_own_values_that_measure_better_than_believed_are_not_raised() -> None:
+    runs = [whole(i, float(i)) for i in range(30)]
+    assert known(evidence_of(runs, own=29)).data.scores[29] < known(evidence_of(runs)).data.scores[29]
+
+
+def test_own_values_are_not_trusted_with_another_length_of_runs() -> None:
+    runs = runs_of_three_lengths()
+    assert known(evidence_of(runs, own=0)).data.scores.tolist() == known(evidence_of(runs)).data.scores.tolist()
+
+
+def test_own_values_are_not_trusted_where_runs_do_not_show_their_length() -> None:
+    runs = [replace(whole(i, float(i)), curve=Curve.of([], None)) for i in range(8)]
+    assert known(evidence_of(runs, own=1)).data.scores.tolist() == known(evidence_of(runs)).data.scores.tolist()
+
+
+def test_exact_scores_of_own_values_count_as_measured() -> None:
+    runs = [*(whole(i, float(i)) for i in range(6)), whole(6, 5.0, configuration=5)]
+    assert known(evidence_of(runs, own=1)).data.scores.tolist() == known(evidence_of(runs)).data.scores.tolist()
 
 
 def slow_and_long(number: int, slope: float, total: int, steps: int | None = None) -> Run:

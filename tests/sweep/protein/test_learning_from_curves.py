@@ -414,6 +414,21 @@ def test_intervals_of_a_smooth_score_with_little_noise_are_narrow_and_hold_what_
         assert ends[found.number] >= max(ends[best], ends[other]) - 0.05
 
 
+def test_all_of_the_tools_own_values_are_believed_to_be_good_and_a_part_of_them_is_not() -> None:
+    own = {"rate": 1e-2, "share": 0.5, "kind": "a"}
+    proteins = [make(own_values=values) for values in ({}, {"rate": 1e-2, "kind": "a"}, own)]
+    for protein in proteins:  # the same trials, whatever was suggested
+        for number, (rate, share) in enumerate([(1e-2, 0.5), (1e-3, 0.1), (1e-4, 0.9), (1e-5, 0.3), (1e-1, 0.7)]):
+            params = {"rate": rate, "share": share, "kind": "a"}
+            info = protein.suggest()[1] | {"number": number}
+            protein.forget(number)
+            protein.suggested(number, params, info)
+            curve = [(step, step, quality(params)) for step in range(1, STEPS + 1)]
+            protein.observe(params, quality(params), 10.0, number=number, info=info, curve=curve, total_steps=STEPS)
+    plain, part, trusted = (protein.beliefs()[0].score for protein in proteins)
+    assert plain == part < trusted
+
+
 def test_late_in_a_budget_one_repeat_shows_the_noise_if_nothing_else_did() -> None:
     """A trial costs 20."""
     ample, scarce = (
@@ -422,6 +437,20 @@ def test_late_in_a_budget_one_repeat_shows_the_noise_if_nothing_else_did() -> No
     repeats = [[o.number for o in each.protein.observations if o.repeat_of is not None] for each in (ample, scarce)]
     assert repeats == [[], [15]]
     assert "how much runs with different seeds differ is not known" in scarce.answers[-STEPS][1]["reason"]
+
+
+def test_nothing_is_repeated_that_costs_more_than_is_left() -> None:
+    """A trial costs 20."""
+    seen = Sweep(make(early_stopping="off"), noise=0.5)
+    while sum("repeat_of" in answer[1] for answer in seen.answers if isinstance(answer, tuple)) < 2:
+        seen.trial()
+    *before, (_, last) = [(kind, values) for kind, values in seen.observed if kind == "ended"]
+    rich, poor = (make(early_stopping="off", max_cost=20.0 * len(before) + left) for left in (25.0, 15.0))
+    for protein in (rich, poor):
+        for _, values in before:
+            protein.observe(**values)
+    assert rich.suggest()[1].get("repeat_of") == last["info"]["repeat_of"]
+    assert "repeat_of" not in poor.suggest()[1]
 
 
 def test_more_configurations_than_the_model_holds(monkeypatch: pytest.MonkeyPatch) -> None:

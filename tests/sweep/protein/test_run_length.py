@@ -177,3 +177,71 @@ def test_no_other_length_is_known_before_runs_show_which_hyperparameter_it_is(tr
 
 def test_without_curves_no_length_is_known() -> None:
     assert with_trials(*TRIED, early_stopping="off").other_length(3_000) is None
+
+
+Tried = tuple[dict[str, Any], dict[str, Any]]
+
+
+def sweep_from(own: dict[str, Any], **options: Any) -> list[Tried]:
+    """Hyperparameters and information of each trial of a sweep that begins with these values; its cost is the steps."""
+    config = ProteinConfig(metric="score", parameters=PARAMETERS)
+    protein = Protein(config, seed=1, own_values=own, early_stopping="protein", repeats=True, **options)
+    return [run_whole(protein, *protein.suggest()) for _ in range(12)]
+
+
+def run_whole(protein: Protein, params: dict[str, Any], info: dict[str, Any]) -> Tried:
+    steps, score = params["steps"], height(params["learning_rate"], params["steps"])
+    curve = [(steps * i / 5, steps * i / 5, score * (0.6 + 0.08 * i)) for i in range(1, 6)]
+    protein.observe(params, score, steps, number=info["number"], info=info, curve=curve, total_steps=steps)
+    return params, info
+
+
+GOOD: dict[str, Any] = {"optimizer": "adam", "learning_rate": 1e-3, "steps": 500}
+
+
+def longer_own(tried: list[Tried]) -> list[dict[str, Any]]:
+    return [params for params, info in tried if info["source"] == "own values, longer run"]
+
+
+def test_good_values_of_the_tool_are_tried_once_with_the_longest_run() -> None:
+    (longer,) = longer_own(sweep_from(GOOD))
+    assert longer == GOOD | {"learning_rate": pytest.approx(1e-3), "steps": 10_000}
+
+
+def test_the_longest_run_of_own_values_is_one_that_the_budget_can_pay_for() -> None:
+    (longer,) = longer_own(sweep_from(GOOD, num_trials=12, max_cost=12 * 1_200.0))
+    assert 1_200 <= longer["steps"] <= 3_000  # a trial may take twice what each one that is left has, or a tenth
+
+
+@pytest.mark.parametrize(
+    "own",
+    [{}, {"learning_rate": 1e-3, "steps": 500}, GOOD | {"learning_rate": 1e-1}, GOOD | {"steps": 9_000}],
+    ids=["unknown", "one unknown", "cheaper ones are better", "as long as can be"],
+)
+def test_own_values_are_not_tried_longer_without_reason(own: dict[str, Any]) -> None:
+    assert longer_own(sweep_from(own)) == []
+
+
+def test_own_values_are_not_tried_longer_against_a_constraint() -> None:
+    constraints = ["steps <= 700 or learning_rate > 0.01"]
+    config = ProteinConfig(metric="score", parameters=PARAMETERS, constraints=constraints)
+    protein = Protein(config, seed=1, own_values=GOOD, early_stopping="protein")
+    assert longer_own([run_whole(protein, *protein.suggest()) for _ in range(10)]) == []
+
+
+def test_a_longer_run_of_own_values_is_not_stopped() -> None:
+    """At equal steps it may look worse than shorter runs whose learning rate has fallen already."""
+    protein = Protein(
+        ProteinConfig(metric="score", parameters=PARAMETERS), seed=1, own_values=GOOD, early_stopping="asha"
+    )
+    params, info = protein.suggest()
+    while info["source"] != "own values, longer run":
+        run_whole(protein, params, info)
+        params, info = protein.suggest()
+    steps = params["steps"]
+    answers = [
+        protein.decide(info["number"], [(steps * j / 20, j, -9.0) for j in range(1, i + 1)], steps)
+        for i in range(1, 20)
+    ]
+    assert all(answer.go_on for answer in answers)
+    assert any("so it is not stopped" in answer.reason for answer in answers)

@@ -12,7 +12,7 @@ import numpy as np
 from metta.sweep.protein.acquisition import ExpectedImprovement
 from metta.sweep.protein.history import History
 from metta.sweep.protein.proposal.again import Repeat, Resample
-from metta.sweep.protein.proposal.first import Baseline, FirstDesign, UntilScored, random_proposal
+from metta.sweep.protein.proposal.first import Baseline, FirstDesign, LongerOwn, UntilScored, random_proposal
 from metta.sweep.protein.proposal.methods import GridPoint, RandomDraw
 from metta.sweep.protein.proposal.model import FromCurves, FromModel, RandomShare
 from metta.sweep.protein.proposal.rule import Proposal, ProposalRule
@@ -27,6 +27,7 @@ RULES: tuple[ProposalRule, ...] = (
     Baseline(),
     FirstDesign(),
     UntilScored(),
+    LongerOwn(),
     Resample(),
     RandomShare(),
     FromCurves(ExpectedImprovement.of),

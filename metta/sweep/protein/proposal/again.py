@@ -26,9 +26,10 @@ hand."""
 class Repeat:
     """Applies with `repeats`, where one more run of a configuration raises the expected best enough.
 
-    It is the configuration with the largest knowledge gradient. None is repeated twice at the same time, and none where
-    repeats have shown that runs are free of noise. Where every point has been tried, nothing is left but to repeat:
-    then the limits do not hold, and one is repeated twice at the same time if all others are being repeated too.
+    It is the configuration with the largest knowledge gradient. None is repeated twice at the same time, none that
+    costs more than is left of the budget, and none where repeats have shown that runs are free of noise. Where every
+    point has been tried, nothing is left but to repeat: then the limits do not hold, and one is repeated twice at the
+    same time if all others are being repeated too.
 
     Late in a budget the first repeat needs no such gain if nothing else has shown how much runs differ: it shows what
     the recommended configuration may give when it is trained again.
@@ -53,6 +54,8 @@ class Repeat:
         noise = float(np.mean(score.errors[rows] * known.wholes[whole]))
         gains = repeat_gains(mean[rows], variance[rows], noise)
         running = np.isin(known.numbers[whole], list(_running_repeats(history)))
+        if not exhausted:
+            gains[known.data.costs[whole] > np.exp(history.budget.log_left)] = -np.inf
         if not (exhausted and running.all()):
             gains[running] = -np.inf
         chosen = int(np.lexsort((mean[rows], gains))[-1])
