@@ -45,9 +45,12 @@ class RunLength:
         other[self.column] = self.parameter.encode(length)[0]
         return other
 
-    def is_apart(self, point: Array, other: Array) -> bool:
-        """Whether two points [columns] differ in more than their length."""
-        return bool(np.any(np.delete(np.abs(point - other), self.column) > SAME))
+    def longest_of(self, point: Array, points: Array) -> float:
+        """The longest runs at those of the points [n, columns] that differ from a point in their length alone, or 0."""
+        differs = np.abs(points - point) > SAME
+        differs[:, self.column] = False
+        same = points[~differs.any(axis=1)]
+        return self.of(same[same[:, self.column].argmax()]) if len(same) else 0.0
 
     def shortened(self, point: Array, share: float) -> Array | None:
         """The point [columns] of a run of this share of the length; None where the range has no such length."""

@@ -82,6 +82,13 @@ def test_other_lengths_change_nothing_else_and_stay_in_the_range(steps: int, sha
     assert np.delete(longer, length.column) == pytest.approx(np.delete(point, length.column))
 
 
+def test_the_longest_runs_with_the_same_other_hyperparameters() -> None:
+    length = found_length()
+    points = np.array([placed(200), placed(900), placed(400), placed(5_000, learning_rate=1e-2)])
+    assert length.longest_of(placed(100), points) == pytest.approx(900, rel=1e-6)
+    assert length.longest_of(placed(100, learning_rate=1e-4), points) == 0.0
+
+
 def found_length() -> RunLength:
     length = run_length(SPACE, [(placed(n), reported(n)) for n in (100, 400)])
     assert length is not None

@@ -57,8 +57,8 @@ class LongerOwn:
         if length is None or known is None or (row := _own_on_front(history, known)) is None:
             return None
         own, longest = known.data.points[row], self._longest(history, length, known.data, row)
-        runs = [trial.point for trial in history.trials if not length.is_apart(trial.point, own)]
-        if longest < LONGER * length.of(own) or max(map(length.of, runs)) >= LONGER * length.of(own):
+        tried = length.longest_of(own, np.array([trial.point for trial in history.trials]))
+        if longest < LONGER * length.of(own) or tried >= LONGER * length.of(own):
             return None
         point = space.snap(length.with_length(own, longest)[None])[0]
         if not space.allows(point[None])[0]:
