@@ -439,6 +439,18 @@ def test_late_in_a_budget_one_repeat_shows_the_noise_if_nothing_else_did() -> No
     assert "how much runs with different seeds differ is not known" in scarce.answers[-STEPS][1]["reason"]
 
 
+def test_the_late_repeat_costs_no_more_than_is_left() -> None:
+    """A trial costs 20, and the first repeat comes late, because nothing else has shown the noise."""
+    seen = Sweep(make(seed=2, early_stopping="off", max_cost=400.0), noise=1.0).run(15)
+    before = [values for kind, values in seen.observed if kind == "ended"]
+    rich, poor = (make(seed=2, early_stopping="off", max_cost=300.0 + left) for left in (25.0, 15.0))
+    for protein in (rich, poor):
+        for values in before:
+            protein.observe(**values)
+    assert "how much runs with different seeds differ" in rich.suggest()[1]["reason"]
+    assert "repeat_of" not in poor.suggest()[1]
+
+
 def test_nothing_is_repeated_that_costs_more_than_is_left() -> None:
     """A trial costs 20."""
     seen = Sweep(make(early_stopping="off"), noise=0.5)

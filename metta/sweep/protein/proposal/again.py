@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metta.common.counts import count_text
 from metta.sweep.protein.choosing import repeat_gains, whole_rows
@@ -43,8 +44,11 @@ class Repeat:
             return None
         known = history.evidence.known
         assert known is not None
+        affordable = ~(known.data.costs > np.exp(history.budget.log_left))  # also where a cost is not known
         if not exhausted and self._noise_is_unclear(history, known):
-            return _repeat(history, known, _typical(known), "how much runs with different seeds differ is not known")
+            typical = _typical(known, affordable)
+            if typical is not None:
+                return _repeat(history, known, typical, "how much runs with different seeds differ is not known")
         try:
             score = history.surrogate.score
         except np.linalg.LinAlgError:
@@ -55,7 +59,7 @@ class Repeat:
         gains = repeat_gains(mean[rows], variance[rows], noise)
         running = np.isin(known.numbers[whole], list(_running_repeats(history)))
         if not exhausted:
-            gains[known.data.costs[whole] > np.exp(history.budget.log_left)] = -np.inf
+            gains[~affordable[whole]] = -np.inf
         if not (exhausted and running.all()):
             gains[running] = -np.inf
         chosen = int(np.lexsort((mean[rows], gains))[-1])
@@ -93,12 +97,12 @@ def gain_of_new(configurations: int, whole_runs: float) -> float:
     return 1.0 / (whole_runs * math.sqrt(2.0 * math.log(max(configurations, 2))))
 
 
-def _typical(known: Known) -> int:
-    """Row of the best configuration that costs no more than the median of those with a whole run."""
+def _typical(known: Known, affordable: NDArray[np.bool_]) -> int | None:
+    """Row of the best affordable configuration that costs no more than the median of those with a whole run, if any."""
     whole = np.flatnonzero(known.wholes)
     costs = np.nan_to_num(known.data.costs[whole], nan=np.inf)
-    cheap = whole[costs <= np.median(costs)]
-    return int(cheap[np.argmax(known.data.scores[cheap])])
+    cheap = whole[(costs <= np.median(costs)) & affordable[whole]]
+    return int(cheap[np.argmax(known.data.scores[cheap])]) if len(cheap) else None
 
 
 def _repeat(history: History, known: Known, row: int, why: str, why_now: str = "") -> Proposal:
