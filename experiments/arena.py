@@ -57,7 +57,7 @@ from mettagrid.config.obs_config import GlobalObsConfig, ObsConfig
 from mettagrid.config.reward_config import reward
 from mettagrid.map_builder.random_map import RandomMapBuilderConfig
 
-from metta.rl.trainer_config import PPOConfig, TrainerConfig
+from metta.rl.trainer_config import PolicyConfig, PPOConfig, TrainerConfig
 from metta.sim.simulation_config import SimulationConfig
 from metta.tools.sim import SimTool
 from metta.tools.train import TrainTool
@@ -91,9 +91,10 @@ AWAKE, STUNNED = "default", "junction"
 
 
 TRAINER = TrainerConfig(
-    total_timesteps=1_500_000,
+    total_timesteps=3_000_000,
     anneal_learning_rate=True,
     ppo=PPOConfig(gamma=0.95, gae_lambda=0.8, ent_coef=0.01, update_epochs=3),
+    policy=PolicyConfig(hidden_size=64),
 )
 """How the arena is trained; docs/recipes.md compares it with the trainer's defaults."""
 

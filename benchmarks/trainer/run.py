@@ -4,6 +4,7 @@
 
 Trains on the arena with the trainer's defaults (on each core that this process may use), in turns with:
 
+- arena: the arena's own settings, `experiments.arena.TRAINER`, whose network is half as wide and learns in more passes;
 - raw: mettagrid stepped with random actions, one process on each core, without learning;
 - dense: one process, observations as images, a convolution (`benchmarks.trainer.dense`).
 
@@ -67,7 +68,7 @@ def trained_steps_per_second(config: TrainerConfig, env: MettaGridConfig) -> flo
 
 def main() -> None:
     from benchmarks.trainer.dense import train_dense  # here, because workers import this file and do not need these
-    from experiments.arena import make_env
+    from experiments.arena import TRAINER, make_env
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
@@ -77,11 +78,13 @@ def main() -> None:
 
     logging.disable(logging.WARNING)
     env, config = make_env(), TrainerConfig(total_timesteps=arguments.steps)
+    own = TRAINER.model_copy(update={"total_timesteps": arguments.steps})
     warm_up = TrainerConfig(total_timesteps=config.batch_size)
     contestants: dict[str, Callable[[], float]] = {
         "raw": lambda: raw_steps_per_second(env),
         "dense": lambda: train_dense(config, env, DENSE_UPDATES),
         "trainer": lambda: trained_steps_per_second(config, env),
+        "arena": lambda: trained_steps_per_second(own, env),
     }
     trained_steps_per_second(warm_up, env)  # torch loads some of its parts at the first update
     measured: dict[str, list[float]] = {name: [] for name in contestants}
@@ -92,6 +95,7 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in measured.items()}
     ratios = {
         "trainer / raw": (medians["trainer"] / medians["raw"], 0.40),
+        "arena / raw": (medians["arena"] / medians["raw"], 0.50),
         "trainer / dense": (medians["trainer"] / medians["dense"], 4.0),
     }
     if arguments.json:

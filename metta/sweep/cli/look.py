@@ -159,8 +159,7 @@ def best(options: argparse.Namespace) -> None:
     limit = options.max_cost
     order = [each for each in state.ranked if limit is None or (each.cost is not None and each.cost <= limit)]
     if not order:
-        within = "" if limit is None else f" at a cost up to {limit:g}"
-        raise UserError(f"no trial of {options.name!r} has a score{within}")
+        raise UserError(_nothing_within(state, limit))
     top, best_one = order[0], state.conclusions.best if limit is None else state.best_within(limit)
     chosen = top if options.measured or best_one is None else best_one
     other = None if limit is None or options.measured else state.other_length_within(limit)
@@ -190,6 +189,24 @@ def best(options: argparse.Namespace) -> None:
         print(yaml.safe_dump(nested, sort_keys=False), end="")
         if other is not None:
             say(f"\n{other_length_sentence(other, state)}\n\nas overrides:\n  {_as_overrides(flatten(other.params))}")
+
+
+def _nothing_within(state: SweepState, limit: float | None) -> str:
+    """Why no trial can be shown, and what comes nearest to a limit of cost."""
+    from metta.sweep.report.findings import other_length_sentence
+    from metta.sweep.report.format import cost_text, score_text
+
+    if limit is None or not state.ranked:
+        return f"no trial of {state.name!r} has a score"
+    said = [f"no trial of {state.name!r} has a score at a cost up to {limit:g}."]
+    costed = [trial for trial in state.ranked if trial.cost is not None]
+    if costed:
+        cheapest = min(costed, key=lambda trial: trial.cost or 0.0)
+        cost = cost_text(cheapest, state.definition)
+        said.append(f"The cheapest is trial {cheapest.number}: {score_text(cheapest)} for {cost}.")
+    if (other := state.other_length_within(limit)) is not None:
+        said.append(other_length_sentence(other, state))
+    return " ".join(said)
 
 
 def _as_overrides(params: Mapping[str, Any]) -> str:

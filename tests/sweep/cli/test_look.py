@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -158,7 +159,9 @@ def test_best_within_a_cost(say: Say, store: Store, trials: list[Trial], capsys:
     modelled = strictly(say("best", "one", "--max-cost", str(limit), "--json"))
     assert modelled["trial"] in [trial.number for trial in affordable]
     assert metta_sweep(["best", "one", "--max-cost", "1", "--store", store.url]) == 2
-    assert "no trial of 'one' has a score at a cost up to 1" in capsys.readouterr().err
+    said, cheapest = capsys.readouterr().err, min(affordable, key=lambda trial: trial.cost or 0.0)
+    assert "no trial of 'one' has a score at a cost up to 1." in said
+    assert f"The cheapest is trial {cheapest.number}: " in said
 
 
 def test_best_within_a_cost_also_names_hyperparameters_with_a_length_that_was_not_tried(
@@ -198,6 +201,9 @@ def test_best_within_a_cost_also_names_hyperparameters_with_a_length_that_was_no
     assert other["overrides"] in said
     assert strictly(best("--json"))["other_length"] is None
     assert strictly(best("--max-cost", "3000", "--measured", "--json"))["other_length"] is None
+    cheapest = min(trial.cost or math.inf for trial in tried if trial.score is not None)
+    assert metta_sweep(["best", "lengths", "--max-cost", f"{0.9 * cheapest}", "--store", url]) == 2
+    assert re.search(r"The cheapest is trial \d+: .*Not tried, but probably better: trial", capsys.readouterr().err)
 
 
 def test_two_sweeps_are_compared_by_their_regret(say: Say, store: Store, trials: list[Trial]) -> None:
