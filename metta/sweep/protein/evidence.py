@@ -389,9 +389,13 @@ class Evidence:
         if self.noiseless:
             return NO_SEED_NOISE
         points = {run.configuration: run.point for run in self.runs}
-        means = np.array([_mean([self._end(run) for run in self._wholes[number]]) for number in ends])
+        measured = [np.array([self._end(run) for run in self._wholes[number]], dtype=float) for number in ends]
+        scale = ScoreScale(np.concatenate(measured))
         return seed_noise(
-            np.array([points[number] for number in ends]), list(ends.values()), ScoreScale(means)(means), self._groups
+            np.array([points[number] for number in ends]),
+            [scale(each).tolist() for each in measured],
+            self._groups,
+            float(np.var([score for scores in ends.values() for score in scores])),
         )
 
     @property

@@ -1,8 +1,9 @@
 """How much runs of one configuration with different seeds differ, from repeats and from how smooth scores are.
 
 In reinforcement learning seeds make about a third of all differences between runs; in other tasks they make hardly any.
-So the prior has both kinds of tasks. Repeats tell them apart. Without repeats, so does a model of the score: if it
-explains the scores better as exact ones than as noisy ones, there is little noise.
+So the prior has both kinds of tasks. Repeats tell them apart, by differences that are compared with those of all runs
+on a scale that keeps distances. Without repeats, so does a model of the score: if it explains the scores better as
+exact ones than as noisy ones, there is little noise.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MAX_POINTS, FIT_STEPS = 24, 5
 CLEAR = 0.9
 """The probability of either kind of noise from which on it counts as known. Chosen by hand."""
 _LEAST_VARIANCE = 1e-3
-"""Of whole runs in normal scores, where all are equal."""
+"""Of whole runs, where all are equal."""
 
 
 @dataclass(frozen=True)
@@ -78,27 +79,31 @@ class SeedNoise:
 NO_SEED_NOISE = SeedNoise(np.ones(1), np.zeros(1), np.ones(1))
 
 
-def seed_noise(points: Array, scores: Sequence[Sequence[float]], means: Array, groups: Groups) -> SeedNoise:
+def seed_noise(
+    points: Array, scores: Sequence[Sequence[float]], groups: Groups, total_variance: float | None = None
+) -> SeedNoise:
     """The noise of a sweep's whole runs.
 
     Args:
         points: [n, columns], configurations with a whole run.
-        scores: [n], the normal scores of the whole runs of each.
-        means: [n], of the runs of each, on a scale that keeps distances. Ranks would not do: where a sweep has come
-            near to the best, they make large differences of small ones, which no model explains.
+        scores: [n], of the whole runs of each, on a scale that keeps distances. Ranks would not do: where a sweep has
+            come near to the best, they make large differences of small ones, which look like noise.
         groups: [columns], the parameter of each column.
+        total_variance: of all whole runs on another scale, if the noise is wanted there: its share is the same.
     """
     variance = float(np.var([score for each in scores for score in each]))
-    levels = np.array(LEVELS) * max(variance, _LEAST_VARIANCE)
-    before = np.array(PRIOR_REPEATS)
+    total = max(variance if total_variance is None else total_variance, _LEAST_VARIANCE)
+    levels, before = np.array(LEVELS), np.array(PRIOR_REPEATS)
     freedom = before + sum(len(each) - 1 for each in scores)
-    squares = before * levels + sum(float(np.var(each)) * len(each) for each in scores)
+    repeated = sum(float(np.var(each)) * len(each) for each in scores)
+    squares = total * (before * levels + (repeated / variance if variance else 0.0))
     # The likelihood of the repeats for either level, with the variance integrated out
     logs = gammaln(0.5 * freedom) - gammaln(0.5 * before)
-    logs += 0.5 * (before * np.log(before * levels) - freedom * np.log(squares))
+    logs += 0.5 * (before * np.log(before * total * levels) - freedom * np.log(squares))
     keep = spread(np.arange(len(points)), MAX_POINTS)
     rows, runs = tuple(map(tuple, points[keep].tolist())), tuple(len(scores[row]) for row in keep)
-    explained = np.array(_explained(rows, tuple(means[keep].tolist()), runs, tuple(groups.tolist())))
+    means = tuple(float(np.mean(scores[row])) for row in keep)
+    explained = np.array(_explained(rows, means, runs, tuple(groups.tolist())))
     logs += np.log(PRIOR) + np.clip(explained - explained.max(), -MAX_EVIDENCE, 0.0)
     weights = np.exp(logs - logs.max())
     return SeedNoise(weights / weights.sum(), squares / freedom, freedom)
@@ -113,7 +118,8 @@ def _explained(
     It is remembered, because most trials are stopped early and change none of this.
 
     Args:
-        points, means, groups: as for `seed_noise`.
+        points, groups: as for `seed_noise`.
+        means: [n], of the scores of each.
         runs: [n], of each configuration.
 
     Returns:

@@ -75,6 +75,15 @@ def test_repeats_are_one_configuration_and_show_the_noise() -> None:
     assert quiet.data.errors[5] == pytest.approx(quiet.data.errors[0] / math.sqrt(3))
 
 
+def test_repeats_among_many_good_runs_show_little_noise() -> None:
+    """Differences of half a heart, as in a sweep of the arena; among so many good runs they are large ones in ranks."""
+    runs = [whole(i, end) for i, end in enumerate([0.8, 2.1, 3.1, 6.0, 18.5, 19.4, 22.7, 25.7, 25.8, 30.6, 30.8])]
+    again = [whole(11, 26.4, configuration=7), whole(12, 31.1, configuration=9)]
+    noise = known(evidence_of([*runs, *again])).noise
+    assert noise.variance < 0.05
+    assert noise.weights[1] > 0.8
+
+
 def test_equal_repeats_show_that_there_is_no_noise() -> None:
     runs = [whole(i, float(i)) for i in range(6)]
     assert evidence_of([*runs, whole(6, 5.0, configuration=5)]).noiseless

@@ -23,7 +23,7 @@ def scores_of(deviation: float, runs: int = 1, configurations: int = 24) -> tupl
 
 
 def noise_of(points: Array, scores: Array) -> SeedNoise:
-    return seed_noise(points, scores.tolist(), scores.mean(axis=1), GROUPS)
+    return seed_noise(points, scores.tolist(), GROUPS)
 
 
 def test_smooth_scores_show_without_a_repeat_that_there_is_little_noise() -> None:
@@ -51,11 +51,9 @@ def test_repeats_outweigh_the_model() -> None:
     rng = np.random.default_rng(0)
     points = rng.random((24, 2))
     scores = [[2.0 * float(x) - 1.0] for x in points[:, 0]]
-    means = np.array([np.mean(each) for each in scores])
-    assert seed_noise(points, scores, means, GROUPS).weights[1] > 0.8
+    assert seed_noise(points, scores, GROUPS).weights[1] > 0.8
     scores[3] = [-1.0, 1.0, 0.0, 0.9]
-    means[3] = np.mean(scores[3])
-    assert seed_noise(points, scores, means, GROUPS).weights[1] < 0.1
+    assert seed_noise(points, scores, GROUPS).weights[1] < 0.1
 
 
 def test_an_interval_holds_as_many_runs_as_it_says() -> None:
@@ -73,6 +71,13 @@ def test_without_noise_intervals_are_those_of_a_normal_distribution() -> None:
 
 
 def test_equal_scores_are_no_problem() -> None:
-    found = seed_noise(np.random.default_rng(0).random((5, 2)), [[0.0]] * 5, np.zeros(5), GROUPS)
+    found = seed_noise(np.random.default_rng(0).random((5, 2)), [[0.0]] * 5, GROUPS)
     assert 0.0 < found.variance < 0.01
     assert np.isfinite(found.half_width)
+
+
+def test_noise_is_the_same_share_of_the_variance_on_another_scale() -> None:
+    points, scores = scores_of(0.5, runs=3)
+    here, there = noise_of(points, scores), seed_noise(points, scores.tolist(), GROUPS, 100.0)
+    assert there.variance / 100.0 == pytest.approx(here.variance / scores.var())
+    assert there.weights == pytest.approx(here.weights)
