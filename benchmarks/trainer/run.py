@@ -95,7 +95,7 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in measured.items()}
     ratios = {
         "trainer / raw": (medians["trainer"] / medians["raw"], 0.40),
-        "arena / raw": (medians["arena"] / medians["raw"], 0.50),
+        "arena / raw": (medians["arena"] / medians["raw"], 0.40),
         "trainer / dense": (medians["trainer"] / medians["dense"], 4.0),
     }
     if arguments.json:
