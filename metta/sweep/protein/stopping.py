@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 PROTEIN_RUNGS = (1.0, 2.5, 7.5, 12.5)
 """Rungs of "protein" in multiples of the smallest share: 0.04, 0.1, 0.3 and 0.5 of a run by default. Tuned on
-`benchmarks/curves` (its tuned-on tables) as part of the whole policy, not measured alone."""
+`benchmarks/curves` (its tuned-on tables) as part of the whole policy; fewer were no better, see docs/benchmarks.md."""
 LATER_ETA = 2.0
 """Reduction factor of "protein" at later rungs until it has learnt its own. Tuned as the rungs were."""
 FIRST_SLOPE, LATER_SLOPE = 6.0, 2.0
