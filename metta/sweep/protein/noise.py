@@ -79,9 +79,7 @@ class SeedNoise:
 NO_SEED_NOISE = SeedNoise(np.ones(1), np.zeros(1), np.ones(1))
 
 
-def seed_noise(
-    points: Array, scores: Sequence[Sequence[float]], groups: Groups, total_variance: float | None = None
-) -> SeedNoise:
+def seed_noise(points: Array, scores: Sequence[Sequence[float]], groups: Groups, total_variance: float) -> SeedNoise:
     """The noise of a sweep's whole runs.
 
     Args:
@@ -89,10 +87,10 @@ def seed_noise(
         scores: [n], of the whole runs of each, on a scale that keeps distances. Ranks would not do: where a sweep has
             come near to the best, they make large differences of small ones, which look like noise.
         groups: [columns], the parameter of each column.
-        total_variance: of all whole runs on another scale, if the noise is wanted there: its share is the same.
+        total_variance: of all whole runs on the scale of the result, which may be another: the noise's share is equal.
     """
     variance = float(np.var([score for each in scores for score in each]))
-    total = max(variance if total_variance is None else total_variance, _LEAST_VARIANCE)
+    total = max(total_variance, _LEAST_VARIANCE)
     levels, before = np.array(LEVELS), np.array(PRIOR_REPEATS)
     freedom = before + sum(len(each) - 1 for each in scores)
     repeated = sum(float(np.var(each)) * len(each) for each in scores)

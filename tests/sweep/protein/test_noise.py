@@ -23,7 +23,7 @@ def scores_of(deviation: float, runs: int = 1, configurations: int = 24) -> tupl
 
 
 def noise_of(points: Array, scores: Array) -> SeedNoise:
-    return seed_noise(points, scores.tolist(), GROUPS)
+    return seed_noise(points, scores.tolist(), GROUPS, float(scores.var()))
 
 
 def test_smooth_scores_show_without_a_repeat_that_there_is_little_noise() -> None:
@@ -51,9 +51,9 @@ def test_repeats_outweigh_the_model() -> None:
     rng = np.random.default_rng(0)
     points = rng.random((24, 2))
     scores = [[2.0 * float(x) - 1.0] for x in points[:, 0]]
-    assert seed_noise(points, scores, GROUPS).weights[1] > 0.8
+    assert seed_noise(points, scores, GROUPS, 1.0).weights[1] > 0.8
     scores[3] = [-1.0, 1.0, 0.0, 0.9]
-    assert seed_noise(points, scores, GROUPS).weights[1] < 0.1
+    assert seed_noise(points, scores, GROUPS, 1.0).weights[1] < 0.1
 
 
 def test_an_interval_holds_as_many_runs_as_it_says() -> None:
@@ -71,7 +71,7 @@ def test_without_noise_intervals_are_those_of_a_normal_distribution() -> None:
 
 
 def test_equal_scores_are_no_problem() -> None:
-    found = seed_noise(np.random.default_rng(0).random((5, 2)), [[0.0]] * 5, GROUPS)
+    found = seed_noise(np.random.default_rng(0).random((5, 2)), [[0.0]] * 5, GROUPS, 0.0)
     assert 0.0 < found.variance < 0.01
     assert np.isfinite(found.half_width)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metta.sweep.analysis.model import DEVIATIONS_95
 from metta.sweep.report.plots.axes import numbers
 from metta.sweep.report.plots.figure import Data, or_empty, plot
 from metta.sweep.report.plots.labels import score_title
@@ -34,7 +35,7 @@ def predicted_against_measured(sweep: SweepState) -> Data:
     if len(forecasts.numbers) <= SHOWN_ERROR_BARS:
         points["error_x"] = {
             "type": "data",
-            "array": numbers(1.96 * forecasts.deviations),
+            "array": numbers(DEVIATIONS_95 * forecasts.deviations),
             "color": NEUTRAL,
             "thickness": 1,
             "width": 0,
