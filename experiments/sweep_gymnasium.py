@@ -19,6 +19,8 @@ def sweep(
 ) -> SweepTool:
     """Sweep the optimiser's and PPO's hyperparameters on an environment.
 
+    Unpromising trials are stopped early, and promising hyperparameters are repeated with other seeds.
+
     Args:
         sweep_name: the same name resumes or extends the sweep.
         env_id: the environment, see `metta.rl.gymnasium.config.GymnasiumConfig`.
@@ -47,7 +49,7 @@ def sweep(
         },
     )
     return SweepTool(
-        sweep=SweepConfig(num_trials=num_trials, protein=protein),
+        sweep=SweepConfig(num_trials=num_trials, protein=protein, early_stopping="protein", seeds_per_trial="auto"),
         sweep_name=sweep_name,
         train_tool_factory=make,
         train_overrides=Overrides({} if total_timesteps is None else {"trainer.total_timesteps": total_timesteps}),

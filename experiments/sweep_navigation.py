@@ -14,6 +14,8 @@ def sweep(
 ) -> SweepTool:
     """Sweep the optimiser's and PPO's hyperparameters on navigation.
 
+    Unpromising trials are stopped early, and promising hyperparameters are repeated with other seeds.
+
     Args:
         sweep_name: the same name resumes or extends the sweep.
         num_trials: the number of trials.
@@ -38,7 +40,7 @@ def sweep(
         },
     )
     return SweepTool(
-        sweep=SweepConfig(num_trials=num_trials, protein=protein),
+        sweep=SweepConfig(num_trials=num_trials, protein=protein, early_stopping="protein", seeds_per_trial="auto"),
         sweep_name=sweep_name,
         train_tool_factory=navigation.train,
         train_overrides=Overrides({"trainer.total_timesteps": total_timesteps}),
