@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from metta.rl.checkpoint import TrainingState
 from metta.rl.memory_use import peak_memory
 from metta.rl.plan import Plan
+from metta.rl.policy import ActorCritic
 from metta.rl.ranks import Ranks
 
 logger = logging.getLogger(__name__)
@@ -28,12 +29,14 @@ class TrainingProgress:
         total: agent steps that the run will take.
         seconds: seconds of training, in this attempt.
         metrics: the metrics of the last update, by name; see `metta.rl.trainer.train`.
+        policy: the policy that is trained; it changes when the report has returned.
     """
 
     agent_steps: int
     total: int
     seconds: float
     metrics: dict[str, float]
+    policy: ActorCritic
 
 
 class ProgressReporter:
@@ -89,7 +92,9 @@ class ProgressReporter:
         """Log and report the metrics, and return whether to continue."""
         state = self._state
         logger.info("%s", " ".join(f"{name}={value:.5g}" for name, value in state.metrics.items()))
-        return self._report(TrainingProgress(state.agent_steps, self._plan.total, self._seconds, state.metrics))
+        return self._report(
+            TrainingProgress(state.agent_steps, self._plan.total, self._seconds, state.metrics, state.policy)
+        )
 
 
 def _episode_metrics(episodes: deque[dict[str, float]]) -> dict[str, float]:

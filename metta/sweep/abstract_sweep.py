@@ -224,6 +224,7 @@ class AbstractSweep(Tool):
             rungs=self.sweep.rungs,
             eta=self.sweep.eta,
             progress_metric=self.sweep.progress_metric,
+            progress_goal=self.sweep.progress_goal,
             keep_policies=self.sweep.keep_policies,
             seed=self.seed,
             cost_metric=self.cost_metric,

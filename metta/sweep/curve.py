@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING
 from metta.sweep.store.protocol import CurvePoint
 
 if TYPE_CHECKING:
+    from metta.sweep.definition import SweepDefinition
     from metta.sweep.protein.curves import Curve
 
 _LEAST_SHARE = 1e-6
 
 Point = tuple[float, float, float]
 """Step, cost of the trial up to it, and value of the watched metric."""
+
+
+def watched_curve(points: Sequence[CurvePoint], definition: SweepDefinition) -> list[Point]:
+    """The values that stand for a trial's score, in the direction of the sweep's goal; see `whole_curve`."""
+    curve = whole_curve(points, definition.watched_metric, definition.cost_metric)
+    return [(step, cost, definition.watched_sign * value) for step, cost, value in curve]
 
 
 def whole_curve(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> list[Point]:

@@ -12,7 +12,7 @@ from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError
 from metta.sweep.protein.types import ETA, Rule
 from metta.sweep.protein_config import ProteinConfig
-from metta.sweep.ranking import KeepPolicies
+from metta.sweep.ranking import Goal, KeepPolicies
 from metta.sweep.store.protocol import Store, SweepExistsError, SweepNotFoundError, SweepRecord
 from metta.sweep.sweep_config import SeedsPerTrial
 from metta.sweep.traits import ToolTraits, traits_of_older
@@ -39,7 +39,8 @@ class SweepDefinition(Config):
         max_cost: the budget, in units of the cost metric; None for no limit.
         max_runs: the budget in whole runs, of which a stopped trial counts for its share; None for no limit.
         max_hours, trial_timeout, seeds_per_trial, keep_policies, early_stopping, min_share, rungs, eta,
-            progress_metric: see `SweepConfig`. A sweep that was stored before early stopping existed stops no trial.
+            progress_metric, progress_goal: see `SweepConfig`. A sweep that was stored before early stopping existed
+            stops no trial.
         seed: seed of the optimiser and of the trials; by default drawn once and stored.
         cost_metric: the metric that is the cost of a trial.
         train_overrides: fixed values on every Tool, flat with dotted keys.
@@ -65,6 +66,7 @@ class SweepDefinition(Config):
     rungs: list[int] = []
     eta: float = ETA
     progress_metric: str | None = None
+    progress_goal: Goal | None = None
     keep_policies: KeepPolicies = "all"
     seed: int | None = None
     cost_metric: str = "seconds"
@@ -102,6 +104,17 @@ class SweepDefinition(Config):
     def watched_metric(self) -> str:
         """The metric whose learning curves the optimiser uses."""
         return self.progress_metric or self.traits.progress or self.protein.metric
+
+    @property
+    def watched_goal(self) -> Goal:
+        """Whether a better trial has a higher or a lower value of the watched metric."""
+        declared = None if self.progress_metric else self.traits.progress_goal
+        return self.progress_goal or declared or self.protein.goal
+
+    @property
+    def watched_sign(self) -> float:
+        """What turns the watched metric into the direction of the sweep's goal: 1 or -1."""
+        return 1.0 if self.watched_goal == self.protein.goal else -1.0
 
     def question(self) -> dict[str, Any]:
         """The settings that give a score its meaning: trials are comparable only if these are equal."""

@@ -5,12 +5,23 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
+import numpy as np
+from numpy.typing import NDArray
+
 from metta.sweep.curve import Point, cost_so_far, cut_back
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.protein import Protein
 from metta.sweep.protein.types import Decision
 from metta.sweep.store.protocol import StoredDecision
 from metta.sweep.trial import Progress
+
+_MOST_NAMED = 8
+"""Reported metrics that a message names."""
+CONTRADICTION = {4: -1.0, 5: -0.9, 6: -0.8}
+"""So negative a rank correlation of what was watched with the scores, over as many whole runs or more, is reported.
+Unrelated ones have it with a probability of 3 to 5 %."""
+MOST_COMPARED = 100
+"""The latest whole runs that this correlation is computed of."""
 
 
 class EarlyStopping:
@@ -27,6 +38,9 @@ class EarlyStopping:
         self._curves: defaultdict[int, list[Point]] = defaultdict(list)
         self._before: dict[int, float] = {}
         self._longest = 0.0
+        self._watched = False
+        self._others: set[str] = set()
+        self._ends: dict[int, tuple[float, float]] = {}
 
     def begin(self, number: int, curve: list[Point]) -> None:
         """Record that an attempt of a trial starts; `curve` has the points of its earlier attempts."""
@@ -39,7 +53,10 @@ class EarlyStopping:
         No decision is possible if the trial does not report the watched metric, or while the length of a whole run is
         unknown.
         """
-        value = progress.metrics.get(self._definition.watched_metric, math.nan)
+        value = self._definition.watched_sign * progress.metrics.get(self._definition.watched_metric, math.nan)
+        self._watched = self._watched or math.isfinite(value)
+        if not self._watched:
+            self._others |= progress.metrics.keys()
         curve = self._curves[number]
         cut_back(curve, progress.step)
         if not math.isfinite(value) or progress.step <= 0:
@@ -56,6 +73,34 @@ class EarlyStopping:
         total = (progress.total if progress else None) or self._longest
         return min(1.0, progress.step / total) if progress and total else None
 
+    def blindness(self) -> str | None:
+        """Why no trial could be judged so far; None if a trial has reported the watched metric."""
+        if self._watched:
+            return None
+        metric, rule = self._definition.watched_metric, self._definition.early_stopping
+        reported = f"only {', '.join(sorted(self._others)[:_MOST_NAMED])}" if self._others else "nothing"
+        return (
+            f"reported no {metric} while it ran, {reported}, so early_stopping={rule} can stop no trial; "
+            "progress_metric names the reported metric that stands for the score, see docs/early_stopping.md"
+        )
+
+    def contradiction(self) -> str | None:
+        """Why the watched metric seems to have the wrong direction; None if it does not."""
+        watched, scores = (
+            _ranks(values) for values in np.array([*self._ends.values()][-MOST_COMPARED:]).reshape(-1, 2).T
+        )
+        if len(scores) < min(CONTRADICTION) or not (np.ptp(watched) and np.ptp(scores)):
+            return None
+        found, definition = float(np.corrcoef(watched, scores)[0, 1]), self._definition
+        if found > CONTRADICTION[min(len(scores), max(CONTRADICTION))] + 1e-9:
+            return None
+        other = "minimize" if definition.watched_goal == "maximize" else "maximize"
+        return (
+            f"in {len(scores)} whole runs, the better {definition.watched_metric} was at the end, the worse was "
+            f"{definition.protein.metric} (rank correlation {found:.2f}), so early stopping may stop the best trials: "
+            f"progress_goal={other} turns it around"
+        )
+
     def end(self, number: int) -> None:
         """Record that an attempt of a trial has ended; its curve is in the store."""
         self._curves.pop(number, None)
@@ -64,6 +109,10 @@ class EarlyStopping:
     def ended_whole(self, last_step: float) -> None:
         """Record that a trial was not stopped, so its last step is the length of a whole run."""
         self._longest = max(self._longest, float(last_step))
+
+    def scored(self, number: int, last: float, score: float) -> None:
+        """Record a whole run's last watched value, in the direction of the sweep's goal, and its score."""
+        self._ends[number] = (last, score)
 
     def stored(self, number: int, decision: Decision) -> StoredDecision:
         """The decision with the numbers behind it, for the store."""
@@ -76,3 +125,9 @@ class EarlyStopping:
             "seen": {str(other): len(curve) for other, curve in self._curves.items()},
         }
         return StoredDecision(number, "go on" if decision.go_on else "stop", decision.reason, details)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rank of each value; equal values share their mean rank."""
+    lower, equal = (values[:, None] > values).sum(axis=1), (values[:, None] == values).sum(axis=1)
+    return np.asarray(lower + 0.5 * equal, dtype=float)

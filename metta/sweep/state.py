@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from metta.common.config import flatten, short_names
 from metta.common.errors import UserError
 from metta.sweep.analysis.confirmation import SUFFIX, ConfirmationResult, confirmation_result
-from metta.sweep.curve import whole_curve
+from metta.sweep.curve import watched_curve
 from metta.sweep.definition import SweepDefinition, read_definition
 from metta.sweep.observations import Learner, ObservationReader, numbers_text, problems_text
 from metta.sweep.protein.types import OtherLength
@@ -311,10 +311,9 @@ class SweepState:
     def learner(self) -> Learner:
         """The optimiser, which has learnt from all trials."""
         learner = Learner(self.definition, self.reader)
-        metric, cost_metric = self.definition.watched_metric, self.definition.cost_metric
         for trial in self.trials:
             points = self.all_curves.get(trial.number)
-            learner.tell(trial, None if points is None else whole_curve(points, metric, cost_metric))
+            learner.tell(trial, None if points is None else watched_curve(points, self.definition))
         return learner
 
     @cached_property

@@ -20,7 +20,7 @@ from metta.common.counts import count_text
 from metta.common.entry_point import metta_sweep_command
 from metta.common.errors import UserError
 from metta.sweep.analysis.failures import last_line, log_end
-from metta.sweep.curve import Point, whole_curve
+from metta.sweep.curve import Point, watched_curve
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.early_stopping import EarlyStopping
 from metta.sweep.ending import on_target
@@ -171,7 +171,7 @@ class SweepLoop:
         self._counted: set[int] = set()
         self._revision = -1
         self._state: SweepState | None = None
-        self._said_no_cost = False
+        self._said_no_cost = self._checked_reports = self._said_contradiction = False
         self._stopping = EarlyStopping(definition, self._learner.protein) if definition.learns_from_curves else None
         self._running: dict[int, _Running] = {}
         self._handed_back = True
@@ -361,9 +361,11 @@ class SweepLoop:
             return None
         points = curves.get(trial.number, ()) if first_time else self._store.curve(self._name, trial.number)
         self._curves[trial.number] = points
-        curve = whole_curve(points, self._definition.watched_metric, self._definition.cost_metric)
+        curve = watched_curve(points, self._definition)
         if trial.state is TrialState.COMPLETED and curve:
             self._stopping.ended_whole(curve[-1][0])
+            if trial.score is not None:
+                self._stopping.scored(trial.number, curve[-1][2], trial.score)
         return curve
 
     def _start_one(self) -> bool:
@@ -379,7 +381,7 @@ class SweepLoop:
             return True
         if self._stopping is not None:
             points = self._store.curve(self._name, attempt.number) if attempt.attempt > 1 else []
-            watched = whole_curve(points, self._definition.watched_metric, self._definition.cost_metric)
+            watched = watched_curve(points, self._definition)
             self._stopping.begin(attempt.number, watched)
         if attempt.attempt > 1:
             running.seconds_before = self._store.seconds_lost(self._name, attempt.number)
@@ -562,6 +564,7 @@ class SweepLoop:
         self._sync()
         self._view.ended(trial, self.state)
         self._notice_cost(trial)
+        self._notice_reports(trial)
         self._on_trial_end(self.state)
         self._count_failures(trial)
 
@@ -575,6 +578,18 @@ class SweepLoop:
             "" if self._definition.max_cost is None else "; towards max_cost it counts the median of the known ones"
         )
         self._view.notice(f"trial {trial.number} has a score but no cost: {remark}{budget}")
+
+    def _notice_reports(self, trial: Trial) -> None:
+        """Notify the user, once each, if trials report nothing that early stopping can judge, or the opposite of it."""
+        if self._definition.early_stopping == "off" or trial.state is not TrialState.COMPLETED:
+            return
+        assert self._stopping is not None
+        if not self._checked_reports and (problem := self._stopping.blindness()):
+            self._view.notice(f"trial {trial.number} {problem}")
+        self._checked_reports = True
+        if not self._said_contradiction and (problem := self._stopping.contradiction()):
+            self._said_contradiction = True
+            self._view.notice(problem)
 
     def _outcome_of(self, finished: Finished, running: _Running) -> Outcome:
         """The outcome of an attempt, from its result."""

@@ -9,7 +9,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from metta.common.config import Config
 from metta.sweep.protein.types import ETA, Rule
 from metta.sweep.protein_config import ProteinConfig
-from metta.sweep.ranking import KeepPolicies
+from metta.sweep.ranking import Goal, KeepPolicies
 
 SeedsPerTrial = Annotated[int, Field(ge=1)] | Literal["auto"]
 
@@ -41,6 +41,7 @@ class SweepConfig(Config):
         eta: of the trials that reach a rung of "asha" or "hyperband", the best 1 / `eta` continue.
         progress_metric: the metric that trials report while they run and that stands for the score; by default the one
             that the Tool declares, or else the sweep's own metric.
+        progress_goal: whether a better trial has a higher or a lower `progress_metric`; by default as the sweep's goal.
         keep_policies: which trials keep their policies, other artefacts and checkpoints: the "best", those on the
             "pareto" front, or "all".
         evaluation_simulations: the simulations that each trial is evaluated on; None means the Tool's own. They are
@@ -60,6 +61,7 @@ class SweepConfig(Config):
     rungs: list[Annotated[int, Field(ge=1)]] = []
     eta: float = Field(default=ETA, gt=1)
     progress_metric: str | None = None
+    progress_goal: Goal | None = None
     keep_policies: KeepPolicies = "all"
     evaluation_simulations: list[SerializeAsAny[Config]] | None = None
 
@@ -69,6 +71,14 @@ class SweepConfig(Config):
             raise ValueError(f"rungs are for early_stopping=asha or median, not for {self.early_stopping}")
         if self.rungs != sorted(set(self.rungs)):
             raise ValueError(f"rungs must increase, not {self.rungs}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_progress(self) -> Self:
+        if self.progress_goal is not None and self.progress_metric is None:
+            raise ValueError(
+                f"progress_goal={self.progress_goal} is the direction of progress_metric, which is not set"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import Any
 
 from metta.common.config import Config
 from metta.common.trust import OWN_PACKAGES
+from metta.sweep.ranking import Goal
 
 
 class ToolTraits(Config):
@@ -20,6 +21,7 @@ class ToolTraits(Config):
         retrain: path of the function that trains again with a trial's hyperparameters, for `tools/run.py`. It takes
             `sweep_name`, `trial`, `seed` and `store`. None if there is none.
         progress: the metric in a trial's progress that stands for its score; None for the sweep's own metric.
+        progress_goal: whether a better trial has more or less of it; None for the sweep's own goal.
         speed: the metric in a trial's progress that is its speed.
         speed_unit: the unit of `speed`.
         counters: metrics that change during a trial but do not measure how well it does.
@@ -32,6 +34,7 @@ class ToolTraits(Config):
     seed_path: str | None = None
     retrain: str | None = None
     progress: str | None = None
+    progress_goal: Goal | None = None
     speed: str | None = None
     speed_unit: str = "steps/s"
     counters: tuple[str, ...] = ()

@@ -74,6 +74,8 @@ class SweepTool(AbstractSweep):
         simulations = self._simulations(tool)
         for metric in (self.sweep.protein.metric, self.cost_metric):
             tool.check_metric(metric, simulations)
+        if self.sweep.progress_metric is not None:
+            tool.check_progress_metric(self.sweep.progress_metric, simulations)
         return self.define(
             tool_class=f"{type(tool).__module__}:{type(tool).__qualname__}",
             tool=fields,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from metta.common.config import Config
+from metta.common.errors import UserError
 from metta.common.files import write_whole
 from metta.rl.launch import leads, start_fork_server
 from metta.sim import metrics as simulation_metrics
@@ -22,16 +26,24 @@ from metta.tools.traits import IN_GAMES
 from metta.tools.watch import ReplayTool
 
 if TYPE_CHECKING:
+    from metta.rl.environment import EnvironmentSpec
+    from metta.rl.trainer import TrainingProgress
     from metta.sim.evaluation import Evaluation
 
 
 class EvaluationConfig(Config):
-    """Further output of an evaluation, in addition to metrics.
+    """Further evaluations and output, in addition to the metrics of the trained policy.
 
     Attributes:
+        during_training: how often to evaluate the policy while it trains, at equal distances, so that a sweep can stop
+            trials by the score itself (`sweep.progress_metric`). Its seconds are part of the training's, so of the
+            cost.
+        episodes_during_training: episodes of each simulation in these evaluations.
         gif: draw an episode of the last simulation, as the run's artefact ``gif``.
     """
 
+    during_training: int = Field(default=0, ge=0)
+    episodes_during_training: int = Field(default=8, ge=1)
     gif: bool = False
 
 
@@ -39,7 +51,7 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
     """Trains a policy in a game of mettagrid and evaluates it; see `TrainingTool` for its other fields.
 
     Attributes:
-        evaluation: further output of the evaluation, in addition to metrics.
+        evaluation: further evaluations and output.
     """
 
     traits: ClassVar[ToolTraits] = IN_GAMES
@@ -58,7 +70,7 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
             require_compatible(spec, EnvironmentSpec.of(simulation.env), f"simulation {simulation.name}")
             require_opponents(simulation)
 
-        trained = train(self.trainer, self.env, run_dir, progress_reporter(report))
+        trained = train(self.trainer, self.env, run_dir, self._evaluating(progress_reporter(report), spec))
         absent = {f"train/{stat}": 0.0 for stat in _agent_stats(self)}
         metrics = {**absent, **trained.metrics}
         artefacts = {"policy": trained.policy_uri}
@@ -75,6 +87,35 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
             stopped=trained.stopped,
         )
 
+    def _evaluating(
+        self, report: Callable[[TrainingProgress], bool], spec: EnvironmentSpec
+    ) -> Callable[[TrainingProgress], bool]:
+        """A report that adds the metrics of the evaluations during training.
+
+        Args:
+            spec: of the environment that the policy is trained in.
+        """
+        from metta.rl.player import PolicyPlayer
+        from metta.rl.policy import Policy
+        from metta.sim.evaluate import evaluate
+
+        times, episodes = self.evaluation.during_training, self.evaluation.episodes_during_training
+        simulations = [each.model_copy(update={"num_episodes": episodes}) for each in self.simulations]
+        done = 0
+
+        def evaluating(progress: TrainingProgress) -> bool:
+            nonlocal done
+            reached = min(times, progress.agent_steps * (times + 1) // progress.total)
+            if simulations and reached > done:
+                done = reached
+                assert isinstance(progress.policy, Policy)
+                evaluation = evaluate(PolicyPlayer(progress.policy, spec), simulations, cores=1)
+                seconds, metrics = progress.seconds + evaluation.seconds, progress.metrics | evaluation.metrics()
+                progress = replace(progress, seconds=seconds, metrics=metrics)
+            return report(progress)
+
+        return evaluating
+
     def _evaluate(self, policy_uri: str) -> Evaluation:
         from metta.rl.checkpoint import load_policy
         from metta.sim.evaluate import evaluate
@@ -87,9 +128,26 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
         return path.as_uri()
 
     def metric_names(self, simulations: Sequence[Config] | None = None) -> list[str]:
+        return self._evaluation_names(simulations) + self._training_names()
+
+    def progress_names(self, simulations: Sequence[Config] | None = None) -> list[str]:
+        evaluated = self._evaluation_names(simulations) if self.evaluation.during_training else []
+        return evaluated + self._training_names()
+
+    def check_progress_metric(self, metric: str, simulations: Sequence[Config] | None = None) -> None:
+        if metric in self._evaluation_names(simulations) and not self.evaluation.during_training:
+            raise UserError(
+                f"sweep.progress_metric={metric}: it is measured when training has ended; "
+                "train_overrides.evaluation.during_training=10 also measures it ten times during training"
+            )
+        super().check_progress_metric(metric, simulations)
+
+    def _evaluation_names(self, simulations: Sequence[Config] | None) -> list[str]:
         chosen = self._chosen(simulations)
-        training = [*TRAINING_METRICS, *(f"train/{stat}" for stat in _agent_stats(self))]
-        return (simulation_metrics.metric_names(chosen) if chosen else []) + training
+        return simulation_metrics.metric_names(chosen) if chosen else []
+
+    def _training_names(self) -> list[str]:
+        return [*TRAINING_METRICS, *(f"train/{stat}" for stat in _agent_stats(self))]
 
     def check_metric(self, metric: str, simulations: Sequence[Config] | None = None) -> None:
         if chosen := self._chosen(simulations):

@@ -209,6 +209,22 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
         if metric not in names:
             raise UserError(f"no run measures the metric {metric!r}; {nearest(metric, names)}")
 
+    def progress_names(self, simulations: Sequence[Config] | None = None) -> list[str]:
+        """Every metric that a run reports while it trains, so that a sweep may watch it."""
+        return list(TRAINING_METRICS)
+
+    def check_progress_metric(self, metric: str, simulations: Sequence[Config] | None = None) -> None:
+        """Check before training that a run reports `metric` while it trains.
+
+        Raises:
+            UserError: no run reports it then; the message gives the nearest valid names.
+        """
+        names = self.progress_names(simulations)
+        if metric not in names:
+            raise UserError(
+                f"sweep.progress_metric={metric}: no run reports this metric while it trains; {nearest(metric, names)}"
+            )
+
     @staticmethod
     def describe(metrics: Mapping[str, float]) -> str:
         """A short description of a run's metrics in the game's own terms."""

@@ -8,6 +8,7 @@ TRAINING = ToolTraits(
     seed_path="trainer.seed",
     retrain="metta.tools.sweep.retrain",
     progress="reward",
+    progress_goal="maximize",
     speed="steps_per_second",
     counters=("agent_steps", "seconds", "steps_per_second", "updates"),
     step_notes={"trainer.batch_size": "a run ends with a whole batch"},

@@ -19,6 +19,7 @@ from metta.sweep.retention import Retention
 from metta.sweep.state import SweepState
 from metta.sweep.store import open_store
 from metta.sweep.store.protocol import CurvePoint
+from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import TrialState
 from tests.support.functions import curved, slowly_curved
 
@@ -176,3 +177,50 @@ def test_a_budget_of_whole_runs_goes_into_more_trials() -> None:
     assert 8.0 - 1e-6 <= state.whole_runs < 9.0
     assert state.counted > 12
     assert sweep(200, max_runs=10.0).state.whole_runs >= 10.0 - 1e-6, "a larger budget extends the sweep"
+
+
+def with_loss(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
+    """Reports a loss that falls towards the end of a run with a good score."""
+    for step in range(1, STEPS + 1):
+        if not trial.report(step, {"loss": 1.0 - config["width"] * step / STEPS}, total=STEPS):
+            break
+    return {"accuracy": config["width"]}
+
+
+def stopped_widths(result: SweepResult) -> list[float]:
+    return [trial.params["width"] for trial in result.trials if trial.state is TrialState.PRUNED]
+
+
+def test_a_metric_that_falls_stands_for_a_score_that_rises(capsys: pytest.CaptureFixture[str]) -> None:
+    given: dict[str, Any] = {"early_stopping": "asha", "progress_metric": "loss", "space": {"width": SPACE["width"]}}
+    right = sweep(20, with_loss, progress_goal="minimize", **given)
+    assert "early stopping: asha, by loss (minimized)" in capsys.readouterr().out
+    wrong = sweep(40, with_loss, name="wrong", **given)
+    assert "progress_goal=minimize turns it around" in capsys.readouterr().out
+    assert min(stopped_widths(right)) < 0.4 < right.best_trial.params["width"]
+    assert max(stopped_widths(wrong)) > 0.95, "the best widths have the lowest loss"
+    # What the optimiser learns from curves has their direction, too, and so does a sweep that is resumed.
+    assert right.best_trial.params["width"] > wrong.best_trial.params["width"]
+    assert sweep(30, with_loss, progress_goal="minimize", **given).best_trial.params["width"] > 0.9
+
+
+def test_a_sweep_says_that_nothing_can_be_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep(3, with_loss, space={"width": SPACE["width"]})
+    said = capsys.readouterr().out
+    assert said.count("trial 0 reported no accuracy while it ran, only loss, so early_stopping=protein can stop") == 1
+    sweep(3, lambda config, trial: config["width"], name="silent", space={"width": SPACE["width"]})
+    assert "trial 0 reported no accuracy while it ran, nothing, so" in capsys.readouterr().out
+
+
+def test_a_direction_without_a_metric_is_refused() -> None:
+    with pytest.raises(UserError, match="progress_goal=minimize is the direction of progress_metric, which is not set"):
+        sweep(3, progress_goal="minimize")
+
+
+def test_a_tools_reward_is_better_if_it_is_higher_whatever_the_goal() -> None:
+    definition = sweep(1).definition
+    falling = definition.model_copy(update={"protein": definition.protein.model_copy(update={"goal": "minimize"})})
+    watches = {"traits": ToolTraits(progress="reward", progress_goal="maximize")}
+    assert falling.watched_sign == 1.0
+    assert falling.model_copy(update=watches).watched_sign == -1.0
+    assert falling.model_copy(update={**watches, "progress_metric": "other"}).watched_sign == 1.0

@@ -160,6 +160,34 @@ def test_an_episode_is_drawn_where_asked(tmp_path: Path) -> None:
     assert Path(result.artefacts["gif"].removeprefix("file://")).read_bytes().startswith(b"GIF89a")
 
 
+def test_a_policy_is_evaluated_during_training_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metta.rl.progress.REPORT_SECONDS", 0.0)
+    seen: list[Progress] = []
+
+    def report(progress: Progress) -> bool:
+        seen.append(progress)
+        return True
+
+    trainer = TrainerConfig(total_timesteps=8 * 1_024, batch_size=1_024, num_workers=0)
+    swept = tool(trainer=trainer, evaluation={"during_training": 3, "episodes_during_training": 1})
+    result = TrainTool.run_trial(spec(tmp_path, swept), report)
+    evaluated = [progress for progress in seen if "small/room" in progress.metrics]
+    assert [round(progress.step / progress.total, 2) for progress in evaluated if progress.total] == [0.25, 0.5, 0.75]
+    assert {progress.metrics["small/room.episodes"] for progress in evaluated} == {1}
+    assert result.metrics["small/room.episodes"] == 2, "the trained policy plays as many as the simulation says"
+    without = TrainTool.run_trial(spec(tmp_path / "without", tool(trainer=trainer)), lambda progress: True)
+    assert result.metrics["loss"] == without.metrics["loss"], "it changes nothing of the training"
+
+
+def test_a_sweep_watches_only_what_a_run_reports_while_it_trains() -> None:
+    tool().check_progress_metric("train/heart.gained")
+    tool().override("evaluation.during_training", 5).check_progress_metric("small/room")
+    with pytest.raises(UserError, match=r"small/room: it is measured when training has ended.*during_training=10"):
+        tool().check_progress_metric("small/room")
+    with pytest.raises(UserError, match="rewad: no run reports this metric while it trains; did you mean 'reward'"):
+        tool().check_progress_metric("rewad")
+
+
 def test_metrics_are_written_as_json_lines(tmp_path: Path) -> None:
     result = TrainTool.run_trial(spec(tmp_path, tool(log="jsonl")), lambda progress: True)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -45,8 +45,9 @@ def plan_lines(definition: SweepDefinition) -> list[str]:
     lines = []
     if definition.early_stopping != "off":
         first = f"step {definition.rungs[0]:,}" if definition.rungs else f"{definition.min_share:.0%} of a run"
+        other = "" if definition.watched_sign > 0 else f" ({definition.watched_goal}d)"
         lines.append(
-            f"early stopping: {definition.early_stopping}, by {definition.watched_metric}, from "
+            f"early stopping: {definition.early_stopping}, by {definition.watched_metric}{other}, from "
             f"{first} on; a stopped trial counts among the {definition.num_trials}"
         )
     if definition.seeds_per_trial == "auto":
