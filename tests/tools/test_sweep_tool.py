@@ -112,6 +112,10 @@ def test_a_trial_can_be_retrained(capsys: pytest.CaptureFixture[str]) -> None:
         retrain("s", trial=3)
 
 
+IN_BACKGROUND = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+"""Runs a command as a script's ``command &`` does: Ctrl-C is ignored."""
+
+
 def test_an_interrupted_sweep_resumes_from_the_checkpoint_of_its_trial(tmp_path: Path) -> None:
     command = [sys.executable, "tools/run.py", "tests.support.small_sweep.small_sweep"]
     command += ["--args", "sweep_name=k", "num_trials=1", "total_timesteps=24000"]
@@ -126,7 +130,8 @@ def test_an_interrupted_sweep_resumes_from_the_checkpoint_of_its_trial(tmp_path:
 
     for attempt, ending in enumerate([signal.SIGINT, signal.SIGTERM, signal.SIGKILL], start=1):
         before = checkpoints()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started = command if ending is signal.SIGINT else [*IN_BACKGROUND, *command]
+        process = subprocess.Popen(started, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while checkpoints() <= before:
             assert process.poll() is None, process.communicate()

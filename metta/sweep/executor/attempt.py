@@ -28,10 +28,16 @@ def load_run_trial(tool_class: str) -> RunTrial:
     return cast(RunTrial, getattr(importlib.import_module(module), name).run_trial)
 
 
-def run_attempt(spec: TrialSpec, report: Report, load: Callable[[str], RunTrial] = load_run_trial) -> TrialResult:
+def run_attempt(
+    spec: TrialSpec, report: Report, load: Callable[[str], RunTrial] = load_run_trial, interruptible: bool = True
+) -> TrialResult:
     """Run the trial as its Tool's class does, and turn an exception into a result with its traceback.
 
     A child process that the trial forks, and that returns from it, ends here, because it is no driver.
+
+    Args:
+        interruptible: whether a KeyboardInterrupt stops this process: a Ctrl-C, or a SIGTERM that a driver treats as
+            one. In a process that gets neither, the trial itself raised it.
     """
     process = os.getpid()
     try:
@@ -39,8 +45,8 @@ def run_attempt(spec: TrialSpec, report: Report, load: Callable[[str], RunTrial]
             run_trial = load(spec.tool_class)
             return run_repeats(run_trial, spec, report) if spec.repeats else run_trial(spec, report)
     except BaseException as error:  # also SystemExit, from a script's main() that refused its arguments
-        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            raise  # a worker ignores Ctrl-C, so there the trial itself raised it
+        if isinstance(error, KeyboardInterrupt) and interruptible:
+            raise
         return _failure()
     finally:
         if os.getpid() != process:
@@ -52,7 +58,8 @@ def run_attempt_apart(spec_json: str | bytes, report: Report) -> str:
     spec = from_json(TrialSpec, spec_json)
     try:
         with _output_to(log_path(spec)):
-            result = run_attempt(spec, report)
+            ignores_ctrl_c = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as a local worker does
+            result = run_attempt(spec, report, interruptible=not ignores_ctrl_c)
     except OSError:  # the disk of the runs is full or unreachable
         result = _failure()
     try:
