@@ -108,7 +108,10 @@ class AbstractSweep(Tool):
 
     def remarks(self) -> list[str]:
         """Remarks for the user, before the sweep runs, about how it was read."""
-        return []
+        metric = self.sweep.protein.metric
+        if not self.sweep.protein.doubtful_goal:
+            return []
+        return [f"warning: {metric} is maximized, because no goal is given; if less of it is better: goal=minimize"]
 
     def describe(self, metrics: Mapping[str, float]) -> str:
         """A short description of a trial's metrics in the terms of the trained system."""

@@ -271,7 +271,7 @@ def optimize(
     metric: str,
     num_trials: int | None = None,
     *,
-    goal: Literal["maximize", "minimize"] = "maximize",
+    goal: Literal["maximize", "minimize"] | None = None,
     name: str | None = None,
     settings: ProteinSettings | Mapping[str, Any] | None = None,
     **fields: Any,
@@ -287,7 +287,7 @@ def optimize(
             name.
         metric: the name of the score among the metrics.
         num_trials: how many trials should end; a grid (``method="grid"``) needs no number.
-        goal: whether a larger or a smaller score is better.
+        goal: whether a larger or a smaller score is better; by default a larger one.
         name: the sweep's name in the store. A call with the same name resumes the sweep; without a name, each call
             is a new sweep.
         settings: how Protein searches.
@@ -311,8 +311,9 @@ def optimize(
         >>> result.best_params, result.best_score  # doctest: +SKIP
         ({'x': 0.3}, 1.0)
     """
+    given = fields if goal is None else {**fields, "goal": goal}
     return function_sweep(
-        function, parameters, metric, num_trials, name, goal=goal, settings=settings or ProteinSettings(), **fields
+        function, parameters, metric, num_trials, name, settings=settings or ProteinSettings(), **given
     ).run()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -153,6 +154,10 @@ class ParameterConfig(Config):
             raise ValueError(f"default ({self.default}) must be between 0 and 1, because the scale is a logit scale")
 
 
+LESS_IS_BETTER = frozenset({"loss", "error", "mse", "rmse", "mae", "nll", "perplexity"})
+"""Words in the name of a metric that is usually minimised."""
+
+
 class ProteinSettings(Config):
     """How Protein searches.
 
@@ -220,6 +225,12 @@ class ProteinConfig(Config):
         if not any(isinstance(leaf, ParameterConfig) for leaf in leaves.values()):
             raise ValueError("parameters: the space is empty: it contains no ParameterConfig")
         return parameters
+
+    @property
+    def doubtful_goal(self) -> bool:
+        """Whether a metric that is usually minimised is maximised because no goal is given."""
+        words = set(re.split(r"[^a-z]+", self.metric.lower()))
+        return "goal" not in self.model_fields_set and bool(words & LESS_IS_BETTER)
 
     @model_validator(mode="after")
     def _check_constraints(self) -> Self:

@@ -261,3 +261,23 @@ def test_default_hyperparameters_that_are_not_data_are_named() -> None:
 
     with pytest.raises(UserError, match="train: the default of 'config' is not data"):
         sweep(train, 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "given", "doubted"),
+    [
+        ("val_loss", {}, True),
+        ("eval/mse", {}, True),
+        ("val_loss", {"goal": "minimize"}, False),
+        ("val_loss", {"goal": "maximize"}, False),
+        ("accuracy", {}, False),
+        ("ore.lost", {}, False),
+        ("lossless", {}, False),
+    ],
+)
+def test_a_loss_that_is_maximized_by_default_is_doubted(
+    metric: str, given: dict[str, Any], doubted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    optimize(lambda config, trial: {metric: config["x"]}, X, metric, 1, write_report=False, **given)
+    warned = f"warning: {metric} is maximized, because no goal is given; if less of it is better: goal=minimize"
+    assert (warned in capsys.readouterr().out) == doubted

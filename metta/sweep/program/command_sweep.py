@@ -49,7 +49,7 @@ class CommandSweep(AbstractSweep):
         self._remarks = remarks
 
     def remarks(self) -> list[str]:
-        return self._remarks
+        return [*super().remarks(), *self._remarks]
 
     def definition(self) -> SweepDefinition:
         leaves = flatten(self.sweep.protein.parameters)

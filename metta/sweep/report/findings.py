@@ -238,7 +238,10 @@ def _certainty(found: Conclusions, best: Trial) -> Finding:
 
 
 def standing_sentences(found: Conclusions, trial: Trial) -> list[str]:
-    """How probably a trial has the best setting, and what one more run of it should score; none where unknown."""
+    """What fresh seeds of a trial's setting showed, or else what the model believes of it; none where unknown."""
+    settings_again = found.confirmation.settings if found.confirmation else []
+    if confirmed := [setting_sentence(each) for each in settings_again if each.trial == trial.number and each.scores]:
+        return confirmed
     belief = found.belief(trial)
     if belief is None:
         return []

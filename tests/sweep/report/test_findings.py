@@ -23,7 +23,7 @@ from metta.sweep.function import FunctionSweep, RunningTrial, function_sweep
 from metta.sweep.protein.types import Importance
 from metta.sweep.protein_config import ParameterConfig
 from metta.sweep.report.commands import widen_command
-from metta.sweep.report.findings import findings, in_short
+from metta.sweep.report.findings import findings, in_short, standing_sentences
 from metta.sweep.state import SweepState
 from metta.sweep.traits import ToolTraits
 from metta.sweep.trial import Trial, TrialState
@@ -139,6 +139,8 @@ def test_what_fresh_seeds_said_is_told(snapshot: Take) -> None:
     best, sure, *_ = findings(confirmed)
     assert best.answer.startswith(f"Trial {second.number}: ")
     assert sure.answer == f"Trial {second.number} is the best, and not by luck."
+    (said,) = standing_sentences(confirmed.conclusions, second)
+    assert said.startswith(f"Trial {second.number} on 3 fresh seeds: 3.1"), "not what the model believed before them"
     alone = replace(sweep, confirmations=runs[::2])
     assert findings(alone)[1].answer.startswith(f"Trial {first.number} on 3 fresh seeds: 1.1 on average (95% sure of ")
     assert "about 3.1" in best.answer
