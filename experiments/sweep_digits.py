@@ -24,11 +24,21 @@ PARAMETERS: dict[str, Any] = {
 def sweep(sweep_name: str = "digits", num_trials: int = 30) -> FunctionSweep:
     """Sweep `train` over `PARAMETERS`.
 
+    Unpromising trials are stopped early, and promising hyperparameters are repeated with other seeds.
+
     Args:
         sweep_name: the same name resumes or extends the sweep.
         num_trials: the number of trials.
     """
-    return function_sweep(train, PARAMETERS, metric="accuracy", num_trials=num_trials, name=sweep_name)
+    return function_sweep(
+        train,
+        PARAMETERS,
+        metric="accuracy",
+        num_trials=num_trials,
+        name=sweep_name,
+        early_stopping="protein",
+        seeds_per_trial="auto",
+    )
 
 
 def train(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
@@ -46,10 +56,11 @@ def train(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
         random_state=trial.seed,
     )
     accuracy = 0.0
-    for epoch in range(1, config["epochs"] + 1):
+    epochs = config["epochs"]
+    for epoch in range(1, epochs + 1):
         model.partial_fit(seen, seen_labels, classes=range(10))
         accuracy = model.score(held_out, held_out_labels)
-        if not trial.report(epoch, {"accuracy": accuracy, "loss": model.loss_}):
+        if not trial.report(epoch, {"accuracy": accuracy, "loss": model.loss_}, total=epochs):
             break
     return {"accuracy": accuracy, "loss": model.loss_}
 
