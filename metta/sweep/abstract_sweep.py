@@ -195,6 +195,8 @@ class AbstractSweep(Tool):
     def entry_point_from_fields(self) -> EntryPoint:
         """The entry point that rebuilds this sweep from its fields. The sweep must have no other state."""
         fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"store", "on_change"})
+        if "goal" in self.sweep.protein.model_fields_set:  # that it was given counts, see `doubtful_goal`
+            fields["sweep"]["protein"]["goal"] = self.sweep.protein.goal
         texts = {name: value_text(value) for name, value in fields.items()}
         return EntryPoint(path=f"{type(self).__module__}.{type(self).__name__}", args=texts)
 

@@ -19,9 +19,14 @@ Point = tuple[float, float, float]
 
 
 def watched_curve(points: Sequence[CurvePoint], definition: SweepDefinition) -> list[Point]:
-    """The values that stand for a trial's score, in the direction of the sweep's goal; see `whole_curve`."""
-    curve = whole_curve(points, definition.watched_metric, definition.cost_metric)
-    return [(step, cost, definition.watched_sign * value) for step, cost, value in curve]
+    """The values that stand for a trial's score, in the direction of the sweep's goal; see `whole_curve`.
+
+    If the last report was without a value, it is the last point, with NaN, because it says how far the trial came.
+    """
+    every = _all_points(points, definition.watched_metric, definition.cost_metric)
+    signed = [(step, cost, definition.watched_sign * value) for step, cost, value in every]
+    known = [point for point in signed if math.isfinite(point[2])]
+    return [*known, signed[-1]] if known and known[-1] is not signed[-1] else known
 
 
 def whole_curve(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> list[Point]:
@@ -29,6 +34,11 @@ def whole_curve(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> 
 
     Points of a lost attempt are dropped if a later attempt repeated their steps. Costs accumulate over attempts.
     """
+    return [point for point in _all_points(points, metric, cost_metric) if math.isfinite(point[2])]
+
+
+def _all_points(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> list[Point]:
+    """Every report; the value is NaN where the metric was not reported."""
     curve: list[Point] = []
     attempt, before = 0, 0.0
     for point in points:
@@ -36,8 +46,7 @@ def whole_curve(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> 
         if point.attempt != attempt:
             attempt, before = point.attempt, curve[-1][1] if curve else 0.0
         value = point.metrics.get(metric, math.nan)
-        if math.isfinite(value):
-            curve.append((float(point.step), before + cost_so_far(point.seconds, point.metrics, cost_metric), value))
+        curve.append((float(point.step), before + cost_so_far(point.seconds, point.metrics, cost_metric), value))
     return curve
 
 
@@ -56,7 +65,7 @@ def learning_curve(points: Sequence[Point], share: float | None, sign: float) ->
     """The curve as Protein takes it, or None if the trial reported nothing usable.
 
     Args:
-        points: as `whole_curve` returns them.
+        points: as `watched_curve` returns them.
         share: how much of a whole run the trial did; None for a whole run.
         sign: -1 if the metric is to be minimised, else 1.
     """

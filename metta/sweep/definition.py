@@ -108,8 +108,10 @@ class SweepDefinition(Config):
     @property
     def watched_goal(self) -> Goal:
         """Whether a better trial has a higher or a lower value of the watched metric."""
-        declared = None if self.progress_metric else self.traits.progress_goal
-        return self.progress_goal or declared or self.protein.goal
+        if self.progress_goal is not None:
+            return self.progress_goal
+        declared = self.traits.progress_goal if self.watched_metric == self.traits.progress else None
+        return self.protein.goal if self.watched_metric == self.protein.metric else declared or self.protein.goal
 
     @property
     def watched_sign(self) -> float:

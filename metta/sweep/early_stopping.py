@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ _MOST_NAMED = 8
 """Reported metrics that a message names."""
 CONTRADICTION = {4: -1.0, 5: -0.9, 6: -0.8}
 """So negative a rank correlation of what was watched with the scores, over as many whole runs or more, is reported.
-Unrelated ones have it with a probability of 3 to 5 %."""
+Unrelated ones have it with a probability of 3 to 5 % each time that is asked, and 8 % in one of 30 trials."""
 MOST_COMPARED = 100
 """The latest whole runs that this correlation is computed of."""
 
@@ -46,6 +47,7 @@ class EarlyStopping:
         """Record that an attempt of a trial starts; `curve` has the points of its earlier attempts."""
         self._curves[number] = list(curve)
         self._before[number] = curve[-1][1] if curve else 0.0
+        self._watched = self._watched or bool(curve)
 
     def ask(self, number: int, progress: Progress) -> Decision | None:
         """Decide whether a trial that reports continues; None if no decision is possible.
@@ -86,6 +88,8 @@ class EarlyStopping:
 
     def contradiction(self) -> str | None:
         """Why the watched metric seems to have the wrong direction; None if it does not."""
+        if self._definition.watched_metric == self._definition.protein.metric:
+            return None
         watched, scores = (
             _ranks(values) for values in np.array([*self._ends.values()][-MOST_COMPARED:]).reshape(-1, 2).T
         )
@@ -98,7 +102,7 @@ class EarlyStopping:
         return (
             f"in {len(scores)} whole runs, the better {definition.watched_metric} was at the end, the worse was "
             f"{definition.protein.metric} (rank correlation {found:.2f}), so early stopping may stop the best trials: "
-            f"progress_goal={other} turns it around"
+            f"progress_metric={definition.watched_metric} progress_goal={other} turns it around"
         )
 
     def end(self, number: int) -> None:
@@ -110,9 +114,13 @@ class EarlyStopping:
         """Record that a trial was not stopped, so its last step is the length of a whole run."""
         self._longest = max(self._longest, float(last_step))
 
-    def scored(self, number: int, last: float, score: float) -> None:
-        """Record a whole run's last watched value, in the direction of the sweep's goal, and its score."""
-        self._ends[number] = (last, score)
+    def scored(self, number: int, curve: Sequence[Point], score: float | None) -> None:
+        """Record the score of a whole run with its curve; None if the run does not count."""
+        self._ends.pop(number, None)
+        if known := [value for _, _, value in curve if math.isfinite(value)]:
+            self._watched = True
+            if score is not None:
+                self._ends[number] = (known[-1], score)
 
     def stored(self, number: int, decision: Decision) -> StoredDecision:
         """The decision with the numbers behind it, for the store."""

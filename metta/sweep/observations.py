@@ -203,7 +203,7 @@ class Learner:
         """Update the optimiser with a trial in its current state. It may be called again when the trial has changed.
 
         Args:
-            curve: its learning curve, as `metta.sweep.curve.whole_curve` returns it; by default the one that `decide`
+            curve: its learning curve, as `metta.sweep.curve.watched_curve` returns it; by default the one that `decide`
                 received.
         """
         reading = self._reader.read(trial)

@@ -364,8 +364,8 @@ class SweepLoop:
         curve = watched_curve(points, self._definition)
         if trial.state is TrialState.COMPLETED and curve:
             self._stopping.ended_whole(curve[-1][0])
-            if trial.score is not None:
-                self._stopping.scored(trial.number, curve[-1][2], trial.score)
+            reading = self._reader.read(trial)
+            self._stopping.scored(trial.number, curve, reading.trial.score if reading.observation else None)
         return curve
 
     def _start_one(self) -> bool:

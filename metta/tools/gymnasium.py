@@ -59,6 +59,9 @@ class GymnasiumTool(TrainingTool[GymnasiumConfig, GymnasiumSimulation]):
         ]
         return evaluated + list(TRAINING_METRICS)
 
+    def progress_names(self, simulations: Sequence[Config] | None = None) -> list[str]:
+        return list(TRAINING_METRICS)
+
     @staticmethod
     def describe(metrics: Mapping[str, float]) -> str:
         """The mean length of episodes in training."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +26,8 @@ from metta.tools.training import EVALUATION_SECONDS, TRAINING_METRICS, TrainingT
 from metta.tools.traits import IN_GAMES
 from metta.tools.watch import ReplayTool
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from metta.rl.environment import EnvironmentSpec
     from metta.rl.trainer import TrainingProgress
@@ -38,7 +41,8 @@ class EvaluationConfig(Config):
         during_training: how often to evaluate the policy while it trains, at equal distances, so that a sweep can stop
             trials by the score itself (`sweep.progress_metric`). Its seconds are part of the training's, so of the
             cost.
-        episodes_during_training: episodes of each simulation in these evaluations.
+        episodes_during_training: at most so many episodes of each simulation in these evaluations. If several ranks
+            train together, one evaluation may take five minutes.
         gif: draw an episode of the last simulation, as the run's artefact ``gif``.
     """
 
@@ -97,21 +101,31 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
         """
         from metta.rl.player import PolicyPlayer
         from metta.rl.policy import Policy
-        from metta.sim.evaluate import evaluate
+        from metta.sim.evaluate import UnfinishedEvaluationError, evaluate
 
-        times, episodes = self.evaluation.during_training, self.evaluation.episodes_during_training
-        simulations = [each.model_copy(update={"num_episodes": episodes}) for each in self.simulations]
+        times, most = self.evaluation.during_training, self.evaluation.episodes_during_training
+        if times and not self.simulations:
+            raise UserError(f"evaluation.during_training={times}, but there are no simulations to evaluate on")
+        simulations = [
+            each.model_copy(update={"num_episodes": min(most, each.num_episodes)}) for each in self.simulations
+        ]
         done = 0
 
         def evaluating(progress: TrainingProgress) -> bool:
             nonlocal done
             reached = min(times, progress.agent_steps * (times + 1) // progress.total)
-            if simulations and reached > done:
+            if reached > done:
                 done = reached
                 assert isinstance(progress.policy, Policy)
-                evaluation = evaluate(PolicyPlayer(progress.policy, spec), simulations, cores=1)
-                seconds, metrics = progress.seconds + evaluation.seconds, progress.metrics | evaluation.metrics()
-                progress = replace(progress, seconds=seconds, metrics=metrics)
+                progress.policy.eval()
+                try:
+                    evaluation = evaluate(PolicyPlayer(progress.policy, spec), simulations, cores=1)
+                    seconds, metrics = progress.seconds + evaluation.seconds, progress.metrics | evaluation.metrics()
+                    progress = replace(progress, seconds=seconds, metrics=metrics)
+                except UnfinishedEvaluationError as error:
+                    logger.warning("the evaluation after %d agent steps has no result: %s", progress.agent_steps, error)
+                finally:
+                    progress.policy.train()
             return report(progress)
 
         return evaluating

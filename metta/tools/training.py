@@ -210,8 +210,8 @@ class TrainingTool(Tool, Generic[EnvConfigT, SimulationT]):
             raise UserError(f"no run measures the metric {metric!r}; {nearest(metric, names)}")
 
     def progress_names(self, simulations: Sequence[Config] | None = None) -> list[str]:
-        """Every metric that a run reports while it trains, so that a sweep may watch it."""
-        return list(TRAINING_METRICS)
+        """Every metric that a run reports while it trains, so that a sweep may watch it. By default any metric."""
+        return self.metric_names(simulations)
 
     def check_progress_metric(self, metric: str, simulations: Sequence[Config] | None = None) -> None:
         """Check before training that a run reports `metric` while it trains.

@@ -12,7 +12,8 @@ import pytest
 
 from metta.common.errors import UserError
 from metta.sweep import RunningTrial, SweepResult, load_sweep, optimize
-from metta.sweep.curve import whole_curve
+from metta.sweep.curve import learning_curve, watched_curve, whole_curve
+from metta.sweep.definition import SweepDefinition
 from metta.sweep.observations import Learner
 from metta.sweep.report.findings import findings
 from metta.sweep.retention import Retention
@@ -196,7 +197,7 @@ def test_a_metric_that_falls_stands_for_a_score_that_rises(capsys: pytest.Captur
     right = sweep(20, with_loss, progress_goal="minimize", **given)
     assert "early stopping: asha, by loss (minimized)" in capsys.readouterr().out
     wrong = sweep(40, with_loss, name="wrong", **given)
-    assert "progress_goal=minimize turns it around" in capsys.readouterr().out
+    assert "progress_metric=loss progress_goal=minimize turns it around" in capsys.readouterr().out
     assert min(stopped_widths(right)) < 0.4 < right.best_trial.params["width"]
     assert max(stopped_widths(wrong)) > 0.95, "the best widths have the lowest loss"
     # What the optimiser learns from curves has their direction, too, and so does a sweep that is resumed.
@@ -217,10 +218,58 @@ def test_a_direction_without_a_metric_is_refused() -> None:
         sweep(3, progress_goal="minimize")
 
 
-def test_a_tools_reward_is_better_if_it_is_higher_whatever_the_goal() -> None:
-    definition = sweep(1).definition
-    falling = definition.model_copy(update={"protein": definition.protein.model_copy(update={"goal": "minimize"})})
-    watches = {"traits": ToolTraits(progress="reward", progress_goal="maximize")}
-    assert falling.watched_sign == 1.0
-    assert falling.model_copy(update=watches).watched_sign == -1.0
-    assert falling.model_copy(update={**watches, "progress_metric": "other"}).watched_sign == 1.0
+@pytest.mark.parametrize(
+    ("metric", "goal", "progress_metric", "progress_goal", "expected"),
+    [
+        ("score", "maximize", None, None, "maximize"),
+        ("time", "minimize", None, None, "maximize"),
+        ("time", "minimize", "reward", None, "maximize"),
+        ("time", "minimize", "reward", "minimize", "minimize"),
+        ("time", "minimize", "other", None, "minimize"),
+        ("reward", "minimize", None, None, "minimize"),
+    ],
+)
+def test_a_tools_reward_is_better_if_it_is_higher_unless_it_is_the_score(
+    metric: str, goal: str, progress_metric: str | None, progress_goal: str | None, expected: str
+) -> None:
+    definition = SweepDefinition.model_validate(
+        {
+            "protein": {"metric": metric, "goal": goal, "parameters": SPACE},
+            "num_trials": 1,
+            "tool_class": "a:B",
+            "tool": {},
+            "traits": ToolTraits(progress="reward", progress_goal="maximize"),
+            "progress_metric": progress_metric,
+            "progress_goal": progress_goal,
+        }
+    )
+    assert definition.watched_goal == expected
+    assert definition.watched_sign == (1.0 if expected == goal else -1.0)
+
+
+def test_a_value_that_is_reported_now_and_then_leaves_runs_as_long_as_they_are() -> None:
+    points = [
+        CurvePoint(1, step, step / 10, {"other": 1.0} | ({"m": 0.1} if step == 20 else {})) for step in (10, 20, 30)
+    ]
+    definition = sweep(1).definition.model_copy(update={"progress_metric": "m"})
+    curve = watched_curve(points, definition)
+    assert curve[:1] == [(20, 2.0, 0.1)]
+    whole, half = learning_curve(curve, 1.0, 1.0), learning_curve(curve, 0.5, 1.0)
+    assert whole is not None
+    assert half is not None
+    assert (whole.total, half.total) == (30, 60)
+    assert whole.values.tolist() == [0.1]
+    assert watched_curve([CurvePoint(1, 10, 1.0, {"other": 1.0})], definition) == []
+
+
+def test_a_score_of_another_metric_is_not_taken_for_a_contradiction(capsys: pytest.CaptureFixture[str]) -> None:
+    def both(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
+        result = {"accuracy": config["width"], "loss": 1.0 - config["width"]}
+        trial.report(STEPS, result, total=STEPS)
+        return result
+
+    given: dict[str, Any] = {"name": "s", "early_stopping": "asha", "seed": 3, "progress_metric": "accuracy"}
+    space = {"width": SPACE["width"]}
+    optimize(both, space, "loss", 8, goal="minimize", progress_goal="maximize", **given)
+    optimize(both, space, "accuracy", 12, on_change="extend", **given)
+    assert "turns it around" not in capsys.readouterr().out

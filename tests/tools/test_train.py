@@ -8,9 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from metta.common.config import ConfigError
 from metta.common.errors import UserError
+from metta.rl.policy import Policy
 from metta.rl.trainer_config import TrainerConfig
 from metta.sim.simulation_config import SimulationConfig
 from metta.sweep.trial import Progress, TrialSpec
@@ -177,6 +181,27 @@ def test_a_policy_is_evaluated_during_training_where_asked(tmp_path: Path, monke
     assert result.metrics["small/room.episodes"] == 2, "the trained policy plays as many as the simulation says"
     without = TrainTool.run_trial(spec(tmp_path / "without", tool(trainer=trainer)), lambda progress: True)
     assert result.metrics["loss"] == without.metrics["loss"], "it changes nothing of the training"
+
+
+class Forgetful(Policy):
+    """A policy with dropout, which draws random numbers in training only."""
+
+    def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return super().heads(functional.dropout(features, training=self.training))
+
+
+def test_an_evaluation_during_training_drops_nothing_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metta.rl.progress.REPORT_SECONDS", 0.0)
+    policy = {"hidden_size": 8, "type": f"{__name__}:Forgetful"}
+    trainer = TrainerConfig.model_validate(
+        {"total_timesteps": 4_096, "batch_size": 1_024, "num_workers": 0, "policy": policy}
+    )
+    losses = []
+    for times in (0, 3):
+        torch.manual_seed(0)
+        swept = tool(trainer=trainer, evaluation={"during_training": times, "episodes_during_training": 1})
+        losses.append(TrainTool.run_trial(spec(tmp_path / str(times), swept), lambda progress: True).metrics["loss"])
+    assert losses[0] == losses[1]
 
 
 def test_a_sweep_watches_only_what_a_run_reports_while_it_trains() -> None:

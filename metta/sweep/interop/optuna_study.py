@@ -21,7 +21,7 @@ from optuna.trial import TrialState as OptunaState
 from metta.common.config import flatten
 from metta.common.errors import UserError, nearest
 from metta.sweep.abstract_sweep import AbstractSweep
-from metta.sweep.curve import Point, whole_curve
+from metta.sweep.curve import Point, watched_curve
 from metta.sweep.definition import SweepDefinition, open_sweep
 from metta.sweep.distributions import KINDS
 from metta.sweep.interop.optuna_protein import DURATION, cost_of, curve_of, whole_run
@@ -113,13 +113,15 @@ def _imported(study: Study, definition: SweepDefinition, cost: str, names: Mappi
         if refusal and outcome.state is TrialState.COMPLETED:
             raise UserError(f"study {study.study_name!r}, trial {trial.number}: {refusal}")
         if refusal is None:
-            imported.append(_Imported(params, outcome, _curve(trial, definition.watched_metric)))
+            imported.append(_Imported(params, outcome, _curve(trial, definition)))
     return imported
 
 
-def _curve(trial: FrozenTrial, metric: str) -> list[CurvePoint]:
+def _curve(trial: FrozenTrial, definition: SweepDefinition) -> list[CurvePoint]:
+    """Its intermediate values, which have the study's direction, as values of the watched metric, which has its own."""
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
-    return [CurvePoint(1, int(step), spent, {metric: value}) for step, spent, value in curve_of(trial, seconds)]
+    metric, sign = definition.watched_metric, definition.watched_sign
+    return [CurvePoint(1, int(step), spent, {metric: sign * value}) for step, spent, value in curve_of(trial, seconds)]
 
 
 def _outcome(study: Study, trial: FrozenTrial, definition: SweepDefinition, cost: str, total: float | None) -> Outcome:
@@ -191,7 +193,9 @@ def export_study(sweep: LoadedSweep, storage: str | BaseStorage | None = None, s
     }
     curves = sweep.store.curves(sweep.record.name)
     for trial in trials:
-        points = whole_curve(curves.get(trial.number, []), definition.watched_metric, definition.cost_metric)
+        points = [
+            point for point in watched_curve(curves.get(trial.number, []), definition) if not math.isnan(point[2])
+        ]
         study.add_trial(_frozen(trial, space, points))
     return study
 

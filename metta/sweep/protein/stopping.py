@@ -187,10 +187,10 @@ def _median(run: Asked, peers: Peers) -> Decision:
     averages = peers.averages(run.rung)
     if len(averages) < MIN_MEDIAN_RUNS:
         return Decision(True, f"{len(averages)} trials at {run.rung}, fewer than {MIN_MEDIAN_RUNS}", run.share)
-    median = float(np.median(averages))
-    relation = "not below" if run.best >= median else "below"
-    reason = f"best value {run.best:.4g} {relation} the median {median:.4g} of averages at {run.rung}"
-    return Decision(run.best >= median, reason, run.share, None, len(averages), None)
+    below, go_on = int((averages <= run.best).sum()), bool(run.best >= np.median(averages))
+    relation = "as good as their median" if go_on else "worse than their median"
+    reason = f"its best value is as good as {below} of {len(averages)} averages at {run.rung}, so {relation}"
+    return Decision(go_on, reason, run.share, None, len(averages), None)
 
 
 def passed(shares: Sequence[float], before: float, now: float) -> float | None:

@@ -41,7 +41,11 @@ def curve_numbers(sweep: SweepState) -> list[int]:
 
 
 def curve_metric(
-    metric: str, points: Sequence[CurvePoint], traits: ToolTraits = NO_TRAITS, at_least: int = 1
+    metric: str,
+    points: Sequence[CurvePoint],
+    traits: ToolTraits = NO_TRAITS,
+    at_least: int = 1,
+    watched: str | None = None,
 ) -> str | None:
     """The metric that learning curves show.
 
@@ -53,6 +57,7 @@ def curve_metric(
         points: of one curve or several.
         traits: of the sweep's Tool.
         at_least: how often it must have been measured.
+        watched: the metric that stands for it, if that is not the one that the Tool declares.
 
     Returns:
         None if nothing was measured so often.
@@ -65,7 +70,7 @@ def curve_metric(
     chosen = {name for name in values if name == metric or name not in {*COUNTERS, *traits.counters}}
     known = [name for name, each in values.items() if len(each) >= at_least and name in chosen]
     changing = [name for name in known if len(set(values[name])) > 1]
-    preferred = (metric, traits.progress, *COMMON_METRICS, *changing, *known)
+    preferred = (metric, watched, traits.progress, *COMMON_METRICS, *changing, *known)
     return next((name for name in preferred if name in known), None)
 
 

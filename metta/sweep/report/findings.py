@@ -240,7 +240,7 @@ def _certainty(found: Conclusions, best: Trial) -> Finding:
 def standing_sentences(found: Conclusions, trial: Trial) -> list[str]:
     """What fresh seeds of a trial's setting showed, or else what the model believes of it; none where unknown."""
     settings_again = found.confirmation.settings if found.confirmation else []
-    if confirmed := [setting_sentence(each) for each in settings_again if each.trial == trial.number and each.scores]:
+    if confirmed := [setting_sentence(each) for each in settings_again if each.trial == trial.number]:
         return confirmed
     belief = found.belief(trial)
     if belief is None:

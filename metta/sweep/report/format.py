@@ -115,9 +115,9 @@ def source_text(suggestion: Mapping[str, Any]) -> str:
 
 def current_metric(progress: Progress, definition: SweepDefinition) -> tuple[str, float] | None:
     """The metric that shows how well a running trial does: the sweep's own, or the one that stands for it."""
-    for name in (definition.protein.metric, definition.watched_metric):
-        value = progress.metrics.get(name, math.nan)
-        if not math.isnan(value):
+    for name in (definition.protein.metric, definition.watched_metric, definition.traits.progress):
+        value = progress.metrics.get(name, math.nan) if name else math.nan
+        if name and not math.isnan(value):
             return name, value
     return None
 

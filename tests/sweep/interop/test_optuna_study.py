@@ -159,12 +159,14 @@ def pruned_study(direction: Literal["maximize", "minimize"]) -> Study:
     return study
 
 
+@pytest.mark.parametrize("watched", [{}, {"progress_metric": "p", "progress_goal": "minimize"}])
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 def test_a_pruned_trial_is_pruned_in_the_sweep_and_in_a_study_of_the_sweep(
-    tmp_path: Path, direction: Literal["maximize", "minimize"]
+    tmp_path: Path, direction: Literal["maximize", "minimize"], watched: dict[str, str]
 ) -> None:
+    """Intermediate values have the study's direction, whatever the sweep watches."""
     study = pruned_study(direction)
-    sweep = make_sweep_of(tmp_path, goal=direction, early_stopping="protein")
+    sweep = make_sweep_of(tmp_path, goal=direction, early_stopping="protein", **watched)
     import_study(study, sweep, cost="epochs")
     loaded = load_sweep(sweep.store, "new")
     trials = loaded.trials()

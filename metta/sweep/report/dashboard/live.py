@@ -136,8 +136,9 @@ class LiveSweep:
     def _progress(self, trial: Trial) -> dict[str, Any]:
         points = self._curve(trial)
         last = points[-1] if points else None
-        traits = self._snapshot.definition.traits if self._snapshot else ToolTraits()
-        metric = curve_metric(self._snapshot.metric if self._snapshot else "", points, traits)
+        definition = self._snapshot.definition if self._snapshot else None
+        traits, watched = (definition.traits, definition.progress_metric) if definition else (ToolTraits(), None)
+        metric = curve_metric(self._snapshot.metric if self._snapshot else "", points, traits, watched=watched)
         return {
             "number": trial.number,
             "step": last.step if last else None,

@@ -31,7 +31,8 @@ def trial_curve(number: int) -> Plot:
 
 def _curves(sweep: SweepState, numbered: Sequence[int], best: int | None, running: set[int]) -> Data:
     shown = [point for number in numbered for point in sweep.curves[number]]
-    metric = curve_metric(sweep.metric, shown, sweep.definition.traits) or sweep.metric
+    watched = sweep.definition.progress_metric
+    metric = curve_metric(sweep.metric, shown, sweep.definition.traits, watched=watched) or sweep.metric
     traces: list[Data] = []
     for number in sorted(numbered, key=lambda number: (number == best, number in running, -number)):
         points = curve_points(sweep.curves[number], metric)

@@ -67,7 +67,7 @@ def print_trial(
         say("measured:", "bold")
         for line in _measured(definition, trial):
             say(f"  {line}")
-    name = curve_metric(state.metric, curve, state.definition.traits, at_least=2)
+    name = curve_metric(state.metric, curve, definition.traits, at_least=2, watched=definition.progress_metric)
     if name is not None:
         say(f"learning curve: {name}", "bold")
         for line in chart({"*": curve_points(curve, name)}, min(console.width, 80), CURVE_HEIGHT, "step"):
