@@ -87,6 +87,17 @@ class Constraint:
             raise ConstraintError(f"constraint {text!r} names no hyperparameter")
         return cls(text, tuple(dict.fromkeys(names.values())), body, names)
 
+    @property
+    def compared(self) -> list[tuple[str, str]]:
+        """The texts that hyperparameters are compared with: ``kind == 'adam'`` has ``("optimizer.kind", "adam")``."""
+        found = []
+        for node in ast.walk(self._body):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            paths = [self._path_of[_name(side)] for side in sides if _is_name(side)]
+            texts = [side.value for side in sides if isinstance(side, ast.Constant) and isinstance(side.value, str)]
+            found += [(path, text) for path in paths for text in texts]
+        return found
+
     def holds(self, values: Mapping[str, Any]) -> Any:
         """Whether it holds, for one value or an array of values of each hyperparameter in `paths`.
 

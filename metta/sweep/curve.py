@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from metta.sweep.store.protocol import CurvePoint
@@ -21,12 +22,17 @@ Point = tuple[float, float, float]
 def watched_curve(points: Sequence[CurvePoint], definition: SweepDefinition) -> list[Point]:
     """The values that stand for a trial's score, in the direction of the sweep's goal; see `whole_curve`.
 
-    If the last report was without a value, it is the last point, with NaN, because it says how far the trial came.
+    If the last report was without a value, it is the last point, with NaN, because it says how far the trial came. If
+    steps began again within an attempt, there are no points, because they do not say how far it came.
     """
-    every = _all_points(points, definition.watched_metric, definition.cost_metric)
-    signed = [(step, cost, definition.watched_sign * value) for step, cost, value in every]
-    known = [point for point in signed if math.isfinite(point[2])]
-    return [*known, signed[-1]] if known and known[-1] is not signed[-1] else known
+    metric, sign = definition.watched_metric, definition.watched_sign
+    reports = [point for point in points if math.isfinite(point.metrics.get(metric, math.nan))]
+    if any(one.attempt == next_.attempt and next_.step < one.step for one, next_ in pairwise(reports)):
+        return []
+    known = [(step, cost, sign * value) for step, cost, value in whole_curve(points, metric, definition.cost_metric)]
+    if known and points[-1].step > known[-1][0]:
+        known.append((float(points[-1].step), known[-1][1], math.nan))
+    return known
 
 
 def whole_curve(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> list[Point]:
@@ -34,19 +40,16 @@ def whole_curve(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> 
 
     Points of a lost attempt are dropped if a later attempt repeated their steps. Costs accumulate over attempts.
     """
-    return [point for point in _all_points(points, metric, cost_metric) if math.isfinite(point[2])]
-
-
-def _all_points(points: Sequence[CurvePoint], metric: str, cost_metric: str) -> list[Point]:
-    """Every report; the value is NaN where the metric was not reported."""
     curve: list[Point] = []
     attempt, before = 0, 0.0
     for point in points:
-        cut_back(curve, point.step)
+        value = point.metrics.get(metric, math.nan)
+        if math.isfinite(value) or point.attempt != attempt:
+            cut_back(curve, point.step)
         if point.attempt != attempt:
             attempt, before = point.attempt, curve[-1][1] if curve else 0.0
-        value = point.metrics.get(metric, math.nan)
-        curve.append((float(point.step), before + cost_so_far(point.seconds, point.metrics, cost_metric), value))
+        if math.isfinite(value):
+            curve.append((float(point.step), before + cost_so_far(point.seconds, point.metrics, cost_metric), value))
     return curve
 
 

@@ -121,7 +121,7 @@ class SweepDefinition(Config):
     def question(self) -> dict[str, Any]:
         """The settings that give a score its meaning: trials are comparable only if these are equal."""
         whole = self.model_dump(mode="json")
-        protein = whole["protein"]
+        protein, program = whole["protein"], self.tool.get("program", {})
         return flatten(
             {
                 "parameters": protein["parameters"],
@@ -131,6 +131,9 @@ class SweepDefinition(Config):
                 "seeds_per_trial": self.seeds,
                 "train_overrides": whole["train_overrides"],
                 "evaluation_simulations": whole["simulations"],
+                # How a program's values become its score
+                "metric.take": program.get("take", "last"),
+                "metric.window": program.get("window"),
             }
         )
 
@@ -145,6 +148,11 @@ def differences(old: SweepDefinition, new: SweepDefinition) -> list[str]:
     before, after = old.question(), new.question()
     paths = [path for path in {**before, **after} if before.get(path) != after.get(path)]
     return [f"{path}: {before.get(path, '(absent)')} -> {after.get(path, '(absent)')}" for path in paths]
+
+
+def what_runs(definition: SweepDefinition) -> Any:
+    """The program's command or the function that trials run, as stored; None if a Tool is swept."""
+    return definition.tool.get("program", {}).get("command") or definition.tool.get("function")
 
 
 def read_entry_point(record: SweepRecord) -> EntryPoint | None:

@@ -40,6 +40,8 @@ class EarlyStopping:
         self._before: dict[int, float] = {}
         self._longest = 0.0
         self._watched = False
+        self._own_steps: dict[int, float] = {}
+        self._restarts: dict[int, str] = {}
         self._others: set[str] = set()
         self._ends: dict[int, tuple[float, float]] = {}
 
@@ -48,25 +50,31 @@ class EarlyStopping:
         self._curves[number] = list(curve)
         self._before[number] = curve[-1][1] if curve else 0.0
         self._watched = self._watched or bool(curve)
+        self._own_steps.pop(number, None)
 
     def ask(self, number: int, progress: Progress) -> Decision | None:
         """Decide whether a trial that reports continues; None if no decision is possible.
 
-        No decision is possible if the trial does not report the watched metric, or while the length of a whole run is
-        unknown.
+        No decision is possible if the trial does not report the watched metric, if its steps begin again, while the
+        length of a whole run is unknown, or at its end.
         """
         value = self._definition.watched_sign * progress.metrics.get(self._definition.watched_metric, math.nan)
         self._watched = self._watched or math.isfinite(value)
         if not self._watched:
             self._others |= progress.metrics.keys()
-        curve = self._curves[number]
-        cut_back(curve, progress.step)
-        if not math.isfinite(value) or progress.step <= 0:
+        if not math.isfinite(value) or progress.step <= 0 or number in self._restarts:
             return None
+        curve, before = self._curves[number], self._own_steps.get(number, 0.0)
+        if progress.step < before:
+            self._restarts[number] = f"reported step {progress.step} after step {before:g}"
+            self._protein.decide(number, [], 1.0)  # what it showed so far says nothing of a whole run
+            return None
+        self._own_steps[number] = float(progress.step)
+        cut_back(curve, progress.step)
         spent = cost_so_far(progress.seconds, progress.metrics, self._definition.cost_metric)
         curve.append((float(progress.step), self._before.get(number, 0.0) + spent, value))
         total = float(progress.total or self._longest)
-        if total < progress.step:
+        if total <= progress.step:
             return None
         return self._protein.decide(number, curve, total)
 
@@ -75,16 +83,36 @@ class EarlyStopping:
         total = (progress.total if progress else None) or self._longest
         return min(1.0, progress.step / total) if progress and total else None
 
-    def blindness(self) -> str | None:
-        """Why no trial could be judged so far; None if a trial has reported the watched metric."""
-        if self._watched:
-            return None
+    def blindness(self, number: int, last: Progress | None) -> str | None:
+        """Why trials like this one, which has completed, cannot be judged; None if they can.
+
+        Args:
+            last: its last report.
+        """
         metric, rule = self._definition.watched_metric, self._definition.early_stopping
+        if number in self._restarts:
+            return (
+                f"{self._restarts[number]}, so early_stopping={rule} does not judge it; "
+                "let steps increase over the whole trial, and give the last one as total"
+            )
+        if self._watched:
+            return None if last is None else self._why_no_rung(last)
         reported = f"only {', '.join(sorted(self._others)[:_MOST_NAMED])}" if self._others else "nothing"
         return (
             f"reported no {metric} while it ran, {reported}, so early_stopping={rule} can stop no trial; "
             "progress_metric names the reported metric that stands for the score, see docs/early_stopping.md"
         )
+
+    def _why_no_rung(self, last: Progress) -> str | None:
+        """Why a run that ended with this report passed no point where it could have been stopped."""
+        rule, rungs, total = self._definition.early_stopping, self._definition.rungs, last.total
+        if rungs and last.step <= rungs[0]:
+            return (
+                f"ended at step {last.step}, before the first of rungs={rungs}, so early_stopping={rule} cannot stop it"
+            )
+        if total is not None and not self._definition.min_share * total < last.step <= total:
+            return f"ended at step {last.step} with total={total}, so early_stopping={rule} cannot judge it"
+        return None
 
     def contradiction(self) -> str | None:
         """Why the watched metric seems to have the wrong direction; None if it does not."""
@@ -109,6 +137,8 @@ class EarlyStopping:
         """Record that an attempt of a trial has ended; its curve is in the store."""
         self._curves.pop(number, None)
         self._before.pop(number, None)
+        self._own_steps.pop(number, None)
+        self._restarts.pop(number, None)
 
     def ended_whole(self, last_step: float) -> None:
         """Record that a trial was not stopped, so its last step is the length of a whole run."""

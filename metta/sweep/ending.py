@@ -52,12 +52,15 @@ def on_target(state: SweepState) -> Trial | None:
 
 
 def ending_text(state: SweepState) -> str:
-    """Why the sweep ended, if not because of a limit of trials, cost or time; "" otherwise."""
+    """Why the sweep ended, if not because of its number of trials or of time; "" otherwise."""
     trial = on_target(state)
     if trial is not None:
         relation = ">=" if state.sign > 0 else "<="
         target = f"{state.metric} {relation} {state.definition.target:g}"
         return f"the sweep has ended: trial {trial.number} reached the target {target} with {trial.score:g}"
+    if state.spent_budgets and not state.complete:
+        spent = " and ".join(f"{name}={limit:g}" for name, limit in state.spent_budgets.items())
+        return f"the sweep has ended: {spent} is spent"
     if state.complete and is_whole_grid(state.definition):
         return f"the sweep has ended: all {count_text(state.definition.num_trials, 'point')} of the grid were tried"
     return ""

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, PlainSerializer
 from metta.common.config import unflatten
 from metta.common.entry_point import EntryPoint
 from metta.common.errors import UserError, nearest
-from metta.common.plain import copied, plain, plain_float, plain_number
+from metta.common.plain import copied, plain, plain_float, plain_number, shown
 from metta.sweep.abstract_sweep import AbstractSweep, assemble
 from metta.sweep.definition import SweepDefinition
 from metta.sweep.ending import may_be_extended
@@ -55,6 +55,7 @@ class RunningTrial:
     run_dir: Path
     artefacts: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
+    _stopped_at: int | None = field(default=None, repr=False)
     _ignored: bool = field(default=False, repr=False)
     _report: Report = field(default=lambda progress: True, repr=False)
     _last: dict[str, float] = field(default_factory=dict, repr=False)
@@ -71,21 +72,28 @@ class RunningTrial:
         Returns:
             Whether to continue. If not, the function should soon return its metrics.
         """
+        if not isinstance(metrics, Mapping):
+            raise NotANumberError(f"report(step, {{name: value}}) takes metrics by name, not {shown(metrics)}")
         self._last = numbers(metrics)
-        if self.stopped:
+        at, end = int(_metric("step", step)), None if total is None else int(_metric("total", total))
+        if self._stopped_at is not None and at > self._stopped_at:
             self._ignored = True
-        if not self._report(Progress(int(step), total, self.seconds, self._last)):
-            self.stopped = True
+        if not self._report(Progress(at, end, self.seconds, self._last)) and self._stopped_at is None:
+            self._stopped_at, self.stopped = at, True
         return not self.stopped
 
     def __getattr__(self, name: str) -> Any:
+        if name == "should_prune":
+            raise NoSuchNameError(f"{name} is Optuna's. Here report says it: if not trial.report(step, metrics): break")
         if name.startswith("suggest_"):
             example = '"lr": {"min": 1e-5, "max": 0.1, "distribution": "log_normal"}'
-            raise AttributeError(
+            raise NoSuchNameError(
                 f"{name} is Optuna's. Here `parameters` declares each range, such as {example}, "
                 'and the function reads config["lr"]'
             )
-        raise AttributeError(f"{type(self).__name__} has no {name!r}; {nearest(name, _PUBLIC)}")
+        if name.startswith("__"):  # Python itself asks, as copy does
+            raise AttributeError(name)
+        raise NoSuchNameError(f"{type(self).__name__} has no {name!r}; {nearest(name, _PUBLIC)}")
 
     def restart_clock(self) -> None:
         """Start counting seconds here, so that setup such as loading data is not part of the trial's cost."""
@@ -200,8 +208,19 @@ class FunctionSweep(AbstractSweep):
             return super().next_commands(state)
         if not may_be_extended(state):
             return {}
-        more = f"name={self.sweep_name!r}, num_trials={2 * state.definition.num_trials}"
-        return {"extend the sweep, in Python": f"optimize({self.function.__name__}, ..., {more})"}
+        larger: dict[str, float] = {"num_trials": 2 * state.definition.num_trials}
+        larger |= {name: 2 * limit for name, limit in state.spent_budgets.items()}
+        more = ", ".join([f"name={self.sweep_name!r}", *(f"{name}={limit:g}" for name, limit in larger.items())])
+        return {"extend the sweep, in Python": f"optimize({_short_name(self.function)}, ..., {more})"}
+
+
+def _short_name(function: Function) -> str:
+    """The name of a function; an object that is called, such as a `functools.partial`, may have none."""
+    return str(getattr(function, "__name__", "function"))
+
+
+class NoSuchNameError(AttributeError):
+    """The function uses something that its trial does not have, which does not depend on the hyperparameters."""
 
 
 class NotANumberError(TypeError):
@@ -227,7 +246,12 @@ def call(function: Function, spec: TrialSpec, report: Report) -> TrialResult:
     run_dir = Path(spec.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     trial = RunningTrial(spec.number, spec.attempt, spec.tool["seed"], run_dir, _report=report)
-    returned = function(copied(spec.tool["params"]), trial)
+    try:
+        returned = function(copied(spec.tool["params"]), trial)
+    except Exception:
+        if trial.stopped and not trial._ignored:  # how Optuna's users end a trial that is stopped
+            return TrialResult(trial._last, trial.seconds, stopped=True)
+        raise
     metric = spec.tool["metric"]
     if returned is None and trial._last:
         metrics = trial._last

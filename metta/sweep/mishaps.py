@@ -22,7 +22,9 @@ MISHAP = "mishap: "
 
 _LINES = 60
 _EXCEPTION = re.compile(r"^(?:[\w.]*\.)?(\w+)(?::\s|$)")
-_OWN = frozenset({"ProgramNotFoundError", "ArgumentsRefusedError", "MetricMissingError", "NotANumberError"})
+_OWN = frozenset(
+    {"ProgramNotFoundError", "ArgumentsRefusedError", "MetricMissingError", "NotANumberError", "NoSuchNameError"}
+)
 """Our own errors, of `metta.sweep.program` and `metta.sweep.function`. The output that they quote is not classified."""
 _MISHAPS = frozenset(
     {

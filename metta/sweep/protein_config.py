@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from metta.common.config import Config, flatten, reasons
+from metta.common.errors import nearest
 from metta.common.plain import plain, plain_float, plain_number, shown
 from metta.sweep.constraints import Constraint
 from metta.sweep.distributions import KINDS, Distribution
@@ -154,8 +155,8 @@ class ParameterConfig(Config):
             raise ValueError(f"default ({self.default}) must be between 0 and 1, because the scale is a logit scale")
 
 
-LESS_IS_BETTER = frozenset({"loss", "error", "mse", "rmse", "mae", "nll", "perplexity"})
-"""Words in the name of a metric that is usually minimised."""
+LESS_IS_BETTER = re.compile(r"(?:loss|error|_err|rmse|\bmse|_mse|\bmae|_mae|nll|perplexity|ppl)(?![a-z])")
+"""How the words end that name a metric which is usually minimised, in small letters."""
 
 
 class ProteinSettings(Config):
@@ -229,14 +230,19 @@ class ProteinConfig(Config):
     @property
     def doubtful_goal(self) -> bool:
         """Whether a metric that is usually minimised is maximised because no goal is given."""
-        words = set(re.split(r"[^a-z]+", self.metric.lower()))
-        return "goal" not in self.model_fields_set and bool(words & LESS_IS_BETTER)
+        return "goal" not in self.model_fields_set and LESS_IS_BETTER.search(self.metric.lower()) is not None
 
     @model_validator(mode="after")
     def _check_constraints(self) -> Self:
         paths = flatten(self.parameters)
         for text in self.constraints:
-            Constraint.parse(text, paths)
+            for path, value in Constraint.parse(text, paths).compared:
+                leaf = paths[path]
+                choices = leaf.choices if isinstance(leaf, ParameterConfig) else None
+                if choices and value not in choices:
+                    raise ValueError(
+                        f"constraint {text!r}: {path} is never {value!r}; {nearest(value, map(str, choices))}"
+                    )
         return self
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from metta.common.errors import UserError
-from metta.sweep.definition import SweepDefinition, open_sweep
+from metta.sweep.definition import DefinitionError, SweepDefinition, open_sweep, read_definition, what_runs
 from metta.sweep.executor.inline import InlineExecutor
 from metta.sweep.executor.protocol import Executor
 from metta.sweep.executor.surroundings import default_surroundings
@@ -20,7 +20,7 @@ from metta.sweep.signals import first_interrupt, stops_are_interrupts
 from metta.sweep.state import SweepState, read_state
 from metta.sweep.store import open_store
 from metta.sweep.store.journal import bring_in_journals
-from metta.sweep.store.protocol import Attempt, Store
+from metta.sweep.store.protocol import Attempt, Store, SweepNotFoundError
 from metta.sweep.sweep import SweepLoop, SweepView
 from metta.sweep.trial import TrialSpec
 from metta.sweep.wandb.config import destination
@@ -98,8 +98,11 @@ class Session:
                 bring_in_journals(store, name, root, view.notice)
             restore(sweep.store, name, sweep.wandb, view.notice)
             with closing(open_store(sweep.store)) as store:
+                before = self._ran_before(store)
                 open_sweep(store, name, definition, sweep.stored_entry_point(), sweep.on_change)
                 state = read_state(store, name)
+                if before not in (None, what_runs(definition)) and state.trials:
+                    view.notice(f"earlier trials ran {before}; their scores are compared with those of the new trials")
                 folder = sweep_folder(state.record)
                 folder.mkdir(parents=True, exist_ok=True)
                 for remark in sweep.remarks():
@@ -112,6 +115,13 @@ class Session:
                     view.ends(state, sweep.next_commands(state) | retry_commands(state))
                     self._write_report(store, state, folder)
         return SweepResult(sweep.store, state)
+
+    def _ran_before(self, store: Store) -> Any:
+        """What the trials of the stored sweep ran; None if there is none."""
+        try:
+            return what_runs(read_definition(store.sweep(self._sweep.sweep_name)))
+        except (SweepNotFoundError, DefinitionError):
+            return None
 
     def _drive(self, store: Store, state: SweepState, executor: Executor, folder: Path) -> None:
         """Run the loop, and apply `keep_policies`."""

@@ -33,7 +33,10 @@ def stops_are_interrupts() -> Iterator[None]:
 
 @contextmanager
 def first_interrupt(action: Callable[[], None]) -> Iterator[None]:
-    """Do `action` at the first Ctrl-C; the second is a KeyboardInterrupt."""
+    """Do `action` at the first Ctrl-C; the second is a KeyboardInterrupt. Where Ctrl-C is ignored, it stays so."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's `command &`
+        yield
+        return
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -231,10 +231,14 @@ class SweepState:
     @property
     def budget_is_spent(self) -> bool:
         """Whether the budget of cost or of whole runs is exhausted."""
-        definition = self.definition
-        if definition.max_cost is not None and self.spent >= definition.max_cost:
-            return True
-        return definition.max_runs is not None and self.whole_runs >= definition.max_runs - 1e-9
+        return bool(self.spent_budgets)
+
+    @property
+    def spent_budgets(self) -> dict[str, float]:
+        """The exhausted limits, by the name of the setting."""
+        limits = {"max_cost": (self.definition.max_cost, self.spent)}
+        limits["max_runs"] = (self.definition.max_runs, self.whole_runs + 1e-9)
+        return {name: limit for name, (limit, spent) in limits.items() if limit is not None and spent >= limit}
 
     # ---- problems
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from metta.common.counts import count_text
 from metta.common.entry_point import metta_sweep_command
-from metta.common.errors import UserError
+from metta.common.errors import UserError, nearest
 from metta.sweep.analysis.failures import last_line, log_end
 from metta.sweep.curve import Point, watched_curve
 from metta.sweep.definition import SweepDefinition
@@ -555,16 +555,16 @@ class SweepLoop:
             self._forget(number)
             self._view.notice(f"trial {number} was taken over by another driver; this attempt is not recorded")
             return
-        self._ended(trial)
+        self._ended(trial, running.last)
 
-    def _ended(self, trial: Trial) -> None:
-        """Handle the end of an attempt that ran here, after its result was stored."""
+    def _ended(self, trial: Trial, last: Progress | None = None) -> None:
+        """Handle the end of an attempt that ran here, after its result was stored. `last` is its last report."""
         self._trouble = None
+        self._notice_reports(trial, last)
         self._forget(trial.number)
         self._sync()
         self._view.ended(trial, self.state)
         self._notice_cost(trial)
-        self._notice_reports(trial)
         self._on_trial_end(self.state)
         self._count_failures(trial)
 
@@ -579,12 +579,12 @@ class SweepLoop:
         )
         self._view.notice(f"trial {trial.number} has a score but no cost: {remark}{budget}")
 
-    def _notice_reports(self, trial: Trial) -> None:
+    def _notice_reports(self, trial: Trial, last: Progress | None) -> None:
         """Notify the user, once each, if trials report nothing that early stopping can judge, or the opposite of it."""
         if self._definition.early_stopping == "off" or trial.state is not TrialState.COMPLETED:
             return
         assert self._stopping is not None
-        if not self._checked_reports and (problem := self._stopping.blindness()):
+        if not self._checked_reports and (problem := self._stopping.blindness(trial.number, last)):
             self._view.notice(f"trial {trial.number} {problem}")
         self._checked_reports = True
         if not self._said_contradiction and (problem := self._stopping.contradiction()):
@@ -607,6 +607,9 @@ class SweepLoop:
             error = self._timeout_error("was stopped")
         elif error is None and score is None and not result.stopped:
             error = f"{MISHAP}the run did not measure {metric!r}"
+        elif error is None and not result.stopped and self._lacks_cost(result):
+            known = nearest(cost_metric, result.metrics)
+            error = f"{MISHAP}the run did not measure {cost_metric!r}, which max_cost limits; {known}"
         elif error is None and score is not None and not math.isfinite(score):
             error = f"the score {metric} is {score}"
         state = TrialState.FAILED if error else TrialState.PRUNED if result.stopped else TrialState.COMPLETED
@@ -618,6 +621,12 @@ class SweepLoop:
             self._stopping.ended_whole(running.last.step)
         metrics = result.metrics | {f"{name}.std": spread for name, spread in result.spread.items() if name == metric}
         return Outcome(state, score, cost, seconds, metrics, result.artefacts, error, cost_metric, None, stopped, share)
+
+    def _lacks_cost(self, result: TrialResult) -> bool:
+        """Whether a result lacks the cost that a budget limits, and no trial that completed has measured it."""
+        if self._definition.max_cost is None or self._definition.cost_metric in ("seconds", *result.metrics):
+            return False
+        return all(each.cost is None for each in self._trials.values() if each.state is TrialState.COMPLETED)
 
     def _count_failures(self, trial: Trial) -> None:
         if trial.mishap:

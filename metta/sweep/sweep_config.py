@@ -51,10 +51,10 @@ class SweepConfig(Config):
     num_trials: int | None = Field(default=None, ge=1)
     protein: ProteinConfig
     target: float | None = Field(default=None, allow_inf_nan=False)
-    max_cost: float | None = Field(default=None, gt=0)
-    max_runs: float | None = Field(default=None, gt=0)
-    max_hours: float | None = Field(default=None, gt=0)
-    trial_timeout: float | None = Field(default=None, gt=0)
+    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_runs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    trial_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     seeds_per_trial: SeedsPerTrial = 1
     early_stopping: Rule = "off"
     min_share: float = Field(default=0.04, gt=0, lt=1)

@@ -273,3 +273,86 @@ def test_a_score_of_another_metric_is_not_taken_for_a_contradiction(capsys: pyte
     optimize(both, space, "loss", 8, goal="minimize", progress_goal="maximize", **given)
     optimize(both, space, "accuracy", 12, on_change="extend", **given)
     assert "turns it around" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("again", ["another metric at the same step", "the last values once more"])
+def test_a_stopped_trial_that_reports_once_more_is_pruned(again: str) -> None:
+    def function(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
+        for step in range(1, STEPS + 1):
+            value = {"accuracy": config["width"] * step / STEPS}
+            goes_on = trial.report(step, value, total=STEPS)
+            if again == "another metric at the same step":
+                trial.report(step, {"loss": 1.0}, total=STEPS)
+            if not goes_on:
+                trial.report(step, value, total=STEPS)
+                break
+        return value
+
+    trials = sweep(12, function, early_stopping="asha", space={"width": SPACE["width"]}).trials
+    pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
+    assert pruned
+    assert all(trial.share is not None and trial.share < 1 for trial in pruned)
+    whole = [trial for trial in trials if trial.state is TrialState.COMPLETED]
+    assert [trial.score for trial in whole] == pytest.approx([trial.params["width"] for trial in whole])
+
+
+def test_a_trial_that_ends_by_an_exception_where_it_is_stopped_is_pruned() -> None:
+    def raising(config: dict[str, Any], trial: RunningTrial) -> float:
+        for step in range(1, STEPS + 1):
+            if not trial.report(step, {"accuracy": config["width"] * step / STEPS}, total=STEPS):
+                raise RuntimeError("pruned")
+        return float(config["width"])
+
+    trials = sweep(14, raising, early_stopping="asha", space={"width": SPACE["width"]}).trials
+    states = [trial.state for trial in trials]
+    assert TrialState.FAILED not in states
+    assert TrialState.PRUNED in states
+
+
+def test_a_trial_is_not_stopped_by_its_last_report() -> None:
+    def once(config: dict[str, Any], trial: RunningTrial) -> float:
+        trial.report(STEPS, {"accuracy": config["width"]}, total=STEPS)
+        return float(config["width"])
+
+    states = {trial.state for trial in sweep(12, once, early_stopping="asha", space={"width": SPACE["width"]}).trials}
+    assert states == {TrialState.COMPLETED}
+
+
+def test_steps_that_begin_again_are_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    def batches(config: dict[str, Any], trial: RunningTrial) -> float:
+        for epoch in range(1, 6):
+            for batch in range(1, 5):
+                trial.report(batch, {"accuracy": config["width"] * epoch}, total=4)
+        return float(config["width"])
+
+    trials = sweep(8, batches, early_stopping="asha", space={"width": SPACE["width"]}).trials
+    assert {trial.state for trial in trials} == {TrialState.COMPLETED}
+    said = capsys.readouterr().out
+    assert said.count("trial 0 reported step 1 after step 4, so early_stopping=asha does not judge it") == 1
+    sweep(12, batches, early_stopping="asha", space={"width": SPACE["width"]})  # it is resumed
+
+
+@pytest.mark.parametrize(
+    ("reported", "fields", "message"),
+    [
+        ({"total": 3}, {}, "trial 0 ended at step 25 with total=3, so early_stopping=asha cannot judge it"),
+        ({"total": 100_000}, {}, "trial 0 ended at step 25 with total=100000, so"),
+        ({"total": 25}, {"rungs": [100, 200]}, "trial 0 ended at step 25, before the first of rungs=[100, 200], so"),
+    ],
+)
+def test_a_sweep_says_that_no_trial_comes_to_a_rung(
+    reported: dict[str, int], fields: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def function(config: dict[str, Any], trial: RunningTrial) -> float:
+        for step in range(1, STEPS + 1):
+            trial.report(step, {"accuracy": config["width"]}, **reported)
+        return float(config["width"])
+
+    sweep(2, function, early_stopping="asha", space={"width": SPACE["width"]}, **fields)
+    assert message in capsys.readouterr().out
+
+
+def test_other_metrics_at_a_step_remove_nothing_from_a_curve() -> None:
+    values = [(1, {"m": 0.1}), (1, {"other": 1.0}), (2, {"m": 0.2})]
+    points = [CurvePoint(1, step, 1.0 * step, metrics) for step, metrics in values]
+    assert whole_curve(points, "m", "seconds") == [(1, 1.0, 0.1), (2, 2.0, 0.2)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +283,64 @@ def test_a_loss_that_is_maximized_by_default_is_doubted(
     optimize(lambda config, trial: {metric: config["x"]}, X, metric, 1, write_report=False, **given)
     warned = f"warning: {metric} is maximized, because no goal is given; if less of it is better: goal=minimize"
     assert (warned in capsys.readouterr().out) == doubted
+
+
+class Callable:
+    def __call__(self, config: dict[str, Any], trial: RunningTrial) -> float:
+        return float(config["x"])
+
+
+@pytest.mark.parametrize("function", [partial(lambda factor, config, trial: factor * config["x"], 3), Callable()])
+def test_what_has_no_name_is_swept(function: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(sweep(function, 2).trials) == 2
+    assert "optimize(function, ..., name=" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda trial: trial.report(1, 0.9), "report(step, {name: value}) takes metrics by name, not 0.9"),
+        (lambda trial: trial.report(0.9, 1), "report(step, {name: value}) takes metrics by name, not 1"),
+        (lambda trial: trial.report(1, {"accuracy": 0.5}, total="ten"), "the metric 'total'"),
+        (lambda trial: trial.should_prune(), "should_prune is Optuna's. Here report says it"),
+        (lambda trial: trial.set_user_attr("a", 1), "RunningTrial has no 'set_user_attr'"),
+    ],
+)
+def test_a_habit_from_elsewhere_stops_the_sweep_at_once_and_says_what_to_write(use: Any, message: str) -> None:
+    def train(config: dict[str, Any], trial: RunningTrial) -> float:
+        use(trial)
+        return 0.5
+
+    with pytest.raises(MishapError, match=re.escape(message)):
+        sweep(train)
+
+
+def test_a_budget_of_a_cost_that_is_not_measured_stops_the_sweep_at_once() -> None:
+    def train(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
+        return {"accuracy": config["x"], "flops": 100.0}
+
+    with pytest.raises(MishapError, match="did not measure 'flop', which max_cost limits; did you mean 'flops'"):
+        sweep(train, 6, cost_metric="flop", max_cost=250.0)
+
+
+def test_a_spent_budget_is_said_and_how_to_raise_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def train(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
+        return {"accuracy": config["x"], "k": 3.0}
+
+    sweep(train, 400, cost_metric="k", max_cost=10.0)
+    said = capsys.readouterr().out
+    assert "the sweep has ended: max_cost=10 is spent" in said
+    assert "num_trials=800, max_cost=20)" in said
+
+
+def test_another_function_under_the_same_name_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    given: dict[str, Any] = {"parameters": X, "metric": "accuracy", "name": "same", "write_report": False}
+    optimize(parabola, num_trials=1, **given)
+    capsys.readouterr()
+    optimize(one_argument_too_many, num_trials=2, **given)
+    said = capsys.readouterr().out
+    assert "earlier trials ran tests.support.functions:parabola; their scores are compared with" in said
+
+
+def one_argument_too_many(config: dict[str, Any], trial: RunningTrial, more: int = 1) -> float:
+    return float(config["x"])

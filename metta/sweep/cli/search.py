@@ -63,7 +63,7 @@ def parse_search(text: str) -> tuple[str, Any]:
     name = name.lstrip("-")
     if not (name and equals and value):
         raise UserError(f"--search {text!r}: expected NAME=LOW..HIGH, NAME=A,B or NAME=VALUE, such as {EXAMPLE}")
-    if re.search(r"[\[({]", value) or re.fullmatch(rf"{_NUMBER}[-:]{_NUMBER}", value):
+    if re.search(r"[\[({]", value) or (".." not in value and re.fullmatch(rf"{_NUMBER}[-:]{_NUMBER}", value)):
         raise UserError(
             f"--search {text!r}: a range is {name}=LOW..HIGH or {name}=LOW..HIGH:log, choices are {name}=A,B; "
             "anything else goes into a sweep's file"

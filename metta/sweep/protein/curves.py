@@ -122,7 +122,8 @@ class Curve:
         """
         if not len(self.values) or not math.isclose(self.values[-1], score, rel_tol=1e-9, abs_tol=1e-12):
             return score
-        return float(self.values[self.steps > (1.0 - END_SHARE) * self.total + _TOLERANCE * self.total].mean())
+        last = self.values[self.steps > (1.0 - END_SHARE) * self.total + _TOLERANCE * self.total]
+        return float(last.mean()) if len(last) else score
 
 
 class Scale(Protocol):

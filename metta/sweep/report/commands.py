@@ -23,12 +23,12 @@ def next_commands(state: SweepState) -> dict[str, str]:
     record, store_url, num_trials = state.record, state.store_url, state.definition.num_trials
     commands, best = {}, state.conclusions.best
     entry_point, resume = runner_entry_point(record), resume_command(record, store_url)
-    goes_on = not state.complete and on_target(state) is None
+    goes_on = not state.complete and not state.budget_is_spent and on_target(state) is None
     if goes_on and resume is not None:
         commands["resume the sweep"] = resume
     elif not goes_on and entry_point is not None and may_be_extended(state):
         total = 2 * num_trials
-        more = with_num_trials(with_store(entry_point, store_url), total)
+        more = with_larger_budget(with_num_trials(with_store(entry_point, store_url), total), state)
         commands[f"extend the sweep to {count_text(total, 'trial')} in total"] = more.command()
     if best is not None:
         retrain = retrain_command(record.name, store_url, state.definition, best.number, seed=1)
@@ -134,6 +134,13 @@ def with_store(entry_point: EntryPoint, store_url: str) -> EntryPoint:
     if store is None:
         return entry_point
     return entry_point.model_copy(update={"overrides": {**entry_point.overrides, "store": store}})
+
+
+def with_larger_budget(entry_point: EntryPoint, state: SweepState) -> EntryPoint:
+    """The entry point with twice each exhausted budget that it sets itself."""
+    paths = {f"sweep.{name}": limit for name, limit in state.spent_budgets.items()}
+    larger = {path: f"{2 * limit:g}" for path, limit in paths.items() if path in entry_point.overrides}
+    return entry_point.model_copy(update={"overrides": {**entry_point.overrides, **larger}})
 
 
 def with_num_trials(entry_point: EntryPoint, num_trials: int) -> EntryPoint:

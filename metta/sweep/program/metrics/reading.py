@@ -41,6 +41,7 @@ class LineReader:
         self._leaf = leaf.encode()
         self._quoted = {json.dumps(name).encode() for name in (metric, leaf)}
         self._lines = 0
+        self._step: float | None = None
         self.scored: dict[str, float] = {}
         self.last: dict[str, float] = {}
         self.names: dict[str, None] = {}
@@ -63,7 +64,11 @@ class LineReader:
                 self._take.add(row.values[self._metric])
                 self.scored = values = {**values, self._metric: self._take.value}
             row.values = values
-            if row.step is None:
+            if row.step is not None:
+                self._step = row.step
+            elif self._step is not None and self._metric in values:  # validation between lines of training
+                row.step = self._step
+            else:
                 row.step = float(self._lines)
             yield row
 
@@ -158,7 +163,9 @@ class FileReader:
             names.update(dict.fromkeys(row.values))
             last.update(row.values)
             if self._metric in row.values:
-                series.append((float(len(series)) if row.step is None else row.step, row.values[self._metric]))
+                step = float(len(series)) if row.step is None else row.step
+                step = max(step, series[-1][0]) if series else step  # steps may begin again in each epoch
+                series.append((step, row.values[self._metric]))
         return rows
 
     def sources(self) -> list[list[Path]]:
