@@ -18,6 +18,13 @@ from metta.sweep.observations import search_centre
 PATHS = ["trainer.batch_size", "trainer.minibatch_size", "lr", "optimizer.name", "eval.batch_size"]
 
 
+def test_a_choice_that_does_not_exist_is_refused() -> None:
+    parameters = {"kind": {"choices": ["adam", "sgd"]}, "lr": {"min": 0, "max": 1, "distribution": "uniform"}}
+    ProteinConfig(metric="a", parameters=parameters, constraints=["kind == 'adam' or lr < 0.01", "'sgd' != kind"])
+    with pytest.raises(ValueError, match="kind is never 'Adam'; did you mean 'adam'"):
+        ProteinConfig(metric="a", parameters=parameters, constraints=["kind == 'Adam' or lr < 0.01"])
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

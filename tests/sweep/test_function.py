@@ -270,6 +270,9 @@ def test_default_hyperparameters_that_are_not_data_are_named() -> None:
     [
         ("val_loss", {}, True),
         ("eval/mse", {}, True),
+        ("valLoss", {}, True),
+        ("val_logloss", {}, True),
+        ("test_err", {}, True),
         ("val_loss", {"goal": "minimize"}, False),
         ("val_loss", {"goal": "maximize"}, False),
         ("accuracy", {}, False),

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -65,6 +66,22 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_cancels_it(executor: str, tmp_
     assert "Traceback" not in rest
     until(lambda: not any(alive(pid) for pid in pids(tmp_path)))
     assert states() == [(COMPLETED, 1), (QUEUED, 1)], "no trial is started after the first"
+
+
+def test_ctrl_c_stays_ignored_where_a_script_started_the_sweep_in_the_background(tmp_path: Path) -> None:
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "tools/run.py"]
+    command += ["tests.sweep.executor.trials.probe_sweep", "--args", "sweep_name=s", "wait_for=end", "--overrides"]
+    command += ["executor=local", "num_workers=2"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    until(lambda: len(pids(tmp_path)) == 2)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 130
+    assert "finishing" not in said
+    assert {trial.state for trial in stored(tmp_path)} == {QUEUED}
 
 
 def test_workers_train_for_real(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -250,6 +250,30 @@ def test_a_script_that_logs_to_csv_is_swept_unedited(fields: dict[str, Any], sco
         assert [point.step for point in store.curve("sweep", 0)] == [10, 20, 30]
 
 
+def test_the_last_row_of_a_csv_is_the_last_although_steps_begin_again() -> None:
+    rows = "; ".join(f"echo {step},{value}" for step, value in [(1, 0.9), (2, 0.8), (3, 0.7), (1, 0.6), (2, 0.5)])
+    (trial,) = run(f"(echo step,loss; {rows}) > m.csv", metric="loss", goal="minimize").trials
+    assert trial.score == 0.5
+
+
+def test_lines_of_validation_have_the_step_of_the_training_before() -> None:
+    lines = "; ".join(f'echo \'{{"step": {7 * n}, "loss": 1}}\'; echo \'{{"acc": 0.{n}}}\'' for n in (1, 2, 3))
+    result = run(lines, metric="acc", early_stopping="asha")
+    with closing(open_store(result.store)) as store:
+        points = store.curve("sweep", 0)
+    assert [(point.step, point.metrics["acc"]) for point in points if "acc" in point.metrics][-3:] == [
+        (7, 0.1),
+        (14, 0.2),
+        (21, 0.3),
+    ]
+
+
+def test_another_way_to_take_the_score_is_another_question() -> None:
+    run(CSV, metric="reward")
+    with pytest.raises(UserError, match=r"metric\.take: last -> min"):
+        run(CSV, metric={"name": "reward", "take": "min"}, num_trials=2)
+
+
 def test_patterns_read_both_streams() -> None:
     script = "echo epoch 1 val_acc 0.5; echo epoch 2 >&2; echo 'val_acc $1.' >&2; echo epoch 2, val_acc 0.75, done"
     (trial,) = run(script, metric="val_acc", metrics={"val_acc": "val_acc ([0-9.]+)", "step": r"epoch (\d+)"}).trials

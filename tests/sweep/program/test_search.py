@@ -28,6 +28,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("n=1..8:float", {"min": 1, "max": 8, "distribution": "uniform"}),
         ("p=0.1..0.9:logit", {"min": 0.1, "max": 0.9, "distribution": "logit_normal"}),
         ("x=-1.5..1", {"min": -1.5, "max": 1, "distribution": "uniform"}),
+        ("x=-1..-0.5", {"min": -1, "max": -0.5, "distribution": "uniform"}),
         ("b=16..512:pow2", {"min": 16, "max": 512, "distribution": "uniform_pow2"}),
         ("opt=adam,sgd", {"choices": ["adam", "sgd"]}),
         ("k=1,2", {"choices": [1, 2]}),
