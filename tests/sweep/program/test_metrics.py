@@ -27,6 +27,7 @@ from metta.sweep.program.metrics.take import Take, TakeName
 from metta.sweep.result import SweepResult
 from metta.sweep.store import open_store
 from metta.sweep.sweep import MishapError
+from metta.sweep.trial import TrialState
 
 EVENTS = Path(__file__).parent / "data" / "events.out.tfevents.example"
 """Written by `torch.utils.tensorboard`: text, scalars in the old and the new form, NaN."""
@@ -248,6 +249,12 @@ def test_a_script_that_logs_to_csv_is_swept_unedited(fields: dict[str, Any], sco
     assert result.trials[0].score == score
     with closing(open_store(result.store)) as store:
         assert [point.step for point in store.curve("sweep", 0)] == [10, 20, 30]
+
+
+def test_a_program_that_diverges_fails_although_json_has_no_number_for_it() -> None:
+    lines = "; ".join(f"echo '{{\"loss\": {value}}}'" for value in (0.1, 0.2, '"NaN"'))
+    (trial,) = run(lines, metric="loss", goal="minimize").trials
+    assert (trial.state, trial.error) == (TrialState.FAILED, "the score loss is nan")
 
 
 def test_the_last_row_of_a_csv_is_the_last_although_steps_begin_again() -> None:

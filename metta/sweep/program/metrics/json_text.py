@@ -70,6 +70,18 @@ def row_of(data: Mapping[str, Any]) -> Row:
     return Row.of(numbers(data))
 
 
+def written_out(data: Mapping[str, Any], metric: str) -> float | None:
+    """A metric that is text because JSON has no number for it, such as ``"NaN"``; None if it is anything else.
+
+    Example:
+        >>> written_out({"loss": "NaN"}, "loss"), written_out({"loss": "high"}, "loss")
+        (nan, None)
+    """
+    found = _under(data, metric)
+    text = found[0].strip().lower().lstrip("+-") if len(found) == 1 and isinstance(found[0], str) else ""
+    return float(found[0]) if text in ("nan", "inf", "infinity") else None
+
+
 def refusal(line: bytes, data: Mapping[str, Any] | None, metric: str) -> str | None:
     """Why a line that names a metric does not give it as one number, or None.
 

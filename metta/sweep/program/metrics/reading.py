@@ -8,7 +8,7 @@ from pathlib import Path
 
 from metta.sweep.program.metrics import KINDS
 from metta.sweep.program.metrics.files import MetricFile, MetricFiles
-from metta.sweep.program.metrics.json_text import parse_line, refusal, row_of
+from metta.sweep.program.metrics.json_text import parse_line, refusal, row_of, written_out
 from metta.sweep.program.metrics.patterns import Patterns
 from metta.sweep.program.metrics.row import Row
 from metta.sweep.program.metrics.take import Take
@@ -82,6 +82,9 @@ class LineReader:
                 self.problem = refusal(line, None, self._metric) or self.problem
             return None
         row = row_of(data)
+        if (value := written_out(data, self._metric)) is not None:
+            row.values[self._metric] = value
+            return row
         if self._metric not in row.values or sum(map(line.count, self._quoted)) > 1:
             problem = refusal(line, data, self._metric) if self._leaf in line else None
             if problem is not None:
