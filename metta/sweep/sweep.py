@@ -365,7 +365,7 @@ class SweepLoop:
         if trial.state is TrialState.COMPLETED and curve:
             self._stopping.ended_whole(curve[-1][0])
             reading = self._reader.read(trial)
-            self._stopping.scored(trial.number, curve, reading.trial.score if reading.observation else None)
+            self._stopping.reports.scored(trial.number, curve, reading.trial.score if reading.observation else None)
         return curve
 
     def _start_one(self) -> bool:
@@ -584,10 +584,10 @@ class SweepLoop:
         if self._definition.early_stopping == "off" or trial.state is not TrialState.COMPLETED:
             return
         assert self._stopping is not None
-        if not self._checked_reports and (problem := self._stopping.blindness(trial.number, last)):
+        if not self._checked_reports and (problem := self._stopping.reports.blindness(trial.number, last)):
             self._view.notice(f"trial {trial.number} {problem}")
         self._checked_reports = True
-        if not self._said_contradiction and (problem := self._stopping.contradiction()):
+        if not self._said_contradiction and (problem := self._stopping.reports.contradiction()):
             self._said_contradiction = True
             self._view.notice(problem)
 
