@@ -88,6 +88,8 @@ class _Run:
         patterns = Patterns(program.metrics) if isinstance(program.metrics, dict) else None
         if patterns is not None or program.metrics in ("auto", "stdout"):
             self._lines = LineReader(metric, take, patterns)
+            if program.take != "last":
+                self._lines.resume(self._printed.earlier_lines())
         self._text = PlainText(metric, take()) if program.metrics == "auto" else None
         if program.kinds or program.metrics_path is not None:
             self._files = FileReader(
@@ -264,6 +266,13 @@ class _Log:
         self.path = path
         self._start = path.stat().st_size if path.exists() else 0
         self._read = self._start
+
+    def earlier_lines(self) -> list[bytes]:
+        """What was in the file before."""
+        if not self._start:
+            return []
+        with self.path.open("rb") as file:
+            return file.read(self._start).replace(b"\r", b"\n").splitlines()
 
     def new_lines(self, final: bool = False) -> list[bytes]:
         """The complete lines since the last call; with `final` also a last line without an end."""

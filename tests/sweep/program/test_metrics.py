@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Callable
 from contextlib import closing
@@ -24,10 +25,11 @@ from metta.sweep.program.metrics.plain_text import PlainText
 from metta.sweep.program.metrics.reading import FileReader, LineReader
 from metta.sweep.program.metrics.row import Row
 from metta.sweep.program.metrics.take import Take, TakeName
+from metta.sweep.program.trial import CommandTrial
 from metta.sweep.result import SweepResult
 from metta.sweep.store import open_store
 from metta.sweep.sweep import MishapError
-from metta.sweep.trial import TrialState
+from metta.sweep.trial import TrialSpec, TrialState
 
 EVENTS = Path(__file__).parent / "data" / "events.out.tfevents.example"
 """Written by `torch.utils.tensorboard`: text, scalars in the old and the new form, NaN."""
@@ -255,6 +257,23 @@ def test_a_program_that_diverges_fails_although_json_has_no_number_for_it() -> N
     lines = "; ".join(f"echo '{{\"loss\": {value}}}'" for value in (0.1, 0.2, '"NaN"'))
     (trial,) = run(lines, metric="loss", goal="minimize").trials
     assert (trial.state, trial.error) == (TrialState.FAILED, "the score loss is nan")
+
+
+@pytest.mark.parametrize(("name", "score"), [("max", 4.0), ("min", 0.5), ("mean", 2.125), ("last", 0.5)])
+@pytest.mark.parametrize("lost", [[], [(3, 9.0), (4, 9.0)]], ids=["stopped at a checkpoint", "killed after one"])
+def test_the_score_of_a_resumed_program_is_of_its_whole_run(
+    tmp_path: Path, name: str, score: float, lost: list[tuple[int, float]]
+) -> None:
+    """A script that writes a checkpoint after two steps, loses what is lost, and goes on from the checkpoint."""
+
+    def printed(values: list[tuple[int, float]]) -> str:
+        return "".join(json.dumps({"step": step, "acc": value}) + "\n" for step, value in values)
+
+    (tmp_path / "stdout.log").write_text(printed([(1, 0.5), (2, 4.0), *lost]))
+    program = {"command": ["printf", "%s", printed([(3, 3.5), (4, 0.5)])], "metrics": "stdout", "take": name}
+    tool = {"program": program, "params": {}, "seed": 0, "metric": "acc", "timeout": None}
+    result = CommandTrial.run_trial(TrialSpec(0, 2, "", tool, [], str(tmp_path)), lambda progress: True)
+    assert result.metrics["acc"] == score
 
 
 def test_the_last_row_of_a_csv_is_the_last_although_steps_begin_again() -> None:

@@ -42,15 +42,30 @@ class LineReader:
         self._quoted = {json.dumps(name).encode() for name in (metric, leaf)}
         self._lines = 0
         self._step: float | None = None
+        self._earlier: list[tuple[float, float]] = []
         self.scored: dict[str, float] = {}
         self.last: dict[str, float] = {}
         self.names: dict[str, None] = {}
         self.problem: str | None = None
 
+    def resume(self, lines: Sequence[bytes]) -> None:
+        """Take in the output of earlier attempts: its values before the first step of this one belong to the run."""
+        for line in lines:
+            row = self._row(line)
+            if row is None or row.step is None or self._metric not in row.values:
+                continue
+            while self._earlier and self._earlier[-1][0] >= row.step:
+                self._earlier.pop()  # of an attempt before, which was lost after its checkpoint
+            self._earlier.append((row.step, row.values[self._metric]))
+        self.problem = None
+
+    def _row(self, line: bytes) -> Row | None:
+        return self._json_row(line) if self._patterns is None else self._patterns.row(line)
+
     def rows(self, lines: Sequence[bytes]) -> Iterator[Row]:
         """The row of each line that has numbers, with the metric replaced by the score so far."""
         for line in lines:
-            row = self._json_row(line) if self._patterns is None else self._patterns.row(line)
+            row = self._row(line)
             if row is None or not row.values:
                 continue
             self._lines += 1
@@ -61,6 +76,10 @@ class LineReader:
             if not self.names.keys() >= values.keys():
                 self.names.update(dict.fromkeys(values))
             if self._metric in row.values:
+                for step, value in self._earlier:
+                    if row.step is not None and step < row.step:
+                        self._take.add(value)
+                self._earlier.clear()
                 self._take.add(row.values[self._metric])
                 self.scored = values = {**values, self._metric: self._take.value}
             row.values = values
