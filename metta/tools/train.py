@@ -94,18 +94,20 @@ class TrainTool(TrainingTool[EnvironmentConfig, SimulationConfig]):
     def _evaluating(
         self, report: Callable[[TrainingProgress], bool], spec: EnvironmentSpec
     ) -> Callable[[TrainingProgress], bool]:
-        """A report that adds the metrics of the evaluations during training.
+        """The report, which also adds the metrics of the evaluations during training if there are any.
 
         Args:
             spec: of the environment that the policy is trained in.
         """
+        times, most = self.evaluation.during_training, self.evaluation.episodes_during_training
+        if not times:
+            return report
+        if not self.simulations:
+            raise UserError(f"evaluation.during_training={times}, but there are no simulations to evaluate on")
         from metta.rl.player import PolicyPlayer
         from metta.rl.policy import Policy
         from metta.sim.evaluate import UnfinishedEvaluationError, evaluate
 
-        times, most = self.evaluation.during_training, self.evaluation.episodes_during_training
-        if times and not self.simulations:
-            raise UserError(f"evaluation.during_training={times}, but there are no simulations to evaluate on")
         simulations = [
             each.model_copy(update={"num_episodes": min(most, each.num_episodes)}) for each in self.simulations
         ]

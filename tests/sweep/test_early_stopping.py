@@ -264,13 +264,14 @@ def test_a_value_that_is_reported_now_and_then_leaves_runs_as_long_as_they_are()
 
 def test_a_score_of_another_metric_is_not_taken_for_a_contradiction(capsys: pytest.CaptureFixture[str]) -> None:
     def both(config: dict[str, Any], trial: RunningTrial) -> dict[str, float]:
-        result = {"accuracy": config["width"], "loss": 1.0 - config["width"]}
+        result = {"accuracy": config["width"], "loss": 1.0 - config["width"], "reward": config["width"]}
         trial.report(STEPS, result, total=STEPS)
         return result
 
-    given: dict[str, Any] = {"name": "s", "early_stopping": "asha", "seed": 3, "progress_metric": "accuracy"}
+    given: dict[str, Any] = {"name": "s", "early_stopping": "asha", "seed": 3, "progress_metric": "reward"}
+    given["progress_goal"] = "maximize"
     space = {"width": SPACE["width"]}
-    optimize(both, space, "loss", 8, goal="minimize", progress_goal="maximize", **given)
+    optimize(both, space, "loss", 8, goal="minimize", **given)
     optimize(both, space, "accuracy", 12, on_change="extend", **given)
     assert "turns it around" not in capsys.readouterr().out
 
